@@ -1,0 +1,61 @@
+import type { Wait } from '../core/backoff.ts'
+import type { ErrorCode } from '../core/errors.ts'
+import type { UnixSeconds } from '../core/time.ts'
+
+/**
+ * What must survive a restart, so that neither a restart nor a crash loop becomes an issuance storm.
+ * The shape of `attempts.json` in the state directory; times are seconds since the epoch.
+ */
+export interface AttemptRecord {
+  readonly version: 1
+  /** All keys wait. */
+  readonly issuer: Wait | null
+  readonly login: Wait | null
+  readonly reload: Wait | null
+  /** CA keys as the issuer gave them, `TYPE BASE64`; null before it was asked, empty when it has no such route. */
+  readonly issuerCas: readonly string[] | null
+  readonly hostKeys: Readonly<Record<string, HostKeyRecord>>
+}
+
+export interface HostKeyRecord {
+  /** Of the host key that all this is about; another key starts anew. */
+  readonly fingerprint: string
+  readonly wait: Wait | null
+  readonly lastAttempt: UnixSeconds | null
+  readonly lastSuccess: UnixSeconds | null
+  /** In a row. */
+  readonly failures: number
+  readonly lastError: { readonly code: ErrorCode; readonly message: string; readonly at: UnixSeconds } | null
+  /** The certificate that we put in place last. */
+  readonly issued: { readonly serial: string; readonly at: UnixSeconds } | null
+  /** Recent issuances that were repairs (absent, damaged …), not renewals: what deletes certificates must not become a storm. */
+  readonly repairs: readonly UnixSeconds[]
+  /** The last serial that sshd was seen to serve for this key. */
+  readonly confirmedSerial: string | null
+  /** sshd did not offer this key, even after a reload; why, in words. */
+  readonly notOffered: string | null
+}
+
+export const EMPTY_RECORD: AttemptRecord = {
+  version: 1,
+  issuer: null,
+  login: null,
+  reload: null,
+  issuerCas: null,
+  hostKeys: {},
+}
+
+export function newHostKeyRecord(fingerprint: string): HostKeyRecord {
+  return {
+    fingerprint,
+    wait: null,
+    lastAttempt: null,
+    lastSuccess: null,
+    failures: 0,
+    lastError: null,
+    issued: null,
+    repairs: [],
+    confirmedSerial: null,
+    notOffered: null,
+  }
+}

@@ -1,0 +1,249 @@
+import { backoffSeconds, isWaiting, retryAfterSeconds, type Wait } from '../core/backoff.ts'
+import type { ErrorCode, Failure } from '../core/errors.ts'
+import type { UnixSeconds } from '../core/time.ts'
+import { EMPTY_RECORD, newHostKeyRecord, type AttemptRecord, type HostKeyRecord } from './attempt-record.ts'
+import type { AttemptRecords, Clock, IssuerFailure } from './ports.ts'
+
+/** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */
+const MAX_REPAIRS = 10
+const REPAIR_SECONDS = 600
+
+/** A host key as the record knows it. */
+export interface KeyIdentity {
+  readonly name: string
+  readonly fingerprint: string
+}
+
+/** The attempt record while a pass works on it: every change is a whole new record, saved when the pass says so. */
+export class Attempts {
+  readonly #records: AttemptRecords
+  readonly #clock: Clock
+  #record: AttemptRecord = EMPTY_RECORD
+
+  constructor(records: AttemptRecords, clock: Clock) {
+    this.#records = records
+    this.#clock = clock
+  }
+
+  async load(): Promise<void> {
+    this.#record = await this.#records.load()
+  }
+
+  /** @throws AgentError STORE_FAILED */
+  async save(): Promise<void> {
+    await this.#records.save(this.#record)
+  }
+
+  get record(): AttemptRecord {
+    return this.#record
+  }
+
+  /** Put back what {@link record} was before an attempt that was cut short by us. */
+  restore(record: AttemptRecord): void {
+    this.#record = record
+  }
+
+  of({ name, fingerprint }: KeyIdentity): HostKeyRecord {
+    const known = this.#record.hostKeys[name]
+    if (known === undefined) return newHostKeyRecord(fingerprint)
+    // A new key owes nothing to the old one's failures, but a host whose keys change all the time is a storm too.
+    return known.fingerprint === fingerprint
+      ? known
+      : { ...newHostKeyRecord(fingerprint), repairs: known.repairs }
+  }
+
+  /**
+   * Why this key must not be issued for now; null when it may.
+   *
+   * @param everything false: only what the server asked for (`Retry-After`) counts, as `renew` has it
+   */
+  waitOf(key: KeyIdentity, everything: boolean): Wait | null {
+    const now = this.#clock.now()
+    const { issuer, login } = this.#record
+    const waits = [issuer, login, this.of(key).wait].filter((wait) => isWaiting(wait, now))
+    const binding = waits.filter((wait) => everything || wait.kind === 'retry-after')
+    return binding.toSorted((a, b) => b.until - a.until)[0] ?? null
+  }
+
+  /** A wait before yet another repair of the same host key; null when it may be repaired. */
+  repairWaitOf(key: KeyIdentity): UnixSeconds | null {
+    const recent = this.#recentRepairs(key)
+    const [first] = recent
+    return recent.length < MAX_REPAIRS || first === undefined ? null : first + REPAIR_SECONDS
+  }
+
+  reloadWait(): Wait | null {
+    return isWaiting(this.#record.reload, this.#clock.now()) ? this.#record.reload : null
+  }
+
+  issuerWait(): Wait | null {
+    const now = this.#clock.now()
+    return [this.#record.issuer, this.#record.login].find((wait) => isWaiting(wait, now)) ?? null
+  }
+
+  /** An attempt is about to start. Until its result is known it counts as failed: a crash must not repeat it at once. */
+  begin(key: KeyIdentity): void {
+    const before = this.of(key)
+    const seconds = backoffSeconds('key-backoff', before.failures + 1, null, this.#clock.dice())
+    const now = this.#clock.now()
+    this.#update(key, {
+      lastAttempt: now,
+      wait: {
+        kind: 'backoff',
+        code: 'ISSUER_UNREACHABLE',
+        failures: before.failures + 1,
+        until: now + seconds,
+      },
+    })
+  }
+
+  /**
+   * The issuer, or its answer, failed.
+   *
+   * @param keys that wanted a certificate and now lack one
+   * @param validitySecondsLeft of the certificate in place of the first of them; null when it has none
+   */
+  issuerFailed(
+    keys: readonly KeyIdentity[],
+    failure: IssuerFailure,
+    validitySecondsLeft: number | null,
+  ): Wait {
+    const now = this.#clock.now()
+    const dice = this.#clock.dice()
+    const isLogin = failure.next === 'login-backoff'
+    const before = isLogin ? this.#record.login : this.#record.issuer
+    const failures = (before?.failures ?? 0) + 1
+    const seconds =
+      failure.retryAfterSeconds === null
+        ? backoffSeconds(failure.next, failures, validitySecondsLeft, dice)
+        : retryAfterSeconds(failure.retryAfterSeconds, dice)
+    const wait: Wait = { kind: kindOf(failure), code: failure.code, failures, until: now + seconds }
+    this.#record = { ...this.#record, [isLogin ? 'login' : 'issuer']: wait }
+    for (const key of keys) this.#failed(key, failure, null)
+    return wait
+  }
+
+  /** An answer for this key was no good, or could not be put in place. */
+  keyFailed(key: KeyIdentity, failure: Failure, validitySecondsLeft: number | null): Wait {
+    const failures = this.of(key).failures + 1
+    const seconds = backoffSeconds('key-backoff', failures, validitySecondsLeft, this.#clock.dice())
+    const needsAdministrator = failure.code.startsWith('CERT_') || failure.code === 'ISSUER_REJECTED'
+    const wait: Wait = {
+      kind: needsAdministrator ? 'administrator' : 'backoff',
+      code: failure.code,
+      failures,
+      until: this.#clock.now() + seconds,
+    }
+    this.#failed(key, failure, wait)
+    return wait
+  }
+
+  /** The issuer answered well: nothing that concerned it as a whole holds any more. */
+  issuerAnswered(): void {
+    this.#record = { ...this.#record, issuer: null, login: null }
+  }
+
+  /** A new certificate is in place. */
+  swapped(key: KeyIdentity, serial: bigint, isRepair: boolean): void {
+    const now = this.#clock.now()
+    const repairs = this.#recentRepairs(key)
+    this.#update(key, {
+      wait: null,
+      failures: 0,
+      lastError: null,
+      lastSuccess: now,
+      issued: { serial: String(serial), at: now },
+      repairs: isRepair ? [...repairs, now] : repairs,
+    })
+  }
+
+  /** sshd was seen to serve this serial. */
+  confirmed(key: KeyIdentity, serial: bigint): void {
+    const { lastError } = this.of(key)
+    const cleared = lastError?.code.startsWith('SSHD_') === true ? null : lastError
+    this.#update(key, { confirmedSerial: String(serial), notOffered: null, lastError: cleared })
+  }
+
+  notOffered(key: KeyIdentity, why: string | null): void {
+    this.#update(key, { notOffered: why })
+  }
+
+  /** What sshd serves is not what it should, or it could not be reloaded. Wants no new certificate. */
+  notServed(keys: readonly KeyIdentity[], failure: Failure): Wait {
+    const at = this.#clock.now()
+    const failures = (this.#record.reload?.failures ?? 0) + 1
+    const seconds = backoffSeconds('reload', failures, null, this.#clock.dice())
+    const reload: Wait = { kind: 'backoff', code: failure.code, failures, until: at + seconds }
+    this.#record = { ...this.#record, reload }
+    for (const key of keys) this.#update(key, { lastError: { ...pick(failure), at } })
+    return reload
+  }
+
+  allServed(): void {
+    this.#record = { ...this.#record, reload: null }
+  }
+
+  /** CA keys as the issuer gave them; empty when it has no route for that. */
+  learnCas(lines: readonly string[]): void {
+    this.#record = { ...this.#record, issuerCas: lines }
+  }
+
+  /** SIGHUP: whatever waits for an administrator is tried again. */
+  endAdministratorWaits(): void {
+    const drop = (wait: Wait | null): Wait | null => (wait?.kind === 'administrator' ? null : wait)
+    const hostKeys = Object.entries(this.#record.hostKeys).map(([name, key]) => [
+      name,
+      { ...key, wait: drop(key.wait) },
+    ])
+    this.#record = {
+      ...this.#record,
+      issuer: drop(this.#record.issuer),
+      login: null,
+      reload: null,
+      hostKeys: Object.fromEntries(hostKeys) as AttemptRecord['hostKeys'],
+    }
+  }
+
+  /** Forget host keys that are no more. */
+  keepOnly(names: readonly string[]): void {
+    const kept = Object.entries(this.#record.hostKeys).filter(([name]) => names.includes(name))
+    this.#record = { ...this.#record, hostKeys: Object.fromEntries(kept) }
+  }
+
+  #recentRepairs(key: KeyIdentity): readonly UnixSeconds[] {
+    const now = this.#clock.now()
+    return this.of(key).repairs.filter((at) => at > now - REPAIR_SECONDS && at <= now)
+  }
+
+  #failed(key: KeyIdentity, failure: Failure, wait: Wait | null): void {
+    const at = this.#clock.now()
+    this.#update(key, {
+      wait,
+      failures: this.of(key).failures + 1,
+      lastAttempt: at,
+      lastError: { ...pick(failure), at },
+    })
+  }
+
+  #update(key: KeyIdentity, change: Partial<HostKeyRecord>): void {
+    const next = { ...this.of(key), ...change }
+    this.#record = { ...this.#record, hostKeys: { ...this.#record.hostKeys, [key.name]: next } }
+  }
+}
+
+function kindOf(failure: IssuerFailure): Wait['kind'] {
+  if (failure.retryAfterSeconds !== null) return 'retry-after'
+  switch (failure.next) {
+    case 'login-backoff':
+      return 'login'
+    case 'administrator':
+      return 'administrator'
+    case 'issuer-backoff':
+    case 'key-backoff':
+      return 'backoff'
+  }
+}
+
+function pick({ code, message }: Failure): { code: ErrorCode; message: string } {
+  return { code, message }
+}

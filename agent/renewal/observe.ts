@@ -1,0 +1,232 @@
+import {
+  dueReasonOf,
+  stateOf,
+  type OnDisk,
+  type Served,
+  type StateAndReason,
+} from '../core/certificate-state.ts'
+import { validAfterOf, validBeforeOf, type Certificate } from '../core/host-certificate.ts'
+import { isIssuedKeyType, type PublicKey } from '../core/public-key.ts'
+import {
+  decideRenewal,
+  jitterOf,
+  renewalTimes,
+  type DueReason,
+  type RenewalTimes,
+} from '../core/renewal-decision.ts'
+import type { UnixSeconds } from '../core/time.ts'
+import { findFlaw, tryParse } from '../core/verify-issued.ts'
+import type { Attempts, KeyIdentity } from './attempts.ts'
+import type { HostKeyFile, ServedObservation, ServedOffer } from './ports.ts'
+import type { Host } from './settings.ts'
+
+/** The last that is known of what sshd presents; kept in memory from turn to turn. */
+export interface ServedKnowledge {
+  /** The last time it answered; null before the first. */
+  readonly answered: {
+    readonly offers: ReadonlyMap<string, ServedOffer | null>
+    readonly at: UnixSeconds
+  } | null
+  /** Why it did not answer the last time it was asked; null when it did, or was not asked yet. */
+  readonly silence: string | null
+  readonly askedAt: UnixSeconds | null
+  /** What the helper said sshd listens on. */
+  readonly listen: readonly string[]
+}
+
+export const NOTHING_KNOWN: ServedKnowledge = { answered: null, silence: null, askedAt: null, listen: [] }
+
+/** Everything that one turn sees of one host key. */
+export interface HostKeyView {
+  readonly file: HostKeyFile
+  readonly name: string
+  /** Null when there is no key that could be certified. */
+  readonly subject: {
+    readonly key: PublicKey
+    readonly comment: string
+    readonly identity: KeyIdentity
+  } | null
+  readonly certificatePath: string
+  readonly onDisk: OnDisk
+  /** Null unless what is on disk is usable. */
+  readonly times: RenewalTimes | null
+  readonly served: Served
+  /** Why sshd will not serve this key whatever we do, as it was seen; null when it will, undefined when unknown. */
+  readonly offerProblem: string | null | undefined
+  readonly state: StateAndReason
+  /** Why a new certificate is wanted; null when none is. */
+  readonly due: DueReason | null
+}
+
+/** A {@link HostKeyView} of a key that can be certified. */
+export type CertifiableView = HostKeyView & { readonly subject: NonNullable<HostKeyView['subject']> }
+
+/**
+ * Step "observed" of the path: host keys, the certificates on disk, and what is known of sshd. Writes nothing.
+ *
+ * @param trustedCas null while no CA is known
+ */
+export async function observe(
+  host: Host,
+  attempts: Attempts,
+  knowledge: ServedKnowledge,
+  trustedCas: readonly PublicKey[] | null,
+): Promise<HostKeyView[]> {
+  const views: HostKeyView[] = []
+  for (const file of await host.hostKeys.list()) {
+    views.push(await observeKey(host, attempts, knowledge, trustedCas, file))
+  }
+  return views
+}
+
+async function observeKey(
+  host: Host,
+  attempts: Attempts,
+  knowledge: ServedKnowledge,
+  trustedCas: readonly PublicKey[] | null,
+  file: HostKeyFile,
+): Promise<HostKeyView> {
+  const { name, content } = file
+  const certificatePath = host.store.pathOf(name)
+  const now = host.clock.now()
+  if (content.kind !== 'key' || !isIssuedKeyType(content.key.type)) {
+    const nothing = {
+      file,
+      name,
+      subject: null,
+      certificatePath,
+      times: null,
+      offerProblem: undefined,
+      due: null,
+    }
+    const served: Served = { kind: 'not-asked' }
+    const onDisk: OnDisk =
+      content.kind === 'unreadable'
+        ? { kind: 'unusable', failure: content.failure, certificate: null }
+        : { kind: 'absent' }
+    const facts = { ignored: ignoredBecause(content), onDisk, times: null, served, lastErrorCode: null }
+    return { ...nothing, onDisk, served, state: stateOf(facts, now) }
+  }
+  const { key, comment } = content
+  const identity: KeyIdentity = { name, fingerprint: key.fingerprint }
+  const record = attempts.of(identity)
+  const requirements = { hostKey: key, trustedCas, wantedPrincipals: host.settings.wantedPrincipals }
+  const onDisk = await lookOnDisk(host, name, (certificate) => findFlaw(certificate, requirements, now))
+  const certificate = onDisk.kind === 'usable' ? onDisk.certificate : null
+  const times = certificate === null ? null : timesOf(host, certificate, record.issued)
+  const offerProblem = offerProblemOf(key, knowledge)
+  const served = servedOf(host, key, certificate, knowledge, record.confirmedSerial)
+  const ignored = offerProblem === null ? null : record.notOffered
+  const facts = { ignored, onDisk, times, served, lastErrorCode: record.lastError?.code ?? null }
+  const state = stateOf(facts, now)
+  const due = ignored === null ? (dueReasonOf(onDisk, now) ?? windowReason(times, now)) : null
+  return {
+    file,
+    name,
+    subject: { key, comment, identity },
+    certificatePath,
+    onDisk,
+    times,
+    served,
+    offerProblem,
+    state,
+    due,
+  }
+}
+
+function ignoredBecause(content: HostKeyFile['content']): string | null {
+  switch (content.kind) {
+    case 'unsupported':
+      return content.failure.message
+    case 'key':
+      return `the issuer does not sign keys of type ${content.key.type}`
+    case 'shadowed':
+      return `${content.by} has the same file name`
+    case 'unreadable':
+      return null
+  }
+}
+
+async function lookOnDisk(
+  host: Host,
+  name: string,
+  flawOf: (certificate: Certificate) => ReturnType<typeof findFlaw>,
+): Promise<OnDisk> {
+  const stored = await host.store.read(name)
+  if (stored.kind === 'absent') return { kind: 'absent' }
+  if (stored.kind === 'unreadable') return { kind: 'unusable', failure: stored.failure, certificate: null }
+  const parsed = tryParse(stored.text)
+  if (!parsed.ok) return { kind: 'unusable', failure: parsed.failure, certificate: null }
+  const { certificate } = parsed
+  const failure = flawOf(certificate)
+  return failure === null ? { kind: 'usable', certificate } : { kind: 'unusable', failure, certificate }
+}
+
+function timesOf(
+  host: Host,
+  certificate: Certificate,
+  issued: { serial: string; at: UnixSeconds } | null,
+): RenewalTimes {
+  const validity = { validAfter: validAfterOf(certificate), validBefore: validBeforeOf(certificate) }
+  const issuedAt = issued?.serial === String(certificate.serial) ? issued.at : null
+  const jitter = jitterOf(certificate.publicKey.fingerprint, certificate.serial)
+  return renewalTimes(validity, host.settings.policy, jitter, issuedAt)
+}
+
+function windowReason(times: RenewalTimes | null, now: UnixSeconds): DueReason | null {
+  if (times === null) return null
+  const decision = decideRenewal(times, now)
+  return decision.kind === 'due' ? decision.reason : null
+}
+
+function offerProblemOf(key: PublicKey, { answered }: ServedKnowledge): string | null | undefined {
+  const offer = answered?.offers.get(key.type)
+  if (offer === undefined) return undefined
+  if (offer === null) return `sshd does not offer a host key of type ${key.type}`
+  switch (offer.kind) {
+    case 'hidden':
+      return undefined
+    case 'key':
+      return offer.blob.equals(key.blob) ? null : `sshd offers another host key of type ${key.type}`
+    case 'certificate':
+      return offer.certificate.publicKey.blob.equals(key.blob)
+        ? null
+        : `sshd offers another host key of type ${key.type}`
+  }
+}
+
+function servedOf(
+  host: Host,
+  key: PublicKey,
+  certificate: Certificate | null,
+  knowledge: ServedKnowledge,
+  confirmedSerial: string | null,
+): Served {
+  if (!host.served.enabled) return { kind: 'not-asked' }
+  const wasSeen = certificate !== null && confirmedSerial === String(certificate.serial)
+  const { answered, silence } = knowledge
+  const offer = answered?.offers.get(key.type)
+  if (offer?.kind === 'hidden') return { kind: 'not-asked' }
+  if (offer?.kind === 'certificate' && offer.certificate.publicKey.blob.equals(key.blob)) {
+    const matches = certificate !== null && offer.certificate.blob.equals(certificate.blob)
+    if (!matches && silence !== null) return { kind: 'never-seen' }
+    return { kind: 'certificate', certificate: offer.certificate, matches }
+  }
+  if (silence !== null) return { kind: wasSeen ? 'unknown' : 'never-seen' }
+  return offer === undefined ? { kind: 'unknown' } : { kind: 'none' }
+}
+
+/** What asking sshd taught, laid over what was known: silence says nothing. */
+export function learn(
+  before: ServedKnowledge,
+  observation: ServedObservation,
+  at: UnixSeconds,
+): ServedKnowledge {
+  if (observation.kind === 'no-banner') return { ...before, silence: observation.detail, askedAt: at }
+  const offers = new Map([...(before.answered?.offers ?? []), ...observation.offers])
+  return { ...before, answered: { offers, at }, silence: null, askedAt: at }
+}
+
+export function isCertifiable(view: HostKeyView): view is CertifiableView {
+  return view.subject !== null
+}

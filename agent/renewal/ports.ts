@@ -1,0 +1,227 @@
+/**
+ * What the renewal path needs of the world. One adapter each; one fake each for tests.
+ * Every wait takes an AbortSignal and rejects with its reason soon after it fires, unless a port says otherwise.
+ */
+import type { NextStep } from '../core/backoff.ts'
+import type { ErrorCode, Failure } from '../core/errors.ts'
+import type { Certificate } from '../core/host-certificate.ts'
+import type { PublicKey } from '../core/public-key.ts'
+import type { StatusDocument } from '../core/status-document.ts'
+import type { UnixSeconds } from '../core/time.ts'
+import type { VerifiedCertificate } from '../core/verify-issued.ts'
+import type { AttemptRecord } from './attempt-record.ts'
+
+export interface Clock {
+  /** The wall clock, read anew at each call. */
+  now(): UnixSeconds
+  /** [0, 1), for backoff. */
+  dice(): number
+  sleep(milliseconds: number, signal: AbortSignal): Promise<void>
+}
+
+/** One file that the configuration names as a public host key. */
+export interface HostKeyFile {
+  /** File name without `.pub`; the host key's name everywhere. */
+  readonly name: string
+  readonly path: string
+  /**
+   * - `key`: a key that can be certified; `comment` as in the file, may be empty
+   * - `unsupported`: a key of another type
+   * - `unreadable`: half-written, damaged, gone between listing and reading, or not permitted
+   * - `shadowed`: another path has the same file name and comes first
+   */
+  readonly content:
+    | { readonly kind: 'key'; readonly key: PublicKey; readonly comment: string }
+    | { readonly kind: 'unsupported'; readonly keyType: string; readonly failure: Failure }
+    | { readonly kind: 'unreadable'; readonly failure: Failure }
+    | { readonly kind: 'shadowed'; readonly by: string }
+}
+
+export interface HostKeys {
+  /** All host keys there are now, by path; none is no error. Never throws for a single bad file. */
+  list(): Promise<HostKeyFile[]>
+  /** One of them again, from its path; null when it is gone. */
+  read(path: string): Promise<HostKeyFile | null>
+}
+
+/** A certificate's place on disk. */
+export type StoredCertificate =
+  | { readonly kind: 'absent' }
+  /** Up to 64 KiB; not checked. */
+  | { readonly kind: 'text'; readonly text: string }
+  /** Not a regular file, not permitted, too large: STORE_FAILED. */
+  | { readonly kind: 'unreadable'; readonly failure: Failure }
+
+export interface CertificateStore {
+  /** Where the certificate of a host key lies. */
+  pathOf(hostKeyName: string): string
+  read(hostKeyName: string): Promise<StoredCertificate>
+  /**
+   * Put a certificate in place, durably: after it returns a power cut leaves the new one, before that the old one.
+   * Idempotent. Not aborted half-way.
+   *
+   * @throws AgentError STORE_FAILED; the old file is then still in place
+   */
+  swap(hostKeyName: string, certificate: VerifiedCertificate): Promise<void>
+}
+
+export type IssuerFailure = Failure & {
+  readonly next: NextStep
+  /** What the server asked for, from now on; only with ISSUER_BUSY. */
+  readonly retryAfterSeconds: number | null
+  /** `reqId` of the answer, for the issuer's support. */
+  readonly requestId: string | null
+}
+
+export type IssueAnswer =
+  | {
+      readonly ok: true
+      readonly signedKey: string
+      readonly serialNumber: string
+      readonly requestId: string | null
+    }
+  | { readonly ok: false; readonly failure: IssuerFailure }
+
+export type HostCaAnswer =
+  | { readonly ok: true; readonly keys: readonly PublicKey[] }
+  /** This issuer has no such route. */
+  | { readonly ok: false; readonly failure: IssuerFailure; readonly noSuchRoute: boolean }
+
+export interface Issuer {
+  /**
+   * Have a public key signed. Logs in when there is no token, and once more when the token is refused.
+   * Not idempotent: each call makes a certificate. Rejects only when `signal` fires.
+   *
+   * @param publicKeyLine `TYPE BASE64 COMMENT`, with a comment: without one the server invents one
+   */
+  issue(publicKeyLine: string, signal: AbortSignal): Promise<IssueAnswer>
+  /** The CA that signs this host's certificates. Needs no login. */
+  hostCa(signal: AbortSignal): Promise<HostCaAnswer>
+  health(): IssuerHealth
+}
+
+export interface IssuerHealth {
+  /** Whether the last exchange brought an HTTP answer of the issuer's; null before the first. */
+  readonly reachable: boolean | null
+  /** The last answer of status 200. */
+  readonly lastSuccess: UnixSeconds | null
+  /** Their clock minus ours, from the `Date` header; null before the first. */
+  readonly clockSkewSeconds: number | null
+}
+
+/** What a real handshake showed. */
+export type ServedObservation =
+  /** No banner: sshd is down, starting, or dropped us. Says nothing. */
+  | { readonly kind: 'no-banner'; readonly detail: string }
+  | {
+      readonly kind: 'answered'
+      /** By plain key type: the certificate presented (unchecked line), or the bare key, or null for nothing. */
+      readonly offers: ReadonlyMap<string, ServedOffer | null>
+    }
+
+export type ServedOffer =
+  | { readonly kind: 'certificate'; readonly certificate: Certificate }
+  | { readonly kind: 'key'; readonly blob: Buffer }
+  /** sshd shows one curve only, another than the one asked for: nothing can be said. */
+  | { readonly kind: 'hidden' }
+
+export interface ServedCertificates {
+  /** False with `address: none`. */
+  readonly enabled: boolean
+  /**
+   * Ask sshd what it presents for these key types. Each type is a connection, a line in sshd's log.
+   *
+   * @param listen addresses that the helper said sshd listens on, `host:port`; tried first, empty when unknown
+   */
+  observe(
+    keyTypes: readonly string[],
+    listen: readonly string[],
+    signal: AbortSignal,
+  ): Promise<ServedObservation>
+}
+
+export type SshdOutcome =
+  | {
+      readonly ok: true
+      /** What sshd listens on, `host:port`; empty when the way of reloading does not tell. */
+      readonly listen: readonly string[]
+      /** sshd's configuration changed: it serves the new certificates only after a reload. */
+      readonly reloadNeeded: boolean
+    }
+  | { readonly ok: false; readonly failure: Failure }
+
+/** The way to what root does. */
+export interface Sshd {
+  /**
+   * Copy what was swapped to where sshd reads. On a host without the helper sshd reads the store itself, and this
+   * does nothing. Idempotent.
+   */
+  install(signal: AbortSignal): Promise<SshdOutcome>
+  /** Whether what {@link install} would copy differs from what it copied before. Cheap. */
+  installNeeded(hostKeyNames: readonly string[]): Promise<boolean>
+  /** Make sshd read its configuration and files anew; never with a configuration that `sshd -t` refuses. */
+  reload(signal: AbortSignal): Promise<SshdOutcome>
+  /** Whether there is any way to reload. */
+  readonly canReload: boolean
+}
+
+/** Survives restarts: see {@link AttemptRecord}. */
+export interface AttemptRecords {
+  /** The record on disk, an empty one when there is none or it is damaged (which is logged). */
+  load(): Promise<AttemptRecord>
+  /** Durable. @throws AgentError STORE_FAILED */
+  save(record: AttemptRecord): Promise<void>
+}
+
+/** Shared by `run` and `renew`; gone with the process that holds it. */
+export interface PassLock {
+  /**
+   * @returns what to call to let go of it
+   * @throws AgentError STORE_FAILED when it was not free within `milliseconds`
+   */
+  acquire(milliseconds: number, signal: AbortSignal): Promise<() => Promise<void>>
+}
+
+/** CA keys that an administrator pinned; null when none are configured. */
+export interface PinnedCas {
+  /** @throws AgentError CONFIG_INVALID */
+  read(): Promise<readonly PublicKey[] | null>
+}
+
+/** The service manager. All are silent without one, and never throw. */
+export interface ServiceManager {
+  ready(status: string): Promise<void>
+  status(status: string): Promise<void>
+  /** A turn was completed. */
+  watchdog(): Promise<void>
+  reloading(): Promise<void>
+  stopping(): Promise<void>
+  /** How often {@link watchdog} must come at least; null without a watchdog. */
+  readonly watchdogSeconds: number | null
+}
+
+/** Log line: an event, its data. Keys are snake_case, `host_key`, `serial`, `code`, `request_id` among them. */
+export type LogFields = Readonly<Record<string, unknown>>
+
+export interface Log {
+  debug(fields: LogFields, message: string): void
+  info(fields: LogFields, message: string): void
+  warn(fields: LogFields, message: string): void
+  error(fields: LogFields, message: string): void
+}
+
+export interface Metrics {
+  /** `result`: `ok` or the error code. */
+  renewal(hostKey: string, result: 'ok' | ErrorCode): void
+  reload(result: 'ok' | ErrorCode): void
+  /** `code`: HTTP status or error code. */
+  issuerRequest(route: 'login' | 'issue' | 'host-ca', code: string, seconds: number): void
+  turn(at: UnixSeconds): void
+  /**
+   * A new look at everything; the certificate series are read from it.
+   *
+   * @param servedNotAfter when the certificate that sshd presents ends, by host key name, `Infinity` for forever:
+   *   the snapshot does not tell when sshd serves another than ours. Without it, only for those that match.
+   */
+  status(snapshot: StatusDocument, servedNotAfter?: ReadonlyMap<string, UnixSeconds>): void
+}

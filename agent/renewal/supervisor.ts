@@ -1,0 +1,190 @@
+import { AgentError, messageOf } from '../core/errors.ts'
+import type { StatusDocument } from '../core/status-document.ts'
+import { summarize } from '../core/status-summary.ts'
+import type { UnixSeconds } from '../core/time.ts'
+import { Attempts } from './attempts.ts'
+import { AbandonedError, withinLimits } from './bounded-work.ts'
+import { nextLook } from './next-look.ts'
+import { knownCas } from './trusted-cas.ts'
+import { NOTHING_KNOWN, observe, type ServedKnowledge } from './observe.ts'
+import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
+import { renewHost, ROUTINE_PASS, type PassResult } from './renew.ts'
+import type { Host } from './settings.ts'
+import { notEnrolledStatus, statusOf, type StatusIdentity } from './status.ts'
+
+/** A turn that is not over by then is abandoned; when the program ends, sooner. */
+const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }
+/** A turn waits this long for `renew` to let go of the lock. */
+const LOCK_WAIT_MILLISECONDS = 60_000
+/** The wall clock is read anew at least this often, whatever the timers say. */
+const LONGEST_SLEEP_MILLISECONDS = 60_000
+
+/** The host as it is configured now, or that it is not. */
+export type Enrolment =
+  | { readonly kind: 'not-enrolled' }
+  | { readonly kind: 'enrolled'; readonly host: Host; readonly identity: StatusIdentity }
+
+/** Why to look again. What is done follows from what is seen, never from the reason. */
+export type WakeReason = 'start' | 'tick' | 'file-event' | 'sighup' | 'sigusr1'
+
+export interface SupervisorOptions {
+  readonly version: string
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly serviceManager: ServiceManager
+  /** Before each turn: the configuration may have come or changed; the same object when it has not. */
+  readonly enrolment: () => Promise<Enrolment>
+  /** After each turn. */
+  readonly onTurn: (status: StatusDocument) => void | Promise<void>
+}
+
+/**
+ * Looks at everything again and again: at each tick, on request, and when something falls due in between.
+ * Never runs two passes at once; requests that come during a pass make one more.
+ */
+export class Supervisor {
+  readonly #options: SupervisorOptions
+  #pending = new Set<WakeReason>(['start'])
+  #rouse: (() => void) | null = null
+  #knowledge: ServedKnowledge = NOTHING_KNOWN
+  #knowledgeOf: Host | null = null
+  #status: StatusDocument | null = null
+  #lastTurn: UnixSeconds | null = null
+  #isReady = false
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options
+  }
+
+  /** Null before the first turn is over. */
+  get status(): StatusDocument | null {
+    return this.#status
+  }
+
+  /** When the last turn was completed; null before the first. */
+  get lastTurn(): UnixSeconds | null {
+    return this.#lastTurn
+  }
+
+  /** Look again soon: now, or when the turn under way is over. */
+  wake(reason: WakeReason): void {
+    this.#pending.add(reason)
+    this.#rouse?.()
+  }
+
+  /** The service manager was told of a reload: tell it after the turn under way that we are ready again. */
+  announceReady(): void {
+    this.#isReady = false
+  }
+
+  /** Turn until `stop` fires; returns when the last turn is finished or abandoned. */
+  async run(stop: AbortSignal): Promise<void> {
+    while (!stop.aborted) {
+      const reasons = this.#pending
+      this.#pending = new Set()
+      const next = await this.#turn(reasons, stop)
+      await this.#sleepUntil(next, stop)
+    }
+  }
+
+  async #turn(reasons: ReadonlySet<WakeReason>, stop: AbortSignal): Promise<UnixSeconds | null> {
+    const { clock, log, metrics, serviceManager, onTurn } = this.#options
+    let next: UnixSeconds | null = null
+    try {
+      next = await withinLimits(clock, TURN_LIMITS, stop, async (signal) => this.#look(reasons, signal))
+    } catch (error) {
+      if (stop.aborted) return null
+      if (error instanceof AbandonedError) {
+        // Not a completed turn: the watchdog is not fed.
+        log.error({}, 'a turn took longer than two minutes and was abandoned')
+        return null
+      }
+      log.error({ code: error instanceof AgentError ? error.code : undefined }, messageOf(error))
+    }
+    if (stop.aborted) return null
+    this.#lastTurn = clock.now()
+    metrics.turn(this.#lastTurn)
+    const status = this.#status ?? notEnrolledStatus(this.#options.version)
+    metrics.status(status)
+    const summary = summarize(status, clock.now())
+    if (this.#isReady) await serviceManager.status(summary)
+    else await serviceManager.ready(summary)
+    this.#isReady = true
+    await serviceManager.watchdog()
+    await onTurn(status)
+    return next
+  }
+
+  async #look(reasons: ReadonlySet<WakeReason>, signal: AbortSignal): Promise<UnixSeconds | null> {
+    const enrolment = await this.#options.enrolment()
+    if (enrolment.kind === 'not-enrolled') {
+      this.#status = notEnrolledStatus(this.#options.version)
+      return null
+    }
+    const { host, identity } = enrolment
+    const isNew = this.#knowledgeOf !== host
+    if (isNew) {
+      this.#knowledgeOf = host
+      this.#knowledge = NOTHING_KNOWN
+    }
+    const attempts = new Attempts(host.records, host.clock)
+    try {
+      const result = await this.#pass(host, attempts, reasons, signal)
+      if (isNew && attempts.record.issuerCas?.length === 0) {
+        const advice =
+          'pin it with verify.host_ca_file; until then the CA of the certificate in place is trusted'
+        host.log.warn({}, `the issuer does not name its host CA: ${advice}`)
+      }
+      this.#knowledge = result.knowledge
+      this.#status = statusOf(identity, result.views, attempts, result.knowledge, host.issuer.health())
+      return nextLook(result, attempts, host.clock.now())
+    } catch (error) {
+      // Nothing could be done, but what is can still be seen and told.
+      const views = await observe(
+        host,
+        attempts,
+        this.#knowledge,
+        await knownCas(host, attempts).catch(() => null),
+      )
+      this.#status = statusOf(identity, views, attempts, this.#knowledge, host.issuer.health())
+      throw error
+    }
+  }
+
+  async #pass(
+    host: Host,
+    attempts: Attempts,
+    reasons: ReadonlySet<WakeReason>,
+    signal: AbortSignal,
+  ): Promise<PassResult> {
+    const release = await host.lock.acquire(LOCK_WAIT_MILLISECONDS, signal)
+    try {
+      await attempts.load()
+      if (reasons.has('sighup')) attempts.endAdministratorWaits()
+      const ask = reasons.has('sighup') || reasons.has('sigusr1')
+      return await renewHost(host, attempts, this.#knowledge, { ...ROUTINE_PASS, ask }, signal)
+    } finally {
+      await release()
+    }
+  }
+
+  /** Sleep until something is due or somebody asks; the tick is one who asks. */
+  async #sleepUntil(next: UnixSeconds | null, stop: AbortSignal): Promise<void> {
+    const { clock, serviceManager } = this.#options
+    const watchdog = clock.now() + (serviceManager.watchdogSeconds ?? Infinity) / 2
+    const until = Math.min(next ?? Infinity, watchdog)
+    const roused = new AbortController()
+    this.#rouse = () => roused.abort()
+    try {
+      while (this.#pending.size === 0 && !stop.aborted && clock.now() < until) {
+        const milliseconds = Math.max(10, Math.min(LONGEST_SLEEP_MILLISECONDS, (until - clock.now()) * 1000))
+        await clock.sleep(milliseconds, AbortSignal.any([stop, roused.signal]))
+      }
+    } catch (error) {
+      if (!stop.aborted && !roused.signal.aborted) throw error
+    } finally {
+      this.#rouse = null
+    }
+  }
+}

@@ -1,0 +1,134 @@
+import { AgentError } from '../../agent/core/errors.ts'
+import { parsePublicKeyLine, readPublicKey, type PublicKey } from '../../agent/core/public-key.ts'
+import type { VerifiedCertificate } from '../../agent/core/verify-issued.ts'
+import { EMPTY_RECORD, type AttemptRecord } from '../../agent/renewal/attempt-record.ts'
+import type {
+  AttemptRecords,
+  CertificateStore,
+  HostKeyFile,
+  HostKeys,
+  Metrics,
+  PassLock,
+  StoredCertificate,
+} from '../../agent/renewal/ports.ts'
+import type { Host, RenewalSettings } from '../../agent/renewal/settings.ts'
+import { craftKey } from '../core/craft.ts'
+import { FakeIssuer } from './fake-issuer.ts'
+import { FakeSshd } from './fake-sshd.ts'
+import { ManualClock } from './manual-clock.ts'
+import { RecordingLog } from './recording-log.ts'
+
+export const START = Date.UTC(2026, 10, 23, 12) / 1000
+export const DAY = 86_400
+
+const KEY_FOLDER = '/etc/ssh'
+
+/** A whole host in memory. Its parts are open, for a test to break. */
+export class FakeHost implements Host {
+  readonly clock = new ManualClock(START)
+  readonly log = new RecordingLog()
+  /** Public key lines by host key name. */
+  readonly keys = new Map<string, string>()
+  /** Certificate files by host key name. */
+  readonly files = new Map<string, string>()
+  readonly issuer: FakeIssuer
+  readonly sshd: FakeSshd
+  readonly served: FakeSshd
+  settings: RenewalSettings = {
+    policy: { window: { kind: 'share', ratio: 0.33 }, jitterRatio: 0.5 },
+    wantedPrincipals: null,
+    reload: 'auto',
+    maintenance: { contains: () => true },
+  }
+  pinned: readonly PublicKey[] | null = null
+  record: AttemptRecord = EMPTY_RECORD
+  saves = 0
+  /** Swaps fail with this; `after`: they are done, and reported failed all the same. */
+  swapFault: { readonly when: 'before' | 'after' } | null = null
+  readonly results: string[] = []
+
+  readonly hostKeys: HostKeys = {
+    list: async () => [...this.keys.keys()].toSorted().map((name) => this.#keyFile(name)),
+    read: async (path) => {
+      const name = path.slice(KEY_FOLDER.length + 1, -'.pub'.length)
+      return this.keys.has(name) ? this.#keyFile(name) : null
+    },
+  }
+
+  readonly store: CertificateStore = {
+    pathOf: (name) => `/var/lib/hostcertd/certs/${name}-cert.pub`,
+    read: async (name): Promise<StoredCertificate> => {
+      const text = this.files.get(name)
+      return text === undefined ? { kind: 'absent' } : { kind: 'text', text }
+    },
+    swap: async (name: string, { line }: VerifiedCertificate) => {
+      const failure = new AgentError(
+        'STORE_FAILED',
+        `cannot write the certificate of ${name}: no space left on device`,
+      )
+      if (this.swapFault?.when === 'before') throw failure
+      this.files.set(name, `${line}\n`)
+      if (this.swapFault?.when === 'after') throw failure
+    },
+  }
+
+  readonly records: AttemptRecords = {
+    load: async () => this.record,
+    save: async (record) => {
+      this.record = record
+      this.saves += 1
+    },
+  }
+
+  lockFailure: AgentError | null = null
+  readonly lock: PassLock = {
+    acquire: async () => {
+      if (this.lockFailure !== null) throw this.lockFailure
+      return async () => {}
+    },
+  }
+
+  readonly pinnedCas = { read: async () => this.pinned }
+
+  readonly metrics: Metrics = {
+    renewal: (hostKey, result) => void this.results.push(`${hostKey} ${result}`),
+    reload: (result) => void this.results.push(`reload ${result}`),
+    issuerRequest: () => {},
+    turn: () => {},
+    status: () => {},
+  }
+
+  constructor(ttlSeconds = 30 * DAY, names: readonly string[] = ['ssh_host_ed25519_key']) {
+    this.issuer = new FakeIssuer(this.clock, ttlSeconds)
+    this.sshd = new FakeSshd({ read: () => this.#onDisk() })
+    this.served = this.sshd
+    for (const name of names) this.rotate(name)
+  }
+
+  /** A new key pair under an old or new name. */
+  rotate(name: string): void {
+    this.keys.set(name, `${craftKey().line} root@fake`)
+  }
+
+  keyOf(name: string): PublicKey {
+    return readPublicKey(parsePublicKeyLine(this.keys.get(name) ?? ''))
+  }
+
+  #onDisk(): Map<string, { key: string; certificate: string | null }> {
+    return new Map(
+      [...this.keys].map(([name, key]) => [name, { key, certificate: this.files.get(name) ?? null }]),
+    )
+  }
+
+  #keyFile(name: string): HostKeyFile {
+    const path = `${KEY_FOLDER}/${name}.pub`
+    try {
+      const line = parsePublicKeyLine(this.keys.get(name) ?? '')
+      return { name, path, content: { kind: 'key', key: readPublicKey(line), comment: line.comment } }
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error
+      const failure = { code: error.code, message: error.message }
+      return { name, path, content: { kind: 'unreadable', failure } }
+    }
+  }
+}

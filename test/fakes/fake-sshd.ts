@@ -1,0 +1,83 @@
+import type { Failure } from '../../agent/core/errors.ts'
+import { parseCertificate } from '../../agent/core/host-certificate.ts'
+import { parsePublicKeyLine } from '../../agent/core/public-key.ts'
+import type {
+  ServedCertificates,
+  ServedObservation,
+  ServedOffer,
+  Sshd,
+  SshdOutcome,
+} from '../../agent/renewal/ports.ts'
+
+/** What sshd would read from disk. */
+export interface SshdFiles {
+  /** Lines of public keys and certificates by host key name. */
+  read(): ReadonlyMap<string, { readonly key: string; readonly certificate: string | null }>
+}
+
+/** An sshd that reads its files at each connection (OpenSSH up to 9.7), or at a reload only (since 9.8). */
+export class FakeSshd implements Sshd, ServedCertificates {
+  enabled = true
+  canReload = true
+  isDown = false
+  readsPerConnection = true
+  /** Names of host keys that its configuration does not name. */
+  readonly notConfigured = new Set<string>()
+  reloadFailure: Failure | null = null
+  reloads = 0
+  questions = 0
+  /** With the helper: what was copied. Null: sshd reads the store itself. */
+  needsInstall = false
+  installs = 0
+  installFailure: Failure | null = null
+  readonly #files: SshdFiles
+  #loaded: ReturnType<SshdFiles['read']> = new Map()
+
+  constructor(files: SshdFiles) {
+    this.#files = files
+  }
+
+  /** As a restart by somebody else. */
+  load(): void {
+    this.#loaded = new Map(this.#files.read())
+  }
+
+  async observe(keyTypes: readonly string[]): Promise<ServedObservation> {
+    this.questions += 1
+    if (this.isDown) return { kind: 'no-banner', detail: 'connection refused' }
+    if (this.readsPerConnection) this.load()
+    return { kind: 'answered', offers: new Map(keyTypes.map((type) => [type, this.#offerOf(type)])) }
+  }
+
+  async reload(): Promise<SshdOutcome> {
+    this.reloads += 1
+    if (this.isDown)
+      return { ok: false, failure: { code: 'SSHD_RELOAD_FAILED', message: 'sshd is not running' } }
+    if (this.reloadFailure !== null) return { ok: false, failure: this.reloadFailure }
+    this.load()
+    return { ok: true, listen: [], reloadNeeded: false }
+  }
+
+  async installNeeded(): Promise<boolean> {
+    return this.needsInstall
+  }
+
+  async install(): Promise<SshdOutcome> {
+    this.installs += 1
+    if (this.installFailure !== null) return { ok: false, failure: this.installFailure }
+    this.needsInstall = false
+    return { ok: true, listen: [], reloadNeeded: false }
+  }
+
+  #offerOf(type: string): ServedOffer | null {
+    for (const [name, { key, certificate }] of this.#loaded) {
+      const { blob, type: keyType } = parsePublicKeyLine(key)
+      if (keyType !== type || this.notConfigured.has(name)) continue
+      const parsed = certificate === null ? null : parseCertificate(certificate)
+      // sshd leaves out a certificate that is not for the key.
+      if (parsed?.publicKey.blob.equals(blob) !== true) return { kind: 'key', blob }
+      return { kind: 'certificate', certificate: parsed }
+    }
+    return null
+  }
+}

@@ -1,0 +1,356 @@
+import { describe, expect, test } from 'vitest'
+import { Attempts } from '../../agent/renewal/attempts.ts'
+import { NOTHING_KNOWN, type ServedKnowledge } from '../../agent/renewal/observe.ts'
+import { renewHost, ROUTINE_PASS, type PassRequest, type PassResult } from '../../agent/renewal/renew.ts'
+import { sshString, stringList, uint32, uint64 } from '../core/craft.ts'
+import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
+import { failureOf } from '../fakes/fake-issuer.ts'
+
+const KEY = 'ssh_host_ed25519_key'
+const NEVER = new AbortController().signal
+
+/** One pass as a process of its own would make it: nothing but the host's files carries over. */
+async function pass(
+  host: FakeHost,
+  request: Partial<PassRequest> = {},
+  knowledge: ServedKnowledge = NOTHING_KNOWN,
+  signal = NEVER,
+): Promise<PassResult> {
+  const attempts = new Attempts(host.records, host.clock)
+  await attempts.load()
+  const controller = { ...ROUTINE_PASS, ...request }
+  const work = renewHost(host, attempts, knowledge, controller, signal)
+  const settled = { done: false }
+  void work.finally(() => (settled.done = true)).catch(() => {})
+  for (let second = 0; second < 60 && !settled.done; second++) await host.clock.advance(0.1)
+  return work
+}
+
+const stateOf = (result: PassResult, name = KEY): string => {
+  const view = result.views.find((other) => other.name === name)
+  return `${view?.state.state} ${view?.state.reason}`
+}
+
+describe('the path of one certificate', () => {
+  test('first issue: swapped, served without a reload, confirmed', async () => {
+    const host = new FakeHost()
+    const result = await pass(host)
+    expect(result.outcomes).toMatchObject([{ kind: 'renewed', reason: 'absent' }])
+    expect(stateOf(result)).toBe('valid null')
+    expect(host.sshd.reloads).toBe(0)
+    expect(host.record.hostKeys[KEY]).toMatchObject({ failures: 0, wait: null, confirmedSerial: '1001' })
+    expect(host.files.get(KEY)).toMatch(/ root@fake\n$/)
+    expect((await pass(host)).outcomes).toEqual([])
+  })
+
+  test('several keys are served by one reload', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b', 'c'])
+    for (const name of ['b', 'c']) host.sshd.notConfigured.add(name)
+    host.sshd.readsPerConnection = false
+    host.sshd.load()
+    await pass(host)
+    expect(host.issuer.issuedAt).toHaveLength(3)
+    expect(host.sshd.reloads).toBe(1)
+  })
+
+  test('reload: always reloads although it is served already, never does not reload at all', async () => {
+    for (const [reload, reloads] of [
+      ['always', 1],
+      ['never', 0],
+    ] as const) {
+      const host = new FakeHost()
+      host.settings = { ...host.settings, reload }
+      await pass(host)
+      expect(host.sshd.reloads, reload).toBe(reloads)
+    }
+  })
+
+  test('address: none: sshd is not asked, but reloaded', async () => {
+    const host = new FakeHost()
+    host.sshd.enabled = false
+    const result = await pass(host)
+    expect(stateOf(result)).toBe('valid null')
+    expect([host.sshd.questions, host.sshd.reloads]).toEqual([0, 1])
+  })
+
+  test('a dry run verifies and writes nothing', async () => {
+    const host = new FakeHost()
+    const result = await pass(host, { dryRun: true, force: true })
+    expect(result.outcomes).toMatchObject([{ kind: 'would-renew' }])
+    expect(host.files.size).toBe(0)
+    expect(host.sshd.reloads).toBe(0)
+  })
+
+  test('a key that changes under the request is signed anew, the answer for the old one is dropped', async () => {
+    const host = new FakeHost()
+    let changes = 0
+    host.issuer.onIssue = () => {
+      if (changes++ === 0) host.rotate(KEY)
+    }
+    const result = await pass(host)
+    expect(host.issuer.issuedAt).toHaveLength(2)
+    expect(result.outcomes).toMatchObject([{ kind: 'renewed' }])
+    expect(stateOf(result)).toBe('valid null')
+  })
+
+  test('a key that keeps changing does not keep the pass', async () => {
+    const host = new FakeHost()
+    host.issuer.onIssue = () => host.rotate(KEY)
+    const result = await pass(host)
+    expect(host.issuer.issuedAt).toHaveLength(3)
+    expect(result.outcomes).toMatchObject([{ kind: 'waiting' }])
+    expect(host.files.size).toBe(0)
+  })
+
+  test('a routine renewal waits for the maintenance window, an overdue one does not', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    host.settings = { ...host.settings, maintenance: { contains: () => false } }
+    host.clock.jump(START + 25 * DAY)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting', reason: 'window-open' }])
+    host.clock.jump(START + 28 * DAY)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed', reason: 'overdue' }])
+  })
+
+  test('principals that are wanted and lacking are asked for, and their lack is an error of the answer', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    host.settings = { ...host.settings, wantedPrincipals: ['web2.example.com'] }
+    const result = await pass(host)
+    expect(result.outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'CERT_PRINCIPALS_MISMATCH' } }])
+    expect(stateOf(result)).toBe('invalid CERT_PRINCIPALS_MISMATCH')
+  })
+})
+
+describe('failures', () => {
+  test('one that is the issuer’s makes all keys wait, after one request', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b', 'c'])
+    host.issuer.failures.push(failureOf('ISSUER_BUSY', 'issuer-backoff'))
+    await pass(host)
+    expect(host.issuer.issuedAt).toHaveLength(1)
+    expect(Object.values(host.record.hostKeys).map(({ failures }) => failures)).toEqual([1, 1, 1])
+    expect((await pass(host)).outcomes.map(({ kind }) => kind)).toEqual(['waiting', 'waiting', 'waiting'])
+    expect(host.issuer.issuedAt).toHaveLength(1)
+  })
+
+  test('one that is the answer’s makes that key wait only', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b'])
+    host.issuer.failures.push(failureOf('ISSUER_REJECTED', 'key-backoff'))
+    const result = await pass(host)
+    expect(result.outcomes.map(({ kind }) => kind)).toEqual(['failed', 'renewed'])
+  })
+
+  test('by hand, backoff is skipped and Retry-After obeyed', async () => {
+    const host = new FakeHost()
+    host.issuer.failures.push(failureOf('ISSUER_UNREACHABLE', 'issuer-backoff'))
+    await pass(host)
+    expect((await pass(host, { byHand: true })).outcomes).toMatchObject([{ kind: 'renewed' }])
+    host.issuer.failures.push(failureOf('ISSUER_BUSY', 'issuer-backoff', 54))
+    await pass(host, { force: true, byHand: true })
+    expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([{ kind: 'waiting' }])
+    host.clock.jump(host.clock.now() + 60)
+    expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([{ kind: 'renewed' }])
+  })
+
+  test('neither a restart nor a crash half-way resets a wait', async () => {
+    const host = new FakeHost()
+    host.issuer.onIssue = () => {
+      throw new Error('as if the process had died here')
+    }
+    const saved: unknown[] = []
+    const { records } = host
+    const crashing = {
+      load: records.load,
+      save: async (record: typeof host.record) => {
+        saved.push(record)
+        // Only what was written before the request survives.
+        if (saved.length === 1) await records.save(record)
+      },
+    }
+    const attempts = new Attempts(crashing, host.clock)
+    await attempts.load()
+    await expect(renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)).rejects.toThrow('as if')
+    host.issuer.onIssue = () => {}
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting' }])
+    expect(host.issuer.issuedAt).toHaveLength(0)
+  })
+
+  test('an attempt that we cut short ourselves counts for nothing', async () => {
+    const host = new FakeHost()
+    const stop = new AbortController()
+    host.issuer.onIssue = () => stop.abort(new Error('ended'))
+    await expect(pass(host, {}, NOTHING_KNOWN, stop.signal)).rejects.toThrow('ended')
+    host.issuer.onIssue = () => {}
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
+  })
+
+  test.each(['before', 'after'] as const)(
+    'a swap that fails (%s it was done) loses nothing',
+    async (when) => {
+      const host = new FakeHost()
+      await pass(host)
+      const old = host.files.get(KEY)
+      host.swapFault = { when }
+      host.clock.jump(START + 28 * DAY)
+      const result = await pass(host)
+      expect(result.outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'STORE_FAILED' } }])
+      expect(host.files.get(KEY) === old).toBe(when === 'before')
+      // What lies on disk decides, not what was reported.
+      expect(result.views[0]?.onDisk.kind).toBe('usable')
+      expect(stateOf(result)).toMatch(when === 'before' ? /^overdue/ : /^(valid|due)/)
+    },
+  )
+
+  test.each([
+    ['CERT_NOT_HOST', { kind: uint32(1) }],
+    ['CERT_NO_PRINCIPALS', { principals: sshString('') }],
+    ['CERT_EXPIRED', { validBefore: uint64(BigInt(START - 10)) }],
+    ['CERT_NOT_YET_VALID', { validAfter: uint64(BigInt(START + DAY)) }],
+    ['CERT_CRITICAL_OPTION', { criticalOptions: stringList(['force-command', sshString('id')]) }],
+    ['CERT_SIGNATURE_INVALID', { ca: sshString(new FakeHost().issuer.ca.blob) }],
+  ] as const)('an answer that is no good (%s) leaves the old certificate in place', async (code, spoilt) => {
+    const host = new FakeHost()
+    await pass(host)
+    const old = host.files.get(KEY)
+    host.issuer.spoil = () => spoilt
+    const result = await pass(host, { force: true, byHand: true })
+    expect(result.outcomes).toMatchObject([{ kind: 'failed', failure: { code } }])
+    expect(host.files.get(KEY)).toBe(old)
+    expect(stateOf(result)).toBe('valid null')
+    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe(code)
+  })
+
+  test('whoever deletes the certificate again and again does not cause a storm', async () => {
+    const host = new FakeHost()
+    for (let second = 0; second < 3600; second += 10) {
+      host.files.delete(KEY)
+      await pass(host)
+      host.clock.jump(START + second)
+    }
+    expect(host.issuer.issuedAt.length).toBeGreaterThan(9)
+    expect(host.issuer.issuedAt.length).toBeLessThan(80)
+  })
+})
+
+describe('the CA', () => {
+  test('is asked of the issuer once, and kept', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    await pass(host, { force: true, byHand: true })
+    expect(host.issuer.caQuestions).toBe(1)
+    expect(host.record.issuerCas).toEqual([host.issuer.ca.line])
+  })
+
+  test('when it is replaced at the issuer, the issuer is asked again, and the new one taken', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    host.issuer.ca = new FakeHost().issuer.ca
+    expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([{ kind: 'renewed' }])
+    expect(host.issuer.caQuestions).toBe(2)
+    expect(host.log.messages('warn')).toContain('the issuer names another host CA than before')
+  })
+
+  test('that is not the pinned one is refused', async () => {
+    const host = new FakeHost()
+    host.pinned = [new FakeHost().keyOf(KEY)]
+    const result = await pass(host)
+    expect(result.outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'CERT_CA_MISMATCH' } }])
+    expect(host.issuer.caQuestions).toBe(0)
+    expect(host.files.size).toBe(0)
+  })
+
+  test('where the issuer does not name it, the one in place counts, or the first', async () => {
+    const host = new FakeHost()
+    host.issuer.namesCa = false
+    await pass(host)
+    expect(host.files.size).toBe(1)
+    host.issuer.ca = new FakeHost().issuer.ca
+    const result = await pass(host, { force: true, byHand: true })
+    expect(result.outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'CERT_CA_MISMATCH' } }])
+  })
+})
+
+describe('sshd', () => {
+  test('that is down changes nothing for the certificate; it is confirmed when sshd is back', async () => {
+    const host = new FakeHost()
+    host.sshd.isDown = true
+    const first = await pass(host)
+    expect(first.outcomes).toMatchObject([{ kind: 'renewed' }])
+    expect(stateOf(first)).toBe('unconfirmed SSHD_UNREACHABLE')
+    host.sshd.isDown = false
+    const second = await pass(host, {}, first.knowledge)
+    expect(stateOf(second)).toBe('valid null')
+    expect(host.issuer.issuedAt).toHaveLength(1)
+  })
+
+  test('that does not answer any more leaves a confirmed certificate valid', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    host.sshd.isDown = true
+    expect(stateOf(await pass(host))).toBe('valid null')
+  })
+
+  test('whose configuration is broken is not reloaded to death: the reload is tried again, later and later', async () => {
+    const host = new FakeHost()
+    host.sshd.readsPerConnection = false
+    host.sshd.load()
+    host.sshd.reloadFailure = { code: 'SSHD_CONFIG_INVALID', message: 'line 3: bad' }
+    let result = await pass(host)
+    expect(stateOf(result)).toBe('unconfirmed SSHD_NOT_SERVING')
+    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('SSHD_CONFIG_INVALID')
+    for (let minute = 0; minute < 60; minute++) {
+      host.clock.jump(host.clock.now() + 60)
+      result = await pass(host, {}, result.knowledge)
+    }
+    expect(host.sshd.reloads).toBeGreaterThan(3)
+    expect(host.sshd.reloads).toBeLessThan(10)
+    expect(host.issuer.issuedAt).toHaveLength(1)
+    host.sshd.reloadFailure = null
+    host.clock.jump(host.clock.now() + 3700)
+    expect(stateOf(await pass(host, {}, result.knowledge))).toBe('valid null')
+    expect(host.issuer.issuedAt).toHaveLength(1)
+    expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
+  })
+
+  test('that does not offer a key even after a reload: the key is ignored until it does', async () => {
+    const host = new FakeHost(30 * DAY, ['a'])
+    host.sshd.notConfigured.add('a')
+    const first = await pass(host)
+    expect(stateOf(first, 'a')).toBe('ignored sshd does not offer a host key of type ssh-ed25519')
+    host.clock.jump(START + 31 * DAY)
+    expect((await pass(host)).outcomes).toEqual([])
+    expect(host.sshd.reloads).toBe(1)
+    host.sshd.notConfigured.clear()
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
+  })
+
+  test('is asked seldom: at the start, after a swap, on request, every 15 minutes', async () => {
+    const host = new FakeHost()
+    let result = await pass(host)
+    const after = host.sshd.questions
+    for (let minute = 0; minute < 14; minute++) {
+      host.clock.jump(host.clock.now() + 60)
+      result = await pass(host, {}, result.knowledge)
+    }
+    expect(host.sshd.questions).toBe(after)
+    result = await pass(host, { ask: true }, result.knowledge)
+    expect(host.sshd.questions).toBe(after + 1)
+    host.clock.jump(host.clock.now() + 901)
+    await pass(host, {}, result.knowledge)
+    expect(host.sshd.questions).toBe(after + 2)
+  })
+
+  test('behind the helper: what cannot be copied is tried again, without a new certificate', async () => {
+    const host = new FakeHost()
+    host.sshd.needsInstall = true
+    host.sshd.installFailure = { code: 'STORE_FAILED', message: 'no space left on device' }
+    let result = await pass(host)
+    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('STORE_FAILED')
+    host.sshd.installFailure = null
+    host.clock.jump(host.clock.now() + 120)
+    result = await pass(host, {}, result.knowledge)
+    expect([host.sshd.installs, host.sshd.needsInstall]).toEqual([2, false])
+    expect(host.issuer.issuedAt).toHaveLength(1)
+    expect(stateOf(result)).toBe('valid null')
+  })
+})

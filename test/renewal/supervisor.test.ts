@@ -1,0 +1,225 @@
+import { describe, expect, test } from 'vitest'
+import { validBeforeOf } from '../../agent/core/host-certificate.ts'
+import { parseCertificate } from '../../agent/core/host-certificate.ts'
+import type { ServiceManager } from '../../agent/renewal/ports.ts'
+import { Supervisor, type Enrolment } from '../../agent/renewal/supervisor.ts'
+import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
+import { failureOf } from '../fakes/fake-issuer.ts'
+
+const KEY = 'ssh_host_ed25519_key'
+
+/** A supervisor at work on a fake host, with a tick each minute. */
+function supervise(host: FakeHost, given?: () => Promise<Enrolment>) {
+  const told: string[] = []
+  const serviceManager: ServiceManager = {
+    ready: async (status) => void told.push(`ready ${status}`),
+    status: async (status) => void told.push(`status ${status}`),
+    watchdog: async () => void told.push('watchdog'),
+    reloading: async () => {},
+    stopping: async () => {},
+    watchdogSeconds: null,
+  }
+  const identity = { version: '1', issuerUrl: 'https://issuer.example.com' }
+  const supervisor = new Supervisor({
+    version: '1',
+    clock: host.clock,
+    log: host.log,
+    metrics: host.metrics,
+    serviceManager,
+    enrolment: given ?? (async () => ({ kind: 'enrolled', host, identity })),
+    onTurn: () => {},
+  })
+  const stop = new AbortController()
+  const ended = supervisor.run(stop.signal)
+  return {
+    supervisor,
+    told,
+    stop: async () => {
+      stop.abort(new Error('ended'))
+      await host.clock.advance(10)
+      await ended
+    },
+    /** Let time pass, with a tick each minute. */
+    live: async (seconds: number) => {
+      for (let left = seconds; left > 0; left -= 60) {
+        await host.clock.advance(Math.min(60, left))
+        supervisor.wake('tick')
+      }
+    },
+  }
+}
+
+const secondsLeft = (host: FakeHost): number =>
+  validBeforeOf(parseCertificate(host.files.get(KEY) ?? '')) - host.clock.now()
+
+describe('lifetimes', () => {
+  test.each([
+    { name: '20 s', ttl: 20, live: 600, atMost: 62 },
+    { name: '90 s', ttl: 90, live: 1800, atMost: 42 },
+    { name: '1 h', ttl: 3600, live: DAY, atMost: 38 },
+  ])('$name: renewed in time, always, and seldom', async ({ ttl, live, atMost }) => {
+    const host = new FakeHost(ttl)
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    for (let second = 0; second < live; second += 5) {
+      await host.clock.advance(5)
+      if (second % 60 === 0) daemon.supervisor.wake('tick')
+      expect(secondsLeft(host)).toBeGreaterThan(0)
+    }
+    await daemon.stop()
+    expect(host.issuer.issuedAt.length).toBeGreaterThan((live / ttl) * 0.9)
+    expect(host.issuer.issuedAt.length).toBeLessThanOrEqual(atMost)
+  })
+
+  test('30 d: renewed about once in 20 to 25 days', async () => {
+    const host = new FakeHost(30 * DAY)
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    for (let hour = 0; hour < 24 * 90; hour++) {
+      host.clock.jump(host.clock.now() + 3599)
+      daemon.supervisor.wake('tick')
+      await host.clock.advance(1)
+    }
+    await daemon.stop()
+    expect(host.issuer.issuedAt.length).toBeGreaterThanOrEqual(4)
+    expect(host.issuer.issuedAt.length).toBeLessThanOrEqual(6)
+  })
+
+  test('after a suspend of weeks it is seen at the next tick', async () => {
+    const host = new FakeHost(30 * DAY)
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    host.clock.jump(START + 40 * DAY)
+    daemon.supervisor.wake('tick')
+    await host.clock.advance(1)
+    expect(secondsLeft(host)).toBeGreaterThan(29 * DAY)
+    await daemon.stop()
+  })
+})
+
+describe('an issuer that is down', () => {
+  test('is asked seldom, and at once again when its answer is due; the state gets worse by itself', async () => {
+    const host = new FakeHost(3600)
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    host.issuer.failures.push(failureOf('ISSUER_UNREACHABLE', 'issuer-backoff'))
+    host.issuer.failsForGood = true
+    const before = host.issuer.issuedAt.length
+    const seen = new Set<string>()
+    for (let minute = 0; minute < 120; minute++) {
+      await daemon.live(60)
+      seen.add(daemon.supervisor.status?.certificates[0]?.state ?? '')
+    }
+    expect([...seen]).toEqual(['valid', 'due', 'overdue', 'expired'])
+    const asked = host.issuer.issuedAt.length - before
+    expect(asked).toBeGreaterThan(10)
+    expect(asked).toBeLessThan(60)
+    host.issuer.failures.length = 0
+    host.issuer.failsForGood = false
+    await daemon.live(301)
+    expect(daemon.supervisor.status?.certificates[0]?.state).toBe('valid')
+    await daemon.stop()
+  })
+
+  test('a wrong secret is tried a handful of times a day', async () => {
+    const host = new FakeHost(3600)
+    host.issuer.failures.push(failureOf('ISSUER_UNAUTHORIZED', 'login-backoff'))
+    host.issuer.failsForGood = true
+    host.issuer.namesCa = false
+    const daemon = supervise(host)
+    await daemon.live(DAY / 4)
+    expect(host.issuer.issuedAt.length).toBeLessThan(14)
+    daemon.supervisor.wake('sigusr1')
+    await host.clock.advance(1)
+    const asked = host.issuer.issuedAt.length
+    daemon.supervisor.wake('sighup')
+    await host.clock.advance(1)
+    expect(host.issuer.issuedAt.length).toBe(asked + 1)
+    await daemon.stop()
+  })
+})
+
+describe('the loop', () => {
+  test('READY comes after the first look, the watchdog is fed after each', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    expect(daemon.told).toEqual([])
+    await host.clock.advance(1)
+    expect(daemon.told[0]).toMatch(/^ready 1 host key: 1 valid; next renewal in \d+d/)
+    expect(daemon.told[1]).toBe('watchdog')
+    await daemon.live(180)
+    expect(daemon.told.filter((line) => line === 'watchdog').length).toBeGreaterThanOrEqual(3)
+    await daemon.stop()
+  })
+
+  test('events during a turn make one more turn, not one each', async () => {
+    const host = new FakeHost()
+    const asking = Promise.withResolvers<void>()
+    host.issuer.onIssue = () => asking.promise
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    for (let event = 0; event < 50; event++) daemon.supervisor.wake('file-event')
+    const lists = countCalls(host)
+    asking.resolve()
+    await host.clock.advance(1)
+    const perTurn = 6
+    expect(lists()).toBeLessThan(3 * perTurn)
+    expect(host.issuer.issuedAt).toHaveLength(1)
+    await daemon.stop()
+  })
+
+  test('a turn that hangs is abandoned after two minutes and does not feed the watchdog', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    const fed = daemon.told.length
+    host.hostKeys.list = async () => new Promise(() => {})
+    daemon.supervisor.wake('tick')
+    await host.clock.advance(121)
+    expect(host.log.messages('error')).toContain('a turn took longer than two minutes and was abandoned')
+    expect(daemon.told).toHaveLength(fed)
+    await daemon.stop()
+  })
+
+  test('a lock that cannot be had is an error, and what is can still be seen', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    host.lockFailure = new (await import('../../agent/core/errors.ts')).AgentError(
+      'STORE_FAILED',
+      'cannot lock',
+    )
+    host.files.delete(KEY)
+    daemon.supervisor.wake('file-event')
+    await host.clock.advance(1)
+    expect(host.log.messages('error')).toContain('cannot lock')
+    expect(daemon.supervisor.status?.certificates[0]?.state).toBe('absent')
+    await daemon.stop()
+  })
+
+  test('not enrolled: idle, ready, and enrolled as soon as there is a configuration', async () => {
+    const host = new FakeHost()
+    let enrolled = false
+    const identity = { version: '1', issuerUrl: 'https://issuer.example.com' }
+    const daemon = supervise(host, async () =>
+      enrolled ? { kind: 'enrolled', host, identity } : { kind: 'not-enrolled' },
+    )
+    await host.clock.advance(1)
+    expect(daemon.told).toEqual(['ready not enrolled: there is no configuration', 'watchdog'])
+    enrolled = true
+    await daemon.live(60)
+    await host.clock.advance(1)
+    expect(daemon.supervisor.status?.certificates[0]?.state).toBe('valid')
+    await daemon.stop()
+  })
+})
+
+function countCalls(host: FakeHost): () => number {
+  let calls = 0
+  const { list } = host.hostKeys
+  host.hostKeys.list = async () => {
+    calls += 1
+    return list()
+  }
+  return () => calls
+}
