@@ -1,0 +1,45 @@
+import { AgentError, messageOf } from '../../../core/errors.ts'
+import type { IssuerFailure } from '../../../renewal/ports.ts'
+import { localFailure } from '../failures.ts'
+import { readSmallFile } from '../small-file.ts'
+
+/** A token is a few KiB at most; an HTTP header of more than 16 KiB is refused anyway. */
+const LIMIT_BYTES = 16 * 1024
+
+/** What may stand in an `Authorization` header: no blank, no control. */
+const TOKEN = /^[\x21-\x7e]+$/
+
+/**
+ * Read a credential, anew at each call: it may have been replaced.
+ *
+ * @param what its name in messages, `client secret`
+ * @returns without the newlines at its end
+ * @throws AgentError CREDENTIAL_UNREADABLE, also when nothing is in it
+ */
+export async function readCredential(path: string, what: string): Promise<string> {
+  let text: string
+  try {
+    text = (await readSmallFile(path, LIMIT_BYTES)).toString('utf8').replace(/[\r\n]+$/, '')
+  } catch (error) {
+    throw new AgentError(
+      'CREDENTIAL_UNREADABLE',
+      `cannot read the ${what} from ${path}: ${messageOf(error)}`,
+      {
+        cause: error,
+      },
+    )
+  }
+  if (text.trim() === '') throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} file ${path} is empty`)
+  return text
+}
+
+/** Whether a text can be sent as a bearer token. */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text)
+}
+
+/** As a value, for what {@link readCredential} threw; anything else is thrown on. */
+export function credentialFailure(error: unknown): IssuerFailure {
+  if (error instanceof AgentError) return localFailure(error.code, 'administrator', error.message)
+  throw error
+}

@@ -1,0 +1,228 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { CERTIFICATE_STATES, type CertificateState } from '../core/certificate-state.ts'
+import type { ErrorCode } from '../core/errors.ts'
+import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
+import type { UnixSeconds } from '../core/time.ts'
+import type { Metrics } from '../renewal/ports.ts'
+
+/** From a server next door to the default time-out of an exchange. */
+const DURATION_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+
+/** A certificate that never ends has no renewal time in these states; in the others its renewal is not "never". */
+const SETTLED: readonly CertificateState[] = ['valid', 'unconfirmed']
+
+/** The Gregorian calendar repeats after 400 years. */
+const CYCLE_SECONDS = 146_097 * 86_400
+
+const KEY_LABELS = ['host_key', 'key_type'] as const
+type KeyLabels = (typeof KEY_LABELS)[number]
+type KeyValues = Record<KeyLabels, string>
+
+export interface BuildInfo {
+  readonly version: string
+  /** Of Node, without a `v`. */
+  readonly node: string
+}
+
+/**
+ * The metrics of the interface, in a registry of their own. What does not exist has no series: before the first
+ * success there is no time of it, and a host key that vanished takes its gauges along (its counters stay).
+ */
+export class PrometheusMetrics implements Metrics {
+  readonly #registry = new Registry()
+  readonly #certificates = new CertificateSeries(this.#registry)
+  readonly #renewals = this.#counter('renewals_total', 'Renewals tried, by result: ok or an error code', [
+    'host_key',
+    'result',
+  ])
+  readonly #requests = this.#counter(
+    'issuer_requests_total',
+    'Requests to the issuer, by HTTP status or error code',
+    ['route', 'code'],
+  )
+  readonly #durations = new Histogram({
+    name: 'hostcertd_issuer_request_duration_seconds',
+    help: 'How long requests to the issuer took',
+    buckets: DURATION_BUCKETS,
+    registers: [this.#registry],
+  })
+  readonly #reloads = this.#counter('sshd_reloads_total', 'Reloads of sshd, by result: ok or an error code', [
+    'result',
+  ])
+  readonly #lastSuccess = this.#single('last_success_timestamp_seconds', 'When a renewal last succeeded')
+  readonly #skew = this.#single('clock_skew_seconds', "The issuer's clock minus ours")
+  readonly #turn = this.#single('loop_last_turn_timestamp_seconds', 'When the loop last completed a turn')
+
+  constructor(build: BuildInfo) {
+    new Gauge({
+      name: 'hostcertd_build_info',
+      help: 'Always 1',
+      labelNames: ['version', 'node'],
+      registers: [this.#registry],
+    }).set({ version: build.version, node: build.node }, 1)
+  }
+
+  /** For the `Content-Type` of an answer that carries {@link metricsText}. */
+  get contentType(): string {
+    return this.#registry.contentType
+  }
+
+  /** Everything in the Prometheus text format. */
+  async metricsText(): Promise<string> {
+    return this.#registry.metrics()
+  }
+
+  renewal(hostKey: string, result: 'ok' | ErrorCode): void {
+    this.#renewals.inc({ host_key: hostKey, result })
+  }
+
+  reload(result: 'ok' | ErrorCode): void {
+    this.#reloads.inc({ result })
+  }
+
+  issuerRequest(route: 'login' | 'issue' | 'host-ca', code: string, seconds: number): void {
+    this.#requests.inc({ route, code })
+    this.#durations.observe(seconds)
+  }
+
+  turn(at: UnixSeconds): void {
+    this.#turn.set(at)
+  }
+
+  status(snapshot: StatusDocument, servedNotAfter: ReadonlyMap<string, UnixSeconds> = new Map()): void {
+    this.#certificates.replace(snapshot.certificates, servedNotAfter)
+    setOrRemove(this.#skew, snapshot.issuer.clock_skew_seconds)
+    const successes = snapshot.certificates.flatMap(({ last_success: at }) =>
+      at === null ? [] : [secondsOf(at)],
+    )
+    setOrRemove(this.#lastSuccess, successes.length === 0 ? null : Math.max(...successes))
+  }
+
+  #counter<T extends string>(name: string, help: string, labelNames: T[]): Counter<T> {
+    return new Counter({ name: `hostcertd_${name}`, help, labelNames, registers: [this.#registry] })
+  }
+
+  /** prom-client gives a gauge without labels the value 0 at once. */
+  #single(name: string, help: string): Gauge {
+    const gauge = new Gauge({ name: `hostcertd_${name}`, help, registers: [this.#registry] })
+    gauge.remove()
+    return gauge
+  }
+}
+
+/** The gauges that there is one of for each host key. */
+class CertificateSeries {
+  readonly #registry: Registry
+  readonly #notBefore: Gauge<KeyLabels>
+  readonly #notAfter: Gauge<KeyLabels>
+  readonly #renewal: Gauge<KeyLabels>
+  readonly #servedNotAfter: Gauge<KeyLabels>
+  readonly #servedMatch: Gauge<KeyLabels>
+  readonly #state: Gauge<KeyLabels | 'state'>
+
+  constructor(registry: Registry) {
+    this.#registry = registry
+    this.#notBefore = this.#gauge(
+      'certificate_not_before_timestamp_seconds',
+      'From when on the certificate on disk is valid',
+    )
+    this.#notAfter = this.#gauge(
+      'certificate_not_after_timestamp_seconds',
+      'When the certificate on disk ends; +Inf for one that never does',
+    )
+    this.#renewal = this.#gauge(
+      'certificate_renewal_timestamp_seconds',
+      'When the renewal of the certificate on disk is due; +Inf for one that never ends',
+    )
+    this.#servedNotAfter = this.#gauge(
+      'served_certificate_not_after_timestamp_seconds',
+      'When the certificate that sshd presents ends; +Inf for one that never does',
+    )
+    this.#servedMatch = this.#gauge(
+      'served_certificate_match',
+      'Whether sshd presents the certificate on disk (1) or another or none (0)',
+    )
+    this.#state = this.#gauge(
+      'certificate_state',
+      'The state of the host key: 1 for the one it is in',
+      'state',
+    )
+  }
+
+  /** Forget all series and make those of these host keys; no scrape comes in between. */
+  replace(
+    certificates: readonly CertificateStatus[],
+    servedNotAfter: ReadonlyMap<string, UnixSeconds>,
+  ): void {
+    for (const gauge of [
+      this.#notBefore,
+      this.#notAfter,
+      this.#renewal,
+      this.#servedNotAfter,
+      this.#servedMatch,
+    ])
+      gauge.reset()
+    this.#state.reset()
+    const seen = new Set<string>()
+    for (const certificate of certificates) {
+      const labels = { host_key: certificate.host_key, key_type: certificate.key_type ?? '' }
+      // Of two files with one name the later is `ignored`; it must not hide the state of the first.
+      const id = JSON.stringify(labels)
+      if (seen.has(id)) continue
+      seen.add(id)
+      this.#set(labels, certificate, servedNotAfter.get(certificate.host_key) ?? null)
+    }
+  }
+
+  #set(labels: KeyValues, certificate: CertificateStatus, servedNotAfter: UnixSeconds | null): void {
+    for (const state of CERTIFICATE_STATES)
+      this.#state.set({ ...labels, state }, state === certificate.state ? 1 : 0)
+    const notAfter = notAfterOf(certificate)
+    setIfKnown(this.#notBefore, labels, secondsOrNull(certificate.valid_after))
+    setIfKnown(this.#notAfter, labels, notAfter)
+    setIfKnown(this.#renewal, labels, renewalOf(certificate, notAfter))
+    if (certificate.served === null) return
+    const { matches } = certificate.served
+    this.#servedMatch.set(labels, matches ? 1 : 0)
+    setIfKnown(this.#servedNotAfter, labels, servedNotAfter ?? (matches ? notAfter : null))
+  }
+
+  #gauge<T extends string = never>(name: string, help: string, ...more: T[]): Gauge<KeyLabels | T> {
+    const labelNames = [...KEY_LABELS, ...more]
+    return new Gauge({ name: `hostcertd_${name}`, help, labelNames, registers: [this.#registry] })
+  }
+}
+
+function notAfterOf({ serial, valid_before }: CertificateStatus): UnixSeconds | null {
+  if (valid_before !== null) return secondsOf(valid_before)
+  return serial === null ? null : Infinity
+}
+
+function renewalOf(
+  { state, renewal_due }: CertificateStatus,
+  notAfter: UnixSeconds | null,
+): UnixSeconds | null {
+  if (renewal_due !== null) return secondsOf(renewal_due)
+  return notAfter === Infinity && SETTLED.includes(state) ? Infinity : null
+}
+
+function setIfKnown(gauge: Gauge<KeyLabels>, labels: KeyValues, value: number | null): void {
+  if (value !== null) gauge.set(labels, value)
+}
+
+function setOrRemove(gauge: Gauge, value: number | null): void {
+  if (value === null) gauge.remove()
+  else gauge.set(value)
+}
+
+function secondsOrNull(time: string | null): UnixSeconds | null {
+  return time === null ? null : secondsOf(time)
+}
+
+/** What core's `formatCertificateTime` wrote, years past 9999 among it, which `Date` does not read. */
+function secondsOf(time: string): UnixSeconds {
+  const [, year = '', rest = ''] = /^\+?(\d+)(-.*)$/.exec(time) ?? []
+  const cycles = Math.floor(Number(year) / 400)
+  const yearInCycle = String(Number(year) - cycles * 400 + 2000)
+  return Date.parse(`${yearInCycle}${rest}`) / 1000 + (cycles - 5) * CYCLE_SECONDS
+}

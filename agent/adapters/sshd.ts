@@ -1,0 +1,198 @@
+import { statSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { createConnection } from 'node:net'
+import { basename, join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import type { ErrorCode } from '../core/errors.ts'
+import type { Sshd, SshdOutcome } from '../renewal/ports.ts'
+import { readBoundedFile, SMALL_FILE_BYTES } from '../system/bounded-file.ts'
+import { oneLine, reasonOf, systemCodeOf } from '../system/one-line.ts'
+import { runProgram } from '../system/run-program.ts'
+
+export interface SshdOptions {
+  /** Program and arguments, no shell; takes precedence over the helper. */
+  readonly reloadCommand: readonly string[] | null
+  /** Where certificates are put; the helper copies from here. */
+  readonly stagedDirectory: string
+  /** The helper's socket; looked for at each use, for the package may come and go. */
+  readonly helperSocket?: string
+  /** Where the helper copies to. */
+  readonly copiesDirectory?: string
+  readonly commandTimeoutMilliseconds?: number
+  readonly helperTimeoutMilliseconds?: number
+  /** How long to wait before each further try when the helper is busy. */
+  readonly busyPauses?: readonly number[]
+}
+
+const HELPER_SOCKET = '/run/hostcertd-reload.sock'
+const COPIES_DIRECTORY = '/etc/ssh/hostcertd'
+const COMMAND_TIMEOUT_MILLISECONDS = 30_000
+/** The helper's unit gives it 30 s. */
+const HELPER_TIMEOUT_MILLISECONDS = 35_000
+const BUSY_PAUSES = [100, 300, 1000, 3000]
+/** Characters. */
+const LONGEST_ANSWER = 4096
+/** EX_CONFIG of sysexits(3): how a reload command says that sshd's configuration is bad. */
+const CONFIG_STATUS = 78
+const SUFFIX = '-cert.pub'
+
+const ADDRESS = String.raw`(?:\[[\w:.%-]+\]|[\w.*-]+):\d{1,5}`
+const ANSWER = new RegExp(
+  String.raw`^(?:ok|error (?<code>SSHD_CONFIG_INVALID|SSHD_RELOAD_FAILED|STORE_FAILED))` +
+    String.raw` listen=(?<listen>(?:${ADDRESS}(?:,${ADDRESS})*)?)(?: reload=(?<reload>yes|no))?(?: : (?<text>.*))?$`,
+)
+
+/** The way to what root does: `sshd.reload_command`, else the packaged helper, else none. */
+export function createSshd(options: SshdOptions): Sshd {
+  const { reloadCommand, stagedDirectory, copiesDirectory = COPIES_DIRECTORY } = options
+  const helperSocket = options.helperSocket ?? HELPER_SOCKET
+  const usesHelper = (): boolean => reloadCommand === null && isSocket(helperSocket)
+
+  const askHelper = async (word: 'install' | 'reload', signal: AbortSignal): Promise<SshdOutcome> => {
+    const timeoutMilliseconds = options.helperTimeoutMilliseconds ?? HELPER_TIMEOUT_MILLISECONDS
+    for (const pause of [0, ...(options.busyPauses ?? BUSY_PAUSES)]) {
+      await wait(pause, undefined, { signal }).catch(() => signal.throwIfAborted())
+      const reply = await exchange(helperSocket, word, timeoutMilliseconds, signal)
+      if (reply.kind === 'failed') return failed('SSHD_RELOAD_FAILED', `${helperSocket}: ${reply.why}`)
+      if (reply.kind === 'line') return readAnswer(reply.line, helperSocket)
+    }
+    return failed('SSHD_RELOAD_FAILED', `${helperSocket}: the helper is busy and did not answer`)
+  }
+
+  return {
+    get canReload() {
+      return reloadCommand !== null || usesHelper()
+    },
+    install: async (signal) => {
+      signal.throwIfAborted()
+      return usesHelper() ? await askHelper('install', signal) : DONE
+    },
+    installNeeded: async (hostKeyNames) =>
+      usesHelper() && (await copiesDiffer(hostKeyNames, stagedDirectory, copiesDirectory)),
+    reload: async (signal) => {
+      signal.throwIfAborted()
+      if (reloadCommand !== null) {
+        const limit = options.commandTimeoutMilliseconds ?? COMMAND_TIMEOUT_MILLISECONDS
+        return await runReloadCommand(reloadCommand, limit, signal)
+      }
+      if (usesHelper()) return await askHelper('reload', signal)
+      return failed('SSHD_RELOAD_FAILED', `no reload_command is set and there is no ${helperSocket}`)
+    },
+  }
+}
+
+const DONE: SshdOutcome = { ok: true, listen: [], reloadNeeded: false }
+
+function failed(code: ErrorCode, message: string): SshdOutcome {
+  return { ok: false, failure: { code, message } }
+}
+
+function isSocket(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isSocket() === true
+}
+
+async function runReloadCommand(
+  command: readonly string[],
+  timeoutMilliseconds: number,
+  signal: AbortSignal,
+): Promise<SshdOutcome> {
+  const result = await runProgram(command, { timeoutMilliseconds, signal, ownGroup: true })
+  if (result.status === 0) return DONE
+  const said = result.stderr.trim() === '' ? 'it said nothing on stderr' : oneLine(result.stderr)
+  const why = result.failure ?? `${oneLine(command[0] ?? '')} ended with status ${result.status}: ${said}`
+  const code = result.status === CONFIG_STATUS ? 'SSHD_CONFIG_INVALID' : 'SSHD_RELOAD_FAILED'
+  return failed(code, `reload_command failed: ${why}`)
+}
+
+/** `busy`: closed without a byte, which is how systemd treats a connection beyond MaxConnections. */
+type Reply =
+  | { readonly kind: 'line'; readonly line: string }
+  | { readonly kind: 'busy' }
+  | { readonly kind: 'failed'; readonly why: string }
+
+/** Closed on us, or its queue is full (EAGAIN): somebody else is being served. */
+const BUSY_CODES: readonly (string | null)[] = ['ECONNRESET', 'EPIPE', 'EAGAIN']
+
+/** One word to the helper, one line from it. */
+function exchange(
+  socketPath: string,
+  word: string,
+  timeoutMilliseconds: number,
+  signal: AbortSignal,
+): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      reject(signal.reason)
+      return
+    }
+    const socket = createConnection({ path: socketPath })
+    let received = ''
+    const settle = (reply: Reply): void => {
+      clearTimeout(timeout)
+      signal.removeEventListener('abort', onAbort)
+      socket.destroy()
+      resolve(reply)
+    }
+    const onAbort = (): void => {
+      settle({ kind: 'busy' })
+      reject(signal.reason)
+    }
+    const timeout = setTimeout(() => {
+      settle({ kind: 'failed', why: `no answer after ${timeoutMilliseconds / 1000} s` })
+    }, timeoutMilliseconds)
+    signal.addEventListener('abort', onAbort, { once: true })
+    socket.once('connect', () => socket.write(`${word}\n`))
+    socket.setEncoding('utf8')
+    socket.on('data', (chunk) => {
+      received += String(chunk)
+      const end = received.indexOf('\n')
+      if (received.length > LONGEST_ANSWER) settle({ kind: 'failed', why: 'the answer is too long' })
+      else if (end !== -1) settle({ kind: 'line', line: received.slice(0, end) })
+    })
+    socket.once('end', () => {
+      settle(received === '' ? { kind: 'busy' } : { kind: 'failed', why: 'the answer is cut short' })
+    })
+    socket.once('error', (error) => {
+      const busy = received === '' && BUSY_CODES.includes(systemCodeOf(error))
+      settle(busy ? { kind: 'busy' } : { kind: 'failed', why: reasonOf(error) })
+    })
+  })
+}
+
+/**
+ * The helper's answer: `ok listen=HOST:PORT[,HOST:PORT…] reload=yes|no[ : TEXT]` or
+ * `error CODE listen=… : MESSAGE`.
+ */
+function readAnswer(line: string, socketPath: string): SshdOutcome {
+  const groups = ANSWER.exec(line)?.groups
+  const { code, listen = '', reload, text } = groups ?? {}
+  const complete = code === undefined ? reload !== undefined : text !== undefined
+  if (groups === undefined || !complete) {
+    return failed('SSHD_RELOAD_FAILED', `${socketPath}: an answer that is not understood: ${oneLine(line)}`)
+  }
+  if (code !== undefined) return failed(code as ErrorCode, oneLine(text ?? ''))
+  return { ok: true, listen: listen === '' ? [] : listen.split(','), reloadNeeded: reload === 'yes' }
+}
+
+async function copiesDiffer(names: readonly string[], staged: string, copies: string): Promise<boolean> {
+  for (const name of names) {
+    const certificate = await readOrNull(join(staged, `${name}${SUFFIX}`))
+    // What is not there, or is no file, is not copied.
+    if (certificate !== null && certificate !== (await readOrNull(join(copies, `${name}${SUFFIX}`))))
+      return true
+  }
+  try {
+    const present = (await readdir(copies)).filter((entry) => entry.endsWith(SUFFIX))
+    return present.some((entry) => !names.includes(basename(entry, SUFFIX)))
+  } catch {
+    return false
+  }
+}
+
+async function readOrNull(path: string): Promise<string | null> {
+  try {
+    return await readBoundedFile(path, SMALL_FILE_BYTES)
+  } catch {
+    return null
+  }
+}

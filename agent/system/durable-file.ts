@@ -1,0 +1,97 @@
+import { randomBytes } from 'node:crypto'
+import * as fs from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+
+/** Of node:fs/promises, what can fail while a file is replaced; a test passes one that does. */
+export type FileOperations = Pick<typeof fs, 'open' | 'rename'>
+
+/** A younger one may be another process's, at work. */
+const LEFTOVER_AGE_MILLISECONDS = 60_000
+const TEMPORARY = /^\..+\.hostcertd-[0-9a-f]{12}\.tmp$/
+
+/** Whether a path is that of a temporary file of {@link replaceFile}. */
+export function isTemporaryFile(path: string): boolean {
+  return TEMPORARY.test(basename(path))
+}
+
+/**
+ * Put a file in place, durably: after it returns a power cut leaves the new one, before that the old one or the new
+ * one, never a part. A symlink in its place is replaced, not followed. On failure its temporary file is removed; those
+ * that a crash left in the folder are removed by the next call.
+ *
+ * @param mode of the file, whatever the umask
+ * @throws Error of the system call that failed; the old file is still in place unless that was the last one or two
+ */
+export async function replaceFile(
+  path: string,
+  text: string,
+  mode: number,
+  operations: FileOperations = fs,
+): Promise<void> {
+  const folder = dirname(path)
+  await removeLeftovers(folder)
+  const temporary = join(folder, `.${basename(path)}.hostcertd-${randomBytes(6).toString('hex')}.tmp`)
+  try {
+    await writeThrough(temporary, text, mode, operations)
+    await operations.rename(temporary, path)
+  } catch (error) {
+    await fs.rm(temporary, { force: true }).catch(ignore)
+    throw error
+  }
+  // The name is an entry of the folder, and only this makes it last.
+  await syncFolder(folder, operations)
+}
+
+/**
+ * Make a folder and those above it that are missing, all with the mode given, whatever the umask.
+ *
+ * @throws Error of the system call
+ */
+export async function makeFolder(folder: string, mode: number): Promise<void> {
+  const first = await fs.mkdir(folder, { recursive: true, mode })
+  if (first === undefined) return
+  for (let made = folder; made.length >= first.length; made = dirname(made)) await fs.chmod(made, mode)
+  await syncFolder(dirname(first), fs)
+}
+
+/** `wx` is O_EXCL: what lies there already, a symlink too, is not written to. */
+async function writeThrough(
+  path: string,
+  text: string,
+  mode: number,
+  operations: FileOperations,
+): Promise<void> {
+  const handle = await operations.open(path, 'wx', 0o600)
+  try {
+    await handle.writeFile(text)
+    await handle.chmod(mode)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+async function syncFolder(folder: string, operations: FileOperations): Promise<void> {
+  const handle = await operations.open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await fs.readdir(folder)) {
+    if (!TEMPORARY.test(name)) continue
+    const path = join(folder, name)
+    const stats = await fs.lstat(path).catch(ignore)
+    if (stats !== undefined && Date.now() - stats.mtimeMs > LEFTOVER_AGE_MILLISECONDS) {
+      await fs.rm(path, { force: true }).catch(ignore)
+    }
+  }
+}
+
+/** Tidying up must not hide what it follows. */
+function ignore(): undefined {
+  return undefined
+}

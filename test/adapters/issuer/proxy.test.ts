@@ -1,0 +1,143 @@
+import { createServer } from 'node:http'
+import { connect } from 'node:net'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { listen, NEVER, closedPort } from './harness.ts'
+import { failureOf, setUp, type Setup } from './local-setup.ts'
+
+interface Proxy extends AsyncDisposable {
+  readonly url: string
+  /** What it was asked to connect to. */
+  readonly tunnels: string[]
+  /** Requests that it was to forward itself. */
+  readonly forwards: string[]
+}
+
+/** A proxy that opens tunnels, or with `refuse` answers each CONNECT with that status. */
+async function startProxy(refuse?: number): Promise<Proxy> {
+  const tunnels: string[] = []
+  const forwards: string[] = []
+  const server = createServer((request, response) => {
+    forwards.push(request.url ?? '')
+    response.writeHead(502).end()
+  })
+  server.on('connect', (request, client) => {
+    tunnels.push(request.url ?? '')
+    if (refuse !== undefined) {
+      client.end(`HTTP/1.1 ${refuse} No\r\n\r\n`)
+      return
+    }
+    const { hostname, port } = new URL(`http://${request.url}`)
+    const upstream = connect(Number(port), hostname, () => {
+      client.write('HTTP/1.1 200 OK\r\n\r\n')
+      upstream.pipe(client).pipe(upstream)
+    })
+    upstream.on('error', () => client.destroy())
+    client.on('close', () => upstream.destroy())
+  })
+  const listening = await listen(server)
+  const url = `http://127.0.0.1:${listening.port}`
+  return { url, tunnels, forwards, [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose]() }
+}
+
+const VARIABLES = ['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy', 'NO_PROXY', 'no_proxy']
+
+beforeEach(() => {
+  for (const name of VARIABLES) vi.stubEnv(name, undefined)
+})
+afterEach(() => {
+  vi.unstubAllEnvs()
+})
+
+describe('https', () => {
+  let setup: Setup
+  const issue = (name = '127.0.0.1') =>
+    setup
+      .subject({ url: `https://${name}:${setup.server.port}`, caFile: setup.server.tlsCaFile })
+      .issuer.issue(setup.publicKey, NEVER)
+
+  beforeEach(async () => {
+    setup = await setUp({ https: true })
+  })
+  afterEach(() => setup[Symbol.asyncDispose]())
+
+  test.each([
+    { variable: 'HTTPS_PROXY', name: '127.0.0.1' },
+    { variable: 'https_proxy', name: 'localhost' },
+  ])('goes through $variable to $name', async ({ variable, name }) => {
+    await using proxy = await startProxy()
+    vi.stubEnv(variable, proxy.url)
+    expect(await issue(name)).toMatchObject({ ok: true })
+    expect(proxy.tunnels).toEqual(Array.from({ length: 2 }, () => `${name}:${setup.server.port}`))
+    expect(proxy.forwards).toEqual([])
+  })
+
+  test.each([
+    { variable: 'NO_PROXY', value: '127.0.0.1' },
+    { variable: 'no_proxy', value: 'example.com, 127.0.0.1' },
+    { variable: 'NO_PROXY', value: '*' },
+  ])('$variable=$value goes past it', async ({ variable, value }) => {
+    await using proxy = await startProxy()
+    vi.stubEnv('HTTPS_PROXY', proxy.url)
+    vi.stubEnv(variable, value)
+    expect(await issue()).toMatchObject({ ok: true })
+    expect(proxy.tunnels).toEqual([])
+  })
+
+  test('the server behind a proxy is checked all the same', async () => {
+    await using proxy = await startProxy()
+    vi.stubEnv('HTTPS_PROXY', proxy.url)
+    const failure = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    expect(failure.code).toBe('ISSUER_UNREACHABLE')
+    expect(failure.message).toContain('self-signed certificate')
+  })
+
+  test('a server behind a proxy with another name ends at once', async () => {
+    await using proxy = await startProxy()
+    vi.stubEnv('HTTPS_PROXY', proxy.url)
+    const failure = failureOf(await issue('127.0.0.2'))
+    expect(failure.code).toBe('ISSUER_UNREACHABLE')
+  })
+
+  test('a proxy that wants a password', async () => {
+    await using proxy = await startProxy(407)
+    vi.stubEnv('HTTPS_PROXY', proxy.url.replace('//', '//user:pass-word@'))
+    const failure = failureOf(await issue())
+    expect(failure).toMatchObject({
+      code: 'ISSUER_UNREACHABLE',
+      next: 'issuer-backoff',
+      message: `cannot reach 127.0.0.1:${setup.server.port}: the proxy answered CONNECT with 407`,
+    })
+  })
+
+  test('a proxy that is not there', async () => {
+    const port = await closedPort()
+    vi.stubEnv('HTTPS_PROXY', `http://user:pass-word@127.0.0.1:${port}`)
+    const failure = failureOf(await issue())
+    expect(failure.code).toBe('ISSUER_UNREACHABLE')
+    expect(failure.message).toContain(`127.0.0.1:${port}`)
+    expect(failure.message).not.toContain('pass-word')
+  })
+
+  test('a proxy that hangs', async () => {
+    await using proxy = await listen(createServer().on('connect', () => {}))
+    vi.stubEnv('HTTPS_PROXY', `http://127.0.0.1:${proxy.port}`)
+    const { issuer } = setup.subject({ timeoutMilliseconds: 200 })
+    expect(failureOf(await issuer.issue(setup.publicKey, NEVER)).code).toBe('ISSUER_TIMEOUT')
+  })
+
+  test.each(['pass-word', 'proxy.example.com:3128'])('a proxy that is no URL: %s', async (value) => {
+    vi.stubEnv('HTTPS_PROXY', value)
+    const failure = failureOf(await issue())
+    expect(failure).toMatchObject({ code: 'CONFIG_INVALID', next: 'administrator' })
+    expect(failure.message).not.toContain('pass-word')
+  })
+})
+
+test('http to loopback never goes through a proxy', async () => {
+  await using setup = await setUp()
+  await using proxy = await startProxy()
+  vi.stubEnv('HTTP_PROXY', proxy.url)
+  vi.stubEnv('HTTPS_PROXY', proxy.url)
+  expect(await setup.subject().issuer.issue(setup.publicKey, NEVER)).toMatchObject({ ok: true })
+  expect([...proxy.forwards, ...proxy.tunnels]).toEqual([])
+})

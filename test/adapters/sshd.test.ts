@@ -1,0 +1,297 @@
+import { once } from 'node:events'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer, type Server, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { createSshd, type SshdOptions } from '../../agent/adapters/sshd.ts'
+import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
+
+const never = new AbortController().signal
+
+let folder: TemporaryFolder
+let helperSocket: string
+beforeEach(async () => {
+  folder = await makeTemporaryFolder()
+  helperSocket = join(folder.path, 'reload.sock')
+  await mkdir(join(folder.path, 'staged'))
+  await mkdir(join(folder.path, 'copies'))
+})
+afterEach(() => folder.remove())
+
+function sshdWith(options: Partial<SshdOptions>) {
+  return createSshd({
+    reloadCommand: null,
+    stagedDirectory: join(folder.path, 'staged'),
+    copiesDirectory: join(folder.path, 'copies'),
+    helperSocket,
+    busyPauses: [5, 5, 5],
+    ...options,
+  })
+}
+
+async function script(text: string): Promise<string> {
+  const path = join(folder.path, 'reload')
+  await writeFile(path, `#!/bin/sh\n${text}\n`)
+  await chmod(path, 0o755)
+  return path
+}
+
+function reloadFailed(words: string) {
+  return { ok: false, failure: { code: 'SSHD_RELOAD_FAILED', message: expect.stringContaining(words) } }
+}
+
+const DONE = { ok: true, listen: [], reloadNeeded: false }
+
+describe('reload_command', () => {
+  test('runs without a shell, with its arguments as they are; install is not needed', async () => {
+    const out = join(folder.path, 'out')
+    const program = await script(`printf '%s|' "$@" >${out}`)
+    const sshd = sshdWith({ reloadCommand: [program, 'a b', '$HOME', ''] })
+    expect(sshd.canReload).toBe(true)
+    expect(await sshd.install(never)).toEqual(DONE)
+    expect(await sshd.installNeeded(['key'])).toBe(false)
+    expect(await sshd.reload(never)).toEqual(DONE)
+    expect(await readFile(out, 'utf8')).toBe('a b|$HOME||')
+  })
+
+  test.each([
+    {
+      name: 'a bad configuration',
+      text: 'printf "line 1: bad\\n\\033[31mline 2\\n" >&2; exit 78',
+      code: 'SSHD_CONFIG_INVALID',
+      message: 'status 78: line 1: bad [31mline 2',
+    },
+    { name: 'any other status', text: 'exit 3', code: 'SSHD_RELOAD_FAILED', message: 'status 3' },
+    { name: 'a signal', text: 'kill -9 $$', code: 'SSHD_RELOAD_FAILED', message: 'killed by SIGKILL' },
+    {
+      name: 'a flood of words',
+      text: 'head -c 10000000 /dev/zero | tr "\\0" x >&2; exit 1',
+      code: 'SSHD_RELOAD_FAILED',
+      message: 'xxx',
+    },
+  ])('$name: $code', async ({ text, code, message }) => {
+    const outcome = await sshdWith({ reloadCommand: [await script(text)] }).reload(never)
+    expect(outcome).toMatchObject({ ok: false, failure: { code } })
+    if (outcome.ok) return
+    expect(outcome.failure.message).toContain(message)
+    expect(outcome.failure.message).not.toContain('\n')
+    expect(outcome.failure.message.length).toBeLessThan(600)
+  })
+
+  test('a program that is not there', async () => {
+    const outcome = await sshdWith({ reloadCommand: ['/no/such/program'] }).reload(never)
+    expect(outcome).toMatchObject({ ok: false, failure: { code: 'SSHD_RELOAD_FAILED' } })
+  })
+
+  test('one that hangs is stopped with what it started', async () => {
+    const pidFile = join(folder.path, 'pid')
+    const program = await script(`trap '' TERM; sleep 300 & echo $! >${pidFile}; wait; wait`)
+    const sshd = sshdWith({ reloadCommand: [program], commandTimeoutMilliseconds: 300 })
+    const outcome = await sshd.reload(never)
+    expect(outcome).toEqual(reloadFailed('not done after 0.3 s'))
+    const pid = Number(await readFile(pidFile, 'utf8'))
+    await expect.poll(() => isAlive(pid)).toBe(false)
+  })
+
+  test('one that leaves a child behind with its output is done when it ends', async () => {
+    const pidFile = join(folder.path, 'pid')
+    const program = await script(`sleep 300 & echo $! >${pidFile}`)
+    expect(await sshdWith({ reloadCommand: [program] }).reload(never)).toEqual(DONE)
+    process.kill(Number(await readFile(pidFile, 'utf8')))
+  })
+
+  test('an abort ends the wait and the program', async () => {
+    const pidFile = join(folder.path, 'pid')
+    const program = await script(`echo $$ >${pidFile}; exec sleep 300`)
+    const controller = new AbortController()
+    const reload = sshdWith({ reloadCommand: [program] }).reload(controller.signal)
+    await expect.poll(() => readFile(pidFile, 'utf8').catch(() => '')).not.toBe('')
+    const reason = new Error('shutting down')
+    controller.abort(reason)
+    await expect(reload).rejects.toBe(reason)
+    const pid = Number(await readFile(pidFile, 'utf8'))
+    await expect.poll(() => isAlive(pid)).toBe(false)
+  })
+})
+
+/** A process that ended but was not waited for yet counts as gone: nobody here may be its parent. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(String(execFileSync('cat', [`/proc/${pid}/status`], { stdio: 'pipe' })))
+  } catch {
+    return false
+  }
+}
+
+describe('the helper', () => {
+  const sockets = new Set<Socket>()
+  const words: string[] = []
+  let server: Server | null = null
+
+  afterEach(() => {
+    for (const socket of sockets) socket.destroy()
+    server?.close()
+    server = null
+    words.length = 0
+  })
+
+  /** Answers as the root helper does, or as it should not. */
+  async function helper(answer: (socket: Socket, count: number) => void): Promise<void> {
+    let count = 0
+    server = createServer({ allowHalfOpen: true }, (socket) => {
+      sockets.add(socket)
+      socket.on('error', () => undefined)
+      socket.on('data', (data) => words.push(String(data)))
+      answer(socket, ++count)
+    }).listen(helperSocket)
+    await once(server, 'listening')
+  }
+
+  /** Waits for the word first. */
+  function saying(line: string): (socket: Socket) => void {
+    return (socket) => socket.once('data', () => socket.end(line))
+  }
+
+  test.each([
+    { line: 'ok listen=127.0.0.1:22 reload=no\n', listen: ['127.0.0.1:22'], reloadNeeded: false },
+    {
+      line: 'ok listen=0.0.0.0:22,[::]:22 reload=yes : two copied\n',
+      listen: ['0.0.0.0:22', '[::]:22'],
+      reloadNeeded: true,
+    },
+    { line: 'ok listen= reload=no\n', listen: [], reloadNeeded: false },
+  ])('$line', async ({ line, listen, reloadNeeded }) => {
+    await helper(saying(line))
+    const sshd = sshdWith({})
+    expect(sshd.canReload).toBe(true)
+    expect(await sshd.install(never)).toEqual({ ok: true, listen, reloadNeeded })
+    expect(await sshd.reload(never)).toEqual({ ok: true, listen, reloadNeeded })
+    expect(words).toEqual(['install\n', 'reload\n'])
+  })
+
+  test.each([
+    ['error SSHD_CONFIG_INVALID listen=0.0.0.0:22 : line 3: bad\n', 'SSHD_CONFIG_INVALID', /^line 3: bad$/],
+    ['error STORE_FAILED listen= : no space left\n', 'STORE_FAILED', /^no space left$/],
+    ['error SSHD_RELOAD_FAILED listen= : \u001B[31mred\n', 'SSHD_RELOAD_FAILED', /^\[31mred$/],
+    ['error CERT_EXPIRED listen= : a code that is not the helper’s\n', 'SSHD_RELOAD_FAILED', /understood/],
+    ['error STORE_FAILED listen=\n', 'SSHD_RELOAD_FAILED', /understood/],
+    ['ok listen=-oProxyCommand reload=no\n', 'SSHD_RELOAD_FAILED', /understood/],
+    ['ok listen=127.0.0.1:22\n', 'SSHD_RELOAD_FAILED', /understood/],
+    ['\n', 'SSHD_RELOAD_FAILED', /understood/],
+    ['ok listen=127.0.0.1:22 relo', 'SSHD_RELOAD_FAILED', /cut short/],
+  ])('%s', async (line, code, message) => {
+    await helper(saying(line))
+    const outcome = await sshdWith({}).reload(never)
+    expect(outcome).toEqual({ ok: false, failure: { code, message: expect.stringMatching(message) } })
+  })
+
+  test('an answer without measure', async () => {
+    await helper(saying(`ok listen= reload=no : ${'x'.repeat(5000)}\n`))
+    const outcome = await sshdWith({}).reload(never)
+    expect(outcome).toEqual(reloadFailed('too long'))
+  })
+
+  test('busy is tried again, a few times', async () => {
+    await helper((socket, count) => (count < 3 ? socket.destroy() : saying('ok listen= reload=no\n')(socket)))
+    expect(await sshdWith({}).reload(never)).toEqual(DONE)
+    await rm(helperSocket, { force: true })
+    server?.close()
+    let tries = 0
+    await helper((socket) => {
+      tries++
+      socket.end()
+    })
+    const outcome = await sshdWith({}).reload(never)
+    expect(outcome).toMatchObject({ ok: false, failure: { code: 'SSHD_RELOAD_FAILED' } })
+    expect(tries).toBe(4)
+  })
+
+  test('silence ends after a time, and an abort at once', async () => {
+    await helper(() => undefined)
+    const outcome = await sshdWith({ helperTimeoutMilliseconds: 50 }).reload(never)
+    expect(outcome).toMatchObject({ ok: false, failure: { code: 'SSHD_RELOAD_FAILED' } })
+    const controller = new AbortController()
+    const reload = sshdWith({}).reload(controller.signal)
+    const reason = new Error('shutting down')
+    await wait(20)
+    controller.abort(reason)
+    await expect(reload).rejects.toBe(reason)
+    await expect(sshdWith({}).install(controller.signal)).rejects.toBe(reason)
+  })
+
+  test('it may come later, and reload_command wins over it', async () => {
+    const sshd = sshdWith({})
+    expect(sshd.canReload).toBe(false)
+    await helper(saying('error STORE_FAILED listen= : asked\n'))
+    expect(sshd.canReload).toBe(true)
+    expect(await sshdWith({ reloadCommand: ['true'] }).reload(never)).toEqual(DONE)
+    expect(await sshdWith({ reloadCommand: ['true'] }).install(never)).toEqual(DONE)
+    expect(words).toEqual([])
+  })
+
+  test('a socket that nobody listens on any more', async () => {
+    const program = `require('node:net').createServer().listen(process.argv[1], () => process.kill(process.pid, 9))`
+    spawnSync(process.execPath, ['-e', program, helperSocket])
+    const outcome = await sshdWith({}).reload(never)
+    expect(outcome).toEqual(reloadFailed('ECONNREFUSED'))
+  })
+})
+
+describe('installNeeded', () => {
+  const staged = (name: string): string => join(folder.path, 'staged', `${name}-cert.pub`)
+  const copy = (name: string): string => join(folder.path, 'copies', `${name}-cert.pub`)
+  let server: Server
+
+  beforeEach(async () => {
+    server = createServer().listen(helperSocket)
+    await once(server, 'listening')
+  })
+  afterEach(() => {
+    server.close()
+  })
+
+  test('follows what is staged, copied and listed', async () => {
+    const sshd = sshdWith({})
+    expect(await sshd.installNeeded(['a'])).toBe(false)
+    await writeFile(staged('a'), 'one')
+    expect(await sshd.installNeeded(['a'])).toBe(true)
+    await writeFile(copy('a'), 'one')
+    expect(await sshd.installNeeded(['a'])).toBe(false)
+    await writeFile(staged('a'), 'two')
+    expect(await sshd.installNeeded(['a'])).toBe(true)
+    await writeFile(copy('a'), 'two')
+    await writeFile(join(folder.path, 'copies', 'README'), 'not a copy')
+    expect(await sshd.installNeeded(['a'])).toBe(false)
+    // Deleted where it is staged: there is nothing to copy, and what sshd has stays.
+    await rm(staged('a'))
+    expect(await sshd.installNeeded(['a'])).toBe(false)
+    await writeFile(copy('b'), 'of a key that is gone')
+    expect(await sshd.installNeeded(['a'])).toBe(true)
+    await rm(join(folder.path, 'copies'), { recursive: true })
+    expect(await sshd.installNeeded(['a'])).toBe(false)
+  })
+
+  test('a FIFO in either place does not hang it', async () => {
+    execFileSync('mkfifo', [staged('a')])
+    expect(await sshdWith({}).installNeeded(['a'])).toBe(false)
+    await writeFile(staged('b'), 'one')
+    execFileSync('mkfifo', [copy('b')])
+    expect(await sshdWith({}).installNeeded(['a', 'b'])).toBe(true)
+  })
+})
+
+test('neither command nor helper', async () => {
+  const sshd = sshdWith({})
+  expect(sshd.canReload).toBe(false)
+  expect(await sshd.install(never)).toEqual(DONE)
+  expect(await sshd.installNeeded(['a'])).toBe(false)
+  expect(await sshd.reload(never)).toEqual({
+    ok: false,
+    failure: {
+      code: 'SSHD_RELOAD_FAILED',
+      message: `no reload_command is set and there is no ${helperSocket}`,
+    },
+  })
+})
