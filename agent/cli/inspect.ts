@@ -1,0 +1,130 @@
+import { createReadStream } from 'node:fs'
+import { configPathFrom, loadConfig } from '../config/load.ts'
+import { AgentError, messageOf, type ErrorCode } from '../core/errors.ts'
+import { isSignatureValid, parseCertificate, type Certificate } from '../core/host-certificate.ts'
+import type { KeyType } from '../core/public-key.ts'
+import { formatCertificateTime } from '../core/time.ts'
+import { EXIT, type CliContext } from './context.ts'
+import { formatInspection } from './inspect-text.ts'
+import type { ConfigOption } from './load.ts'
+
+/** What `inspect --json` prints for one file; the names are the interface's. */
+export type InspectEntry = InspectedCertificate | InspectFailure
+
+export interface InspectedCertificate {
+  readonly file: string
+  readonly type: 'host' | 'user'
+  /** Of the certified key, plain: `ssh-ed25519`. */
+  readonly key_type: KeyType
+  readonly key_id: string
+  /** Decimal; 64 bits do not fit a JSON number. */
+  readonly serial: string
+  /** RFC 3339 UTC. */
+  readonly valid_after: string | null
+  /** RFC 3339 UTC; null: forever. */
+  readonly valid_before: string | null
+  readonly principals: readonly string[]
+  readonly critical_options: Readonly<Record<string, string>>
+  readonly extensions: Readonly<Record<string, string>>
+  readonly public_key_fingerprint: string
+  readonly ca_key_type: KeyType
+  readonly ca_fingerprint: string
+  readonly signature_algorithm: string
+  readonly signature_valid: boolean
+}
+
+export interface InspectFailure {
+  readonly file: string
+  readonly error: { readonly code: ErrorCode; readonly message: string }
+}
+
+/** The name that stands for standard input. */
+const STDIN = '-'
+
+/** A certificate with the longest RSA keys and a hundred principals is smaller by far. */
+const MAX_BYTES = 64 * 1024
+
+export interface InspectOptions extends ConfigOption {
+  readonly json?: boolean
+}
+
+/** `inspect`: what is in certificates; 1 if one cannot be parsed or its signature is bad. */
+export async function inspect(
+  context: CliContext,
+  files: readonly string[],
+  options: InspectOptions,
+): Promise<number> {
+  await dropPrivileges(context, options)
+  const entries = await inspectFiles(files)
+  if (options.json === true) context.out(`${JSON.stringify(entries, null, 2)}\n`)
+  else context.out(`${formatInspection(entries, Date.now() / 1000)}\n`)
+  return isEachSound(entries) ? EXIT.ok : EXIT.failed
+}
+
+/** The configuration serves only to name the user to become: one that is bad or absent is no reason to fail. */
+async function dropPrivileges(context: CliContext, options: InspectOptions): Promise<void> {
+  const path = configPathFrom(options.config, context.environment)
+  const loaded = await loadConfig({ path, environment: context.environment })
+  if (loaded.kind === 'ok') await context.becomeOwnerOf(loaded.config.stateDirectory)
+}
+
+/**
+ * Read and explain certificates, one a file, in the order given. Never throws: a file that cannot be read or parsed
+ * becomes an entry with an error.
+ *
+ * @param files paths; `-` is standard input, which can be read once
+ */
+export async function inspectFiles(files: readonly string[]): Promise<InspectEntry[]> {
+  const entries: InspectEntry[] = []
+  for (const file of files) entries.push(await inspectFile(file))
+  return entries
+}
+
+/** Whether each could be parsed and its signature holds: exit status 0. */
+export function isEachSound(entries: readonly InspectEntry[]): boolean {
+  return entries.every((entry) => !('error' in entry) && entry.signature_valid)
+}
+
+async function inspectFile(file: string): Promise<InspectEntry> {
+  try {
+    return describe(file, parseCertificate(await readText(file)))
+  } catch (error) {
+    const code = error instanceof AgentError ? error.code : 'CERT_UNPARSABLE'
+    return { file, error: { code, message: messageOf(error) } }
+  }
+}
+
+/** Pipes are read as well, so that `inspect <(…)` works. */
+async function readText(file: string): Promise<string> {
+  const stream: AsyncIterable<Buffer> =
+    file === STDIN ? process.stdin : createReadStream(file, { end: MAX_BYTES })
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of stream) {
+    chunks.push(chunk)
+    size += chunk.length
+    if (size > MAX_BYTES)
+      throw new AgentError('CERT_UNPARSABLE', `not an OpenSSH certificate: over ${MAX_BYTES} bytes`)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function describe(file: string, cert: Certificate): InspectedCertificate {
+  return {
+    file,
+    type: cert.kind,
+    key_type: cert.keyType,
+    key_id: cert.keyId,
+    serial: cert.serial.toString(),
+    valid_after: formatCertificateTime(cert.validAfter),
+    valid_before: formatCertificateTime(cert.validBefore),
+    principals: cert.principals,
+    critical_options: Object.fromEntries(cert.criticalOptions),
+    extensions: Object.fromEntries(cert.extensions),
+    public_key_fingerprint: cert.publicKey.fingerprint,
+    ca_key_type: cert.ca.type,
+    ca_fingerprint: cert.ca.fingerprint,
+    signature_algorithm: cert.signatureAlgorithm,
+    signature_valid: isSignatureValid(cert),
+  }
+}

@@ -1,0 +1,110 @@
+import { createAttemptRecords } from './adapters/attempt-records.ts'
+import { createCertificateStore } from './adapters/certificate-store.ts'
+import { systemClock } from './adapters/clock.ts'
+import { createMaintenanceWindow, createTicker } from './adapters/cron.ts'
+import { createFileWatcher, foldersOf } from './adapters/file-watcher.ts'
+import { HealthServer } from './adapters/health/server.ts'
+import { createHostKeys } from './adapters/host-keys.ts'
+import { createIssuer } from './adapters/issuer/client.ts'
+import { PrometheusMetrics } from './adapters/metrics.ts'
+import { createPassLock } from './adapters/pass-lock.ts'
+import { createPinnedCas } from './adapters/pinned-cas.ts'
+import { createServedCertificates } from './adapters/served-certificate.ts'
+import { createSshd } from './adapters/sshd.ts'
+import { createServiceManager } from './adapters/systemd-notify.ts'
+import type { DaemonParts, HealthSources, Running, Watching } from './cli/daemon.ts'
+import type { Config, HealthListen } from './config/config.ts'
+import { createLog } from './log.ts'
+import type { Log, Metrics } from './renewal/ports.ts'
+import type { Host } from './renewal/settings.ts'
+import type { VersionInfo } from './version.ts'
+
+/** One host from its configuration: every port with its real adapter. Does nothing yet. */
+export function composeHost(config: Config, version: VersionInfo, log: Log, metrics: Metrics): Host {
+  const { certificates, issuer, renewal, sshd, stateDirectory, verify } = config
+  const clock = systemClock
+  return {
+    settings: {
+      policy: { window: renewal.window, jitterRatio: renewal.jitterRatio },
+      wantedPrincipals: verify.principals,
+      reload: sshd.reload,
+      maintenance: createMaintenanceWindow(renewal.maintenance),
+    },
+    clock,
+    log,
+    metrics,
+    hostKeys: createHostKeys({ patterns: config.hostKeys }),
+    store: createCertificateStore({ directory: certificates.directory }),
+    issuer: createIssuer({ ...issuer, auth: config.auth, version: version.version, clock, log, metrics }),
+    served: createServedCertificates({ address: sshd.address }),
+    sshd: createSshd({ reloadCommand: sshd.reloadCommand, stagedDirectory: certificates.directory }),
+    records: createAttemptRecords({ stateDirectory, log }),
+    lock: createPassLock({ stateDirectory }),
+    pinnedCas: createPinnedCas({ path: verify.hostCaFile }),
+  }
+}
+
+/**
+ * What is around the loop of the daemon.
+ *
+ * @param config null while not enrolled; then the log has its defaults
+ */
+export function composeDaemon(config: Config | null, version: VersionInfo): DaemonParts {
+  const log = createLog({ ...logSettings(config), version: version.version })
+  const metrics = new PrometheusMetrics(version)
+  return {
+    version: version.version,
+    clock: systemClock,
+    log,
+    metrics,
+    serviceManager: createServiceManager({ log }),
+    configureLog: (changed) => log.configure({ ...logSettings(changed), version: version.version }),
+    composeHost: (current) => composeHost(current, version, log, metrics),
+    startTicker: (expression, onTick) => startTicker(expression, onTick, log),
+    startWatcher: async (current, onChange) => startWatcher(current, onChange, log),
+    startHealthServer: async (listen, sources) => startHealthServer(listen, sources, log, metrics),
+  }
+}
+
+/** Metrics of a verb that acts once: nobody asks for them. */
+export const NO_METRICS: Metrics = {
+  renewal: () => {},
+  reload: () => {},
+  issuerRequest: () => {},
+  turn: () => {},
+  status: () => {},
+}
+
+function logSettings(config: Config | null): Config['log'] {
+  return config?.log ?? { level: 'info', format: 'auto' }
+}
+
+function startTicker(expression: string, onTick: () => void, log: Log): Running {
+  const ticker = createTicker(expression, onTick, log)
+  ticker.start()
+  return { stop: async () => ticker.stop() }
+}
+
+async function startWatcher(config: Config, onChange: () => void, log: Log): Promise<Watching> {
+  const folders = [...foldersOf(config.hostKeys), config.certificates.directory]
+  const watcher = createFileWatcher({ folders, onChange, log })
+  await watcher.rewatch()
+  return { rewatch: async () => watcher.rewatch(), stop: async () => watcher.close() }
+}
+
+async function startHealthServer(
+  listen: HealthListen,
+  sources: HealthSources,
+  log: Log,
+  metrics: PrometheusMetrics,
+): Promise<Running | null> {
+  const text = { metricsText: async () => metrics.metricsText(), metricsContentType: metrics.contentType }
+  const server = new HealthServer(listen, { ...sources, ...text }, log)
+  const started = await server.start()
+  if (!started.ok) {
+    log.error({}, `the health server cannot start, trying again each tick: ${started.message}`)
+    return null
+  }
+  if (started.address !== null) log.info({ address: started.address }, 'the health server listens')
+  return { stop: async () => server.stop() }
+}

@@ -1,0 +1,111 @@
+import { lstat } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import * as v from 'valibot'
+import { systemCodeOf } from '../system/one-line.ts'
+import { isLoopback } from './addresses.ts'
+import type { Config } from './config.ts'
+import { checkHostKeyFiles, type HostKeyFindings } from './host-key-files.ts'
+import { pathText, type KeyProblem, type Problem } from './problem.ts'
+import { readConfigFiles, type ConfigFile } from './read-files.ts'
+import { checkTree, hostKeys } from './schema.ts'
+import { toConfig } from './to-config.ts'
+import { hasPath, mergeTrees, ownValue, type Tree } from './tree.ts'
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+export interface LoadRequest {
+  /** The main file, see {@link configPathFrom}; `conf.d` is looked for beside it. */
+  readonly path: string
+  /** `CREDENTIALS_DIRECTORY` is read from it. */
+  readonly environment: Environment
+}
+
+export type LoadedConfig =
+  /** There is no configuration file at all. */
+  | { readonly kind: 'not-enrolled' }
+  | {
+      readonly kind: 'ok'
+      readonly config: Config
+      /** Lines for people. */
+      readonly warnings: readonly string[]
+      /** What was read, in the order in which it was laid over each other. */
+      readonly files: readonly string[]
+    }
+  /** CONFIG_INVALID. All problems at once, at least one; `problemLine` prints one. */
+  | { readonly kind: 'invalid'; readonly problems: readonly Problem[] }
+
+const DEFAULT_PATH = '/etc/hostcertd/hostcertd.yaml'
+/** Where `enroll` pins the host CA. */
+const DEFAULT_HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
+
+/**
+ * The main configuration file: what `--config` says, else `$HOSTCERTD_CONFIG`, else the packaged place.
+ *
+ * @returns an absolute path, so that it stays the same file whatever folder is entered later
+ */
+export function configPathFrom(option: string | undefined, environment: Environment): string {
+  const fromEnvironment = environment['HOSTCERTD_CONFIG']
+  if (option !== undefined) return resolve(option)
+  return fromEnvironment === undefined || fromEnvironment === '' ? DEFAULT_PATH : resolve(fromEnvironment)
+}
+
+/**
+ * Read, merge and check the configuration. Looks for the host keys that it names, and leaves everything else that it
+ * names alone. Never throws, whatever the files hold.
+ */
+export async function loadConfig({ path, environment }: LoadRequest): Promise<LoadedConfig> {
+  const mainFile = resolve(path)
+  const read = await readConfigFiles(mainFile)
+  // With a file missing from the picture, what the others lack may be in it.
+  if (!read.complete) return { kind: 'invalid', problems: read.problems }
+  if (read.files.length === 0) return { kind: 'not-enrolled' }
+
+  const tree = read.files.reduce<Tree>((merged, over) => mergeTrees(merged, over.tree), {})
+  const checked = checkTree(tree)
+  const found = await findHostKeys(tree)
+  const valueProblems = [
+    ...(checked.ok ? [] : checked.problems),
+    ...found.problems.map((message) => ({ keys: ['host_keys'], message })),
+  ].map((problem) => locate(problem, read.files))
+  // A key without a value is told already; that it is missing would say the same again.
+  const told = new Set(read.problems.map((problem) => problem.path))
+  const problems = [...read.problems, ...valueProblems.filter((problem) => !told.has(problem.path))]
+  if (!checked.ok || problems.length > 0) return { kind: 'invalid', problems }
+
+  const defaultHostCaFile = (await isThere(DEFAULT_HOST_CA_FILE)) ? DEFAULT_HOST_CA_FILE : null
+  const config = toConfig(checked.settings, { folder: dirname(mainFile), environment, defaultHostCaFile })
+  return {
+    kind: 'ok',
+    config,
+    warnings: [...read.warnings, ...found.warnings, ...warningsOf(config)],
+    files: read.files.map(({ file }) => file),
+  }
+}
+
+/** Also done when another key has a problem: all problems at once. */
+async function findHostKeys(tree: Tree): Promise<HostKeyFindings> {
+  const patterns = v.safeParse(hostKeys, ownValue(tree, 'host_keys'))
+  return patterns.success ? checkHostKeyFiles(patterns.output) : { problems: [], warnings: [] }
+}
+
+/** The last file that says something at the path decides what is there. */
+function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Problem {
+  const from = files.findLast(({ tree }) => hasPath(tree, keys))
+  return { path: pathText(keys), message, ...(from === undefined ? {} : { file: from.file }) }
+}
+
+function warningsOf({ health: { listen } }: Config): string[] {
+  if (listen.kind !== 'tcp' || isLoopback(listen.host)) return []
+  return [`health.listen: anybody who reaches ${listen.host} can read what is served there`]
+}
+
+/** What cannot be looked at counts as there: to go without a pinned CA by mistake would be worse than to fail. */
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await lstat(path)
+    return true
+  } catch (error) {
+    const code = systemCodeOf(error)
+    return code !== 'ENOENT' && code !== 'ENOTDIR'
+  }
+}

@@ -1,0 +1,38 @@
+import { quote } from '../core/public-key.ts'
+
+/** One thing that is wrong with the configuration. */
+export interface Problem {
+  /** The key (`issuer.url`, `host_keys[1]`), or the place (`FILE:LINE:COLUMN`, `FILE`) where it is not about a key. */
+  readonly path: string
+  /** Never quotes what may be a secret. */
+  readonly message: string
+  /** The file that says it; left out when none does, as with a required key that is missing. */
+  readonly file?: string
+}
+
+/** The way from the top of the configuration to one value: keys of maps, indices of lists. */
+export type KeyPath = readonly (string | number)[]
+
+/** A problem of a value, before it is known which file the value came from. */
+export interface KeyProblem {
+  readonly keys: KeyPath
+  readonly message: string
+}
+
+const PLAIN_KEY = /^[\w-]{1,60}$/
+
+/** `['host_keys', 1]` as `host_keys[1]`; a key that is no plain word is quoted and cut, so any key is safe to print. */
+export function pathText(keys: KeyPath): string {
+  let text = ''
+  for (const key of keys) {
+    if (typeof key === 'number') text += `[${key}]`
+    else text += `${text === '' ? '' : '.'}${PLAIN_KEY.test(key) ? key : quote(key)}`
+  }
+  return text
+}
+
+/** `issuer.url: is required`, as `config validate` prints it; with the file behind it where the path does not say it. */
+export function problemLine({ path, message, file }: Problem): string {
+  const where = file === undefined || path.startsWith(file) ? '' : ` (${file})`
+  return `${path}: ${message}${where}`
+}

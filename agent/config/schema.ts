@@ -1,0 +1,124 @@
+import { isAbsolute } from 'node:path'
+import * as v from 'valibot'
+import { checkCron, longestGapSeconds } from '../adapters/cron.ts'
+import { readHealthListen, readSshdAddress } from './addresses.ts'
+import { auth } from './auth-section.ts'
+import { readHostKeyPattern } from './host-key-files.ts'
+import { readIssuerUrl } from './issuer-url.ts'
+import type { KeyPath, KeyProblem } from './problem.ts'
+import { listOf, mustBe, oneOf, textAs, value, type Reading } from './reading.ts'
+import { optionalSection, section } from './section.ts'
+import type { Tree } from './tree.ts'
+import { findUnknownKeys } from './unknown-keys.ts'
+import {
+  readAbsolutePath,
+  readArgument,
+  readJitter,
+  readPrincipal,
+  readTimeout,
+  readUuid,
+  readWindow,
+} from './values.ts'
+
+const absolutePath = textAs(readAbsolutePath)
+const hostKeyPattern = textAs(readHostKeyPattern)
+
+/** A pattern or a list of them; always a list afterwards. */
+export const hostKeys = v.optional(
+  v.lazy((input) =>
+    Array.isArray(input)
+      ? listOf(hostKeyPattern)
+      : v.pipe(
+          hostKeyPattern,
+          v.transform((pattern) => [pattern]),
+        ),
+  ),
+  '/etc/ssh/ssh_host_*_key.pub',
+)
+
+/** The configuration as it is written, every key with its default: interface of the program, "Configuration". */
+export const configSchema = section({
+  issuer: section({
+    url: textAs(readIssuerUrl),
+    ssh_host_id: textAs(readUuid),
+    ca_file: v.optional(absolutePath),
+    timeout: v.optional(textAs(readTimeout), '30s'),
+  }),
+  auth,
+  host_keys: hostKeys,
+  certificates: optionalSection({
+    directory: v.optional(absolutePath, '/var/lib/hostcertd/certs'),
+  }),
+  renewal: optionalSection({
+    window: v.optional(textAs(readWindow), '33%'),
+    jitter: v.optional(textAs(readJitter), '50%'),
+    tick: v.optional(textAs(readTick), '* * * * *'),
+    maintenance: v.optional(textAs(readCron), '* * * * *'),
+  }),
+  verify: optionalSection({
+    host_ca_file: v.optional(absolutePath),
+    principals: v.optional(listOf(textAs(readPrincipal))),
+  }),
+  sshd: optionalSection({
+    address: v.optional(textAs(readSshdAddress), 'auto'),
+    reload: v.optional(oneOf(['auto', 'always', 'never']), 'auto'),
+    reload_command: v.optional(
+      v.pipe(
+        listOf(textAs(readArgument)),
+        v.check(
+          ([program]) => program === undefined || isAbsolute(program),
+          'must begin with the absolute path of a program: no shell looks it up',
+        ),
+      ),
+    ),
+  }),
+  health: optionalSection({
+    listen: v.optional(textAs(readHealthListen), '127.0.0.1:9847'),
+  }),
+  log: optionalSection({
+    level: v.optional(oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal']), 'info'),
+    format: v.optional(oneOf(['auto', 'journal', 'pretty', 'json']), 'auto'),
+  }),
+  state_directory: v.optional(absolutePath, '/var/lib/hostcertd'),
+})
+
+/** The checked configuration, still by the names of the file. */
+export type Settings = v.InferOutput<typeof configSchema>
+
+export type CheckedTree =
+  | { readonly ok: true; readonly settings: Settings }
+  | { readonly ok: false; readonly problems: readonly KeyProblem[] }
+
+/** Check everything that can be checked without looking at the host: all problems at once. Never throws. */
+export function checkTree(tree: Tree): CheckedTree {
+  const unknown = findUnknownKeys(configSchema, tree)
+  // So that a section that is missing altogether is told by the keys that are required of it.
+  const result = v.safeParse(configSchema, { issuer: {}, auth: {}, ...tree })
+  if (result.success && unknown.length === 0) return { ok: true, settings: result.output }
+  const issues = (result.issues ?? []).map((issue) => ({ keys: keysOf(issue), message: issue.message }))
+  return { ok: false, problems: [...unknown, ...issues] }
+}
+
+function keysOf(issue: v.BaseIssue<unknown>): KeyPath {
+  return (issue.path ?? []).map(({ key }) => (typeof key === 'number' ? key : String(key)))
+}
+
+function readCron(expression: string): Reading<string> {
+  const problem = checkCron(expression)
+  return problem === null ? value(expression) : mustBe(`a cron expression (${problem})`, expression)
+}
+
+/** The loop must look often enough to notice a lost event, a suspend or a step of the clock. */
+const LONGEST_TICK_GAP_SECONDS = 300
+
+function readTick(expression: string): Reading<{ expression: string; gapSeconds: number }> {
+  const cron = readCron(expression)
+  if (!cron.ok) return cron
+  const gapSeconds = longestGapSeconds(expression)
+  if (gapSeconds > LONGEST_TICK_GAP_SECONDS)
+    return mustBe(
+      `at least every ${LONGEST_TICK_GAP_SECONDS / 60} minutes, all day and every day`,
+      expression,
+    )
+  return value({ expression, gapSeconds })
+}

@@ -1,0 +1,68 @@
+import type { Config } from './config.ts'
+import { credentialPath, type CredentialReference } from './credentials.ts'
+import type { Settings } from './schema.ts'
+
+/** What the settings are to be read against. */
+export interface ConfigContext {
+  /** Of the main configuration file. */
+  readonly folder: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  /** Where a host CA is pinned when the configuration does not say where; null when nothing is there. */
+  readonly defaultHostCaFile: string | null
+}
+
+/** The configuration by the names that the program uses. */
+export function toConfig(settings: Settings, context: ConfigContext): Config {
+  const { issuer, renewal, verify, sshd } = settings
+  return {
+    issuer: {
+      url: issuer.url,
+      sshHostId: issuer.ssh_host_id,
+      caFile: issuer.ca_file ?? null,
+      timeoutMilliseconds: issuer.timeout,
+    },
+    auth: toAuth(settings.auth, context),
+    hostKeys: settings.host_keys,
+    certificates: settings.certificates,
+    renewal: {
+      window: renewal.window,
+      jitterRatio: renewal.jitter,
+      tick: renewal.tick.expression,
+      tickGapSeconds: renewal.tick.gapSeconds,
+      maintenance: renewal.maintenance,
+    },
+    verify: {
+      hostCaFile: verify.host_ca_file ?? context.defaultHostCaFile,
+      principals: verify.principals ?? null,
+    },
+    sshd: {
+      address: sshd.address,
+      reload: sshd.reload,
+      reloadCommand: sshd.reload_command ?? null,
+    },
+    health: settings.health,
+    log: settings.log,
+    stateDirectory: settings.state_directory,
+  }
+}
+
+function toAuth(auth: Settings['auth'], { folder, environment }: ConfigContext): Config['auth'] {
+  const pathOf = (reference: CredentialReference): string => credentialPath(reference, folder, environment)
+  if (auth.method === 'token') return { method: 'token', tokenFile: pathOf(auth.token_file) }
+  return {
+    method: 'universal-auth',
+    clientId: clientIdOf(auth, pathOf),
+    clientSecretFile: pathOf(auth.client_secret_file),
+  }
+}
+
+type ClientId = Extract<Config['auth'], { method: 'universal-auth' }>['clientId']
+
+function clientIdOf(
+  auth: Extract<Settings['auth'], { method: 'universal-auth' }>,
+  pathOf: (reference: CredentialReference) => string,
+): ClientId {
+  const { client_id: id, client_id_file: file } = auth
+  // The schema lets through exactly one of them.
+  return file === undefined ? { value: id ?? '' } : { file: pathOf(file) }
+}

@@ -1,0 +1,84 @@
+import { isAbsolute } from 'node:path'
+import { formatDuration, parseDuration } from '../core/time.ts'
+import { mustBe, value, type Reading } from './reading.ts'
+
+/** Nothing that is set here has a use for a newline or a NUL, and both end in surprises further on. */
+const CONTROL = /\p{Cc}/u
+
+/** A text of a line, with something in it. */
+export function readWord(text: string): Reading<string> {
+  return isWord(text) ? value(text) : mustBe('a text of one line, not blank', text)
+}
+
+export function isWord(text: string): boolean {
+  return text.trim() !== '' && !CONTROL.test(text)
+}
+
+export function isAbsolutePath(text: string): boolean {
+  return isAbsolute(text) && !CONTROL.test(text)
+}
+
+/** Relative paths are refused: they would hang on where a verb happens to be called. */
+export function readAbsolutePath(text: string): Reading<string> {
+  return isAbsolutePath(text) ? value(text) : mustBe('an absolute path', text)
+}
+
+/** Any version and variant: the server takes what looks like one, and answers 500 to what does not. */
+export function readUuid(text: string): Reading<string> {
+  return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)
+    ? value(text)
+    : mustBe('a UUID such as 8c1efcfc-434c-4c43-80e3-53c9eae6672a', text)
+}
+
+const SHORTEST_TIMEOUT_SECONDS = 1
+/** A turn of the loop is abandoned after two minutes, so a longer wait for an answer is never waited out. */
+const LONGEST_TIMEOUT_SECONDS = 120
+
+/** @returns milliseconds */
+export function readTimeout(text: string): Reading<number> {
+  const seconds = parseDuration(text)
+  if (seconds === null || seconds < SHORTEST_TIMEOUT_SECONDS || seconds > LONGEST_TIMEOUT_SECONDS)
+    return mustBe(
+      `${formatDuration(SHORTEST_TIMEOUT_SECONDS)} to ${formatDuration(LONGEST_TIMEOUT_SECONDS)} (a whole number and s or m; a turn is abandoned after two minutes)`,
+      text,
+    )
+  return value(seconds * 1000)
+}
+
+export type RenewalWindow =
+  | { readonly kind: 'share'; readonly ratio: number }
+  | { readonly kind: 'duration'; readonly seconds: number }
+
+/** A share of the lifetime, or a duration. */
+export function readWindow(text: string): Reading<RenewalWindow> {
+  const percent = readPercent(text)
+  if (percent !== null && percent >= 1 && percent <= 99) return value({ kind: 'share', ratio: percent / 100 })
+  const seconds = parseDuration(text)
+  if (seconds !== null && seconds >= 1) return value({ kind: 'duration', seconds })
+  return mustBe('1% to 99%, or a duration (a whole number and s, m, h or d)', text)
+}
+
+/** @returns 0 to 1 */
+export function readJitter(text: string): Reading<number> {
+  const percent = readPercent(text)
+  return percent === null ? mustBe('0% to 100%', text) : value(percent / 100)
+}
+
+/** 0 to 100, or null when it is no whole percentage. */
+function readPercent(text: string): number | null {
+  const match = /^(\d{1,3})%$/.exec(text)
+  const percent = match === null ? null : Number(match[1])
+  return percent === null || percent > 100 ? null : percent
+}
+
+/** Any text but one with a NUL, which ends an argument: execve(2). It may be empty. */
+export function readArgument(text: string): Reading<string> {
+  return text.includes('\0') ? mustBe('a text without NUL', text) : value(text)
+}
+
+/** One principal. ssh-keygen separates them by commas, so `a,b` is two names, not one. */
+export function readPrincipal(text: string): Reading<string> {
+  return /[\s,]/.test(text) || !isWord(text)
+    ? mustBe('one name; each is an item of its own', text)
+    : value(text)
+}

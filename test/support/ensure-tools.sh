@@ -1,0 +1,44 @@
+#!/bin/sh
+# Sees to what npm cannot bring: `node` (the library that the pinned Node needs) and `sshd` (OpenSSH server and client).
+# As root on a system with apt it installs what is missing; else it says in one line what to install.
+set -eu
+
+missing=''
+need() { case " $missing " in *" $1 "*) ;; *) missing="$missing $1" ;; esac; }
+
+for wanted in "$@"; do
+  case $wanted in
+    node) node --version >/dev/null 2>&1 || need libatomic1 ;;
+    sshd)
+      for program in ssh ssh-keygen ssh-keyscan; do command -v "$program" >/dev/null 2>&1 || need openssh-client; done
+      [ -x /usr/sbin/sshd ] || need openssh-server
+      command -v flock >/dev/null 2>&1 || need util-linux
+      ;;
+    *) echo "ensure-tools: unknown need: $wanted" >&2; exit 64 ;;
+  esac
+done
+
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  echo "installing:$missing" >&2
+  # Nothing here may start a service: policy-rc.d is how Debian says so.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    trap 'rm -f "$policy"' EXIT
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  log=$(mktemp)
+  # shellcheck disable=SC2086
+  if ! { apt-get -qq update && apt-get -qq install --yes --no-install-recommends $missing; } >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    echo "please install:$missing" >&2
+    exit 69
+  fi
+  rm -f "$log"
+else
+  echo "please install first: apt install$missing" >&2
+  exit 69
+fi

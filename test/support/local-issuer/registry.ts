@@ -1,0 +1,130 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { Refusal } from './error-rows.ts'
+
+/** A host as registered at the issuer. */
+export interface RegisteredHost {
+  readonly id: string
+  readonly hostname: string
+  readonly alias: string | null
+  ttlSeconds: number
+}
+
+/** Hosts by id, or all there are and will be. */
+type HostSelection = readonly string[] | 'all'
+
+/** What an identity may do; by default issue for all hosts, and nothing else. */
+export interface Permissions {
+  readonly mayIssueFor?: HostSelection
+  readonly mayRead?: HostSelection
+  readonly mayCreate?: boolean
+}
+
+export interface Identity {
+  readonly clientId: string
+  clientSecret: string
+  readonly tokenTtlSeconds: number
+  readonly permissions: Permissions
+  /** Logins in a row with a wrong secret. */
+  failedLogins: number
+  /** Milliseconds since the epoch. */
+  lockedUntil: number
+}
+
+type HostAction = 'issue-host-cert' | 'read' | 'create'
+
+/** How long the issuer locks an identity out, and what `issuer.md` says a token lives by default. */
+const LOCK_MILLISECONDS = 300_000
+const TOKEN_TTL_SECONDS = 30 * 86_400
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+/** The issuer's hosts and machine identities. */
+export class Registry {
+  readonly projectId = randomUUID()
+  readonly hosts = new Map<string, RegisteredHost>()
+  readonly #identities = new Map<string, Identity>()
+
+  addHost(hostname: string, ttlSeconds: number, id: string = randomUUID(), alias: string | null = null) {
+    const host: RegisteredHost = { id, hostname, alias, ttlSeconds }
+    this.hosts.set(id, host)
+    return host
+  }
+
+  addIdentity(wish: Partial<Pick<Identity, 'clientId' | 'clientSecret' | 'tokenTtlSeconds'>> & Permissions) {
+    const identity: Identity = {
+      clientId: wish.clientId ?? randomUUID(),
+      clientSecret: wish.clientSecret ?? randomBytes(32).toString('hex'),
+      tokenTtlSeconds: wish.tokenTtlSeconds ?? TOKEN_TTL_SECONDS,
+      permissions: wish,
+      failedLogins: 0,
+      lockedUntil: -Infinity,
+    }
+    this.#identities.set(identity.clientId, identity)
+    return identity
+  }
+
+  identity(clientId: string): Identity {
+    const identity = this.#identities.get(clientId)
+    if (identity === undefined) throw new Refusal('unknown-client-id')
+    return identity
+  }
+
+  /**
+   * Check a login.
+   *
+   * @param now milliseconds since the epoch
+   * @param lockAfter so many failures in a row lock the identity; Infinity: never
+   * @throws Refusal 404 unknown client id, 401 wrong secret or locked
+   */
+  logIn(clientId: string, clientSecret: string, now: number, lockAfter: number): Identity {
+    const identity = this.identity(clientId)
+    if (now < identity.lockedUntil) throw new Refusal('identity-locked')
+    if (identity.clientSecret !== clientSecret) {
+      identity.failedLogins += 1
+      if (identity.failedLogins >= lockAfter) {
+        identity.lockedUntil = now + LOCK_MILLISECONDS
+        identity.failedLogins = 0
+      }
+      throw new Refusal('wrong-secret')
+    }
+    identity.failedLogins = 0
+    return identity
+  }
+
+  /** @throws Refusal 500 when the id is no UUID, as the real server's database does; 404 when there is no such host */
+  host(id: string): RegisteredHost {
+    if (!UUID.test(id)) throw new Refusal('server-error')
+    const host = this.hosts.get(id)
+    if (host === undefined)
+      throw new Refusal('host-not-found', { message: `SSH host with ID ${id} not found` })
+    return host
+  }
+
+  /** @throws Refusal 403 with details of what is missing */
+  demand(identity: Identity, action: HostAction, host: RegisteredHost | null): void {
+    if (allows(identity.permissions, action, host)) return
+    const message = `You are not allowed to ${action} on ssh-hosts`
+    const conditions = host === null ? {} : { hostname: { $eq: host.hostname } }
+    const details = [{ action, subject: 'ssh-hosts', inverted: false, conditions }]
+    throw new Refusal('permission-denied', { message, details })
+  }
+
+  /** The hosts that an identity may read. */
+  readable(identity: Identity): RegisteredHost[] {
+    return [...this.hosts.values()].filter((host) => allows(identity.permissions, 'read', host))
+  }
+}
+
+function allows(permissions: Permissions, action: HostAction, host: RegisteredHost | null): boolean {
+  switch (action) {
+    case 'issue-host-cert':
+      return includes(permissions.mayIssueFor ?? 'all', host)
+    case 'read':
+      return includes(permissions.mayRead ?? [], host)
+    case 'create':
+      return permissions.mayCreate ?? false
+  }
+}
+
+function includes(selection: HostSelection, host: RegisteredHost | null): boolean {
+  return selection === 'all' || (host !== null && selection.includes(host.id))
+}
