@@ -1,5 +1,5 @@
 import { tryParse } from '../core/verify-issued.ts'
-import type { ServedCertificates, ServedObservation, ServedOffer } from '../renewal/ports.ts'
+import type { ServedCertificates, ServedObservation, ServedOffer, ServedQuestion } from '../renewal/ports.ts'
 import { oneLine } from '../system/one-line.ts'
 import { runProgram } from '../system/run-program.ts'
 
@@ -34,6 +34,8 @@ const LOOPBACK: readonly Address[] = [
   { host: '127.0.0.1', port: 22 },
   { host: '::1', port: 22 },
 ]
+/** Each may take its time, and the turn has an end. */
+const MOST_ADDRESSES = 4
 /** What sshd calls any address of the host: sshd_config(5), ListenAddress. */
 const ANY_ADDRESS: Readonly<Record<string, string>> = {
   '0.0.0.0': '127.0.0.1',
@@ -74,26 +76,35 @@ export function createServedCertificates(options: ServedCertificatesOptions): Se
 
   const observeAt = async (
     to: Address,
-    keyTypes: readonly string[],
+    { keyTypes, bareKeys }: ServedQuestion,
     signal: AbortSignal,
   ): Promise<ServedObservation> => {
     const certificates = await scan(to, familiesOf(keyTypes), ['-c'], signal)
-    const offers = new Map(keyTypes.map((type) => [type, certificateOffer(type, certificates)]))
+    const offers = new Map<string, ServedOffer | null>(
+      keyTypes.map((type) => [type, certificateOffer(type, certificates)]),
+    )
     if (certificates.banners === 0) return noBanner(to, certificates)
     const bare = keyTypes.filter((type) => offers.get(type) === null)
     if (bare.length === 0) return { kind: 'answered', offers }
     if (certificates.incomplete !== null) return noBanner(to, certificates)
+    if (!bareKeys) {
+      for (const type of bare) {
+        offers.set(type, { kind: showsOtherCurve(type, certificates) ? 'hidden' : 'no-certificate' })
+      }
+      return { kind: 'answered', offers }
+    }
     const keys = await scan(to, familiesOf(bare), [], signal)
     if (keys.incomplete !== null) return noBanner(to, keys)
     for (const type of bare) offers.set(type, keyOffer(type, keys, certificates))
     return { kind: 'answered', offers }
   }
 
-  const observe: ServedCertificates['observe'] = async (keyTypes, listen, signal) => {
+  const observe: ServedCertificates['observe'] = async (question, signal) => {
     if (address === 'none') return { kind: 'no-banner', detail: 'sshd.address is none' }
+    if (question.keyTypes.length === 0) return { kind: 'answered', offers: new Map() }
     const details: string[] = []
-    for (const to of address === 'auto' ? addressesOf(listen) : [address]) {
-      const seen = await observeAt(to, keyTypes, signal)
+    for (const to of address === 'auto' ? addressesOf(question.listen) : [address]) {
+      const seen = await observeAt(to, question, signal)
       if (seen.kind === 'answered') return seen
       details.push(seen.detail)
     }
@@ -114,7 +125,7 @@ function addressesOf(listen: readonly string[]): readonly Address[] {
     const host = ANY_ADDRESS[named] ?? named
     addresses.set(`${host} ${port}`, { host, port: Number(port) })
   }
-  return addresses.size === 0 ? LOOPBACK : [...addresses.values()]
+  return addresses.size === 0 ? LOOPBACK : [...addresses.values()].slice(0, MOST_ADDRESSES)
 }
 
 /** The names of `-t`: ssh-keyscan knows one for all curves. */
@@ -167,9 +178,12 @@ function certificateOffer(keyType: string, { shown }: Scan): ServedOffer | null 
 function keyOffer(keyType: string, keys: Scan, certificates: Scan): ServedOffer | null {
   const found = keys.shown.find(([type]) => type === keyType)
   if (found !== undefined) return { kind: 'key', blob: Buffer.from(found[1], 'base64') }
-  const isOtherCurve = ([type]: readonly [string, string]): boolean =>
-    keyType.startsWith('ecdsa-sha2-') && type.startsWith('ecdsa-sha2-')
-  return [...keys.shown, ...certificates.shown].some(isOtherCurve) ? { kind: 'hidden' } : null
+  return showsOtherCurve(keyType, keys) || showsOtherCurve(keyType, certificates) ? { kind: 'hidden' } : null
+}
+
+/** For a type that was not shown itself: of several curves sshd shows the one that ssh-keyscan likes best. */
+function showsOtherCurve(keyType: string, { shown }: Scan): boolean {
+  return familyOf(keyType) === 'ecdsa' && shown.some(([type]) => type.startsWith('ecdsa-sha2-'))
 }
 
 function noBanner({ host, port }: Address, { incomplete }: Scan): ServedObservation {

@@ -88,7 +88,11 @@ function failed(code: ErrorCode, message: string): SshdOutcome {
 }
 
 function isSocket(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isSocket() === true
+  try {
+    return statSync(path).isSocket()
+  } catch {
+    return false
+  }
 }
 
 async function runReloadCommand(
@@ -127,14 +131,17 @@ function exchange(
     }
     const socket = createConnection({ path: socketPath })
     let received = ''
-    const settle = (reply: Reply): void => {
+    const end = (): void => {
       clearTimeout(timeout)
       signal.removeEventListener('abort', onAbort)
       socket.destroy()
+    }
+    const settle = (reply: Reply): void => {
+      end()
       resolve(reply)
     }
     const onAbort = (): void => {
-      settle({ kind: 'busy' })
+      end()
       reject(signal.reason)
     }
     const timeout = setTimeout(() => {
@@ -145,9 +152,9 @@ function exchange(
     socket.setEncoding('utf8')
     socket.on('data', (chunk) => {
       received += String(chunk)
-      const end = received.indexOf('\n')
+      const lineEnd = received.indexOf('\n')
       if (received.length > LONGEST_ANSWER) settle({ kind: 'failed', why: 'the answer is too long' })
-      else if (end !== -1) settle({ kind: 'line', line: received.slice(0, end) })
+      else if (lineEnd !== -1) settle({ kind: 'line', line: received.slice(0, lineEnd) })
     })
     socket.once('end', () => {
       settle(received === '' ? { kind: 'busy' } : { kind: 'failed', why: 'the answer is cut short' })

@@ -1,6 +1,6 @@
-import { configPathFrom, loadConfig } from '../config/load.ts'
+import { problemLine } from '../config/problem.ts'
 import { EXIT, type CliContext } from './context.ts'
-import type { ConfigOption } from './load.ts'
+import { notEnrolledLine, readConfig, type ConfigOption } from './load.ts'
 
 export interface ConfigValidateOptions extends ConfigOption {
   readonly json?: boolean
@@ -8,22 +8,23 @@ export interface ConfigValidateOptions extends ConfigOption {
 
 /** `config validate`: every problem, each with its path. */
 export async function configValidate(context: CliContext, options: ConfigValidateOptions): Promise<number> {
-  const path = configPathFrom(options.config, context.environment)
-  const loaded = await loadConfig({ path, environment: context.environment })
+  const { path, loaded } = await readConfig(context, options)
+  if (loaded.kind === 'ok') await context.becomeOwnerOf(loaded.config.stateDirectory)
   const problems = loaded.kind === 'invalid' ? loaded.problems : []
   const warnings = loaded.kind === 'ok' ? loaded.warnings : []
   if (options.json === true) {
-    const enrolled = loaded.kind !== 'not-enrolled'
-    const errors = problems.map(({ path: where, message }) => ({
+    const errors = problems.map(({ path: where, message, file }) => ({
       code: 'CONFIG_INVALID',
       path: where,
       message,
+      file: file ?? null,
     }))
+    const enrolled = loaded.kind !== 'not-enrolled'
     context.out(`${JSON.stringify({ valid: problems.length === 0, enrolled, errors, warnings }, null, 2)}\n`)
   } else {
-    for (const problem of problems) context.err(`CONFIG_INVALID ${problem.path}: ${problem.message}`)
+    for (const problem of problems) context.err(`CONFIG_INVALID: ${problemLine(problem)}`)
     for (const warning of warnings) context.err(`warning: ${warning}`)
-    if (loaded.kind === 'not-enrolled') context.err(`not enrolled: there is no ${path}`)
+    if (loaded.kind === 'not-enrolled') context.err(notEnrolledLine(path))
     if (loaded.kind === 'ok') context.out(`${loaded.files.join(', ')}: valid\n`)
   }
   return problems.length === 0 ? EXIT.ok : EXIT.config

@@ -1,5 +1,6 @@
 import type { Config, HealthListen } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
+import { problemLine } from '../config/problem.ts'
 import type { StatusDocument } from '../core/status-document.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { Clock, Log, Metrics, ServiceManager } from '../renewal/ports.ts'
@@ -137,7 +138,7 @@ export class Daemon {
         }
         return
       case 'invalid': {
-        const problems = loaded.problems.map(({ path, message }) => `${path}: ${message}`)
+        const problems = loaded.problems.map(problemLine)
         // While not enrolled this is read each minute: the same problems are told once.
         if (!isReload && this.#lastProblems === problems.join('\n')) return
         this.#lastProblems = problems.join('\n')

@@ -1,12 +1,11 @@
 import { createReadStream } from 'node:fs'
-import { configPathFrom, loadConfig } from '../config/load.ts'
 import { AgentError, messageOf, type ErrorCode } from '../core/errors.ts'
 import { isSignatureValid, parseCertificate, type Certificate } from '../core/host-certificate.ts'
 import type { KeyType } from '../core/public-key.ts'
 import { formatCertificateTime } from '../core/time.ts'
 import { EXIT, type CliContext } from './context.ts'
 import { formatInspection } from './inspect-text.ts'
-import type { ConfigOption } from './load.ts'
+import { readConfig, type ConfigOption } from './load.ts'
 
 /** What `inspect --json` prints for one file; the names are the interface's. */
 export type InspectEntry = InspectedCertificate | InspectFailure
@@ -63,8 +62,7 @@ export async function inspect(
 
 /** The configuration serves only to name the user to become: one that is bad or absent is no reason to fail. */
 async function dropPrivileges(context: CliContext, options: InspectOptions): Promise<void> {
-  const path = configPathFrom(options.config, context.environment)
-  const loaded = await loadConfig({ path, environment: context.environment })
+  const { loaded } = await readConfig(context, options)
   if (loaded.kind === 'ok') await context.becomeOwnerOf(loaded.config.stateDirectory)
 }
 

@@ -2,7 +2,7 @@ import type { Config } from '../config/config.ts'
 import type { StatusDocument } from '../core/status-document.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { isCertifiable, NOTHING_KNOWN, observe, type HostKeyView } from '../renewal/observe.ts'
-import { askSshd } from '../renewal/serve.ts'
+import { askSshd } from '../renewal/ask-sshd.ts'
 import type { Host } from '../renewal/settings.ts'
 import { statusOf } from '../renewal/status.ts'
 import { knownCas } from '../renewal/trusted-cas.ts'
@@ -27,14 +27,14 @@ export async function lookOnce(
   askServed: boolean,
   signal: AbortSignal,
 ): Promise<Look> {
-  const host = context.composeHost(config, context.log(config))
+  const host = context.composeHost(config)
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
   const cas = await knownCas(host, attempts)
   let knowledge = NOTHING_KNOWN
   let views = await observe(host, attempts, knowledge, cas)
   if (askServed) {
-    knowledge = await askSshd(host, views.filter(isCertifiable), knowledge, signal)
+    knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
     views = await observe(host, attempts, knowledge, cas)
   }
   const identity = { version: context.version.version, issuerUrl: config.issuer.url }

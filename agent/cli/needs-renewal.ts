@@ -1,36 +1,31 @@
-import { AgentError, messageOf } from '../core/errors.ts'
 import { isCertifiable, type HostKeyView } from '../renewal/observe.ts'
 import type { CliContext } from './context.ts'
-import { loadForVerb, type ConfigOption } from './load.ts'
+import { findHostKey, noSuchHostKey } from './host-key-option.ts'
+import { requireConfig, type ConfigOption } from './load.ts'
 import { lookOnce } from './look.ts'
-import { hostKeyName } from './renew.ts'
 
 /** As step's `needs-renewal`: 0 due, 1 not due, 2 nothing there, 255 could not tell. */
-const ANSWER = { due: 0, notDue: 1, nothing: 2, error: 255 } as const
+export const NEEDS_RENEWAL = { due: 0, notDue: 1, nothing: 2, error: 255 } as const
 
 export interface NeedsRenewalOptions extends ConfigOption {
   readonly hostKey?: string
   readonly json?: boolean
 }
 
-/** `needs-renewal`: whether anything is due. Looks at files only. */
+/** `needs-renewal`: whether anything is due. Looks at files only. Whatever it throws is {@link NEEDS_RENEWAL} `error`. */
 export async function needsRenewal(
   context: CliContext,
   options: NeedsRenewalOptions,
   signal: AbortSignal,
 ): Promise<number> {
-  const loaded = await loadForVerb(context, options)
-  if (loaded.kind === 'not-enrolled') context.err(`not enrolled: there is no ${loaded.path}`)
-  if (loaded.kind !== 'ok') return ANSWER.error
-  const only = options.hostKey === undefined ? null : hostKeyName(options.hostKey)
-  let views: readonly HostKeyView[]
-  try {
-    views = (await lookOnce(context, loaded.config, false, signal)).views
-  } catch (error) {
-    context.err(error instanceof AgentError ? `${error.code}: ${error.message}` : messageOf(error))
-    return ANSWER.error
+  const config = await requireConfig(context, options)
+  await context.becomeOwnerOf(config.stateDirectory)
+  const { views } = await lookOnce(context, config, false, signal)
+  const asked = options.hostKey === undefined ? views.filter(isNotIgnored) : named(views, options.hostKey)
+  if (options.hostKey !== undefined && asked.length === 0) {
+    const files = views.map(({ file }) => file)
+    context.err(noSuchHostKey(files, options.hostKey))
   }
-  const asked = views.filter(({ name, state }) => (only === null ? state.state !== 'ignored' : name === only))
   const documents = asked.map(({ name, due, state }) => ({
     host_key: name,
     due: due !== null,
@@ -44,8 +39,20 @@ export async function needsRenewal(
   return answerFor(asked)
 }
 
+function isNotIgnored({ state }: HostKeyView): boolean {
+  return state.state !== 'ignored'
+}
+
+function named(views: readonly HostKeyView[], given: string): readonly HostKeyView[] {
+  const found = findHostKey(
+    views.map(({ file }) => file),
+    given,
+  )
+  return views.filter(({ file }) => file === found)
+}
+
 function answerFor(views: readonly HostKeyView[]): number {
-  if (views.length === 0 || !views.some(isCertifiable)) return ANSWER.nothing
-  if (views.some(({ onDisk }) => onDisk.kind === 'absent')) return ANSWER.nothing
-  return views.some(({ due }) => due !== null) ? ANSWER.due : ANSWER.notDue
+  if (!views.some(isCertifiable)) return NEEDS_RENEWAL.nothing
+  if (views.some(({ onDisk }) => onDisk.kind === 'absent')) return NEEDS_RENEWAL.nothing
+  return views.some(({ due }) => due !== null) ? NEEDS_RENEWAL.due : NEEDS_RENEWAL.notDue
 }

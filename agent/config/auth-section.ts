@@ -24,6 +24,7 @@ const AUTH_METHODS = [
 type AuthMethod = (typeof AUTH_METHODS)[number]
 
 const DEFAULT_METHOD = 'universal-auth'
+const DEFAULT_CLIENT_SECRET = 'credential:client-secret'
 
 const credentialFile = textAs(readCredentialReference)
 
@@ -32,7 +33,7 @@ const universalAuth = v.pipe(
     method: v.optional(v.literal('universal-auth'), DEFAULT_METHOD),
     client_id: v.optional(textAs(readWord)),
     client_id_file: v.optional(credentialFile),
-    client_secret_file: credentialFile,
+    client_secret_file: v.optional(credentialFile, DEFAULT_CLIENT_SECRET),
   }),
   // Not `check`, which is left out when another key has a problem.
   v.rawCheck(({ dataset: { value }, addIssue }) => {

@@ -21,7 +21,7 @@ export function mustBeUnquoted(what: string): Reading<never> {
 }
 
 /** Any text. YAML turns `12` and `true` into something else, hence the advice. */
-export const text = v.string(({ input }) => {
+const text = v.string(({ input }) => {
   if (Array.isArray(input)) return 'must be one value, not a list'
   if (typeof input === 'object') return 'must be one value, not a map'
   return `must be a text, is a ${typeof input}: give its unit, or put it in quotes`

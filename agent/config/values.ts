@@ -10,7 +10,7 @@ export function readWord(text: string): Reading<string> {
   return isWord(text) ? value(text) : mustBe('a text of one line, not blank', text)
 }
 
-export function isWord(text: string): boolean {
+function isWord(text: string): boolean {
   return text.trim() !== '' && !CONTROL.test(text)
 }
 

@@ -1,7 +1,7 @@
 import { validBeforeOf } from '../core/host-certificate.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
-import { notServed } from './serve.ts'
+import { notServed } from './ask-sshd.ts'
 import type { PassResult } from './renew.ts'
 
 /**

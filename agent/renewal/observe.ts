@@ -185,6 +185,7 @@ function offerProblemOf(key: PublicKey, { answered }: ServedKnowledge): string |
   if (offer === null) return `sshd does not offer a host key of type ${key.type}`
   switch (offer.kind) {
     case 'hidden':
+    case 'no-certificate':
       return undefined
     case 'key':
       return offer.blob.equals(key.blob) ? null : `sshd offers another host key of type ${key.type}`

@@ -122,22 +122,24 @@ export type ServedObservation =
 export type ServedOffer =
   | { readonly kind: 'certificate'; readonly certificate: Certificate }
   | { readonly kind: 'key'; readonly blob: Buffer }
+  /** No certificate of this type; for the bare key it was not asked. */
+  | { readonly kind: 'no-certificate' }
   /** sshd shows one curve only, another than the one asked for: nothing can be said. */
   | { readonly kind: 'hidden' }
+
+export interface ServedQuestion {
+  readonly keyTypes: readonly string[]
+  /** Addresses that the helper said sshd listens on, `host:port`; empty when unknown. */
+  readonly listen: readonly string[]
+  /** Ask once more, for the bare key, where there is no certificate: another connection for each such type. */
+  readonly bareKeys: boolean
+}
 
 export interface ServedCertificates {
   /** False with `address: none`. */
   readonly enabled: boolean
-  /**
-   * Ask sshd what it presents for these key types. Each type is a connection, a line in sshd's log.
-   *
-   * @param listen addresses that the helper said sshd listens on, `host:port`; tried first, empty when unknown
-   */
-  observe(
-    keyTypes: readonly string[],
-    listen: readonly string[],
-    signal: AbortSignal,
-  ): Promise<ServedObservation>
+  /** Ask sshd what it presents. Each key type is a connection, and a line in sshd's log. */
+  observe(question: ServedQuestion, signal: AbortSignal): Promise<ServedObservation>
 }
 
 export type SshdOutcome =

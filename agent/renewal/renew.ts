@@ -10,7 +10,8 @@ import {
 } from './observe.ts'
 import type { IssuerFailure } from './ports.ts'
 import { renewKey, type KeyOutcome } from './renew-key.ts'
-import { askSshd, bringIntoService, confirm, notServed } from './serve.ts'
+import { askSshd, confirm, notServed } from './ask-sshd.ts'
+import { bringIntoService } from './serve.ts'
 import type { Host } from './settings.ts'
 import { askIssuer, knownCas, mustAskIssuer } from './trusted-cas.ts'
 
@@ -73,7 +74,7 @@ export async function renewHost(
   let views = await look()
   attempts.keepOnly(views.map(({ name }) => name))
   if (request.ask || isTimeToAsk(knowledge, host.clock.now())) {
-    knowledge = await askSshd(host, views.filter(isCertifiable), knowledge, signal)
+    knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
     views = await look()
     confirm(host, attempts, views.filter(isCertifiable))
   }

@@ -1,19 +1,12 @@
 import type { Failure } from '../core/errors.ts'
+import { askSshd, confirm, notServed } from './ask-sshd.ts'
 import type { Attempts } from './attempts.ts'
-import {
-  isCertifiable,
-  learn,
-  observe,
-  type CertifiableView,
-  type HostKeyView,
-  type ServedKnowledge,
-} from './observe.ts'
-import type { SshdOutcome } from './ports.ts'
+import { isCertifiable, observe, type CertifiableView, type ServedKnowledge } from './observe.ts'
 import type { Host } from './settings.ts'
 import { knownCas } from './trusted-cas.ts'
 
-/** sshd is asked again this long after a reload; it may answer with the old certificate at first. */
-const CONFIRM_WAITS_MILLISECONDS = [100, 200, 400, 800, 1500]
+/** After a reload sshd may answer with the old certificate at first. Few questions: it punishes whoever asks too much. */
+const CONFIRM_WAITS_MILLISECONDS = [150, 850]
 
 export interface ServeRequest {
   /** Names of the host keys whose certificate was swapped in this pass. */
@@ -38,130 +31,110 @@ export async function bringIntoService(
   let knowledge = before
   const look = async (): Promise<CertifiableView[]> =>
     (await observe(host, attempts, knowledge, await knownCas(host, attempts))).filter(isCertifiable)
-  const ask = async (): Promise<CertifiableView[]> => {
-    knowledge = await askSshd(host, await look(), knowledge, signal)
+  const ask = async (about: readonly CertifiableView[], bareKeys: boolean): Promise<CertifiableView[]> => {
+    knowledge = await askSshd(host, attempts, about, knowledge, bareKeys, signal)
     return look()
   }
-  const failed = (views: readonly HostKeyView[], failure: Failure): ServedKnowledge => {
-    const keys = notServed(views).map(({ subject }) => subject.identity)
-    const wait = attempts.notServed(keys, failure)
-    const seconds = Math.round(wait.until - host.clock.now())
-    host.log.error({ ...failure, retry_in_seconds: seconds }, 'sshd does not serve the new certificates')
-    return knowledge
-  }
 
-  const installed = await install(host, await look(), impatient, attempts, signal)
-  if (installed !== null && !installed.ok) {
+  let views = await look()
+  const names = views.filter(({ onDisk }) => onDisk.kind === 'usable').map(({ name }) => name)
+  const mayInstall = impatient || swapped.length > 0 || attempts.reloadWait() === null
+  const installed =
+    mayInstall && (await host.sshd.installNeeded(names)) ? await host.sshd.install(signal) : null
+  if (installed?.ok === false) {
     host.metrics.reload(installed.failure.code)
-    return failed(await look(), installed.failure)
+    tell(host, attempts, views, installed.failure)
+    return knowledge
   }
   if (installed !== null) knowledge = { ...knowledge, listen: installed.listen }
 
-  const mode = host.settings.reload
-  const mustReload = swapped.length > 0 && (mode === 'always' || !host.served.enabled)
-  let views = await ask()
-  if (!mustReload && notServed(views).length === 0) {
+  views = await ask(views, false)
+  const decision = decideReload(host, attempts, views, knowledge, { swapped, impatient })
+  if (decision === 'leave') {
     confirm(host, attempts, views)
     return knowledge
   }
-  const silent = knowledge.silence
-  if (silent !== null && swapped.length === 0) return knowledge
-  const wait = attempts.reloadWait()
-  if (wait !== null && swapped.length === 0 && !impatient) return knowledge
-  if (mode === 'never' || (!host.sshd.canReload && !host.served.enabled)) {
-    if (host.served.enabled) failed(views, notServingFailure(silent, 'and reloading is switched off'))
-    return knowledge
-  }
-
-  const reloaded = await host.sshd.reload(signal)
-  host.metrics.reload(reloaded.ok ? 'ok' : reloaded.failure.code)
-  if (!reloaded.ok) {
-    return failed(
-      views,
-      silent === null ? reloaded.failure : notServingFailure(silent, reloaded.failure.message),
-    )
-  }
-  host.log.info({ host_keys: swapped }, 'reloaded sshd')
-  if (reloaded.listen.length > 0) knowledge = { ...knowledge, listen: reloaded.listen }
-  for (const milliseconds of host.served.enabled ? CONFIRM_WAITS_MILLISECONDS : []) {
-    await host.clock.sleep(milliseconds, signal)
-    views = await ask()
-    if (notServed(views).length === 0) break
-  }
-  markNotOffered(host, attempts, views)
-  views = await look()
-  confirm(host, attempts, views)
-  if (notServed(views).length === 0) return knowledge
-  return failed(views, notServingFailure(knowledge.silence, 'even after a reload'))
-}
-
-/** Ask sshd about all these host keys. */
-export async function askSshd(
-  host: Host,
-  views: readonly CertifiableView[],
-  knowledge: ServedKnowledge,
-  signal: AbortSignal,
-): Promise<ServedKnowledge> {
-  const keyTypes = [...new Set(views.map(({ subject }) => subject.key.type))]
-  if (!host.served.enabled || keyTypes.length === 0) return knowledge
-  const observation = await host.served.observe(keyTypes, knowledge.listen, signal)
-  return learn(knowledge, observation, host.clock.now())
-}
-
-/** Note in the record what sshd was seen to serve. */
-export function confirm(host: Host, attempts: Attempts, views: readonly CertifiableView[]): void {
-  for (const { name, subject, served, onDisk, offerProblem } of views) {
-    if (offerProblem === null && attempts.of(subject.identity).notOffered !== null) {
-      attempts.notOffered(subject.identity, null)
+  let problem: Failure | null = null
+  if (decision === 'reload' || installed?.reloadNeeded === true) {
+    const reloaded = await host.sshd.reload(signal)
+    host.metrics.reload(reloaded.ok ? 'ok' : reloaded.failure.code)
+    if (reloaded.ok) {
+      host.log.info({ host_keys: swapped }, 'reloaded sshd')
+      if (reloaded.listen.length > 0) knowledge = { ...knowledge, listen: reloaded.listen }
+      for (const milliseconds of host.served.enabled ? CONFIRM_WAITS_MILLISECONDS : []) {
+        await host.clock.sleep(milliseconds, signal)
+        views = await ask(notServed(views), false)
+        if (notServed(views).length === 0) break
+      }
+    } else {
+      problem = reloaded.failure
     }
-    if (served.kind !== 'certificate' || !served.matches || onDisk.kind !== 'usable') continue
-    const { serial } = onDisk.certificate
-    if (attempts.of(subject.identity).confirmedSerial === String(serial)) continue
-    attempts.confirmed(subject.identity, serial)
-    host.log.info({ host_key: name, serial: String(serial) }, 'sshd serves the certificate')
   }
-  if (notServed(views).length === 0) attempts.allServed()
+  if (problem === null && notServed(views).length > 0) {
+    views = await ask(notServed(views), true)
+    markNotOffered(host, attempts, views)
+    views = await look()
+  }
+  confirm(host, attempts, views)
+  if (problem !== null || notServed(views).length > 0) {
+    tell(host, attempts, notServed(views), problem ?? notServing(knowledge, decision))
+  }
+  return knowledge
 }
 
-/** Host keys with a usable certificate that sshd is known not to serve, or was never seen to. */
-export function notServed(views: readonly HostKeyView[]): CertifiableView[] {
-  return views.filter(isCertifiable).filter(({ onDisk, served, state }) => {
-    if (onDisk.kind !== 'usable' || state.state === 'ignored') return false
-    return (
-      served.kind === 'none' ||
-      served.kind === 'never-seen' ||
-      (served.kind === 'certificate' && !served.matches)
-    )
-  })
-}
-
-async function install(
+/**
+ * - `leave`: all is served, or nothing can be said or done now
+ * - `cannot`: it is not served, and reloading is switched off or there is no way
+ */
+function decideReload(
   host: Host,
-  views: readonly HostKeyView[],
-  impatient: boolean,
   attempts: Attempts,
-  signal: AbortSignal,
-): Promise<SshdOutcome | null> {
-  const names = views.filter(({ onDisk }) => onDisk.kind === 'usable').map(({ name }) => name)
-  if (!(await host.sshd.installNeeded(names))) return null
-  if (attempts.reloadWait()?.code === 'STORE_FAILED' && !impatient) return null
-  return host.sshd.install(signal)
+  views: readonly CertifiableView[],
+  { silence }: ServedKnowledge,
+  { swapped, impatient }: ServeRequest,
+): 'leave' | 'reload' | 'cannot' {
+  const { reload } = host.settings
+  const isBlind = !host.served.enabled
+  const wantsReload = swapped.length > 0 && (reload === 'always' || (isBlind && host.sshd.canReload))
+  if (!wantsReload && notServed(views).length === 0) return 'leave'
+  if (swapped.length === 0) {
+    // An sshd that is down reads everything when it starts.
+    if (silence !== null) return 'leave'
+    if (attempts.reloadWait() !== null && !impatient) return 'leave'
+  }
+  return reload === 'never' || !host.sshd.canReload ? 'cannot' : 'reload'
+}
+
+function notServing({ silence }: ServedKnowledge, decision: 'reload' | 'cannot'): Failure {
+  if (silence !== null) {
+    return { code: 'SSHD_UNREACHABLE', message: `sshd cannot be asked what it serves: ${silence}` }
+  }
+  const why = decision === 'reload' ? 'even after a reload' : 'and there is no way to reload it'
+  return { code: 'SSHD_NOT_SERVING', message: `sshd serves another certificate or none, ${why}` }
+}
+
+function tell(host: Host, attempts: Attempts, views: readonly CertifiableView[], failure: Failure): void {
+  const wait = attempts.notServed(
+    views.map(({ subject }) => subject.identity),
+    failure,
+  )
+  const fields = {
+    code: failure.code,
+    host_keys: views.map(({ name }) => name),
+    retry_in_seconds: Math.round(wait.until - host.clock.now()),
+  }
+  host.log.error(fields, failure.message)
 }
 
 /** After a reload what sshd does not offer it is not configured to offer; that key is left alone, and says so. */
 function markNotOffered(host: Host, attempts: Attempts, views: readonly CertifiableView[]): void {
   for (const { name, subject, offerProblem } of views) {
-    if (typeof offerProblem !== 'string') continue
+    if (typeof offerProblem !== 'string' || attempts.of(subject.identity).notOffered === offerProblem)
+      continue
     attempts.notOffered(subject.identity, offerProblem)
     host.log.warn(
       { host_key: name, code: 'SSHD_NOT_SERVING' },
       `${offerProblem}; it is left alone until that changes`,
     )
   }
-}
-
-function notServingFailure(silence: string | null, detail: string): Failure {
-  return silence === null
-    ? { code: 'SSHD_NOT_SERVING', message: `sshd serves another certificate or none, ${detail}` }
-    : { code: 'SSHD_UNREACHABLE', message: `sshd cannot be asked what it serves: ${silence}; ${detail}` }
 }

@@ -1,5 +1,6 @@
 import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
-import { formatCertificateTime, formatTime } from '../core/time.ts'
+import { validBeforeOf } from '../core/host-certificate.ts'
+import { formatCertificateTime, formatTime, type UnixSeconds } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
 import type { HostKeyView, ServedKnowledge } from './observe.ts'
 import type { IssuerHealth } from './ports.ts'
@@ -29,6 +30,15 @@ export function statusOf(
     },
     certificates: views.map((view) => certificateStatus(view, attempts, knowledge)),
   }
+}
+
+/** When the certificates that sshd presents end, by host key name; where it presents none there is no entry. */
+export function servedNotAfter(views: readonly HostKeyView[]): ReadonlyMap<string, UnixSeconds> {
+  return new Map(
+    views.flatMap(({ name, served }): [string, UnixSeconds][] =>
+      served.kind === 'certificate' ? [[name, validBeforeOf(served.certificate)]] : [],
+    ),
+  )
 }
 
 /** The status document of a host without a configuration. */

@@ -10,7 +10,7 @@ import { NOTHING_KNOWN, observe, type ServedKnowledge } from './observe.ts'
 import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
 import { renewHost, ROUTINE_PASS, type PassResult } from './renew.ts'
 import type { Host } from './settings.ts'
-import { notEnrolledStatus, statusOf, type StatusIdentity } from './status.ts'
+import { notEnrolledStatus, servedNotAfter, statusOf, type StatusIdentity } from './status.ts'
 
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
 const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }
@@ -50,6 +50,7 @@ export class Supervisor {
   #knowledge: ServedKnowledge = NOTHING_KNOWN
   #knowledgeOf: Host | null = null
   #status: StatusDocument | null = null
+  #servedNotAfter: ReadonlyMap<string, UnixSeconds> = new Map()
   #lastTurn: UnixSeconds | null = null
   #isReady = false
 
@@ -106,7 +107,7 @@ export class Supervisor {
     this.#lastTurn = clock.now()
     metrics.turn(this.#lastTurn)
     const status = this.#status ?? notEnrolledStatus(this.#options.version)
-    metrics.status(status)
+    metrics.status(status, this.#servedNotAfter)
     const summary = summarize(status, clock.now())
     if (this.#isReady) await serviceManager.status(summary)
     else await serviceManager.ready(summary)
@@ -137,6 +138,7 @@ export class Supervisor {
         host.log.warn({}, `the issuer does not name its host CA: ${advice}`)
       }
       this.#knowledge = result.knowledge
+      this.#servedNotAfter = servedNotAfter(result.views)
       this.#status = statusOf(identity, result.views, attempts, result.knowledge, host.issuer.health())
       return nextLook(result, attempts, host.clock.now())
     } catch (error) {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { oneLine, reasonOf } from './one-line.ts'
 
 export interface ProgramLimits {
@@ -45,11 +45,18 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
       return
     }
     const [program = '', ...rest] = argv
-    const child = spawn(program, rest, {
-      stdio: ['ignore', 'pipe', 'pipe', ...files],
-      detached: ownGroup,
-      env: { ...process.env, ...limits.environment },
-    })
+    let child: ChildProcess
+    try {
+      child = spawn(program, rest, {
+        stdio: ['ignore', 'pipe', 'pipe', ...files],
+        detached: ownGroup,
+        env: { ...process.env, ...limits.environment },
+      })
+    } catch (error) {
+      // Most failures come as an event, some (no memory, a NUL in an argument) at once.
+      resolve({ status: null, failure: cannotRun(program, error), stdout: '', stderr: '' })
+      return
+    }
     const stdout = collect(child.stdout, outputBytes)
     const stderr = collect(child.stderr, outputBytes)
     let timedOut = false
@@ -85,7 +92,7 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
     }
 
     signal?.addEventListener('abort', onAbort, { once: true })
-    child.once('error', (error) => finish(null, `cannot run ${oneLine(program)}: ${reasonOf(error)}`))
+    child.once('error', (error) => finish(null, cannotRun(program, error)))
     child.once('exit', () => {
       clearTimeout(timeout)
       clearTimeout(killTimer)
@@ -101,6 +108,10 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
       else finish(code, null)
     })
   })
+}
+
+function cannotRun(program: string, error: unknown): string {
+  return `cannot run ${oneLine(program)}: ${reasonOf(error)}`
 }
 
 function collect(stream: NodeJS.ReadableStream | null, limit: number): () => string {

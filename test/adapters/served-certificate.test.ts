@@ -39,7 +39,10 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('of a real sshd (needs /usr/sbin/
     await certify(`${sshd.hostKeyPath('ed25519')}.pub`, sshd.certificatePath('ed25519'), 2n ** 63n)
     await sshd.stop()
     await sshd.start()
-    const seen = await offersOf(sshd).observe([ED25519, P256, RSA], [], never)
+    const seen = await offersOf(sshd).observe(
+      { keyTypes: [ED25519, P256, RSA], listen: [], bareKeys: true },
+      never,
+    )
     if (seen.kind !== 'answered') throw new Error(seen.detail)
     const offer = seen.offers.get(ED25519)
     if (offer?.kind !== 'certificate') throw new Error('no certificate')
@@ -55,7 +58,7 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('of a real sshd (needs /usr/sbin/
     await certify(`${extraKey}.pub`, `${extraKey}-cert.pub`, 1n)
     const extraConfig = `HostKey ${extraKey}`
     await using sshd = await startPrivateSshd({ folder: folder.path, hostKeyTypes: ['ecdsa'], extraConfig })
-    const bare = await offersOf(sshd).observe([P256, P384], [], never)
+    const bare = await offersOf(sshd).observe({ keyTypes: [P256, P384], listen: [], bareKeys: true }, never)
     if (bare.kind !== 'answered') throw new Error(bare.detail)
     expect(bare.offers.get(P256)?.kind).toBe('key')
     expect(bare.offers.get(P384)).toEqual({ kind: 'hidden' })
@@ -63,10 +66,22 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('of a real sshd (needs /usr/sbin/
     await certify(`${sshd.hostKeyPath('ecdsa')}.pub`, sshd.certificatePath('ecdsa'), 2n)
     await sshd.stop()
     await sshd.start()
-    const certified = await offersOf(sshd).observe([P384, P256], [], never)
+    const certified = await offersOf(sshd).observe(
+      { keyTypes: [P384, P256], listen: [], bareKeys: true },
+      never,
+    )
     if (certified.kind !== 'answered') throw new Error(certified.detail)
     expect(certified.offers.get(P256)?.kind).toBe('certificate')
     expect(certified.offers.get(P384)).toEqual({ kind: 'hidden' })
+
+    const brief = await offersOf(sshd).observe({ keyTypes: [P384, RSA], listen: [], bareKeys: false }, never)
+    if (brief.kind !== 'answered') throw new Error(brief.detail)
+    expect(brief.offers).toEqual(
+      new Map([
+        [P384, { kind: 'hidden' }],
+        [RSA, { kind: 'no-certificate' }],
+      ]),
+    )
   })
 
   test('with auto the addresses of the helper are tried in turn, any-address as loopback', async () => {
@@ -74,7 +89,7 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('of a real sshd (needs /usr/sbin/
     const served = createServedCertificates({ address: 'auto' })
     expect(served.enabled).toBe(true)
     const listen = ['$(reboot):22', '127.0.0.1:1', `0.0.0.0:${sshd.port}`]
-    const seen = await served.observe([ED25519], listen, never)
+    const seen = await served.observe({ keyTypes: [ED25519], listen, bareKeys: true }, never)
     if (seen.kind !== 'answered') throw new Error(seen.detail)
     expect(seen.offers.get(ED25519)?.kind).toBe('key')
   })
@@ -102,45 +117,60 @@ describe('no answer', () => {
 
   test('nobody listens', async () => {
     server.close()
-    const seen = await createServedCertificates({ address }).observe([ED25519], [], never)
+    const seen = await createServedCertificates({ address }).observe(
+      { keyTypes: [ED25519], listen: [], bareKeys: true },
+      never,
+    )
     const detail = expect.stringContaining(`127.0.0.1:${address.port}`)
     expect(seen).toEqual({ kind: 'no-banner', detail })
   })
 
   test('sshd drops us before its banner', async () => {
     onConnection = (socket) => socket.end('Exceeded MaxStartups\r\n')
-    const seen = await createServedCertificates({ address }).observe([ED25519], [], never)
+    const seen = await createServedCertificates({ address }).observe(
+      { keyTypes: [ED25519], listen: [], bareKeys: true },
+      never,
+    )
     expect(seen).toMatchObject({ kind: 'no-banner' })
   })
 
   test('one of two connections is dropped: nothing is concluded', async () => {
     let count = 0
-    onConnection = (socket) => (count++ === 0 ? socket.end('SSH-2.0-test\r\n') : socket.end())
-    const seen = await createServedCertificates({ address }).observe([ED25519, RSA], [], never)
+    onConnection = (socket) => (count++ % 2 === 0 ? socket.end('SSH-2.0-test\r\n') : socket.end())
+    const seen = await createServedCertificates({ address }).observe(
+      { keyTypes: [ED25519, RSA], listen: [], bareKeys: true },
+      never,
+    )
     expect(seen).toMatchObject({ kind: 'no-banner' })
   })
 
   test('a banner and then silence: nothing is concluded, and it ends', async () => {
     onConnection = (socket) => socket.write('SSH-2.0-test\r\n')
     const served = createServedCertificates({ address, timeoutSeconds: 1 })
-    expect(await served.observe([ED25519], [], never)).toMatchObject({ kind: 'no-banner' })
+    expect(await served.observe({ keyTypes: [ED25519], listen: [], bareKeys: true }, never)).toMatchObject({
+      kind: 'no-banner',
+    })
   })
 
   test('silence from the start ends too, and an abort ends it with its reason', async () => {
     onConnection = () => undefined
     const short = createServedCertificates({ address, timeoutSeconds: 1 })
-    expect(await short.observe([ED25519], [], never)).toMatchObject({ kind: 'no-banner' })
+    expect(await short.observe({ keyTypes: [ED25519], listen: [], bareKeys: true }, never)).toMatchObject({
+      kind: 'no-banner',
+    })
     const controller = new AbortController()
     const reason = new Error('shutting down')
-    const long = createServedCertificates({ address }).observe([ED25519], [], controller.signal)
+    const long = createServedCertificates({ address }).observe(
+      { keyTypes: [ED25519], listen: [], bareKeys: true },
+      controller.signal,
+    )
     setTimeout(() => controller.abort(reason), 50)
     await expect(long).rejects.toBe(reason)
   })
 
   test('no ssh-keyscan', async () => {
     const seen = await createServedCertificates({ address, program: 'no-such-keyscan' }).observe(
-      [ED25519],
-      [],
+      { keyTypes: [ED25519], listen: [], bareKeys: true },
       never,
     )
     if (seen.kind !== 'no-banner') throw new Error('answered')
@@ -150,7 +180,9 @@ describe('no answer', () => {
   test('asking is switched off', async () => {
     const served = createServedCertificates({ address: 'none' })
     expect(served.enabled).toBe(false)
-    expect(await served.observe([ED25519], [], never)).toMatchObject({ kind: 'no-banner' })
+    expect(await served.observe({ keyTypes: [ED25519], listen: [], bareKeys: true }, never)).toMatchObject({
+      kind: 'no-banner',
+    })
   })
 })
 
@@ -169,7 +201,10 @@ describe('the words of ssh-keyscan', () => {
   test('OpenSSH 10 prints its banner to stdout', async () => {
     const banner = '# 127.0.0.1:22 SSH-2.0-OpenSSH_10.0p2 Debian-7'
     const program = await keyscan(banner, `${banner}\n127.0.0.1 ssh-ed25519 AAAA`)
-    const seen = await createServedCertificates({ address: 'auto', program }).observe([ED25519], [], never)
+    const seen = await createServedCertificates({ address: 'auto', program }).observe(
+      { keyTypes: [ED25519], listen: [], bareKeys: true },
+      never,
+    )
     expect(seen).toEqual({
       kind: 'answered',
       offers: new Map([[ED25519, { kind: 'key', blob: Buffer.from('AAAA', 'base64') }]]),
@@ -179,7 +214,10 @@ describe('the words of ssh-keyscan', () => {
   test('a certificate that cannot be read is hidden', async () => {
     const banner = '# 127.0.0.1:22 SSH-2.0-OpenSSH_10.0p2'
     const program = await keyscan(`${banner}\nssh-ed25519-cert-v01@openssh.com AAAA`, banner)
-    const seen = await createServedCertificates({ address: 'auto', program }).observe([ED25519], [], never)
+    const seen = await createServedCertificates({ address: 'auto', program }).observe(
+      { keyTypes: [ED25519], listen: [], bareKeys: true },
+      never,
+    )
     expect(seen).toEqual({ kind: 'answered', offers: new Map([[ED25519, { kind: 'hidden' }]]) })
   })
 })

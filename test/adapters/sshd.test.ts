@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -31,99 +31,11 @@ function sshdWith(options: Partial<SshdOptions>) {
   })
 }
 
-async function script(text: string): Promise<string> {
-  const path = join(folder.path, 'reload')
-  await writeFile(path, `#!/bin/sh\n${text}\n`)
-  await chmod(path, 0o755)
-  return path
-}
-
 function reloadFailed(words: string) {
   return { ok: false, failure: { code: 'SSHD_RELOAD_FAILED', message: expect.stringContaining(words) } }
 }
 
 const DONE = { ok: true, listen: [], reloadNeeded: false }
-
-describe('reload_command', () => {
-  test('runs without a shell, with its arguments as they are; install is not needed', async () => {
-    const out = join(folder.path, 'out')
-    const program = await script(`printf '%s|' "$@" >${out}`)
-    const sshd = sshdWith({ reloadCommand: [program, 'a b', '$HOME', ''] })
-    expect(sshd.canReload).toBe(true)
-    expect(await sshd.install(never)).toEqual(DONE)
-    expect(await sshd.installNeeded(['key'])).toBe(false)
-    expect(await sshd.reload(never)).toEqual(DONE)
-    expect(await readFile(out, 'utf8')).toBe('a b|$HOME||')
-  })
-
-  test.each([
-    {
-      name: 'a bad configuration',
-      text: 'printf "line 1: bad\\n\\033[31mline 2\\n" >&2; exit 78',
-      code: 'SSHD_CONFIG_INVALID',
-      message: 'status 78: line 1: bad [31mline 2',
-    },
-    { name: 'any other status', text: 'exit 3', code: 'SSHD_RELOAD_FAILED', message: 'status 3' },
-    { name: 'a signal', text: 'kill -9 $$', code: 'SSHD_RELOAD_FAILED', message: 'killed by SIGKILL' },
-    {
-      name: 'a flood of words',
-      text: 'head -c 10000000 /dev/zero | tr "\\0" x >&2; exit 1',
-      code: 'SSHD_RELOAD_FAILED',
-      message: 'xxx',
-    },
-  ])('$name: $code', async ({ text, code, message }) => {
-    const outcome = await sshdWith({ reloadCommand: [await script(text)] }).reload(never)
-    expect(outcome).toMatchObject({ ok: false, failure: { code } })
-    if (outcome.ok) return
-    expect(outcome.failure.message).toContain(message)
-    expect(outcome.failure.message).not.toContain('\n')
-    expect(outcome.failure.message.length).toBeLessThan(600)
-  })
-
-  test('a program that is not there', async () => {
-    const outcome = await sshdWith({ reloadCommand: ['/no/such/program'] }).reload(never)
-    expect(outcome).toMatchObject({ ok: false, failure: { code: 'SSHD_RELOAD_FAILED' } })
-  })
-
-  test('one that hangs is stopped with what it started', async () => {
-    const pidFile = join(folder.path, 'pid')
-    const program = await script(`trap '' TERM; sleep 300 & echo $! >${pidFile}; wait; wait`)
-    const sshd = sshdWith({ reloadCommand: [program], commandTimeoutMilliseconds: 300 })
-    const outcome = await sshd.reload(never)
-    expect(outcome).toEqual(reloadFailed('not done after 0.3 s'))
-    const pid = Number(await readFile(pidFile, 'utf8'))
-    await expect.poll(() => isAlive(pid)).toBe(false)
-  })
-
-  test('one that leaves a child behind with its output is done when it ends', async () => {
-    const pidFile = join(folder.path, 'pid')
-    const program = await script(`sleep 300 & echo $! >${pidFile}`)
-    expect(await sshdWith({ reloadCommand: [program] }).reload(never)).toEqual(DONE)
-    process.kill(Number(await readFile(pidFile, 'utf8')))
-  })
-
-  test('an abort ends the wait and the program', async () => {
-    const pidFile = join(folder.path, 'pid')
-    const program = await script(`echo $$ >${pidFile}; exec sleep 300`)
-    const controller = new AbortController()
-    const reload = sshdWith({ reloadCommand: [program] }).reload(controller.signal)
-    await expect.poll(() => readFile(pidFile, 'utf8').catch(() => '')).not.toBe('')
-    const reason = new Error('shutting down')
-    controller.abort(reason)
-    await expect(reload).rejects.toBe(reason)
-    const pid = Number(await readFile(pidFile, 'utf8'))
-    await expect.poll(() => isAlive(pid)).toBe(false)
-  })
-})
-
-/** A process that ended but was not waited for yet counts as gone: nobody here may be its parent. */
-function isAlive(pid: number): boolean {
-  try {
-    return !/^State:\s+Z/m.test(String(execFileSync('cat', [`/proc/${pid}/status`], { stdio: 'pipe' })))
-  } catch {
-    return false
-  }
-}
 
 describe('the helper', () => {
   const sockets = new Set<Socket>()
@@ -213,7 +125,7 @@ describe('the helper', () => {
     const outcome = await sshdWith({ helperTimeoutMilliseconds: 50 }).reload(never)
     expect(outcome).toMatchObject({ ok: false, failure: { code: 'SSHD_RELOAD_FAILED' } })
     const controller = new AbortController()
-    const reload = sshdWith({}).reload(controller.signal)
+    const reload = sshdWith({ busyPauses: [] }).reload(controller.signal)
     const reason = new Error('shutting down')
     await wait(20)
     controller.abort(reason)

@@ -5,6 +5,7 @@ import type {
   ServedCertificates,
   ServedObservation,
   ServedOffer,
+  ServedQuestion,
   Sshd,
   SshdOutcome,
 } from '../../agent/renewal/ports.ts'
@@ -42,11 +43,14 @@ export class FakeSshd implements Sshd, ServedCertificates {
     this.#loaded = new Map(this.#files.read())
   }
 
-  async observe(keyTypes: readonly string[]): Promise<ServedObservation> {
+  async observe({ keyTypes, bareKeys }: ServedQuestion): Promise<ServedObservation> {
     this.questions += 1
     if (this.isDown) return { kind: 'no-banner', detail: 'connection refused' }
     if (this.readsPerConnection) this.load()
-    return { kind: 'answered', offers: new Map(keyTypes.map((type) => [type, this.#offerOf(type)])) }
+    return {
+      kind: 'answered',
+      offers: new Map(keyTypes.map((type) => [type, this.#answerFor(type, bareKeys)])),
+    }
   }
 
   async reload(): Promise<SshdOutcome> {
@@ -67,6 +71,11 @@ export class FakeSshd implements Sshd, ServedCertificates {
     if (this.installFailure !== null) return { ok: false, failure: this.installFailure }
     this.needsInstall = false
     return { ok: true, listen: [], reloadNeeded: false }
+  }
+
+  #answerFor(type: string, bareKeys: boolean): ServedOffer | null {
+    const offer = this.#offerOf(type)
+    return offer?.kind === 'certificate' || bareKeys ? offer : { kind: 'no-certificate' }
   }
 
   #offerOf(type: string): ServedOffer | null {

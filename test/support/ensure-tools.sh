@@ -1,5 +1,6 @@
 #!/bin/sh
-# Sees to what npm cannot bring: `node` (the library that the pinned Node needs) and `sshd` (OpenSSH server and client).
+# Sees to what npm cannot bring: `node` (the library that the pinned Node needs), `sshd` (OpenSSH server and client),
+# `host` (what boots hosts in containers) and `packaging` (what makes and checks packages).
 # As root on a system with apt it installs what is missing; else it says in one line what to install.
 set -eu
 
@@ -13,6 +14,25 @@ for wanted in "$@"; do
       for program in ssh ssh-keygen ssh-keyscan; do command -v "$program" >/dev/null 2>&1 || need openssh-client; done
       [ -x /usr/sbin/sshd ] || need openssh-server
       command -v flock >/dev/null 2>&1 || need util-linux
+      ;;
+    host)
+      # Hosts that boot need root; without it the tests are skipped and say so.
+      if [ "$(id -u)" = 0 ]; then
+        [ -x /usr/sbin/debootstrap ] || need debootstrap
+        command -v systemd-nspawn >/dev/null 2>&1 || need systemd-container
+        command -v ip >/dev/null 2>&1 || need iproute2
+        command -v nsenter >/dev/null 2>&1 || need util-linux
+        [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need debian-archive-keyring
+      fi
+      ;;
+    packaging)
+      command -v dh >/dev/null 2>&1 || need debhelper
+      command -v dpkg-buildpackage >/dev/null 2>&1 || need dpkg-dev
+      command -v xz >/dev/null 2>&1 || need xz-utils
+      command -v rpmbuild >/dev/null 2>&1 || need rpm
+      for program in lintian rpmlint shellcheck busybox; do
+        command -v "$program" >/dev/null 2>&1 || need "$program"
+      done
       ;;
     *) echo "ensure-tools: unknown need: $wanted" >&2; exit 64 ;;
   esac

@@ -12,7 +12,7 @@ export type { Fault } from './local-issuer/faults.ts'
 export type { LocalIssuer, LocalIssuerOptions } from './local-issuer/issuer.ts'
 
 /**
- * Start an issuer of one's own on 127.0.0.1: the routes, answers and quirks of the real one, certificates signed by the
+ * Start an issuer of one's own, on 127.0.0.1 unless told otherwise: the routes, answers and quirks of the real one, certificates signed by the
  * real ssh-keygen, and faults on demand. It knows no host and no identity yet.
  *
  * @throws when the port is taken, or ssh-keygen is missing
@@ -32,7 +32,7 @@ export async function startLocalIssuer(options: LocalIssuerOptions): Promise<Loc
     userCa,
     lockAfterFailures: options.lockAfterFailures ?? Infinity,
   }
-  const tls = options.https === true ? makeTlsCertificate() : null
+  const tls = options.https === true ? makeTlsCertificate(options.address) : null
   const tlsCaFile = tls === null ? null : join(folder, 'tls-ca.pem')
   if (tls !== null && tlsCaFile !== null) await writeFile(tlsCaFile, tls.certificate)
   const issuer = new LocalIssuer(options, { state, tls, tlsCaFile })

@@ -10,6 +10,7 @@ import type {
   Metrics,
 } from '../../renewal/ports.ts'
 import type { Authenticator } from './auth/authenticator.ts'
+import { readCredentialFile, type ReadCredentialFile } from './auth/credential-file.ts'
 import { AccessTokenFile } from './auth/token.ts'
 import { UniversalAuth, type CredentialSource } from './auth/universal-auth.ts'
 import { parseObject } from './error-body.ts'
@@ -33,6 +34,8 @@ export interface IssuerOptions {
         readonly clientSecretFile: string
       }
     | { readonly method: 'token'; readonly tokenFile: string }
+  /** How credential files are read; left out: from the disk, anew at each use. */
+  readonly readCredentialFile?: ReadCredentialFile | undefined
   /** Of this program, for `User-Agent`. */
   readonly version: string
   readonly clock: Clock
@@ -47,12 +50,13 @@ export function createIssuer(options: IssuerOptions): Issuer {
   return new HttpIssuer(options.sshHostId, exchange, authenticatorOf(options, exchange), health)
 }
 
-function authenticatorOf({ auth, clock }: IssuerOptions, exchange: IssuerExchange): Authenticator {
+function authenticatorOf(options: IssuerOptions, exchange: IssuerExchange): Authenticator {
+  const { auth, clock, readCredentialFile: readFile = readCredentialFile } = options
   switch (auth.method) {
     case 'universal-auth':
-      return new UniversalAuth(auth, exchange, clock)
+      return new UniversalAuth(auth, exchange, clock, readFile)
     case 'token':
-      return new AccessTokenFile(auth.tokenFile)
+      return new AccessTokenFile(auth.tokenFile, readFile)
   }
 }
 

@@ -17,6 +17,8 @@ export interface LocalIssuerOptions {
   readonly https?: boolean
   /** Default `ed25519`. */
   readonly caType?: KeyType
+  /** IPv4, of this machine or network namespace. Default `127.0.0.1`. */
+  readonly address?: string
   /** Default: any that is free. */
   readonly port?: number
   /** The issuer's clock, milliseconds since the epoch: certificates, tokens, `Date`. Default `Date.now`. */
@@ -52,13 +54,14 @@ export interface IssuerParts {
 }
 
 /**
- * An issuer on 127.0.0.1 that answers as the real one does, and goes wrong as told. Times are those of its own clock.
+ * An issuer that answers as the real one does, and goes wrong as told. Times are those of its own clock.
  * `await using` stops it.
  */
 export class LocalIssuer implements AsyncDisposable {
   /** Every request since the first start. */
   readonly requests: RecordedRequest[] = []
   readonly #options: LocalIssuerOptions
+  readonly #address: string
   readonly #parts: IssuerParts
   readonly #state: IssuerState
   readonly #faults = new FaultPlan()
@@ -69,9 +72,10 @@ export class LocalIssuer implements AsyncDisposable {
   /** @param parts see `startLocalIssuer`, which also calls {@link start} */
   constructor(options: LocalIssuerOptions, parts: IssuerParts) {
     this.#options = options
+    this.#address = options.address ?? '127.0.0.1'
     this.#parts = parts
     this.#state = parts.state
-    this.#listener = new Listener(options.port ?? 0, parts.tls, (request, response) => {
+    this.#listener = new Listener(this.#address, options.port ?? 0, parts.tls, (request, response) => {
       void this.#handle(request, response)
     })
     this.#limits = options.rateLimit === undefined ? null : new RateLimits(options.rateLimit)
@@ -79,7 +83,7 @@ export class LocalIssuer implements AsyncDisposable {
 
   /** No slash at the end. */
   get url(): string {
-    return `${this.#parts.tls === null ? 'http' : 'https'}://127.0.0.1:${this.port}`
+    return `${this.#parts.tls === null ? 'http' : 'https'}://${this.#address}:${this.port}`
   }
 
   get port(): number {

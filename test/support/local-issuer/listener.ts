@@ -4,8 +4,9 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { TlsCertificate } from './tls-certificate.ts'
 
-/** A port of 127.0.0.1 that can be closed with all its connections, and opened again. */
+/** A port of one address that can be closed with all its connections, and opened again. */
 export class Listener {
+  readonly #address: string
   readonly #tls: TlsCertificate | null
   readonly #handle: RequestListener
   readonly #sockets = new Set<Socket>()
@@ -13,7 +14,8 @@ export class Listener {
   #port: number
 
   /** @param port 0: any that is free, at the first start; the same from then on */
-  constructor(port: number, tls: TlsCertificate | null, handle: RequestListener) {
+  constructor(address: string, port: number, tls: TlsCertificate | null, handle: RequestListener) {
+    this.#address = address
     this.#port = port
     this.#tls = tls
     this.#handle = handle
@@ -34,7 +36,7 @@ export class Listener {
       this.#sockets.add(socket)
       socket.once('close', () => this.#sockets.delete(socket))
     })
-    server.listen(this.#port, '127.0.0.1')
+    server.listen(this.#port, this.#address)
     await once(server, 'listening')
     this.#port = (server.address() as AddressInfo).port
     this.#server = server

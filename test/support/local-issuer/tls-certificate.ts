@@ -9,12 +9,12 @@ export interface TlsCertificate {
 const DAY_MILLISECONDS = 86_400_000
 
 /**
- * Make a self-signed TLS certificate for 127.0.0.1, ::1 and localhost, good for a year.
+ * Make a self-signed TLS certificate for an IPv4 address, ::1 and localhost, good for a year.
  *
  * Node makes keys and signatures but no certificates, so the DER is written here (RFC 5280); thus no openssl program
  * is needed.
  */
-export function makeTlsCertificate(): TlsCertificate {
+export function makeTlsCertificate(address = '127.0.0.1'): TlsCertificate {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const name = sequence(
     set(sequence(oid(COMMON_NAME), der(UTF8_STRING, Buffer.from('hostcertd local issuer')))),
@@ -28,7 +28,7 @@ export function makeTlsCertificate(): TlsCertificate {
     sequence(time(now - DAY_MILLISECONDS), time(now + 365 * DAY_MILLISECONDS)),
     name,
     publicKey.export({ type: 'spki', format: 'der' }),
-    der(0xa3, sequence(basicConstraints(), subjectAltName())),
+    der(0xa3, sequence(basicConstraints(), subjectAltName(address))),
   )
   const signature = Buffer.concat([Buffer.of(0), sign('sha256', signed, privateKey)])
   const certificate = sequence(signed, sequence(oid(ECDSA_WITH_SHA256)), der(BIT_STRING, signature))
@@ -58,8 +58,9 @@ function basicConstraints(): Buffer {
   return sequence(oid(BASIC_CONSTRAINTS), yes, der(OCTET_STRING, sequence(yes)))
 }
 
-function subjectAltName(): Buffer {
-  const addresses = [Buffer.of(127, 0, 0, 1), Buffer.concat([Buffer.alloc(15), Buffer.of(1)])]
+function subjectAltName(address: string): Buffer {
+  const ipv4 = Buffer.from(address.split('.').map(Number))
+  const addresses = [ipv4, Buffer.concat([Buffer.alloc(15), Buffer.of(1)])]
   const names = sequence(der(0x82, Buffer.from('localhost')), ...addresses.map((ip) => der(0x87, ip)))
   return sequence(oid(SUBJECT_ALT_NAME), der(OCTET_STRING, names))
 }

@@ -6,20 +6,30 @@ import { readSmallFile } from '../small-file.ts'
 /** A token is a few KiB at most; an HTTP header of more than 16 KiB is refused anyway. */
 const LIMIT_BYTES = 16 * 1024
 
+/** The bytes of a credential file; fails with an error in words for a person, without the path. */
+export type ReadCredentialFile = (path: string) => Promise<Buffer>
+
+/** From the disk, anew at each call: it may have been replaced. */
+export const readCredentialFile: ReadCredentialFile = async (path) => readSmallFile(path, LIMIT_BYTES)
+
 /** What may stand in an `Authorization` header: no blank, no control. */
 const TOKEN = /^[\x21-\x7e]+$/
 
 /**
- * Read a credential, anew at each call: it may have been replaced.
+ * Read a credential.
  *
  * @param what its name in messages, `client secret`
  * @returns without the newlines at its end
  * @throws AgentError CREDENTIAL_UNREADABLE, also when nothing is in it
  */
-export async function readCredential(path: string, what: string): Promise<string> {
+export async function readCredential(
+  path: string,
+  what: string,
+  read: ReadCredentialFile = readCredentialFile,
+): Promise<string> {
   let text: string
   try {
-    text = (await readSmallFile(path, LIMIT_BYTES)).toString('utf8').replace(/[\r\n]+$/, '')
+    text = (await read(path)).toString('utf8').replace(/[\r\n]+$/, '')
   } catch (error) {
     throw new AgentError(
       'CREDENTIAL_UNREADABLE',

@@ -4,7 +4,7 @@ import { parseObject } from '../error-body.ts'
 import type { Answer, IssuerExchange } from '../exchange.ts'
 import { answerFailure, invalidAnswer } from '../failures.ts'
 import type { Authenticator, TokenAnswer } from './authenticator.ts'
-import { credentialFailure, isToken, readCredential } from './credential-file.ts'
+import { credentialFailure, isToken, readCredential, type ReadCredentialFile } from './credential-file.ts'
 
 /** Written in the configuration, or in a file. */
 export type CredentialSource = { readonly value: string } | { readonly file: string }
@@ -30,6 +30,7 @@ export class UniversalAuth implements Authenticator {
   readonly #clientSecretFile: string
   readonly #exchange: IssuerExchange
   readonly #clock: Clock
+  readonly #readFile: ReadCredentialFile
   #held: HeldToken | null = null
   #login: Promise<TokenAnswer> | null = null
 
@@ -37,11 +38,13 @@ export class UniversalAuth implements Authenticator {
     credentials: { readonly clientId: CredentialSource; readonly clientSecretFile: string },
     exchange: IssuerExchange,
     clock: Clock,
+    readFile: ReadCredentialFile,
   ) {
     this.#clientId = credentials.clientId
     this.#clientSecretFile = credentials.clientSecretFile
     this.#exchange = exchange
     this.#clock = clock
+    this.#readFile = readFile
   }
 
   async token(refused: string | null, signal: AbortSignal): Promise<TokenAnswer> {
@@ -71,8 +74,8 @@ export class UniversalAuth implements Authenticator {
       clientId =
         'value' in this.#clientId
           ? this.#clientId.value
-          : await readCredential(this.#clientId.file, 'client id')
-      clientSecret = await readCredential(this.#clientSecretFile, 'client secret')
+          : await readCredential(this.#clientId.file, 'client id', this.#readFile)
+      clientSecret = await readCredential(this.#clientSecretFile, 'client secret', this.#readFile)
     } catch (error) {
       return { kind: 'failed', failure: credentialFailure(error) }
     }

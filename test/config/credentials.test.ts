@@ -1,0 +1,53 @@
+import { fc } from '@fast-check/vitest'
+import { describe, expect, test } from 'vitest'
+import { credentialPath, readCredentialReference } from '../../agent/config/credentials.ts'
+import { outcome } from './outcome.ts'
+
+describe('credentials', () => {
+  test.each([
+    ['/run/secret', { kind: 'path', path: '/run/secret' }],
+    ['credential:client-secret', { kind: 'credential', name: 'client-secret' }],
+    ['credential:a.b_C-1', { kind: 'credential', name: 'a.b_C-1' }],
+    ['credential:', 'PROBLEM'],
+    ['credential:.', 'PROBLEM'],
+    ['credential:..', 'PROBLEM'],
+    ['credential:a..b', 'PROBLEM'],
+    ['credential:a/b', 'PROBLEM'],
+    ['credential:a b', 'PROBLEM'],
+    ['secret', 'PROBLEM'],
+    ['', 'PROBLEM'],
+  ])('%j: %j', (text, want) => {
+    expect(outcome(readCredentialReference(text))).toEqual(want)
+  })
+
+  test('a secret in the place of its file is not repeated', () => {
+    expect(JSON.stringify(readCredentialReference('hunter2'))).not.toContain('hunter2')
+    expect(JSON.stringify(readCredentialReference('credential:hunter2!'))).not.toContain('hunter2')
+  })
+
+  test.each([
+    {
+      directory: '/run/credentials/hostcertd.service',
+      want: '/run/credentials/hostcertd.service/hostcertd_x',
+    },
+    { directory: undefined, want: '/etc/hostcertd/credentials/x' },
+    { directory: '', want: '/etc/hostcertd/credentials/x' },
+    { directory: 'relative', want: '/etc/hostcertd/credentials/x' },
+  ])('credential:x with CREDENTIALS_DIRECTORY=$directory is $want', ({ directory, want }) => {
+    const environment = { CREDENTIALS_DIRECTORY: directory }
+    expect(credentialPath({ kind: 'credential', name: 'x' }, '/etc/hostcertd', environment)).toBe(want)
+    expect(credentialPath({ kind: 'path', path: '/x' }, '/etc/hostcertd', environment)).toBe('/x')
+  })
+
+  test('no name leads out of the folder', () => {
+    fc.assert(
+      fc.property(fc.record({ name: fc.string() }), ({ name }) => {
+        const reference = readCredentialReference(`credential:${name}`)
+        if (!reference.ok) return
+        const path = credentialPath(reference.value, '/etc/hostcertd', { CREDENTIALS_DIRECTORY: '/run/c' })
+        expect(path).toBe(`/run/c/hostcertd_${name}`)
+        expect(credentialPath(reference.value, '/e', {})).toBe(`/e/credentials/${name}`)
+      }),
+    )
+  })
+})

@@ -1,0 +1,72 @@
+import { describe, expect, test } from 'vitest'
+import { configOf, LEAST, loadFiles } from './config-folder.ts'
+import { INTERFACE_EXAMPLE } from './interface-example.ts'
+
+describe('the example of the interface', () => {
+  test('word for word', async () => {
+    const loaded = await loadFiles(
+      { 'hostcertd.yaml': INTERFACE_EXAMPLE },
+      { CREDENTIALS_DIRECTORY: '/run/c' },
+    )
+    expect(configOf(loaded)).toEqual({
+      issuer: {
+        url: 'https://us.infisical.com',
+        sshHostId: '8c1efcfc-434c-4c43-80e3-53c9eae6672a',
+        caFile: '/etc/hostcertd/tls-ca.pem',
+        timeoutMilliseconds: 30_000,
+      },
+      auth: {
+        method: 'universal-auth',
+        clientId: { value: '41ea2756-88ac-43bf-8929-42b71ec7742e' },
+        clientSecretFile: '/run/c/hostcertd_client-secret',
+      },
+      hostKeys: ['/etc/ssh/ssh_host_*_key.pub'],
+      certificates: { directory: '/var/lib/hostcertd/certs' },
+      renewal: {
+        window: { kind: 'share', ratio: 0.33 },
+        jitterRatio: 0.5,
+        tick: '* * * * *',
+        tickGapSeconds: 60,
+        maintenance: '* * * * *',
+      },
+      verify: { hostCaFile: '/etc/hostcertd/host-ca.pub', principals: ['web1.example.com'] },
+      sshd: { address: 'auto', reload: 'auto', reloadCommand: ['/usr/local/sbin/reload-sshd'] },
+      health: { listen: { kind: 'tcp', host: '127.0.0.1', port: 9847 } },
+      log: { level: 'info', format: 'auto' },
+      stateDirectory: '/var/lib/hostcertd',
+    })
+  })
+
+  test('with the client id in a file', async () => {
+    const text = INTERFACE_EXAMPLE.replace(/client_id: \S+/, 'client_id_file: credential:client-id')
+    const { auth } = configOf(
+      await loadFiles({ 'hostcertd.yaml': text }, { CREDENTIALS_DIRECTORY: '/run/c' }),
+    )
+    expect(auth).toMatchObject({ clientId: { file: '/run/c/hostcertd_client-id' } })
+  })
+
+  test('with a token', async () => {
+    const text = INTERFACE_EXAMPLE.replace('method: universal-auth', 'method: token')
+      .replace(/ {2}client_id:.*\n/, '')
+      .replace('client_secret_file: credential:client-secret', 'token_file: /run/token')
+    const { auth } = configOf(await loadFiles({ 'hostcertd.yaml': text }))
+    expect(auth).toEqual({ method: 'token', tokenFile: '/run/token' })
+  })
+
+  test('with http:// for a loopback address', async () => {
+    const text = INTERFACE_EXAMPLE.replace('https://us.infisical.com', 'http://127.0.0.1:8080/')
+    const { issuer } = configOf(await loadFiles({ 'hostcertd.yaml': text }))
+    expect(issuer.url).toBe('http://127.0.0.1:8080')
+  })
+})
+
+test('what is left out has its default', async () => {
+  const config = configOf(await loadFiles({ 'hostcertd.yaml': LEAST }))
+  expect(config).toMatchObject({
+    issuer: { caFile: null, timeoutMilliseconds: 30_000 },
+    certificates: { directory: '/var/lib/hostcertd/certs' },
+    verify: { principals: null },
+    sshd: { address: 'auto', reload: 'auto', reloadCommand: null },
+    stateDirectory: '/var/lib/hostcertd',
+  })
+})

@@ -1,0 +1,182 @@
+import { execFileSync } from 'node:child_process'
+import { mkdir, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fc } from '@fast-check/vitest'
+import { describe, expect, test } from 'vitest'
+import { configPathFrom, loadConfig } from '../../agent/config/load.ts'
+import { problemLine } from '../../agent/config/problem.ts'
+import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { configOf, LEAST, linesOf, loadFiles, writeFiles } from './config-folder.ts'
+
+describe('which files', () => {
+  test('none at all: not enrolled', async () => {
+    expect(await loadFiles({})).toEqual({ kind: 'not-enrolled' })
+    expect(await loadFiles({ 'conf.d/readme': 'x', 'conf.d/.10.yaml': 'x', 'other.yaml': 'x' })).toEqual({
+      kind: 'not-enrolled',
+    })
+    expect(await loadConfig({ path: '/nowhere/hostcertd.yaml', environment: {} })).toEqual({
+      kind: 'not-enrolled',
+    })
+  })
+
+  test('an empty one is one', async () => {
+    expect((await loadFiles({ 'hostcertd.yaml': '' })).kind).toBe('invalid')
+    expect((await loadFiles({ 'conf.d/a.yaml': '' })).kind).toBe('invalid')
+  })
+
+  test('conf.d alone', async () => {
+    expect((await loadFiles({ 'conf.d/a.yaml': LEAST })).kind).toBe('ok')
+  })
+
+  test('conf.d over the main file, in name order', async () => {
+    await using folder = await makeTemporaryFolder()
+    await writeFiles(folder.path, {
+      'hostcertd.yaml': `${LEAST}log: {level: warn, format: json}\nverify: {principals: [a, b]}`,
+      'conf.d/20.yaml': 'log: {level: debug}\nverify: {principals: [c]}',
+      'conf.d/10.yaml': 'log: {level: error}\nissuer: {timeout: 5s}',
+    })
+    const loaded = await loadConfig({ path: join(folder.path, 'hostcertd.yaml'), environment: {} })
+    const config = configOf(loaded)
+    expect(config.log).toEqual({ level: 'debug', format: 'json' })
+    expect(config.verify.principals).toEqual(['c'])
+    expect(config.issuer).toMatchObject({ url: 'https://us.infisical.com', timeoutMilliseconds: 5000 })
+    expect(loaded).toMatchObject({
+      files: ['hostcertd.yaml', 'conf.d/10.yaml', 'conf.d/20.yaml'].map((name) => join(folder.path, name)),
+    })
+  })
+
+  test('a .yml file is a warning', async () => {
+    const loaded = await loadFiles({ 'hostcertd.yaml': LEAST, 'conf.d/10.yml': 'x: y' })
+    expect(loaded).toMatchObject({
+      warnings: expect.arrayContaining([expect.stringMatching(/10\.yml is not read/)]),
+    })
+  })
+
+  test('credential:NAME lies beside the main file when systemd gives none', async () => {
+    await using folder = await makeTemporaryFolder()
+    await writeFiles(folder.path, {
+      'hostcertd.yaml': `${LEAST}auth: {client_id: i, client_secret_file: credential:s}`.replace(
+        /^auth.*\n/m,
+        '',
+      ),
+    })
+    const loaded = await loadConfig({ path: join(folder.path, 'hostcertd.yaml'), environment: {} })
+    expect(configOf(loaded).auth).toMatchObject({ clientSecretFile: join(folder.path, 'credentials/s') })
+  })
+
+  test('files that cannot be used', async () => {
+    await using folder = await makeTemporaryFolder()
+    await writeFiles(folder.path, {
+      'hostcertd.yaml': LEAST,
+      'conf.d/large.yaml': `# ${'x'.repeat(1024 * 1024)}`,
+      'conf.d/latin1.yaml': Buffer.from('a: \xe4', 'latin1'),
+      'conf.d/list.yaml': '[a]',
+    })
+    await mkdir(join(folder.path, 'conf.d/folder.yaml'))
+    await symlink('/nowhere/x', join(folder.path, 'conf.d/link.yaml'))
+    execFileSync('mkfifo', [join(folder.path, 'conf.d/fifo.yaml')])
+    expect(linesOf(await loadConfig({ path: join(folder.path, 'hostcertd.yaml'), environment: {} }))).toEqual(
+      [
+        'conf.d/fifo.yaml: cannot be read: it is not a regular file',
+        'conf.d/folder.yaml: cannot be read: it is not a regular file',
+        'conf.d/large.yaml: cannot be read: it is larger than 1024 KiB',
+        'conf.d/latin1.yaml: is not UTF-8 text',
+        'conf.d/link.yaml: cannot be read: no such file or directory (ENOENT)',
+        'conf.d/list.yaml: must be a map of keys at the top',
+      ],
+    )
+  })
+
+  test('a main file that is a link to nowhere is not "not enrolled"', async () => {
+    await using folder = await makeTemporaryFolder()
+    await symlink('/nowhere/x', join(folder.path, 'hostcertd.yaml'))
+    expect((await loadConfig({ path: join(folder.path, 'hostcertd.yaml'), environment: {} })).kind).toBe(
+      'invalid',
+    )
+  })
+
+  test('conf.d that is no folder', async () => {
+    expect(linesOf(await loadFiles({ 'hostcertd.yaml': LEAST, 'conf.d': 'x' }))).toEqual([
+      'conf.d: cannot be read: not a directory (ENOTDIR)',
+    ])
+  })
+
+  test('a path with a NUL', async () => {
+    expect((await loadConfig({ path: '/x\0y', environment: {} })).kind).toBe('invalid')
+  })
+})
+
+describe('problems', () => {
+  test('all at once, each with its path and its file', async () => {
+    const loaded = await loadFiles({
+      'hostcertd.yaml': 'issuer: {url: ftp://x, timeout: }\nlog: {level: loud}\nauth: {method: token}',
+      'conf.d/10.yaml':
+        'log: {level: louder}\nrenewal: {tick: "0 * * * *"}\nhost_keys: [/a/k.pub, /b/k.pub]\nfoo: 1',
+    })
+    expect(linesOf(loaded)).toEqual([
+      'issuer.timeout: has no value: give it one, or leave the key out (hostcertd.yaml)',
+      'foo: unknown key (conf.d/10.yaml)',
+      'issuer.url: must be a URL such as https://us.infisical.com, is "ftp://x" (hostcertd.yaml)',
+      'issuer.ssh_host_id: is required',
+      'auth.token_file: is required',
+      'renewal.tick: must be at least every 5 minutes, all day and every day, is "0 * * * *" (conf.d/10.yaml)',
+      'log.level: must be one of trace, debug, info, warn, error, fatal, is "louder" (conf.d/10.yaml)',
+      'host_keys: /a/k.pub and /b/k.pub have the same file name, k.pub (conf.d/10.yaml)',
+    ])
+  })
+
+  test('of every file that is not YAML', async () => {
+    const files = { 'hostcertd.yaml': 'a: 1\na: 2', 'conf.d/a.yaml': 'x: "y', 'conf.d/b.yaml': LEAST }
+    expect(linesOf(await loadFiles(files))).toEqual([
+      'hostcertd.yaml:2:1: this key is there twice in the same map',
+      'conf.d/a.yaml:1:6: is not YAML: Missing closing "quote',
+    ])
+  })
+
+  test('a required key without a value is told once', async () => {
+    const lines = linesOf(await loadFiles({ 'hostcertd.yaml': LEAST.replace(/url: [^,]+/, 'url: ') }))
+    expect(lines).toEqual(['issuer.url: has no value: give it one, or leave the key out (hostcertd.yaml)'])
+  })
+
+  test('whatever the files hold: never throws, every problem has a path', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.record({ main: fc.string({ unit: 'binary' }), over: fc.option(fc.json()) }),
+        async ({ main, over }) => {
+          const loaded = await loadFiles({
+            'hostcertd.yaml': main,
+            ...(over === null ? {} : { 'conf.d/x.yaml': over }),
+          })
+          expect(loaded.kind).toBe('invalid')
+          if (loaded.kind !== 'invalid') return
+          expect(loaded.problems).not.toEqual([])
+          for (const problem of loaded.problems) {
+            expect(problem.path).not.toBe('')
+            expect(problemLine(problem)).toMatch(/^.+: .+$/)
+          }
+        },
+      ),
+      { numRuns: 50 },
+    )
+  })
+})
+
+test.each([
+  { listen: '0.0.0.0:9847', warns: true },
+  { listen: '[::1]:9847', warns: false },
+  { listen: 'none', warns: false },
+])('a health server for everybody is a warning: $listen', async ({ listen, warns }) => {
+  const loaded = await loadFiles({ 'hostcertd.yaml': `${LEAST}health: {listen: "${listen}"}` })
+  const warnings = loaded.kind === 'ok' ? loaded.warnings : []
+  expect(warnings.some((warning) => warning.startsWith('health.listen: '))).toBe(warns)
+})
+
+test.each([
+  { option: '/a.yaml', environment: { HOSTCERTD_CONFIG: '/b.yaml' }, want: '/a.yaml' },
+  { option: undefined, environment: { HOSTCERTD_CONFIG: '/b.yaml' }, want: '/b.yaml' },
+  { option: undefined, environment: { HOSTCERTD_CONFIG: '' }, want: '/etc/hostcertd/hostcertd.yaml' },
+  { option: undefined, environment: {}, want: '/etc/hostcertd/hostcertd.yaml' },
+  { option: 'a.yaml', environment: {}, want: join(process.cwd(), 'a.yaml') },
+])('--config $option, $environment: $want', ({ option, environment, want }) => {
+  expect(configPathFrom(option, environment)).toBe(want)
+})
