@@ -1,14 +1,16 @@
 import { close, fstat, open } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { AgentError } from '../core/errors.ts'
 import type { PassLock } from '../renewal/ports.ts'
+import { makeFolder } from '../system/durable-file.ts'
 import { oneLine, reasonOf } from '../system/one-line.ts'
 import { runProgram } from '../system/run-program.ts'
 
 export interface PassLockOptions {
   /** Must exist. */
+  /** Made when it is missing. */
   readonly stateDirectory: string
   /** flock(1) of util-linux, looked up in PATH. */
   readonly program?: string
@@ -16,6 +18,8 @@ export interface PassLockOptions {
 
 /** The exit status that we ask flock(1) for when somebody else holds the lock. */
 const BUSY = 75
+/** Certificates lie below it as a rule, and the root helper and others read them. */
+const STATE_FOLDER_MODE = 0o755
 /** What flock(1) may take besides waiting, on a busy machine. */
 const SLACK_MILLISECONDS = 10_000
 
@@ -79,6 +83,7 @@ export function createPassLock({ stateDirectory, program = 'flock' }: PassLockOp
 
 async function openLock(path: string): Promise<number> {
   try {
+    await makeFolder(dirname(path), STATE_FOLDER_MODE)
     return await openFile(path, 'a', 0o600)
   } catch (error) {
     throw new AgentError('STORE_FAILED', `cannot open ${path}: ${reasonOf(error)}`, { cause: error })

@@ -7,6 +7,8 @@ import type { AttemptRecords, Clock, IssuerFailure } from './ports.ts'
 /** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */
 const MAX_REPAIRS = 10
 const REPAIR_SECONDS = 600
+/** The record of a host key that is gone is kept this long. */
+const FORGET_SECONDS = 3600
 
 /** A host key as the record knows it. */
 export interface KeyIdentity {
@@ -204,9 +206,12 @@ export class Attempts {
     }
   }
 
-  /** Forget host keys that are no more. */
+  /** Forget host keys that are no more. Not at once: one that is deleted and made again all the time is a storm too. */
   keepOnly(names: readonly string[]): void {
-    const kept = Object.entries(this.#record.hostKeys).filter(([name]) => names.includes(name))
+    const recently = this.#clock.now() - FORGET_SECONDS
+    const kept = Object.entries(this.#record.hostKeys).filter(
+      ([name, { lastAttempt }]) => names.includes(name) || (lastAttempt ?? 0) > recently,
+    )
     this.#record = { ...this.#record, hostKeys: Object.fromEntries(kept) }
   }
 

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { rm } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createPassLock } from '../../agent/adapters/pass-lock.ts'
@@ -117,9 +117,10 @@ test('the lock of a deleted file does not count for one who waited on it', async
   await release2()
 })
 
-test('no state directory, or no flock: STORE_FAILED that says so', async () => {
-  const missing = createPassLock({ stateDirectory: join(folder.path, 'missing') })
-  await expect(missing.acquire(0, never)).rejects.toThrow(/cannot open .*missing\/lock: .*ENOENT/)
+test('a state directory that cannot be, or no flock: STORE_FAILED that says so', async () => {
+  await writeFile(join(folder.path, 'file'), '')
+  const missing = createPassLock({ stateDirectory: join(folder.path, 'file', 'state') })
+  await expect(missing.acquire(0, never)).rejects.toThrow(/cannot open .*\/lock: .*ENOTDIR/)
   const without = createPassLock({ stateDirectory: folder.path, program: 'no-such-flock' })
   await expect(without.acquire(0, never)).rejects.toThrow(/cannot run no-such-flock/)
 })
