@@ -192,6 +192,24 @@ test('the certificate of one, the signature of another', () => {
   expect(passed).toEqual([])
 })
 
+test.each([
+  { name: 'ed25519 by ssh-ed25519', fields: 1 },
+  { name: 'ed25519 by ecdsa-sha2-nistp256', fields: 1 },
+  { name: 'ed25519 by ecdsa-sha2-nistp256', fields: 2 },
+  { name: 'ed25519 by rsa-sha2-512', fields: 2 },
+])(
+  'bytes put at the end of the signature, $fields frames lengthened to hold them, $name',
+  ({ name, fields }) => {
+    const sample = sampleOf(name)
+    const start = sample.blob.length - signatureLength(sample.blob)
+    const blob = Buffer.concat([sample.blob, Buffer.alloc(4)])
+    blob.writeUInt32BE(blob.readUInt32BE(start) + 4, start)
+    const body = start + 8 + blob.readUInt32BE(start + 4)
+    if (fields === 2) blob.writeUInt32BE(blob.readUInt32BE(body) + 4, body)
+    expect(passes(sample, blob)).toBe(false)
+  },
+)
+
 test('text put into the line: what passes is the certificate to the bit', () => {
   const changed: string[] = []
   fc.assert(
