@@ -5,6 +5,7 @@ import { createMaintenanceWindow, createTicker } from './adapters/cron.ts'
 import { createFileWatcher, foldersOf } from './adapters/file-watcher.ts'
 import { HealthServer } from './adapters/health/server.ts'
 import { createHostKeys } from './adapters/host-keys.ts'
+import type { ReadCredentialFile } from './adapters/issuer/auth/credential-file.ts'
 import { createIssuer } from './adapters/issuer/client.ts'
 import { PrometheusMetrics } from './adapters/metrics.ts'
 import { createPassLock } from './adapters/pass-lock.ts'
@@ -14,13 +15,24 @@ import { createSshd } from './adapters/sshd.ts'
 import { createServiceManager } from './adapters/systemd-notify.ts'
 import type { DaemonParts, HealthSources, Running, Watching } from './cli/daemon.ts'
 import type { Config, HealthListen } from './config/config.ts'
-import { createLog } from './log.ts'
+import { createLog, type StderrLog } from './log.ts'
+import { isJournal } from './log/stderr-stream.ts'
 import type { Log, Metrics } from './renewal/ports.ts'
 import type { Host } from './renewal/settings.ts'
 import type { VersionInfo } from './version.ts'
 
-/** One host from its configuration: every port with its real adapter. Does nothing yet. */
-export function composeHost(config: Config, version: VersionInfo, log: Log, metrics: Metrics): Host {
+/**
+ * One host from its configuration: every port with its real adapter. Does nothing yet.
+ *
+ * @param readCredentialFile left out: from the disk, anew at each use
+ */
+export function composeHost(
+  config: Config,
+  version: VersionInfo,
+  log: Log,
+  metrics: Metrics,
+  readCredentialFile?: ReadCredentialFile,
+): Host {
   const { certificates, issuer, renewal, sshd, stateDirectory, verify } = config
   const clock = systemClock
   return {
@@ -35,7 +47,15 @@ export function composeHost(config: Config, version: VersionInfo, log: Log, metr
     metrics,
     hostKeys: createHostKeys({ patterns: config.hostKeys }),
     store: createCertificateStore({ directory: certificates.directory }),
-    issuer: createIssuer({ ...issuer, auth: config.auth, version: version.version, clock, log, metrics }),
+    issuer: createIssuer({
+      ...issuer,
+      auth: config.auth,
+      readCredentialFile,
+      version: version.version,
+      clock,
+      log,
+      metrics,
+    }),
     served: createServedCertificates({ address: sshd.address }),
     sshd: createSshd({ reloadCommand: sshd.reloadCommand, stagedDirectory: certificates.directory }),
     records: createAttemptRecords({ stateDirectory, log }),
@@ -50,7 +70,7 @@ export function composeHost(config: Config, version: VersionInfo, log: Log, metr
  * @param config null while not enrolled; then the log has its defaults
  */
 export function composeDaemon(config: Config | null, version: VersionInfo): DaemonParts {
-  const log = createLog({ ...logSettings(config), version: version.version })
+  const log = daemonLog(config, version)
   const metrics = new PrometheusMetrics(version)
   return {
     version: version.version,
@@ -73,6 +93,21 @@ export const NO_METRICS: Metrics = {
   issuerRequest: () => {},
   turn: () => {},
   status: () => {},
+}
+
+/** @param config null while there is none; then the log has its defaults */
+export function daemonLog(config: Config | null, { version }: VersionInfo): StderrLog {
+  return createLog({ ...logSettings(config), version })
+}
+
+/** The log of a verb that acts once, for people: what went well is the verb's own to tell. */
+export function verbLog({ log: { level, format } }: Config, { version }: VersionInfo): Log {
+  const isForPeople = format === 'auto' && !isJournal(process.env['JOURNAL_STREAM'])
+  return createLog({
+    level: level === 'info' ? 'warn' : level,
+    format: isForPeople ? 'pretty' : format,
+    version,
+  })
 }
 
 function logSettings(config: Config | null): Config['log'] {

@@ -1,11 +1,11 @@
 #!/usr/bin/env node
-import { stat } from 'node:fs/promises'
 import { stderr, stdout } from 'node:process'
-import { Daemon } from './cli/daemon.ts'
 import type { CliContext } from './cli/context.ts'
+import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
-import { composeDaemon, composeHost, NO_METRICS } from './compose.ts'
-import { createLog } from './log.ts'
+import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
+import { escapeControls } from './log/line-format.ts'
+import { becomeOwnerOf } from './system/become-owner.ts'
 import { versionInfo } from './version.ts'
 
 /** After a signal to end the program has this long, whatever hangs. */
@@ -19,35 +19,21 @@ const context: CliContext = {
   version,
   environment,
   out: (text) => void stdout.write(text),
-  err: (text) => void stderr.write(`${text}\n`),
+  err: (text) => void stderr.write(`${text.split('\n').map(escapeControls).join('\n')}\n`),
   terminal: {
     colour: stdout.isTTY && (environment['NO_COLOR'] ?? '') === '',
-    columns: stdout.isTTY ? stdout.columns : DEFAULT_COLUMNS,
+    columns: (stdout.isTTY ? stdout.columns : 0) || DEFAULT_COLUMNS,
   },
-  log: (config) => createLog({ level: 'warn', format: 'pretty', ...config?.log, version: version.version }),
-  composeHost: (config, log) => composeHost(config, version, log, NO_METRICS),
+  composeHost: (config, readCredentialFile) =>
+    composeHost(config, version, verbLog(config, version), NO_METRICS, readCredentialFile),
   createDaemon: (config, load) => {
     const daemon = new Daemon(composeDaemon(config, version), load)
     process.on('SIGHUP', () => daemon.reload())
     process.on('SIGUSR1', () => daemon.lookNow())
     return daemon
   },
+  daemonLog: () => daemonLog(null, version),
   becomeOwnerOf,
-}
-
-/** Root has no business in what the daemon owns: files made by it would lock the daemon out. */
-async function becomeOwnerOf(folder: string): Promise<void> {
-  if (process.geteuid?.() !== 0) return
-  let owner: { uid: number; gid: number }
-  try {
-    owner = await stat(folder)
-  } catch {
-    return
-  }
-  if (owner.uid === 0) return
-  process.setgroups?.([owner.gid])
-  process.setgid?.(owner.gid)
-  process.setuid?.(owner.uid)
 }
 
 const isDaemon = process.argv[2] === 'run'
@@ -62,9 +48,5 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 stdout.on('error', () => {})
 stderr.on('error', () => {})
 
-try {
-  process.exitCode = await runProgram(process.argv.slice(2), context, end.signal)
-} catch (error) {
-  if (!end.signal.aborted) throw error
-  process.exitCode = 1
-}
+// Not exit(): what was written to a pipe may still be on its way.
+process.exitCode = await runProgram(process.argv.slice(2), context, end.signal)

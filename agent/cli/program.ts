@@ -1,16 +1,18 @@
-import { Command, CommanderError, Option } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { parseDuration } from '../core/time.ts'
 import { configValidate } from './config-validate.ts'
 import { EXIT, type CliContext } from './context.ts'
 import { inspect } from './inspect.ts'
-import { needsRenewal } from './needs-renewal.ts'
+import { NEEDS_RENEWAL, needsRenewal } from './needs-renewal.ts'
 import { renew } from './renew.ts'
 import { run } from './run.ts'
 import { status } from './status.ts'
-import { version } from './version.ts'
-import { wait } from './wait.ts'
+import { linesOf } from './verb-error.ts'
+import { version, versionText } from './version.ts'
+import { wait, type WaitTimeout } from './wait.ts'
 
 /**
- * Run one verb.
+ * Run one verb. Throws nothing: what goes wrong is told on stderr.
  *
  * @param argv without program names
  * @param signal fires on SIGINT and SIGTERM
@@ -21,20 +23,24 @@ export async function runProgram(
   context: CliContext,
   signal: AbortSignal,
 ): Promise<number> {
-  let status_: number = EXIT.ok
+  let exitStatus: number = EXIT.ok
   const program = buildProgram(context, signal, (code) => {
-    status_ = code
+    exitStatus = code
   })
   try {
     await program.parseAsync([...argv], { from: 'user' })
-    return status_
+    return exitStatus
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
     throw error
   }
 }
 
-/** All verbs and options; what completions and the manual are checked against. */
+/**
+ * All verbs and options; what completions and the manual are checked against.
+ *
+ * @param exit is told the exit status of the verb that was run
+ */
 export function buildProgram(
   context: CliContext,
   signal: AbortSignal,
@@ -42,6 +48,9 @@ export function buildProgram(
 ): Command {
   const program = new Command('hostcertd')
     .description("Keeps this host's OpenSSH certificates fresh.")
+    .version(versionText(context.version), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
     .configureOutput({
       writeOut: (text) => context.out(text),
       writeErr: (text) => context.err(text.trimEnd()),
@@ -49,57 +58,87 @@ export function buildProgram(
     .exitOverride()
     .showHelpAfterError('(see --help)')
 
-  const verb = (name: string, description: string): Command =>
-    program.command(name).description(description).allowExcessArguments(false).addOption(configOption())
-  const json = (): Option => new Option('--json', 'print JSON')
-  const hostKey = (): Option => new Option('--host-key <file>', 'only this host key')
+  /** @param failed exit status when the verb throws */
+  const act = async (verb: () => number | Promise<number>, failed: number = EXIT.failed): Promise<void> => {
+    try {
+      exit(await verb())
+    } catch (error) {
+      context.err(linesOf(error, signal).join('\n'))
+      exit(failed)
+    }
+  }
+  const verb = (name: string, description: string, parent = program): Command =>
+    parent
+      .command(name)
+      .description(description)
+      .helpOption('-h, --help', 'print this help')
+      .allowExcessArguments(false)
+      .addOption(configOption())
 
   verb('run', 'the daemon, in the foreground').action(async (options) =>
-    exit(await run(context, options, signal)),
+    act(async () => run(context, options, signal)),
   )
 
   verb('renew', 'one pass now: issue what is due, verify, swap, reload, confirm')
     .option('--force', 'issue for all host keys, due or not')
     .option('--dry-run', 'issue and verify, but write nothing')
-    .addOption(hostKey())
-    .addOption(json())
-    .action(async (options) => exit(await renew(context, options, signal)))
+    .addOption(hostKeyOption())
+    .addOption(jsonOption())
+    .action(async (options) => act(async () => renew(context, options, signal)))
 
   verb(
     'needs-renewal',
     'exit status 0 when something is due, 1 when not, 2 without a certificate or key, 255 on error',
   )
-    .addOption(hostKey())
-    .addOption(json())
-    .action(async (options) => exit(await needsRenewal(context, options, signal)))
+    .addOption(hostKeyOption())
+    .addOption(jsonOption())
+    .action(async (options) => act(async () => needsRenewal(context, options, signal), NEEDS_RENEWAL.error))
 
   verb('status', 'a line per host key: state, lifetime, due, served, last error')
-    .addOption(json())
-    .action(async (options) => exit(await status(context, options, signal)))
+    .addOption(jsonOption())
+    .action(async (options) => act(async () => status(context, options, signal)))
 
   verb('inspect', 'what is in a certificate, and whether its signature holds')
     .argument('<file...>', 'certificate files, `-` for standard input')
-    .addOption(json())
-    .action(async (files, options) => exit(await inspect(context, files, options)))
+    .addOption(jsonOption())
+    .action(async (files, options) => act(async () => inspect(context, files, options)))
 
   verb('wait', "until every host key's certificate is served")
-    .option('--timeout <duration>', 'give up after this time, 90s or 5m for example', '60s')
-    .action(async (options) => exit(await wait(context, options, signal)))
+    .addOption(timeoutOption())
+    .action(async (options) => act(async () => wait(context, options, signal)))
 
-  const config = program.command('config').description('the configuration')
-  config
-    .command('validate')
-    .description('every problem of the configuration, each with its path')
-    .allowExcessArguments(false)
-    .addOption(configOption())
-    .addOption(json())
-    .action(async (options) => exit(await configValidate(context, options)))
+  const config = program
+    .command('config')
+    .description('the configuration')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+  verb('validate', 'every problem of the configuration, each with its path', config)
+    .addOption(jsonOption())
+    .action(async (options) => act(async () => configValidate(context, options)))
 
   verb('version', 'version, Node, commit')
-    .addOption(json())
-    .action((options) => exit(version(context, options)))
+    .addOption(jsonOption())
+    .action(async (options) => act(() => version(context, options)))
+
+  program
+    .command('help')
+    .description('help for a verb')
+    .argument('[verb...]')
+    .helpOption('-h, --help', 'print this help')
+    .action((names: readonly string[]) => commandNamed(program, names).outputHelp())
 
   return program
+}
+
+/** `['config', 'validate']`: the verb of that name. Ends with a usage error when there is none. */
+function commandNamed(program: Command, names: readonly string[]): Command {
+  let found = program
+  for (const name of names) {
+    const next = found.commands.find((command) => command.name() === name)
+    if (next === undefined) return program.error(`error: unknown command '${names.join(' ')}'`)
+    found = next
+  }
+  return found
 }
 
 function configOption(): Option {
@@ -107,4 +146,24 @@ function configOption(): Option {
     '--config <file>',
     'configuration file (default: $HOSTCERTD_CONFIG, else /etc/hostcertd/hostcertd.yaml)',
   )
+}
+
+function jsonOption(): Option {
+  return new Option('--json', 'print JSON')
+}
+
+function hostKeyOption(): Option {
+  return new Option('--host-key <file>', 'only this host key: its path, with or without .pub, or its name')
+}
+
+function timeoutOption(): Option {
+  const parse = (text: string): WaitTimeout => {
+    const seconds = parseDuration(text)
+    if (seconds === null) throw new InvalidArgumentError('It must be a whole number and s, m, h or d.')
+    return { seconds, text }
+  }
+  const byDefault: WaitTimeout = { seconds: 60, text: '60s' }
+  return new Option('--timeout <duration>', 'give up after this time, 90s or 5m for example')
+    .default(byDefault, byDefault.text)
+    .argParser(parse)
 }

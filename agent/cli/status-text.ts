@@ -1,6 +1,8 @@
 import type { CertificateState } from '../core/certificate-state.ts'
 import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
 import { formatDuration, type UnixSeconds } from '../core/time.ts'
+import { escapeControls } from '../log/line-format.ts'
+import { failureLine } from './verb-error.ts'
 
 export interface Terminal {
   readonly colour: boolean
@@ -8,6 +10,11 @@ export interface Terminal {
 }
 
 const BAR_CELLS = 20
+const BAR_WIDTH = BAR_CELLS + 2
+/** The longest name of a state. */
+const STATE_WIDTH = 11
+/** A narrower terminal has no room for the bar: a line of usual names then fits 80 columns. */
+const COLUMNS_FOR_BAR = 100
 
 /** SGR codes; red for what endangers the host, yellow for what will. */
 const COLOURS: Readonly<Record<CertificateState, number>> = {
@@ -21,28 +28,68 @@ const COLOURS: Readonly<Record<CertificateState, number>> = {
   valid: 32,
 }
 
-/** The status document for people: a line per host key, and one more for what went wrong. */
+/** The status document for people: a line per host key, and one more for each thing that is wrong. */
 export function formatStatus(status: StatusDocument, now: UnixSeconds, terminal: Terminal): string {
+  const { certificates } = status
   if (!status.enrolled) return 'not enrolled: there is no configuration\n'
-  if (status.certificates.length === 0) return 'no host keys found\n'
-  const width = Math.max(...status.certificates.map(({ host_key }) => host_key.length))
-  return status.certificates.map((certificate) => lineOf(certificate, width, now, terminal)).join('')
+  if (certificates.length === 0) return 'no host keys found\n'
+  const rows = certificates.map((certificate) => rowOf(certificate, now))
+  const nameWidth = Math.max(...rows.map(({ name }) => name.length))
+  const longest = Math.max(...rows.map(({ summary }) => summary.length))
+  const width = nameWidth + 2 + STATE_WIDTH + 1 + BAR_WIDTH + 1 + longest
+  const hasBars = terminal.columns >= Math.max(width, COLUMNS_FOR_BAR)
+  return rows
+    .map(({ name, state, bar, summary, troubles }) => {
+      const start = `${name.padEnd(nameWidth)}  ${painted(state, terminal)}`
+      const line = `${start}${hasBars ? ` ${bar}` : ''} ${summary}`.trimEnd()
+      return [line, ...troubles.map((trouble) => `    ${trouble}`)].map((text) => `${text}\n`).join('')
+    })
+    .join('')
 }
 
-function lineOf(certificate: CertificateStatus, width: number, now: UnixSeconds, terminal: Terminal): string {
-  const { state, reason, last_error: error, failures } = certificate
-  const painted = terminal.colour ? `\u001B[${COLOURS[state]}m${state.padEnd(11)}\u001B[0m` : state.padEnd(11)
-  const bar = terminal.columns >= 100 ? ` ${lifetimeBar(certificate, now)}` : ''
-  const parts = [left(certificate, now), due(certificate, now), servedText(certificate)].filter(
-    (text) => text !== '',
-  )
-  const why = reason !== null && state !== 'valid' && reason !== error?.code ? `  ${reason}` : ''
-  const line = `${certificate.host_key.padEnd(width)}  ${painted}${bar} ${parts.join(', ')}${why}`.trimEnd()
-  const trouble =
-    error === null
-      ? ''
-      : `\n    ${error.code}: ${error.message}${failures > 1 ? ` (${failures} times in a row)` : ''}`
-  return `${line}${trouble}\n`
+function rowOf(
+  certificate: CertificateStatus,
+  now: UnixSeconds,
+): {
+  readonly name: string
+  readonly state: CertificateState
+  readonly bar: string
+  readonly summary: string
+  readonly troubles: readonly string[]
+} {
+  const parts = [left(certificate, now), due(certificate, now), servedText(certificate)]
+  return {
+    name: escapeControls(certificate.host_key),
+    state: certificate.state,
+    bar: lifetimeBar(certificate, now),
+    summary: parts.filter((text) => text !== '').join(', '),
+    troubles: troublesOf(certificate).map(escapeControls),
+  }
+}
+
+function painted(state: CertificateState, { colour }: Terminal): string {
+  const padded = state.padEnd(STATE_WIDTH)
+  return colour ? `\u001B[${COLOURS[state]}m${padded}\u001B[0m` : padded
+}
+
+/** What is wrong, each in a line of its own: the reason for the state, and the last error. */
+function troublesOf({
+  state,
+  reason,
+  last_error: error,
+  failures,
+  serial,
+  served,
+}: CertificateStatus): string[] {
+  const lines: string[] = []
+  if (reason !== null && state !== 'valid' && reason !== error?.code) lines.push(reason)
+  if (error !== null) {
+    lines.push(`${failureLine(error)}${failures > 1 ? ` (${failures} times in a row)` : ''}`)
+  }
+  if (serial !== null && served !== null && !served.matches && served.serial !== null) {
+    lines.push(`sshd serves serial ${served.serial}, on disk is ${serial}`)
+  }
+  return lines
 }
 
 /** `[=====>----!---]`: `>` is now, `!` is where renewal falls due. */
@@ -77,8 +124,7 @@ function due({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
 
 function servedText({ served, serial }: CertificateStatus): string {
   if (serial === null || served === null) return ''
-  if (served.matches) return 'served'
-  return served.serial === null ? 'not served' : `sshd serves serial ${served.serial}`
+  return served.matches ? 'served' : 'not served'
 }
 
 function seconds(time: string): UnixSeconds {

@@ -1,10 +1,9 @@
 import { request, type RequestOptions } from 'node:http'
 import type { Config, HealthListen } from '../config/config.ts'
-import { AgentError, messageOf } from '../core/errors.ts'
 import type { StatusDocument } from '../core/status-document.ts'
 import { notEnrolledStatus } from '../renewal/status.ts'
 import { EXIT, type CliContext } from './context.ts'
-import { loadForVerb, type ConfigOption } from './load.ts'
+import { configForVerb, type ConfigOption } from './load.ts'
 import { lookOnce } from './look.ts'
 import { formatStatus } from './status-text.ts'
 
@@ -21,20 +20,15 @@ export async function status(
   options: StatusOptions,
   signal: AbortSignal,
 ): Promise<number> {
-  const loaded = await loadForVerb(context, options)
-  if (loaded.kind === 'invalid') return EXIT.failed
-  try {
-    const document =
-      loaded.kind === 'ok'
-        ? await currentStatus(context, loaded.config, signal)
-        : notEnrolledStatus(context.version.version)
-    if (options.json === true) context.out(`${JSON.stringify(document, null, 2)}\n`)
-    else context.out(formatStatus(document, Date.now() / 1000, context.terminal))
-    return EXIT.ok
-  } catch (error) {
-    context.err(error instanceof AgentError ? `${error.code}: ${error.message}` : messageOf(error))
-    return EXIT.failed
-  }
+  const config = await configForVerb(context, options)
+  if (config !== null) await context.becomeOwnerOf(config.stateDirectory)
+  const document =
+    config === null
+      ? notEnrolledStatus(context.version.version)
+      : await currentStatus(context, config, signal)
+  if (options.json === true) context.out(`${JSON.stringify(document, null, 2)}\n`)
+  else context.out(formatStatus(document, Date.now() / 1000, context.terminal))
+  return EXIT.ok
 }
 
 /** The daemon's status document, or one made here when it does not answer. */

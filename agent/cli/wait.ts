@@ -1,57 +1,84 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Config } from '../config/config.ts'
 import { readinessOf, type StatusDocument } from '../core/status-document.ts'
-import { parseDuration } from '../core/time.ts'
 import { EXIT, type CliContext } from './context.ts'
-import { loadForVerb, type ConfigOption } from './load.ts'
+import { requireConfig, type ConfigOption } from './load.ts'
 import { lookOnce } from './look.ts'
 import { askDaemon } from './status.ts'
 
-const DEFAULT_TIMEOUT_SECONDS = 60
 /** The daemon is asked often; sshd, where there is no daemon, seldom: it punishes whoever asks too much. */
 const ASK_DAEMON_MILLISECONDS = 250
 const ASK_SSHD_MILLISECONDS = 5_000
+/** One look takes a moment: with less there would be none. */
+const SHORTEST_MILLISECONDS = 1_000
+/** A longer timer fires at once (setTimeout in Node's documentation); nobody waits for 24 days. */
+const LONGEST_MILLISECONDS = 2 ** 31 - 1
 
 export interface WaitOptions extends ConfigOption {
-  readonly timeout?: string
+  readonly timeout: WaitTimeout
+}
+
+export interface WaitTimeout {
+  readonly seconds: number
+  /** As it was given. */
+  readonly text: string
 }
 
 /** `wait`: until every host key's certificate is served. */
 export async function wait(context: CliContext, options: WaitOptions, signal: AbortSignal): Promise<number> {
-  const timeout = options.timeout === undefined ? DEFAULT_TIMEOUT_SECONDS : parseDuration(options.timeout)
-  if (timeout === null) {
-    context.err(`--timeout ${options.timeout}: not a duration: a whole number and s, m, h or d`)
-    return EXIT.usage
-  }
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(timeout * 1000)])
-  const loaded = await loadForVerb(context, options)
-  if (loaded.kind === 'not-enrolled') context.err(`not enrolled: there is no ${loaded.path}`)
-  if (loaded.kind !== 'ok') return EXIT.failed
-  const { config } = loaded
+  const { seconds, text } = options.timeout
+  const milliseconds = Math.min(Math.max(seconds * 1000, SHORTEST_MILLISECONDS), LONGEST_MILLISECONDS)
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(milliseconds)])
+  const config = await requireConfig(context, options)
+  await context.becomeOwnerOf(config.stateDirectory)
+  const looker = createLooker(context, config)
   let last: StatusDocument | null = null
   try {
     for (;;) {
-      limit.throwIfAborted()
-      const fromDaemon = await askDaemon(config.health.listen, limit)
-      last = fromDaemon ?? (await lookOnce(context, config, config.sshd.address !== 'none', limit)).status
-      if (isServed(last)) return EXIT.ok
-      await sleep(fromDaemon === null ? ASK_SSHD_MILLISECONDS : ASK_DAEMON_MILLISECONDS, undefined, {
-        signal: limit,
-      })
+      last = await looker(limit)
+      if (isServed(last, config)) return EXIT.ok
+      await sleep(ASK_DAEMON_MILLISECONDS, undefined, { signal: limit })
     }
   } catch (error) {
-    if (!limit.aborted) throw error
+    if (signal.aborted || !limit.aborted) throw error
   }
-  const open = last?.certificates.filter(({ state }) => state !== 'ignored' && state !== 'valid') ?? []
-  const what = open.map(
-    ({ host_key, state, reason }) => `${host_key} is ${state}${reason === null ? '' : ` (${reason})`}`,
-  )
-  context.err(
-    `not every certificate is served after ${options.timeout ?? `${DEFAULT_TIMEOUT_SECONDS}s`}: ${what.join(', ')}`,
-  )
+  context.err(`not every certificate is served after ${text}: ${whatIsMissing(last)}`)
   return EXIT.failed
 }
 
-function isServed(status: StatusDocument): boolean {
+/** What the daemon says; without one, what is seen without it, and that not too often. */
+function createLooker(context: CliContext, config: Config): (signal: AbortSignal) => Promise<StatusDocument> {
+  const asksSshd = config.sshd.address !== 'none'
+  const interval = asksSshd ? ASK_SSHD_MILLISECONDS : ASK_DAEMON_MILLISECONDS
+  let own: { readonly status: StatusDocument; readonly at: number } | null = null
+  return async (signal) => {
+    const fromDaemon = await askDaemon(config.health.listen, signal)
+    if (fromDaemon !== null) return fromDaemon
+    if (own === null || performance.now() >= own.at + interval) {
+      const { status } = await lookOnce(context, config, asksSshd, signal)
+      own = { status, at: performance.now() }
+    }
+    return own.status
+  }
+}
+
+function isServed(status: StatusDocument, { sshd: { address } }: Config): boolean {
   const readiness = readinessOf(status, null)
-  return readiness !== null && readiness.status !== 'fail'
+  if (readiness === null || readiness.status === 'fail') return false
+  // An sshd that does not answer changes no state, but then nothing was seen to be served either.
+  return address === 'none' || status.certificates.some(({ served }) => served?.matches === true)
+}
+
+function whatIsMissing(status: StatusDocument | null): string {
+  if (status === null) return 'nothing could be seen in that time'
+  if (!status.enrolled) return 'the daemon says that this host is not enrolled'
+  const open = status.certificates.filter(({ state }) => state !== 'ignored' && state !== 'valid')
+  if (open.length > 0) {
+    return open
+      .map(({ host_key, state, reason }) => `${host_key} is ${state}${reason === null ? '' : ` (${reason})`}`)
+      .join(', ')
+  }
+  return status.certificates.some(({ state }) => state === 'valid')
+    ? 'sshd does not answer'
+    : 'there is no host key that could have one'
 }

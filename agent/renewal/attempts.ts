@@ -86,16 +86,13 @@ export class Attempts {
   /** An attempt is about to start. Until its result is known it counts as failed: a crash must not repeat it at once. */
   begin(key: KeyIdentity): void {
     const before = this.of(key)
-    const seconds = backoffSeconds('key-backoff', before.failures + 1, null, this.#clock.dice())
+    // A wait that is still on record was left by a crash: each crash in a row waits longer than the one before.
+    const failures = Math.max(before.failures, before.wait?.failures ?? 0) + 1
     const now = this.#clock.now()
+    const until = now + backoffSeconds('key-backoff', failures, null, this.#clock.dice())
     this.#update(key, {
       lastAttempt: now,
-      wait: {
-        kind: 'backoff',
-        code: 'ISSUER_UNREACHABLE',
-        failures: before.failures + 1,
-        until: now + seconds,
-      },
+      wait: { kind: 'backoff', code: 'ISSUER_UNREACHABLE', failures, until },
     })
   }
 

@@ -112,7 +112,7 @@ export async function renewHost(
     !request.dryRun &&
     (swapped.length > 0 || (await wantsService(host, attempts, knowledge, views, request)))
   ) {
-    const impatient = request.byHand || request.ask
+    const impatient = request.byHand
     knowledge = await bringIntoService(host, attempts, knowledge, { swapped, impatient }, signal)
     views = await look()
   }
@@ -161,10 +161,10 @@ async function wantsService(
   attempts: Attempts,
   knowledge: ServedKnowledge,
   views: readonly HostKeyView[],
-  { byHand, ask }: PassRequest,
+  { byHand }: PassRequest,
 ): Promise<boolean> {
   const names = views.filter(({ onDisk }) => onDisk.kind === 'usable').map(({ name }) => name)
-  if (attempts.reloadWait() !== null && !byHand && !ask) return false
+  if (attempts.reloadWait() !== null && !byHand) return false
   if (await host.sshd.installNeeded(names)) return true
   return notServed(views).length > 0 && knowledge.silence === null
 }

@@ -38,6 +38,8 @@ export class Agent implements AsyncDisposable {
   readonly log: LogLine[] = []
   readonly #environment: Readonly<Record<string, string>>
   #config: object
+  /** How much of the log is of earlier runs. */
+  #earlier = 0
   #child: ChildProcess | null = null
   #exit: Promise<number | null> = Promise.resolve(null)
 
@@ -54,9 +56,9 @@ export class Agent implements AsyncDisposable {
     return pid
   }
 
-  /** The port that the log says the health server listens on. */
+  /** The port that this run's log says the health server listens on; NaN before. */
   get healthPort(): number {
-    const line = this.log.findLast(({ msg }) => msg === 'the health server listens')
+    const line = this.log.slice(this.#earlier).findLast(({ msg }) => msg === 'the health server listens')
     return Number(/:(\d+)$/.exec(String(line?.['address']))?.[1])
   }
 
@@ -66,9 +68,14 @@ export class Agent implements AsyncDisposable {
     await writeFile(this.configPath, typeof config === 'string' ? config : JSON.stringify(config))
   }
 
-  /** Start the daemon and return at once. */
-  async launch(): Promise<void> {
-    await this.configure(this.#config)
+  /**
+   * Start the daemon and return at once.
+   *
+   * @param enrolled false: without a configuration
+   */
+  async launch({ enrolled = true } = {}): Promise<void> {
+    if (enrolled) await this.configure(this.#config)
+    this.#earlier = this.log.length
     const child = spawn(process.execPath, [PROGRAM, 'run', '--config', this.configPath], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: this.#env(),

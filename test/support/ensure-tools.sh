@@ -21,6 +21,7 @@ for wanted in "$@"; do
         [ -x /usr/sbin/debootstrap ] || need debootstrap
         command -v systemd-nspawn >/dev/null 2>&1 || need systemd-container
         command -v ip >/dev/null 2>&1 || need iproute2
+        command -v rpm >/dev/null 2>&1 || need rpm
         command -v nsenter >/dev/null 2>&1 || need util-linux
         [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need debian-archive-keyring
       fi
@@ -28,6 +29,7 @@ for wanted in "$@"; do
     packaging)
       command -v dh >/dev/null 2>&1 || need debhelper
       command -v dpkg-buildpackage >/dev/null 2>&1 || need dpkg-dev
+      command -v strip >/dev/null 2>&1 || need binutils
       command -v xz >/dev/null 2>&1 || need xz-utils
       command -v rpmbuild >/dev/null 2>&1 || need rpm
       for program in lintian rpmlint shellcheck busybox; do

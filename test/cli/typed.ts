@@ -1,0 +1,75 @@
+import { execFile, spawn } from 'node:child_process'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { promisify } from 'node:util'
+import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { environmentWith } from './hostcertd.ts'
+
+const PATIENCE_MILLISECONDS = 60_000
+
+const run = promisify(execFile)
+
+/** Whether a program can be had here. */
+export async function isInstalled(program: string): Promise<boolean> {
+  return run('sh', ['-c', `command -v ${program}`]).then(
+    () => true,
+    () => false,
+  )
+}
+
+/**
+ * What a shell that is not interactive prints, line by line. As in {@link typeInto} it is in a folder of its own, and
+ * nobody's settings are read.
+ */
+export async function linesFrom(argv: readonly [string, ...string[]]): Promise<string[]> {
+  await using home = await makeTemporaryFolder()
+  await makeFiles(home.path)
+  const [program, ...args] = argv
+  const { stdout } = await run(program, args, {
+    // Settings and history elsewhere, so that here is nothing but the files.
+    cwd: join(home.path, 'here'),
+    env: environmentWith({ HOME: home.path, LC_ALL: 'C.UTF-8' }),
+    timeout: PATIENCE_MILLISECONDS,
+  })
+  return stdout.split('\n').filter((line) => line !== '')
+}
+
+async function makeFiles(home: string): Promise<void> {
+  const here = join(home, 'here')
+  await mkdir(here)
+  await Promise.all(['some-file', 'other file'].map(async (name) => writeFile(join(here, name), '')))
+}
+
+/**
+ * Type into an interactive shell on a terminal of its own (script(1)), a folder of its own, with the files `some-file`
+ * and `other file` in it.
+ *
+ * @param shell command line that starts it
+ * @param setup its first line
+ * @param typed a line each, without the newline; `\t` asks for completion
+ * @returns for each line the arguments that a program called hostcertd was given
+ */
+export async function typeInto(shell: string, setup: string, typed: readonly string[]): Promise<string[][]> {
+  await using home = await makeTemporaryFolder()
+  await makeFiles(home.path)
+  const lines = [
+    setup,
+    String.raw`hostcertd() { printf '\nargs'; printf ':%s' "$@"; echo; }`,
+    ...typed,
+    'exit',
+  ]
+  const child = spawn('script', ['-qec', shell, '/dev/null'], {
+    cwd: join(home.path, 'here'),
+    // No colours, no bracketed paste: what is printed is text.
+    env: environmentWith({ HOME: home.path, TERM: 'dumb', LC_ALL: 'C.UTF-8' }),
+    timeout: PATIENCE_MILLISECONDS,
+  })
+  child.stdin.on('error', () => {})
+  child.stdin.end(lines.map((line) => `${line}\n`).join(''))
+  const output = await text(child.stdout)
+  return output
+    .split(/\r?\n/)
+    .filter((line) => line.startsWith('args:'))
+    .map((line) => line.trimEnd().split(':').slice(1))
+}

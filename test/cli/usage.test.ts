@@ -1,0 +1,114 @@
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import manifest from '../../package.json' with { type: 'json' }
+import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { hostcertd } from './hostcertd.ts'
+import { parseOnly } from './in-process.ts'
+
+const VERBS = ['run', 'renew', 'needs-renewal', 'status', 'inspect', 'wait', 'config validate', 'version']
+const WITHOUT_JSON = ['run', 'wait']
+
+test.each([
+  { args: [], says: 'Usage: hostcertd' },
+  { args: ['nonsense'], says: "unknown command 'nonsense'" },
+  { args: ['--nonsense'], says: "unknown option '--nonsense'" },
+  { args: ['status', '--nonsense'], says: "unknown option '--nonsense'" },
+  { args: ['run', '--json'], says: "unknown option '--json'" },
+  { args: ['renew', 'ssh_host_ed25519_key'], says: 'too many arguments' },
+  { args: ['version', 'more'], says: 'too many arguments' },
+  { args: ['config', 'validate', 'more'], says: 'too many arguments' },
+  { args: ['inspect'], says: "missing required argument 'file'" },
+  { args: ['status', '--config'], says: 'argument missing' },
+  { args: ['renew', '--host-key'], says: 'argument missing' },
+  { args: ['wait', '--timeout'], says: 'argument missing' },
+  { args: ['wait', '--timeout', '5'], says: 'a whole number and s, m, h or d' },
+  { args: ['wait', '--timeout', '1.5m'], says: 'a whole number and s, m, h or d' },
+  { args: ['wait', '--timeout', '-5s'], says: 'a whole number and s, m, h or d' },
+  { args: ['config'], says: 'Usage: hostcertd config' },
+  { args: ['config', 'nonsense'], says: "unknown command 'nonsense'" },
+  { args: ['help', 'nonsense'], says: "unknown command 'nonsense'" },
+  { args: ['help', 'config', 'nonsense'], says: "unknown command 'config nonsense'" },
+])('64, told on stderr: hostcertd $args', async ({ args, says }) => {
+  const result = await parseOnly(args)
+  expect(result).toMatchObject({ status: 64, stdout: '' })
+  expect(result.stderr).toContain(says)
+})
+
+test.each(VERBS.map((verb) => ({ verb })))('$verb --help and help $verb', async ({ verb }) => {
+  const words = verb.split(' ')
+  const [asOption, asVerb] = await Promise.all([
+    parseOnly([...words, '--help']),
+    parseOnly(['help', ...words]),
+  ])
+  expect(asOption).toMatchObject({ status: 0, stderr: '' })
+  expect(asVerb).toEqual(asOption)
+  expect(asOption.stdout).toContain(`Usage: hostcertd ${verb} `)
+  expect(asOption.stdout).toContain('--config <file>')
+  expect(asOption.stdout.includes('--json')).toBe(!WITHOUT_JSON.includes(verb))
+})
+
+test.each([['--help'], ['-h'], ['help']])('hostcertd %s names every verb', async (arg) => {
+  const { status, stdout, stderr } = await parseOnly([arg])
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  for (const verb of VERBS) expect(stdout).toMatch(new RegExp(`^  ${verb.split(' ')[0]} `, 'm'))
+})
+
+test.concurrent.each([
+  { args: [], status: 64, stream: 'stderr' },
+  { args: ['status', '--nonsense'], status: 64, stream: 'stderr' },
+  { args: ['help', 'renew'], status: 0, stream: 'stdout' },
+  { args: ['config', 'validate', '--help'], status: 0, stream: 'stdout' },
+] as const)('as a program: hostcertd $args', async ({ args, status, stream }) => {
+  const result = await hostcertd(args)
+  expect(result).toEqual(await parseOnly(args))
+  expect(result.status).toBe(status)
+  expect(result[stream === 'stdout' ? 'stderr' : 'stdout']).toBe('')
+})
+
+test.concurrent('version, for people and as JSON', async () => {
+  const [forPeople, asOption, json] = await Promise.all([
+    hostcertd(['version']),
+    hostcertd(['--version']),
+    hostcertd(['version', '--json', '--config', '/nowhere']),
+  ])
+  const { node } = process.versions
+  expect(forPeople.stdout).toMatch(
+    new RegExp(`^hostcertd ${manifest.version} \\(Node ${node}, commit \\w+\\)\n$`),
+  )
+  expect(asOption).toEqual(forPeople)
+  expect(json).toMatchObject({ status: 0, stderr: '' })
+  expect(JSON.parse(json.stdout)).toEqual({
+    version: manifest.version,
+    node,
+    commit: null,
+  })
+})
+
+test.concurrent.each([
+  { name: 'renew', status: 1 },
+  { name: 'needs-renewal', status: 255 },
+  { name: 'wait', status: 1 },
+  { name: 'config validate', status: 0 },
+])('$name on a host that is not enrolled: $status, and says so', async ({ name, status }) => {
+  await using folder = await makeTemporaryFolder()
+  const config = join(folder.path, 'hostcertd.yaml')
+  const result = await hostcertd([...name.split(' '), '--config', config])
+  expect(result).toEqual({ status, stdout: '', stderr: `not enrolled: there is no ${config}\n` })
+})
+
+test.concurrent('status on a host that is not enrolled', async () => {
+  await using folder = await makeTemporaryFolder()
+  // The configuration is found by the environment as well.
+  const environment = { HOSTCERTD_CONFIG: join(folder.path, 'hostcertd.yaml') }
+  const [forPeople, json] = await Promise.all([
+    hostcertd(['status'], { environment }),
+    hostcertd(['status', '--json'], { environment }),
+  ])
+  expect(forPeople).toEqual({ status: 0, stdout: 'not enrolled: there is no configuration\n', stderr: '' })
+  expect(JSON.parse(json.stdout)).toEqual({
+    version: manifest.version,
+    enrolled: false,
+    issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: null },
+    certificates: [],
+  })
+})
