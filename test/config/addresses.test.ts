@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { isLoopback, readHealthListen, readSshdAddress } from '../../agent/config/addresses.ts'
 import { readIssuerUrl } from '../../agent/config/issuer-url.ts'

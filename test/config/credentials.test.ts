@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { credentialPath, readCredentialReference } from '../../agent/config/credentials.ts'
 import { outcome } from './outcome.ts'

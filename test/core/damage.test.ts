@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { verifyIssued, type CertificateRequirements } from '../../agent/core/verify-issued.ts'
 import { signCertificate } from '../support/ssh-keygen.ts'

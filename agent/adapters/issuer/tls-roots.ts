@@ -1,8 +1,9 @@
 import { X509Certificate } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
-import { AgentError, messageOf } from '../../core/errors.ts'
-import { readSmallFile } from './small-file.ts'
+import { AgentError } from '../../core/errors.ts'
+import { readBoundedFile } from '../../system/bounded-file.ts'
+import { reasonOf } from '../../system/one-line.ts'
 
 /** A whole system's bundle is about 250 KiB. */
 const CA_FILE_LIMIT_BYTES = 1024 * 1024
@@ -52,9 +53,9 @@ async function versionOf(path: string): Promise<string> {
 async function readCaFile(path: string): Promise<string[]> {
   let text: string
   try {
-    text = (await readSmallFile(path, CA_FILE_LIMIT_BYTES)).toString('latin1')
+    text = await readBoundedFile(path, CA_FILE_LIMIT_BYTES)
   } catch (error) {
-    throw new AgentError('CONFIG_INVALID', `cannot read issuer.ca_file ${path}: ${messageOf(error)}`, {
+    throw new AgentError('CONFIG_INVALID', `cannot read issuer.ca_file ${path}: ${reasonOf(error)}`, {
       cause: error,
     })
   }

@@ -173,7 +173,7 @@ describe('credential files', () => {
     { name: 'missing', content: null, words: 'no such file or directory' },
     { name: 'empty', content: ' \n', words: 'is empty' },
     { name: 'of several lines', content: 'a\nb\n', words: 'not one word of printable characters' },
-    { name: 'huge', content: 'x'.repeat(100_000), words: 'larger than 16384 bytes' },
+    { name: 'huge', content: 'x'.repeat(100_000), words: 'larger than 16 KiB' },
   ])('$name', async ({ content, words }) => {
     const file = join(setup.folder, 'credential')
     if (content !== null) await writeFile(file, content)

@@ -73,7 +73,11 @@ test('ca_file is read anew when it changes', async () => {
 describe('a bad ca_file', () => {
   const damaged = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'
   test.each([
-    { name: 'missing', content: null, words: 'cannot read issuer.ca_file FILE: no such file or directory' },
+    {
+      name: 'missing',
+      content: null,
+      words: 'cannot read issuer.ca_file FILE: no such file or directory (ENOENT)',
+    },
     { name: 'not PEM', content: 'hello', words: 'issuer.ca_file FILE holds no certificate in PEM form' },
     {
       name: 'damaged',

@@ -1,16 +1,17 @@
-import { AgentError, messageOf } from '../../../core/errors.ts'
+import { AgentError } from '../../../core/errors.ts'
 import type { IssuerFailure } from '../../../renewal/ports.ts'
+import { readBoundedFile } from '../../../system/bounded-file.ts'
+import { reasonOf } from '../../../system/one-line.ts'
 import { localFailure } from '../failures.ts'
-import { readSmallFile } from '../small-file.ts'
 
 /** A token is a few KiB at most; an HTTP header of more than 16 KiB is refused anyway. */
 const LIMIT_BYTES = 16 * 1024
 
-/** The bytes of a credential file; fails with an error in words for a person, without the path. */
-export type ReadCredentialFile = (path: string) => Promise<Buffer>
+/** What is in a credential file. */
+export type ReadCredentialFile = (path: string) => Promise<string>
 
 /** From the disk, anew at each call: it may have been replaced. */
-export const readCredentialFile: ReadCredentialFile = async (path) => readSmallFile(path, LIMIT_BYTES)
+export const readCredentialFile: ReadCredentialFile = async (path) => readBoundedFile(path, LIMIT_BYTES)
 
 /** What may stand in an `Authorization` header: no blank, no control. */
 const TOKEN = /^[\x21-\x7e]+$/
@@ -29,11 +30,11 @@ export async function readCredential(
 ): Promise<string> {
   let text: string
   try {
-    text = (await read(path)).toString('utf8').replace(/[\r\n]+$/, '')
+    text = (await read(path)).replace(/[\r\n]+$/, '')
   } catch (error) {
     throw new AgentError(
       'CREDENTIAL_UNREADABLE',
-      `cannot read the ${what} from ${path}: ${messageOf(error)}`,
+      `cannot read the ${what} from ${path}: ${reasonOf(error)}`,
       {
         cause: error,
       },
