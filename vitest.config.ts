@@ -1,7 +1,9 @@
 import { defineConfig } from 'vitest/config'
 
-/** `fast` needs nothing but Node and ssh-keygen; `e2e` runs the program against a real sshd; `host` boots
- * whole hosts and installs the packages there, which needs root. */
+/**
+ * `fast` needs little more than Node and ssh-keygen; `cli` runs the program from source; `e2e` runs the bundle against
+ * a real sshd; `packaging` tries the root helper; `host` boots whole hosts and installs the packages there, as root.
+ */
 export default defineConfig({
   test: {
     // .ci/run sums up what the reports say.
@@ -11,16 +13,34 @@ export default defineConfig({
       {
         test: {
           name: 'fast',
-          include: ['test/{core,renewal,adapters,config,cli,support}/**/*.test.ts'],
+          maxWorkers: 2,
+          include: ['test/{core,renewal,adapters,config}/**/*.test.ts'],
           testTimeout: 20_000,
         },
       },
       {
         test: {
+          name: 'cli',
+          maxWorkers: 2,
+          include: ['test/{cli,support}/**/*.test.ts'],
+          testTimeout: 30_000,
+        },
+      },
+      {
+        test: {
           name: 'e2e',
+          maxWorkers: 2,
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: 'packaging',
+          include: ['test/packaging/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 300_000,
         },
       },
       {

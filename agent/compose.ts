@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { createAttemptRecords } from './adapters/attempt-records.ts'
 import { createCertificateStore } from './adapters/certificate-store.ts'
 import { systemClock } from './adapters/clock.ts'
@@ -122,9 +123,14 @@ function startTicker(expression: string, onTick: () => void, log: Log): Running 
 
 async function startWatcher(config: Config, onChange: () => void, log: Log): Promise<Watching> {
   const folders = [...foldersOf(config.hostKeys), config.certificates.directory]
-  const watcher = createFileWatcher({ folders, onChange, log })
+  const watcher = createFileWatcher({ folders, filter: isHostKeyOrCertificate, onChange, log })
   await watcher.rewatch()
   return { rewatch: async () => watcher.rewatch(), stop: async () => watcher.close() }
+}
+
+/** A public half, a certificate, or a private half whose public half is there. */
+function isHostKeyOrCertificate(path: string): boolean {
+  return path.endsWith('.pub') || existsSync(`${path}.pub`)
 }
 
 async function startHealthServer(

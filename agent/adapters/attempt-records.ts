@@ -42,7 +42,7 @@ const hostKeyRecord = v.object({
   issued: v.nullable(v.object({ serial: v.string(), at: time })),
   repairs: v.array(time),
   confirmedSerial: v.nullable(v.string()),
-  notOffered: v.nullable(v.string()),
+  notOffered: v.nullable(v.object({ why: v.string(), pairVersion: v.string() })),
 })
 
 const attemptRecord = v.object({

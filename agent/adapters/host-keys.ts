@@ -1,4 +1,4 @@
-import { glob, lstat } from 'node:fs/promises'
+import { glob, lstat, stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { messageOf } from '../core/errors.ts'
 import { isIssuedKeyType, parsePublicKeyLine, quote, readPublicKey } from '../core/public-key.ts'
@@ -71,9 +71,20 @@ async function readHostKey(path: string): Promise<HostKeyFile | null> {
       return { name: nameOf(path), path, content: { kind: 'unsupported', keyType: line.type, failure } }
     }
     const key = readPublicKey(line)
-    return { name: nameOf(path), path, content: { kind: 'key', key, comment: line.comment } }
+    const pairVersion = `${await versionOf(path)} ${await versionOf(path.slice(0, -'.pub'.length))}`
+    return { name: nameOf(path), path, content: { kind: 'key', key, comment: line.comment, pairVersion } }
   } catch (error) {
     return unreadable(path, messageOf(error))
+  }
+}
+
+/** Of the private half no more is looked at than when it was written. */
+async function versionOf(path: string): Promise<string> {
+  try {
+    const { ino, mtimeNs } = await stat(path, { bigint: true })
+    return `${ino}:${mtimeNs}`
+  } catch {
+    return '-'
   }
 }
 

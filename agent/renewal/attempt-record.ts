@@ -32,8 +32,8 @@ export interface HostKeyRecord {
   readonly repairs: readonly UnixSeconds[]
   /** The last serial that sshd was seen to serve for this key. */
   readonly confirmedSerial: string | null
-  /** sshd did not offer this key, even after a reload; why, in words. */
-  readonly notOffered: string | null
+  /** sshd did not offer this key, even after a reload: why, in words, and of which pair of files that holds. */
+  readonly notOffered: { readonly why: string; readonly pairVersion: string } | null
 }
 
 export const EMPTY_RECORD: AttemptRecord = {

@@ -163,8 +163,9 @@ export class Attempts {
     this.#update(key, { confirmedSerial: String(serial), notOffered: null, lastError: cleared })
   }
 
-  notOffered(key: KeyIdentity, why: string | null): void {
-    this.#update(key, { notOffered: why })
+  /** sshd is not configured to offer this key, or, null, it is. */
+  notOffered(key: KeyIdentity, notOffered: HostKeyRecord['notOffered']): void {
+    this.#update(key, { notOffered })
   }
 
   /** What sshd serves is not what it should, or it could not be reloaded. Wants no new certificate. */

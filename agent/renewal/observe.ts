@@ -44,6 +44,7 @@ export interface HostKeyView {
   readonly subject: {
     readonly key: PublicKey
     readonly comment: string
+    readonly pairVersion: string
     readonly identity: KeyIdentity
   } | null
   readonly certificatePath: string
@@ -107,7 +108,7 @@ async function observeKey(
     const facts = { ignored: ignoredBecause(content), onDisk, times: null, served, lastErrorCode: null }
     return { ...nothing, onDisk, served, state: stateOf(facts, now) }
   }
-  const { key, comment } = content
+  const { key, comment, pairVersion } = content
   const identity: KeyIdentity = { name, fingerprint: key.fingerprint }
   const record = attempts.of(identity)
   const requirements = { hostKey: key, trustedCas, wantedPrincipals: host.settings.wantedPrincipals }
@@ -116,14 +117,15 @@ async function observeKey(
   const times = certificate === null ? null : timesOf(host, certificate, record.issued)
   const offerProblem = offerProblemOf(key, knowledge)
   const served = servedOf(host, key, certificate, knowledge, record.confirmedSerial)
-  const ignored = offerProblem === null ? null : record.notOffered
+  const isLeftAlone = offerProblem !== null && record.notOffered?.pairVersion === pairVersion
+  const ignored = isLeftAlone ? record.notOffered.why : null
   const facts = { ignored, onDisk, times, served, lastErrorCode: record.lastError?.code ?? null }
   const state = stateOf(facts, now)
   const due = ignored === null ? (dueReasonOf(onDisk, now) ?? windowReason(times, now)) : null
   return {
     file,
     name,
-    subject: { key, comment, identity },
+    subject: { key, comment, pairVersion, identity },
     certificatePath,
     onDisk,
     times,

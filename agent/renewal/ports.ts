@@ -31,7 +31,13 @@ export interface HostKeyFile {
    * - `shadowed`: another path has the same file name and comes first
    */
   readonly content:
-    | { readonly kind: 'key'; readonly key: PublicKey; readonly comment: string }
+    | {
+        readonly kind: 'key'
+        readonly key: PublicKey
+        readonly comment: string
+        /** Another when either half was written or replaced: the private half may come after the public one. */
+        readonly pairVersion: string
+      }
     | { readonly kind: 'unsupported'; readonly keyType: string; readonly failure: Failure }
     | { readonly kind: 'unreadable'; readonly failure: Failure }
     | { readonly kind: 'shadowed'; readonly by: string }

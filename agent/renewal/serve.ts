@@ -128,10 +128,9 @@ function tell(host: Host, attempts: Attempts, views: readonly CertifiableView[],
 
 /** After a reload what sshd does not offer it is not configured to offer; that key is left alone, and says so. */
 function markNotOffered(host: Host, attempts: Attempts, views: readonly CertifiableView[]): void {
-  for (const { name, subject, offerProblem } of views) {
-    if (typeof offerProblem !== 'string' || attempts.of(subject.identity).notOffered === offerProblem)
-      continue
-    attempts.notOffered(subject.identity, offerProblem)
+  for (const { name, subject, offerProblem, state } of views) {
+    if (typeof offerProblem !== 'string' || state.state === 'ignored') continue
+    attempts.notOffered(subject.identity, { why: offerProblem, pairVersion: subject.pairVersion })
     host.log.warn(
       { host_key: name, code: 'SSHD_NOT_SERVING' },
       `${offerProblem}; it is left alone until that changes`,

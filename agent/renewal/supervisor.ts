@@ -19,6 +19,9 @@ const LOCK_WAIT_MILLISECONDS = 60_000
 /** The wall clock is read anew at least this often, whatever the timers say. */
 const LONGEST_SLEEP_MILLISECONDS = 60_000
 
+/** READY is given no later, whatever the first look waits for: until then systemd holds up the boot. */
+const READY_AFTER_MILLISECONDS = 5_000
+
 /** The host as it is configured now, or that it is not. */
 export type Enrolment =
   | { readonly kind: 'not-enrolled' }
@@ -81,12 +84,28 @@ export class Supervisor {
 
   /** Turn until `stop` fires; returns when the last turn is finished or abandoned. */
   async run(stop: AbortSignal): Promise<void> {
+    const looked = new AbortController()
+    const early = this.#becomeReadySoon(AbortSignal.any([stop, looked.signal]))
     while (!stop.aborted) {
       const reasons = this.#pending
       this.#pending = new Set()
       const next = await this.#turn(reasons, stop)
+      looked.abort()
       await this.#sleepUntil(next, stop)
     }
+    await early
+  }
+
+  /** An issuer that does not answer is no reason for the rest of the host to wait. */
+  async #becomeReadySoon(looked: AbortSignal): Promise<void> {
+    try {
+      await this.#options.clock.sleep(READY_AFTER_MILLISECONDS, looked)
+    } catch (error) {
+      if (looked.aborted) return
+      throw error
+    }
+    this.#isReady = true
+    await this.#options.serviceManager.ready('looking at everything for the first time')
   }
 
   async #turn(reasons: ReadonlySet<WakeReason>, stop: AbortSignal): Promise<UnixSeconds | null> {

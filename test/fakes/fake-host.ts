@@ -43,6 +43,8 @@ export class FakeHost implements Host {
   pinned: readonly PublicKey[] | null = null
   record: AttemptRecord = EMPTY_RECORD
   saves = 0
+  /** Of all host keys. */
+  pairVersion = 'as made'
   /** Swaps fail with this; `after`: they are done, and reported failed all the same. */
   swapFault: { readonly when: 'before' | 'after' } | null = null
   readonly results: string[] = []
@@ -124,7 +126,16 @@ export class FakeHost implements Host {
     const path = `${KEY_FOLDER}/${name}.pub`
     try {
       const line = parsePublicKeyLine(this.keys.get(name) ?? '')
-      return { name, path, content: { kind: 'key', key: readPublicKey(line), comment: line.comment } }
+      return {
+        name,
+        path,
+        content: {
+          kind: 'key',
+          key: readPublicKey(line),
+          comment: line.comment,
+          pairVersion: this.pairVersion,
+        },
+      }
     } catch (error) {
       if (!(error instanceof AgentError)) throw error
       const failure = { code: error.code, message: error.message }

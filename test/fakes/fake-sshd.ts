@@ -32,6 +32,8 @@ export class FakeSshd implements Sshd, ServedCertificates {
   installs = 0
   installFailure: Failure | null = null
   readonly #files: SshdFiles
+  /** Public keys that sshd has at a reload in place of those on disk, for it has the private halves of these. */
+  loadsInstead: ReadonlyMap<string, string> | null = null
   #loaded: ReturnType<SshdFiles['read']> = new Map()
 
   constructor(files: SshdFiles) {
@@ -40,7 +42,13 @@ export class FakeSshd implements Sshd, ServedCertificates {
 
   /** As a restart by somebody else. */
   load(): void {
-    this.#loaded = new Map(this.#files.read())
+    const files = [...this.#files.read()]
+    this.#loaded = new Map(
+      files.map(([name, { key, certificate }]) => [
+        name,
+        { key: this.loadsInstead?.get(name) ?? key, certificate },
+      ]),
+    )
   }
 
   async observe({ keyTypes, bareKeys }: ServedQuestion): Promise<ServedObservation> {

@@ -324,6 +324,26 @@ describe('sshd', () => {
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
   })
 
+  test('that is to get the private half of a new key only after the reload: the key is not left alone for long', async () => {
+    const host = new FakeHost(30 * DAY, ['a'])
+    host.sshd.readsPerConnection = false
+    host.sshd.load()
+    const old = new Map(host.keys)
+    host.rotate('a')
+    // What sshd loads is still the old pair.
+    host.sshd.loadsInstead = old
+    const first = await pass(host)
+    expect(stateOf(first, 'a')).toBe('ignored sshd offers another host key of type ssh-ed25519')
+    expect((await pass(host, {}, first.knowledge)).outcomes).toEqual([])
+    expect(host.sshd.reloads).toBe(1)
+    host.sshd.loadsInstead = null
+    host.pairVersion = 'the private half has come'
+    host.clock.jump(host.clock.now() + 61)
+    const second = await pass(host, {}, first.knowledge)
+    expect(stateOf(second, 'a')).toBe('valid null')
+    expect([host.sshd.reloads, host.issuer.issuedAt.length]).toEqual([2, 1])
+  })
+
   test('is asked seldom: at the start, after a swap, on request, every 15 minutes', async () => {
     const host = new FakeHost()
     let result = await pass(host)

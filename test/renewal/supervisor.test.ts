@@ -152,6 +152,21 @@ describe('the loop', () => {
     await daemon.stop()
   })
 
+  test('READY does not wait for an issuer that does not answer', async () => {
+    const host = new FakeHost()
+    const asking = Promise.withResolvers<void>()
+    host.issuer.onIssue = () => asking.promise
+    const daemon = supervise(host)
+    await host.clock.advance(4)
+    expect(daemon.told).toEqual([])
+    await host.clock.advance(2)
+    expect(daemon.told).toEqual(['ready looking at everything for the first time'])
+    asking.resolve()
+    await host.clock.advance(1)
+    expect(daemon.told[1]).toMatch(/^status 1 host key: 1 valid/)
+    await daemon.stop()
+  })
+
   test('events during a turn make one more turn, not one each', async () => {
     const host = new FakeHost()
     const asking = Promise.withResolvers<void>()

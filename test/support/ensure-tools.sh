@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to what npm cannot bring: `node` (the library that the pinned Node needs), `sshd` (OpenSSH server and client),
-# `host` (what boots hosts in containers) and `packaging` (what makes and checks packages).
+# `host` (what boots hosts in containers) and `packaging`, `packaging-arm64` (what makes and checks packages).
 # As root on a system with apt it installs what is missing; else it says in one line what to install.
 set -eu
 
@@ -36,6 +36,7 @@ for wanted in "$@"; do
         command -v "$program" >/dev/null 2>&1 || need "$program"
       done
       ;;
+    packaging-arm64) command -v aarch64-linux-gnu-strip >/dev/null 2>&1 || need binutils-aarch64-linux-gnu ;;
     *) echo "ensure-tools: unknown need: $wanted" >&2; exit 64 ;;
   esac
 done

@@ -1,0 +1,90 @@
+import { expect, test } from 'vitest'
+import type { StatusDocument } from '../../agent/core/status-document.ts'
+import { makeWorld } from '../support/world.ts'
+
+const TYPES = ['ed25519', 'ecdsa', 'rsa'] as const
+
+test('without a daemon: renew brings new certificates into service, and wait and status see them', async () => {
+  await using world = await makeWorld()
+  const { agent, issuer, sshd } = world
+  await agent.configure(world.configWith({}))
+  expect(await agent.verb('needs-renewal')).toMatchObject({ status: 2 })
+  const waiting = await agent.verb('wait', '--timeout', '1s')
+  expect(waiting).toMatchObject({ status: 1, stdout: '' })
+  expect(waiting.stderr).toContain('ssh_host_ed25519_key is absent')
+
+  const renewed = await agent.verb('renew')
+  expect(renewed).toMatchObject({ status: 0 })
+  expect(renewed.stdout.match(/: renewed \(absent\), /g)).toHaveLength(3)
+  for (const type of TYPES) expect(await sshd.scan(type), type).not.toBeNull()
+
+  expect(await agent.verb('needs-renewal')).toMatchObject({ status: 1 })
+  expect(await agent.verb('wait', '--timeout', '20s')).toMatchObject({ status: 0, stdout: '', stderr: '' })
+  const status = await agent.verb('status', '--json')
+  const document = JSON.parse(status.stdout) as StatusDocument
+  expect(document.certificates.map(({ state, served }) => [state, served?.matches])).toEqual(
+    TYPES.map(() => ['valid', true]),
+  )
+  const text = await agent.verb('status')
+  expect(text.stdout.match(/ valid .*left, renewal in .*, served\n/g)).toHaveLength(3)
+
+  const dry = await agent.verb('renew', '--force', '--dry-run', '--json')
+  expect(dry.status).toBe(0)
+  expect(JSON.parse(dry.stdout)).toMatchObject(TYPES.map(() => ({ result: 'would-renew' })))
+  expect(issuer.issued).toHaveLength(6)
+  const after = JSON.parse((await agent.verb('status', '--json')).stdout) as StatusDocument
+  expect(after.certificates.map(({ serial }) => serial)).toEqual(
+    document.certificates.map(({ serial }) => serial),
+  )
+})
+
+test('wait does not take for served what was served once: sshd is down', async () => {
+  await using world = await makeWorld()
+  const { agent, sshd } = world
+  await agent.configure(world.configWith({}))
+  expect(await agent.verb('renew')).toMatchObject({ status: 0 })
+  await sshd.stop()
+  const down = await agent.verb('wait', '--timeout', '2s')
+  expect(down).toEqual({
+    status: 1,
+    stdout: '',
+    stderr: 'not every certificate is served after 2s: sshd does not answer\n',
+  })
+  const waiting = agent.verb('wait', '--timeout', '40s')
+  await sshd.start()
+  expect(await waiting).toMatchObject({ status: 0 })
+})
+
+test('with a daemon: status and wait ask it, and renew shares its lock and its record', async () => {
+  await using world = await makeWorld()
+  const { agent } = world
+  await agent.start()
+  expect(await agent.verb('wait', '--timeout', '30s')).toMatchObject({ status: 0, stderr: '' })
+  const [fromVerb, fromDaemon] = [await agent.verb('status', '--json'), await agent.status()]
+  expect(fromVerb.status).toBe(0)
+  const document = JSON.parse(fromVerb.stdout) as StatusDocument
+  expect(document.issuer).toEqual(fromDaemon?.issuer)
+  // Only the daemon knows when the issuer last answered it.
+  expect(document.issuer.last_success).not.toBeNull()
+
+  const renewed = await agent.verb('renew', '--force', '--host-key', 'ssh_host_ed25519_key')
+  expect(renewed).toMatchObject({ status: 0 })
+  expect(renewed.stdout).toMatch(/^ssh_host_ed25519_key: renewed \(forced\), .*\n$/)
+  const serial = /serial (\d+)/.exec(renewed.stdout)?.[1]
+  await agent.waitFor('the daemon sees the new certificate', async () => {
+    const status = await agent.status()
+    return status?.certificates.some((certificate) => certificate.serial === serial) === true
+  })
+})
+
+test('renew says when sshd does not come to serve the certificates', async () => {
+  await using world = await makeWorld()
+  const { agent } = world
+  await agent.configure(
+    world.configWith({ sshd: { address: '127.0.0.1:1', reload_command: ['/bin/false'] } }),
+  )
+  const { status, stdout, stderr } = await agent.verb('renew')
+  expect(status).toBe(1)
+  expect(stdout.match(/: renewed \(absent\), /g)).toHaveLength(3)
+  expect(stderr).toMatch(/^ssh_host_ed25519_key: SSHD_\w+: sshd does not serve the certificate$/m)
+})
