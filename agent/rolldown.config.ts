@@ -17,6 +17,7 @@ function commit(): string {
 export default defineConfig({
   input: { hostcertd: 'agent/main.ts' },
   platform: 'node',
+  logLevel: 'warn',
   transform: { target: 'node22', define: { HOSTCERTD_COMMIT: JSON.stringify(commit()) } },
   output: { dir: 'dist', format: 'esm', minify: true, codeSplitting: false, sourcemap: true },
 })
