@@ -1,8 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
 /**
- * `fast` needs little more than Node and ssh-keygen; `cli` runs the program from source; `e2e` runs the bundle against
- * a real sshd; `packaging` tries the root helper; `host` boots whole hosts and installs the packages there, as root.
+ * `fast` needs little more than Node and ssh-keygen; `cli` and `e2e` run the bundle, `e2e` against a
+ * real sshd; `packaging` tries the root helper; `host` boots whole hosts and installs the packages there, as root.
  */
 export default defineConfig({
   test: {

@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 
-/** The program from source, so that these tests need no build. */
-export const PROGRAM = fileURLToPath(new URL('../../agent/main.ts', import.meta.url))
+/** The production bundle, which `npm run build` makes. */
+export const PROGRAM = fileURLToPath(new URL('../../dist/hostcertd.js', import.meta.url))
 
 const PATIENCE_MILLISECONDS = 60_000
 

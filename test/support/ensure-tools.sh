@@ -29,6 +29,7 @@ for wanted in "$@"; do
     packaging)
       command -v dh >/dev/null 2>&1 || need debhelper
       command -v dpkg-buildpackage >/dev/null 2>&1 || need dpkg-dev
+      command -v systemctl >/dev/null 2>&1 || need systemd
       command -v strip >/dev/null 2>&1 || need binutils
       command -v xz >/dev/null 2>&1 || need xz-utils
       command -v rpmbuild >/dev/null 2>&1 || need rpm
