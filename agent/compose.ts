@@ -61,7 +61,7 @@ export function composeHost(
     sshd: createSshd({ reloadCommand: sshd.reloadCommand, stagedDirectory: certificates.directory }),
     records: createAttemptRecords({ stateDirectory, log }),
     lock: createPassLock({ stateDirectory }),
-    pinnedCas: createPinnedCas({ path: verify.hostCaFile }),
+    pinnedCas: createPinnedCas({ path: verify.hostCaFile, log }),
   }
 }
 

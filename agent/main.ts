@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+// First of all: it listens from then on.
+import { hearSignals } from './early-signals.ts'
 import { stderr, stdout } from 'node:process'
 import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
@@ -28,25 +30,30 @@ const context: CliContext = {
     composeHost(config, version, verbLog(config, version), NO_METRICS, readCredentialFile),
   createDaemon: (config, load) => {
     const daemon = new Daemon(composeDaemon(config, version), load)
-    process.on('SIGHUP', () => daemon.reload())
-    process.on('SIGUSR1', () => daemon.lookNow())
+    hearSignals((signal) => (signal === 'SIGHUP' ? daemon.reload() : daemon.lookNow()))
     return daemon
   },
   daemonLog: () => daemonLog(null, version),
   becomeOwnerOf,
 }
 
-const isDaemon = process.argv[2] === 'run'
+// Verbs that only look have nothing to bring to an end, and are ended by the signal itself.
+const VERBS_THAT_END_CLEANLY: readonly (string | undefined)[] = ['run', 'renew', 'needs-renewal', 'wait']
 const end = new AbortController()
-for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  process.on(signal, () => {
-    end.abort(new Error(`ended by ${signal}`))
-    setTimeout(() => process.exit(isDaemon ? 0 : 1), END_MILLISECONDS).unref()
-  })
+if (VERBS_THAT_END_CLEANLY.includes(process.argv[2])) {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      end.abort(new Error(`ended by ${signal}`))
+      setTimeout(() => process.exit(process.argv[2] === 'run' ? 0 : 1), END_MILLISECONDS).unref()
+    })
+  }
 }
-// A pipe that nobody reads any more, `hostcertd status | head -1` say, is no failure.
-stdout.on('error', () => {})
+// A pipe that nobody reads any more, `hostcertd status | head -1` say, is no failure; a full disk is.
+stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.exitCode = 1
+})
 stderr.on('error', () => {})
 
 // Not exit(): what was written to a pipe may still be on its way.
-process.exitCode = await runProgram(process.argv.slice(2), context, end.signal)
+const status = await runProgram(process.argv.slice(2), context, end.signal)
+process.exitCode ||= status

@@ -19,7 +19,8 @@ const LARGEST_FILE_BYTES = 1024 * 1024
 /** Messages of the issuer's stand in it. */
 const FILE_MODE = 0o600
 
-const time = v.pipe(v.number(), v.finite())
+/** Up to the end of the year 9999: what lies outside cannot be printed, and was not written by us. */
+const time = v.pipe(v.number(), v.minValue(0), v.maxValue(253_402_300_799))
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const errorCode = v.picklist(ERROR_CODES)
 
@@ -50,7 +51,9 @@ const attemptRecord = v.object({
   issuer: wait,
   login: wait,
   reload: wait,
+  reloadOwed: v.boolean(),
   issuerCas: v.nullable(v.array(v.string())),
+  formerCas: v.array(v.string()),
   hostKeys: v.record(v.string(), hostKeyRecord),
 })
 

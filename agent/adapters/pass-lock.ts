@@ -9,7 +9,6 @@ import { oneLine, reasonOf } from '../system/one-line.ts'
 import { runProgram } from '../system/run-program.ts'
 
 export interface PassLockOptions {
-  /** Must exist. */
   /** Made when it is missing. */
   readonly stateDirectory: string
   /** flock(1) of util-linux, looked up in PATH. */

@@ -1,27 +1,44 @@
 import { stat } from 'node:fs/promises'
 import { AgentError, messageOf } from '../core/errors.ts'
 import { parseCaKeys, type PublicKey } from '../core/public-key.ts'
-import type { PinnedCas } from '../renewal/ports.ts'
+import type { Log, PinnedCas } from '../renewal/ports.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../system/bounded-file.ts'
 import { reasonOf } from '../system/one-line.ts'
 
 export interface PinnedCasOptions {
   /** CA keys, one a line; null when the configuration pins none. */
   readonly path: string | null
+  readonly log: Pick<Log, 'error'>
 }
 
-/** The CA keys of `verify.host_ca_file`, read anew when the file changes. */
-export function createPinnedCas({ path }: PinnedCasOptions): PinnedCas {
+/** The CA keys of `verify.host_ca_file`, read anew when the file changes; once read they are never lost. */
+export function createPinnedCas({ path, log }: PinnedCasOptions): PinnedCas {
   let cached: { readonly version: string; readonly keys: readonly PublicKey[] } | null = null
+
+  let complaint = ''
+
+  const readAnew = async (file: string): Promise<readonly PublicKey[]> => {
+    // Taken before the content: a change in between is then read at the next call.
+    const version = await versionOf(file)
+    if (cached?.version === version) return cached.keys
+    const keys = await readKeys(file)
+    cached = { version, keys }
+    complaint = ''
+    return keys
+  }
 
   const read = async (): Promise<readonly PublicKey[] | null> => {
     if (path === null) return null
-    // Taken before the content: a change in between is then read at the next call.
-    const version = await versionOf(path)
-    if (cached?.version === version) return cached.keys
-    const keys = await readKeys(path)
-    cached = { version, keys }
-    return keys
+    try {
+      return await readAnew(path)
+    } catch (error) {
+      if (cached === null || !(error instanceof AgentError)) throw error
+      // What an administrator pinned holds until something else is pinned; said once.
+      if (complaint !== error.message)
+        log.error({ code: error.code }, `${error.message}; the CAs pinned before are kept`)
+      complaint = error.message
+      return cached.keys
+    }
   }
   return { read }
 }

@@ -47,6 +47,9 @@ export function createSshd(options: SshdOptions): Sshd {
   const { reloadCommand, stagedDirectory, copiesDirectory = COPIES_DIRECTORY } = options
   const helperSocket = options.helperSocket ?? HELPER_SOCKET
   const usesHelper = (): boolean => reloadCommand === null && isSocket(helperSocket)
+  let lastSeen: HostKeyNames = { usable: [], present: [] }
+  /** What still differs after the helper did its work it will not copy: it is not asked again and again. */
+  let settled = ''
 
   const askHelper = async (word: 'install' | 'reload', signal: AbortSignal): Promise<SshdOutcome> => {
     const timeoutMilliseconds = options.helperTimeoutMilliseconds ?? HELPER_TIMEOUT_MILLISECONDS
@@ -56,7 +59,8 @@ export function createSshd(options: SshdOptions): Sshd {
       if (reply.kind === 'failed') return failed('SSHD_RELOAD_FAILED', `${helperSocket}: ${reply.why}`)
       if (reply.kind === 'line') return readAnswer(reply.line, helperSocket)
     }
-    return failed('SSHD_RELOAD_FAILED', `${helperSocket}: the helper is busy and did not answer`)
+    const where = "busy, or failing: see journalctl -u 'hostcertd-reload@*'"
+    return failed('SSHD_RELOAD_FAILED', `${helperSocket}: the helper did not answer: ${where}`)
   }
 
   return {
@@ -65,10 +69,17 @@ export function createSshd(options: SshdOptions): Sshd {
     },
     install: async (signal) => {
       signal.throwIfAborted()
-      return usesHelper() ? await askHelper('install', signal) : DONE
+      if (!usesHelper()) return DONE
+      const outcome = await askHelper('install', signal)
+      if (outcome.ok) settled = await differences(lastSeen, stagedDirectory, copiesDirectory)
+      return outcome
     },
-    installNeeded: async (hostKeyNames) =>
-      usesHelper() && (await copiesDiffer(hostKeyNames, stagedDirectory, copiesDirectory)),
+    installNeeded: async (usable, present) => {
+      lastSeen = { usable, present }
+      if (!usesHelper()) return false
+      const now = await differences(lastSeen, stagedDirectory, copiesDirectory)
+      return now !== '' && now !== settled
+    },
     reload: async (signal) => {
       signal.throwIfAborted()
       if (reloadCommand !== null) {
@@ -81,7 +92,7 @@ export function createSshd(options: SshdOptions): Sshd {
   }
 }
 
-const DONE: SshdOutcome = { ok: true, listen: [], reloadNeeded: false }
+const DONE: SshdOutcome = { ok: true, listen: [], remark: null, reloadNeeded: false }
 
 function failed(code: ErrorCode, message: string): SshdOutcome {
   return { ok: false, failure: { code, message } }
@@ -178,21 +189,40 @@ function readAnswer(line: string, socketPath: string): SshdOutcome {
     return failed('SSHD_RELOAD_FAILED', `${socketPath}: an answer that is not understood: ${oneLine(line)}`)
   }
   if (code !== undefined) return failed(code as ErrorCode, oneLine(text ?? ''))
-  return { ok: true, listen: listen === '' ? [] : listen.split(','), reloadNeeded: reload === 'yes' }
+  const remark = text === undefined ? null : oneLine(text)
+  return { ok: true, listen: listen === '' ? [] : listen.split(','), remark, reloadNeeded: reload === 'yes' }
 }
 
-async function copiesDiffer(names: readonly string[], staged: string, copies: string): Promise<boolean> {
-  for (const name of names) {
+interface HostKeyNames {
+  readonly usable: readonly string[]
+  readonly present: readonly string[]
+}
+
+/** A line for each certificate whose copy is not the same, and for each copy too many; empty when there is none. */
+async function differences(
+  { usable, present }: HostKeyNames,
+  staged: string,
+  copies: string,
+): Promise<string> {
+  const lines: string[] = []
+  for (const name of usable) {
     const certificate = await readOrNull(join(staged, `${name}${SUFFIX}`))
+    const copy = await readOrNull(join(copies, `${name}${SUFFIX}`))
     // What is not there, or is no file, is not copied.
-    if (certificate !== null && certificate !== (await readOrNull(join(copies, `${name}${SUFFIX}`))))
-      return true
+    if (certificate !== null && certificate !== copy) lines.push(`${name} ${certificate} ${copy}`)
   }
+  for (const entry of await namesIn(copies)) {
+    const name = basename(entry, SUFFIX)
+    if (entry.endsWith(SUFFIX) && !present.includes(name)) lines.push(name)
+  }
+  return lines.join('\n')
+}
+
+async function namesIn(folder: string): Promise<string[]> {
   try {
-    const present = (await readdir(copies)).filter((entry) => entry.endsWith(SUFFIX))
-    return present.some((entry) => !names.includes(basename(entry, SUFFIX)))
+    return await readdir(folder)
   } catch {
-    return false
+    return []
   }
 }
 

@@ -116,8 +116,11 @@ export class Daemon {
     if (this.#reloadRequested || this.#config === null) {
       const isReload = this.#reloadRequested
       this.#reloadRequested = false
-      await this.#reread(isReload)
-      if (isReload) this.#supervisor.announceReady()
+      try {
+        await this.#reread(isReload)
+      } finally {
+        if (isReload) this.#supervisor.announceReady()
+      }
     }
     return this.#enrolment
   }

@@ -32,7 +32,7 @@ export function readUuid(text: string): Reading<string> {
 
 const SHORTEST_TIMEOUT_SECONDS = 1
 /** A turn of the loop is abandoned after two minutes, so a longer wait for an answer is never waited out. */
-const LONGEST_TIMEOUT_SECONDS = 120
+const LONGEST_TIMEOUT_SECONDS = 60
 
 /** @returns milliseconds */
 export function readTimeout(text: string): Reading<number> {

@@ -10,6 +10,8 @@ export type DueReason =
   | 'expired'
   | 'overdue'
   | 'window-open'
+  /** The certificate is good, but of a CA that the issuer no longer names. */
+  | 'ca-changed'
   | 'forced'
 
 export type RenewalDecision =
@@ -97,7 +99,7 @@ export function decideRenewal(times: RenewalTimes, now: UnixSeconds): RenewalDec
 
 /** Whether a reason may wait for the maintenance window; the others mean that the host is or soon will be in trouble. */
 export function isRoutine(reason: DueReason): boolean {
-  return reason === 'window-open'
+  return reason === 'window-open' || reason === 'ca-changed'
 }
 
 /**

@@ -52,9 +52,10 @@ export function prettyLine({ level, message, fields }: LogEvent, time: Date, col
   return tail === '' ? head : `${head}  ${paint(GREY, tail)}`
 }
 
-/** `key=value`, objects taken apart: `error.code=…`. */
+/** `key=value`, objects taken apart: `error.code=…`; what is null has nothing to say to a person. */
 function pairs(fields: ScrubbedFields, prefix = ''): string[] {
   return Object.entries(fields).flatMap(([key, value]) => {
+    if (value === null) return []
     const name = `${prefix}${key}`
     return isObject(value) ? pairs(value, `${name}.`) : [`${bareOrQuoted(name)}=${valueText(value)}`]
   })

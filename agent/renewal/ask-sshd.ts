@@ -36,7 +36,8 @@ export function confirm(host: Host, attempts: Attempts, views: readonly Certifia
     if (served.kind !== 'certificate' || !served.matches || onDisk.kind !== 'usable') continue
     const { serial } = onDisk.certificate
     const isNews = record.confirmedSerial !== String(serial)
-    if (!isNews && record.lastError?.code.startsWith('SSHD_') !== true) continue
+    const hasError = record.lastError?.code.startsWith('SSHD_') === true && !attempts.record.reloadOwed
+    if (!isNews && !hasError) continue
     attempts.confirmed(subject.identity, serial)
     host.log.info({ host_key: name, serial: String(serial) }, 'sshd serves the certificate')
   }

@@ -12,8 +12,12 @@ export interface AttemptRecord {
   readonly issuer: Wait | null
   readonly login: Wait | null
   readonly reload: Wait | null
+  /** sshd was to be reloaded and could not be; kept where what it serves does not tell. */
+  readonly reloadOwed: boolean
   /** CA keys as the issuer gave them, `TYPE BASE64`; null before it was asked, empty when it has no such route. */
   readonly issuerCas: readonly string[] | null
+  /** CA keys that it gave before, newest first: certificates in place may still be theirs. */
+  readonly formerCas: readonly string[]
   readonly hostKeys: Readonly<Record<string, HostKeyRecord>>
 }
 
@@ -41,7 +45,9 @@ export const EMPTY_RECORD: AttemptRecord = {
   issuer: null,
   login: null,
   reload: null,
+  reloadOwed: false,
   issuerCas: null,
+  formerCas: [],
   hostKeys: {},
 }
 

@@ -1,5 +1,5 @@
 import { backoffSeconds, isWaiting, retryAfterSeconds, type Wait } from '../core/backoff.ts'
-import type { ErrorCode, Failure } from '../core/errors.ts'
+import { AgentError, type ErrorCode, type Failure } from '../core/errors.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import { EMPTY_RECORD, newHostKeyRecord, type AttemptRecord, type HostKeyRecord } from './attempt-record.ts'
 import type { AttemptRecords, Clock, IssuerFailure } from './ports.ts'
@@ -9,6 +9,10 @@ const MAX_REPAIRS = 10
 const REPAIR_SECONDS = 600
 /** The record of a host key that is gone is kept this long. */
 const FORGET_SECONDS = 3600
+/** Between two issuances for one host key. */
+const SHORTEST_PAUSE_SECONDS = 10
+/** So many CAs that the issuer named before are still good for what lies on disk. */
+const MAX_FORMER_CAS = 4
 
 /** A host key as the record knows it. */
 export interface KeyIdentity {
@@ -21,19 +25,40 @@ export class Attempts {
   readonly #records: AttemptRecords
   readonly #clock: Clock
   #record: AttemptRecord = EMPTY_RECORD
+  /** What is on disk, as far as we know; null when it is not what {@link record} says. */
+  #onDisk: string | null = null
+  #isUnsaved = false
 
   constructor(records: AttemptRecords, clock: Clock) {
     this.#records = records
     this.#clock = clock
   }
 
+  /** Take what is on disk, for another process may have tried since; not where our own word could not be put there. */
   async load(): Promise<void> {
+    if (this.#isUnsaved) return
     this.#record = await this.#records.load()
+    this.#onDisk = JSON.stringify(this.#record)
   }
 
-  /** @throws AgentError STORE_FAILED */
-  async save(): Promise<void> {
-    await this.#records.save(this.#record)
+  /**
+   * Put it on disk, if it changed. Where that fails it holds in memory, so that no wait is forgotten, and is tried again.
+   *
+   * @returns why it could not be saved; null when it is
+   */
+  async save(): Promise<Failure | null> {
+    const text = JSON.stringify(this.#record)
+    if (text === this.#onDisk) return null
+    try {
+      await this.#records.save(this.#record)
+      this.#onDisk = text
+      this.#isUnsaved = false
+      return null
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error
+      this.#isUnsaved = true
+      return { code: error.code, message: error.message }
+    }
   }
 
   get record(): AttemptRecord {
@@ -83,6 +108,14 @@ export class Attempts {
     return [this.#record.issuer, this.#record.login].find((wait) => isWaiting(wait, now)) ?? null
   }
 
+  /** Too soon after the last issuance for another: a life of seconds must not become a storm either. */
+  pauseAfterIssuance(key: KeyIdentity): UnixSeconds | null {
+    const { issued } = this.of(key)
+    const now = this.#clock.now()
+    if (issued === null || issued.at > now || now >= issued.at + SHORTEST_PAUSE_SECONDS) return null
+    return issued.at + SHORTEST_PAUSE_SECONDS
+  }
+
   /** An attempt is about to start. Until its result is known it counts as failed: a crash must not repeat it at once. */
   begin(key: KeyIdentity): void {
     const before = this.of(key)
@@ -100,7 +133,7 @@ export class Attempts {
    * The issuer, or its answer, failed.
    *
    * @param keys that wanted a certificate and now lack one
-   * @param validitySecondsLeft of the certificate in place of the first of them; null when it has none
+   * @param validitySecondsLeft the least of all certificates in place; null when there is none
    */
   issuerFailed(
     keys: readonly KeyIdentity[],
@@ -156,6 +189,11 @@ export class Attempts {
     })
   }
 
+  /** The answer was for a key that is no more: no failure, but an issuance all the same. */
+  dropped(key: KeyIdentity): void {
+    this.#update(key, { wait: null, repairs: [...this.#recentRepairs(key), this.#clock.now()] })
+  }
+
   /** sshd was seen to serve this serial. */
   confirmed(key: KeyIdentity, serial: bigint): void {
     const { lastError } = this.of(key)
@@ -180,12 +218,32 @@ export class Attempts {
   }
 
   allServed(): void {
-    this.#record = { ...this.#record, reload: null }
+    if (!this.#record.reloadOwed) this.#record = { ...this.#record, reload: null }
   }
 
-  /** CA keys as the issuer gave them; empty when it has no route for that. */
+  /** sshd has to be reloaded, and what it serves will not tell whether it was. */
+  oweReload(): void {
+    this.#record = { ...this.#record, reloadOwed: true }
+  }
+
+  /** sshd was reloaded. What it still does not serve will be noted anew. */
+  reloaded(): void {
+    const hostKeys = Object.entries(this.#record.hostKeys).map(([name, key]) => {
+      const isOver = key.lastError?.code.startsWith('SSHD_') === true
+      return [name, isOver ? { ...key, lastError: null } : key] as const
+    })
+    this.#record = { ...this.#record, reloadOwed: false, hostKeys: Object.fromEntries(hostKeys) }
+  }
+
+  /** CA keys as the issuer gave them; empty when it has no route for that. Those before stay good for what is in place. */
   learnCas(lines: readonly string[]): void {
-    this.#record = { ...this.#record, issuerCas: lines }
+    const { issuerCas, formerCas } = this.#record
+    const before = [...(issuerCas ?? []), ...formerCas].filter((line) => !lines.includes(line))
+    this.#record = {
+      ...this.#record,
+      issuerCas: lines,
+      formerCas: [...new Set(before)].slice(0, MAX_FORMER_CAS),
+    }
   }
 
   /** SIGHUP: whatever waits for an administrator is tried again. */
@@ -208,7 +266,8 @@ export class Attempts {
   keepOnly(names: readonly string[]): void {
     const recently = this.#clock.now() - FORGET_SECONDS
     const kept = Object.entries(this.#record.hostKeys).filter(
-      ([name, { lastAttempt }]) => names.includes(name) || (lastAttempt ?? 0) > recently,
+      ([name, { lastAttempt, repairs }]) =>
+        names.includes(name) || Math.max(lastAttempt ?? 0, repairs.at(-1) ?? 0) > recently,
     )
     this.#record = { ...this.#record, hostKeys: Object.fromEntries(kept) }
   }

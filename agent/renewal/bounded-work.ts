@@ -51,3 +51,26 @@ async function fired(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
   await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }
+
+/** A signal that fires after a time, unless it is ended before. */
+export class Deadline {
+  readonly #fired = new AbortController()
+  readonly #over = new AbortController()
+
+  constructor(clock: Clock, milliseconds: number) {
+    void Promise.allSettled([this.#wait(clock, milliseconds)])
+  }
+
+  get signal(): AbortSignal {
+    return this.#fired.signal
+  }
+
+  end(): void {
+    this.#over.abort()
+  }
+
+  async #wait(clock: Clock, milliseconds: number): Promise<void> {
+    await clock.sleep(milliseconds, this.#over.signal)
+    this.#fired.abort(new AbandonedError(`not over after ${milliseconds / 1000} s`))
+  }
+}

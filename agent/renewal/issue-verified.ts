@@ -45,7 +45,7 @@ export async function issueVerified(
     const requirements = { hostKey: key, trustedCas: cas, wantedPrincipals: host.settings.wantedPrincipals }
     return verifyIssued(answer.signedKey, requirements, inPlace, sentComment, host.clock.now())
   }
-  let verification = check((await knownCas(host, attempts)) ?? casInPlace(views))
+  let verification = check((await knownCas(host, attempts))?.current ?? casInPlace(views))
   if (
     !verification.ok &&
     verification.failure.code === 'CERT_CA_MISMATCH' &&

@@ -22,12 +22,15 @@ export function nextLook(
   for (const outcome of outcomes) {
     if (outcome.kind === 'waiting' && outcome.until !== null) times.push(outcome.until)
   }
-  for (const { subject } of views) {
+  for (const { name, due, state, subject } of views) {
+    // It fell due while the turn was busy with something else.
+    const isNew = due !== null && subject !== null && !outcomes.some(({ hostKey }) => hostKey === name)
+    if (isNew && state.state !== 'ignored') times.push(now + 1)
     const wait = subject === null ? null : attempts.waitOf(subject.identity, true)
     if (wait !== null) times.push(wait.until)
   }
   const reload = attempts.reloadWait()
-  if (reload !== null && notServed(views).length > 0) times.push(reload.until)
+  if (reload !== null && (attempts.record.reloadOwed || notServed(views).length > 0)) times.push(reload.until)
   const next = Math.min(...times.filter((at) => at > now && Number.isFinite(at)))
   return Number.isFinite(next) ? next : null
 }

@@ -17,7 +17,7 @@ import {
 import type { UnixSeconds } from '../core/time.ts'
 import { findFlaw, tryParse } from '../core/verify-issued.ts'
 import type { Attempts, KeyIdentity } from './attempts.ts'
-import type { HostKeyFile, ServedObservation, ServedOffer } from './ports.ts'
+import type { HostKeyFile, ServedObservation, ServedOffer, TrustedCas } from './ports.ts'
 import type { Host } from './settings.ts'
 
 /** The last that is known of what sshd presents; kept in memory from turn to turn. */
@@ -65,17 +65,17 @@ export type CertifiableView = HostKeyView & { readonly subject: NonNullable<Host
 /**
  * Step "observed" of the path: host keys, the certificates on disk, and what is known of sshd. Writes nothing.
  *
- * @param trustedCas null while no CA is known
+ * @param trusted null while no CA is known
  */
 export async function observe(
   host: Host,
   attempts: Attempts,
   knowledge: ServedKnowledge,
-  trustedCas: readonly PublicKey[] | null,
+  trusted: TrustedCas | null,
 ): Promise<HostKeyView[]> {
   const views: HostKeyView[] = []
   for (const file of await host.hostKeys.list()) {
-    views.push(await observeKey(host, attempts, knowledge, trustedCas, file))
+    views.push(await observeKey(host, attempts, knowledge, trusted, file))
   }
   return views
 }
@@ -84,7 +84,7 @@ async function observeKey(
   host: Host,
   attempts: Attempts,
   knowledge: ServedKnowledge,
-  trustedCas: readonly PublicKey[] | null,
+  trusted: TrustedCas | null,
   file: HostKeyFile,
 ): Promise<HostKeyView> {
   const { name, content } = file
@@ -111,17 +111,20 @@ async function observeKey(
   const { key, comment, pairVersion } = content
   const identity: KeyIdentity = { name, fingerprint: key.fingerprint }
   const record = attempts.of(identity)
+  const trustedCas = trusted === null ? null : [...trusted.current, ...trusted.former]
   const requirements = { hostKey: key, trustedCas, wantedPrincipals: host.settings.wantedPrincipals }
   const onDisk = await lookOnDisk(host, name, (certificate) => findFlaw(certificate, requirements, now))
   const certificate = onDisk.kind === 'usable' ? onDisk.certificate : null
-  const times = certificate === null ? null : timesOf(host, certificate, record.issued)
+  const times = certificate === null ? null : timesOf(host, certificate, record.issued, now)
   const offerProblem = offerProblemOf(key, knowledge)
   const served = servedOf(host, key, certificate, knowledge, record.confirmedSerial)
   const isLeftAlone = offerProblem !== null && record.notOffered?.pairVersion === pairVersion
   const ignored = isLeftAlone ? record.notOffered.why : null
   const facts = { ignored, onDisk, times, served, lastErrorCode: record.lastError?.code ?? null }
   const state = stateOf(facts, now)
-  const due = ignored === null ? (dueReasonOf(onDisk, now) ?? windowReason(times, now)) : null
+  const isFormer = trusted?.former.some((ca) => certificate?.ca.blob.equals(ca.blob)) === true
+  const wanted = dueReasonOf(onDisk, now) ?? windowReason(times, now) ?? (isFormer ? 'ca-changed' : null)
+  const due = ignored === null ? wanted : null
   return {
     file,
     name,
@@ -168,9 +171,12 @@ function timesOf(
   host: Host,
   certificate: Certificate,
   issued: { serial: string; at: UnixSeconds } | null,
+  now: UnixSeconds,
 ): RenewalTimes {
   const validity = { validAfter: validAfterOf(certificate), validBefore: validBeforeOf(certificate) }
-  const issuedAt = issued?.serial === String(certificate.serial) ? issued.at : null
+  // What was noted under a clock that was ahead is no measure of how long this one lasted.
+  const isKnown = issued?.serial === String(certificate.serial) && issued.at <= now
+  const issuedAt = isKnown ? issued.at : null
   const jitter = jitterOf(certificate.publicKey.fingerprint, certificate.serial)
   return renewalTimes(validity, host.settings.policy, jitter, issuedAt)
 }

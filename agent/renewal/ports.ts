@@ -153,6 +153,8 @@ export type SshdOutcome =
       readonly ok: true
       /** What sshd listens on, `host:port`; empty when the way of reloading does not tell. */
       readonly listen: readonly string[]
+      /** What root has to say besides, for people; null when nothing. A certificate that it refused, for one. */
+      readonly remark: string | null
       /** sshd's configuration changed: it serves the new certificates only after a reload. */
       readonly reloadNeeded: boolean
     }
@@ -165,8 +167,14 @@ export interface Sshd {
    * does nothing. Idempotent.
    */
   install(signal: AbortSignal): Promise<SshdOutcome>
-  /** Whether what {@link install} would copy differs from what it copied before. Cheap. */
-  installNeeded(hostKeyNames: readonly string[]): Promise<boolean>
+  /**
+   * Whether {@link install} has something to do: a certificate that differs from its copy, or a copy whose key is gone.
+   * Cheap.
+   *
+   * @param usable host keys with a usable certificate
+   * @param present all host keys
+   */
+  installNeeded(usable: readonly string[], present: readonly string[]): Promise<boolean>
   /** Make sshd read its configuration and files anew; never with a configuration that `sshd -t` refuses. */
   reload(signal: AbortSignal): Promise<SshdOutcome>
   /** Whether there is any way to reload. */
@@ -188,6 +196,14 @@ export interface PassLock {
    * @throws AgentError STORE_FAILED when it was not free within `milliseconds`
    */
   acquire(milliseconds: number, signal: AbortSignal): Promise<() => Promise<void>>
+}
+
+/** Whose signatures count. */
+export interface TrustedCas {
+  /** On new certificates, and on those in place. */
+  readonly current: readonly PublicKey[]
+  /** On those in place only: the issuer named these before. */
+  readonly former: readonly PublicKey[]
 }
 
 /** CA keys that an administrator pinned; null when none are configured. */

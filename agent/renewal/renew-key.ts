@@ -1,7 +1,7 @@
 import type { NextStep } from '../core/backoff.ts'
 import { AgentError, type Failure } from '../core/errors.ts'
 import { validBeforeOf } from '../core/host-certificate.ts'
-import type { DueReason } from '../core/renewal-decision.ts'
+import { isRoutine, type DueReason } from '../core/renewal-decision.ts'
 import { formatCertificateTime, type UnixSeconds } from '../core/time.ts'
 import type { VerifiedCertificate } from '../core/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
@@ -33,12 +33,29 @@ export type KeyOutcome =
       readonly until: UnixSeconds | null
     }
 
+const TOO_LATE: IssuerFailure = {
+  code: 'ISSUER_TIMEOUT',
+  message: 'the issuer took longer than a turn has time for',
+  next: 'issuer-backoff',
+  retryAfterSeconds: null,
+  requestId: null,
+}
 /** So often a host key may change under a request before the next turn has to go on. */
 const MAX_KEY_CHANGES = 3
 /** From the third failure in a row on it is a warning. */
 const WARN_FROM_FAILURE = 3
 /** What mends itself seldom is a warning at once. */
 const NEEDS_ADMINISTRATOR: readonly NextStep[] = ['administrator', 'login-backoff']
+
+type AttemptResult = IssueResult | { readonly kind: 'not-recorded'; readonly failure: Failure }
+
+/** When to end asking. */
+export interface IssuingSignals {
+  /** The program ends, or the turn is over: the attempt counts for nothing. */
+  readonly stop: AbortSignal
+  /** The issuer had its time: it failed. */
+  readonly deadline: AbortSignal
+}
 
 /** One host key that is to get a certificate in this pass. */
 export interface KeyRequest {
@@ -57,46 +74,51 @@ export interface KeyRequest {
  * Steps "issued", "verified" and "swapped" for one host key. What comes of it is in the attempt record when this
  * returns. When the key changes under the request, the answer is dropped and the new key is taken up at once.
  *
- * @throws AgentError STORE_FAILED when the attempt cannot be recorded; the signal's reason when it fires, and then
- *   the record says what it said before
+ * @throws the reason of `stop` when it fires, and then the record says what it said before
  */
 export async function renewKey(
   host: Host,
   attempts: Attempts,
   request: KeyRequest,
-  signal: AbortSignal,
+  signals: IssuingSignals,
 ): Promise<KeyOutcome> {
   const { reason } = request
   const { name } = request.view
   host.log.info({ host_key: name, reason }, 'asking for a certificate')
   let view: CertifiableView | null = request.view
   for (let change = 0; change < MAX_KEY_CHANGES && view !== null; change++) {
-    const result = await recordedAttempt(host, attempts, view, request.views, signal)
+    const result = await recordedAttempt(host, attempts, view, request.views, signals)
     if (result.kind !== 'key-changed') return conclude(host, attempts, { ...request, view }, result)
     host.log.info({ host_key: name }, 'the host key changed during the request: the answer is dropped')
+    attempts.dropped(view.subject.identity)
     view = await request.lookAgain(name)
+    if (view !== null && attempts.repairWaitOf(view.subject.identity) !== null) break
   }
+  await attempts.save()
   return { kind: 'waiting', hostKey: name, reason, until: null }
 }
 
-/** Ask, with the attempt on disk before it starts: a crash half-way must not repeat it at once. */
+/**
+ * Ask, with the attempt on disk before it starts: a crash half-way must not repeat it at once. Where it cannot be put
+ * there nothing is asked: the certificate would have no place either.
+ */
 async function recordedAttempt(
   host: Host,
   attempts: Attempts,
   view: CertifiableView,
   views: readonly HostKeyView[],
-  signal: AbortSignal,
-): Promise<IssueResult> {
+  { stop, deadline }: IssuingSignals,
+): Promise<AttemptResult> {
   const before = attempts.record
   attempts.begin(view.subject.identity)
-  await attempts.save()
-  const undo = (): void => attempts.restore({ ...attempts.record, hostKeys: before.hostKeys })
+  const unsaved = await attempts.save()
+  if (unsaved !== null) return { kind: 'not-recorded', failure: unsaved }
   try {
-    const result = await issueVerified(host, attempts, view, views, signal)
-    undo()
-    return result
+    return await issueVerified(host, attempts, view, views, AbortSignal.any([stop, deadline]))
   } catch (error) {
-    undo()
+    if (deadline.aborted && !stop.aborted) return { kind: 'issuer-failed', failure: TOO_LATE }
+    // Cut short by us, so it counts for nothing.
+    attempts.restore({ ...attempts.record, hostKeys: before.hostKeys })
     await attempts.save()
     throw error
   }
@@ -105,11 +127,11 @@ async function recordedAttempt(
 async function conclude(
   host: Host,
   attempts: Attempts,
-  { view, reason, alsoWanting, dryRun }: KeyRequest,
-  result: Exclude<IssueResult, { kind: 'key-changed' }>,
+  { view, views, reason, alsoWanting, dryRun }: KeyRequest,
+  result: Exclude<AttemptResult, { kind: 'key-changed' }>,
 ): Promise<KeyOutcome> {
   const { identity } = view.subject
-  const left = secondsLeft(host, view)
+  const left = secondsLeft(host, [view])
   switch (result.kind) {
     case 'issuer-failed': {
       const { failure } = result
@@ -118,8 +140,12 @@ async function conclude(
       const identities = [view, ...alsoWanting].map(({ subject }) => subject.identity)
       const wait = isOwn
         ? attempts.keyFailed(identity, failure, left)
-        : attempts.issuerFailed(identities, failure, left)
+        : attempts.issuerFailed(identities, failure, secondsLeft(host, views))
       return failed(host, attempts, view, failure, failure.requestId, wait.until, isOwn ? null : failure)
+    }
+    case 'not-recorded': {
+      const wait = attempts.keyFailed(identity, result.failure, left)
+      return failed(host, attempts, view, result.failure, null, wait.until, null)
     }
     case 'rejected': {
       attempts.issuerAnswered()
@@ -138,14 +164,24 @@ async function conclude(
         const wait = attempts.keyFailed(identity, failure, left)
         return failed(host, attempts, view, failure, requestId, wait.until, null)
       }
-      const isRepair = reason !== 'window-open' && reason !== 'overdue' && reason !== 'forced'
-      attempts.swapped(identity, certificate.certificate.serial, isRepair)
+      attempts.swapped(identity, certificate.certificate.serial, isRepair(reason))
+      if (isBlind(host, view)) attempts.oweReload()
       await attempts.save()
       host.metrics.renewal(view.name, 'ok')
       report(host, view, certificate, reason, requestId)
       return { kind: 'renewed', hostKey: view.name, reason, certificate }
     }
   }
+}
+
+/** Whether a reload is due after a swap whatever sshd shows, or because it shows nothing of this key. */
+function isBlind({ settings, sshd }: Host, { served }: CertifiableView): boolean {
+  if (!sshd.canReload || settings.reload === 'never') return false
+  return settings.reload === 'always' || served.kind === 'not-asked'
+}
+
+function isRepair(reason: DueReason): boolean {
+  return !isRoutine(reason) && reason !== 'overdue' && reason !== 'forced'
 }
 
 function report(
@@ -194,6 +230,10 @@ async function failed(
   return { kind: 'failed', hostKey: view.name, failure, issuerFailure }
 }
 
-function secondsLeft(host: Host, { onDisk }: CertifiableView): number | null {
-  return onDisk.kind === 'usable' ? validBeforeOf(onDisk.certificate) - host.clock.now() : null
+/** The least of all usable certificates; null when there is none. */
+export function secondsLeft(host: Host, views: readonly HostKeyView[]): number | null {
+  const ends = views.flatMap(({ onDisk }) =>
+    onDisk.kind === 'usable' ? [validBeforeOf(onDisk.certificate)] : [],
+  )
+  return ends.length === 0 ? null : Math.min(...ends) - host.clock.now()
 }

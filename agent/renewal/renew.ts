@@ -9,14 +9,19 @@ import {
   type ServedKnowledge,
 } from './observe.ts'
 import type { IssuerFailure } from './ports.ts'
-import { renewKey, type KeyOutcome } from './renew-key.ts'
+import { renewKey, secondsLeft, type KeyOutcome } from './renew-key.ts'
 import { askSshd, confirm, notServed } from './ask-sshd.ts'
-import { bringIntoService } from './serve.ts'
+import { bringIntoService, needsInstall } from './serve.ts'
 import type { Host } from './settings.ts'
+import { Deadline } from './bounded-work.ts'
 import { askIssuer, knownCas, mustAskIssuer } from './trusted-cas.ts'
 
 /** sshd is asked what it serves at least this often, not more: each question is a log line of sshd's. */
 export const ASK_EVERY_SECONDS = 900
+/** And while it does not answer, this often, for each file event and tick would ask it else. */
+const ASK_SILENT_SECONDS = 30
+/** The part of a turn that is the issuer's, all host keys together; the rest is for sshd. */
+const ISSUING_MILLISECONDS = 60_000
 
 export interface PassRequest {
   /** Issue for every host key, due or not. */
@@ -56,7 +61,7 @@ interface Wanted {
  * Call it with the lock held and the record loaded; it saves the record wherever a crash must not lose it.
  *
  * @param before what is known of sshd from the last pass
- * @throws AgentError CONFIG_INVALID (the pinned CAs), STORE_FAILED (the record); the signal's reason when it fires
+ * @throws AgentError CONFIG_INVALID (the pinned CAs); the signal's reason when it fires
  */
 export async function renewHost(
   host: Host,
@@ -70,8 +75,13 @@ export async function renewHost(
     observe(host, attempts, knowledge, await knownCas(host, attempts))
 
   // observed
-  await learnCa(host, attempts, signal)
   let views = await look()
+  const issuing = new Deadline(host.clock, ISSUING_MILLISECONDS)
+  try {
+    if (await learnCa(host, attempts, views, AbortSignal.any([signal, issuing.signal]))) views = await look()
+  } catch (error) {
+    if (signal.aborted || !issuing.signal.aborted) throw error
+  }
   attempts.keepOnly(views.map(({ name }) => name))
   if (request.ask || isTimeToAsk(knowledge, host.clock.now())) {
     knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
@@ -100,10 +110,11 @@ export async function renewHost(
       (await look()).filter(isCertifiable).find((other) => other.name === name) ?? null
     const alsoWanting = wanted.slice(index + 1).map((other) => other.view)
     const keyRequest = { view, reason, views: await look(), alsoWanting, dryRun: request.dryRun, lookAgain }
-    const outcome = await renewKey(host, attempts, keyRequest, signal)
+    const outcome = await renewKey(host, attempts, keyRequest, { stop: signal, deadline: issuing.signal })
     outcomes.push(outcome)
     if (outcome.kind === 'failed') issuerFailure = outcome.issuerFailure
   }
+  issuing.end()
 
   // reloaded, confirmed
   const swapped = outcomes.filter(({ kind }) => kind === 'renewed').map(({ hostKey }) => hostKey)
@@ -116,22 +127,35 @@ export async function renewHost(
     knowledge = await bringIntoService(host, attempts, knowledge, { swapped, impatient }, signal)
     views = await look()
   }
-  await attempts.save()
+  const unsaved = request.dryRun ? null : await attempts.save()
+  if (unsaved !== null)
+    host.log.error({ code: unsaved.code }, `the attempt record is kept in memory: ${unsaved.message}`)
   return { views, knowledge, outcomes }
 }
 
-/** Ask the issuer once for its CA, so that what lies on disk can be judged. No answer is no failure of any host key. */
-async function learnCa(host: Host, attempts: Attempts, signal: AbortSignal): Promise<void> {
-  if (attempts.issuerWait() !== null || !(await mustAskIssuer(host, attempts))) return
+/**
+ * Ask the issuer once for its CA, so that what lies on disk can be judged. No answer is no failure of any host key.
+ *
+ * @returns whether there is news
+ */
+async function learnCa(
+  host: Host,
+  attempts: Attempts,
+  views: readonly HostKeyView[],
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (attempts.issuerWait() !== null || !(await mustAskIssuer(host, attempts))) return false
   const answer = await askIssuer(host, attempts, signal)
-  if (answer.ok || answer.noSuchRoute) return
+  if (answer.ok || answer.noSuchRoute) return true
   const { code, message, requestId } = answer.failure
-  attempts.issuerFailed([], answer.failure, null)
+  attempts.issuerFailed([], answer.failure, secondsLeft(host, views))
   host.log.info({ code, request_id: requestId }, `the issuer was asked for its host CA: ${message}`)
+  return false
 }
 
 function isTimeToAsk({ askedAt, silence }: ServedKnowledge, now: UnixSeconds): boolean {
-  return askedAt === null || silence !== null || now >= askedAt + ASK_EVERY_SECONDS || now < askedAt
+  const every = silence === null ? ASK_EVERY_SECONDS : ASK_SILENT_SECONDS
+  return askedAt === null || now >= askedAt + every || now < askedAt
 }
 
 function wantedOf(view: CertifiableView, { force, only }: PassRequest): Wanted[] {
@@ -152,8 +176,9 @@ function mayStartAt(
   if (wait !== null) return wait.until
   if (byHand) return null
   const now = host.clock.now()
-  if (isRoutine(reason)) return host.settings.maintenance.contains(now) ? null : Math.floor(now / 60 + 1) * 60
-  return reason === 'overdue' ? null : attempts.repairWaitOf(subject.identity)
+  if (isRoutine(reason) && !host.settings.maintenance.contains(now)) return Math.floor(now / 60 + 1) * 60
+  if (isRoutine(reason) || reason === 'overdue') return attempts.pauseAfterIssuance(subject.identity)
+  return attempts.repairWaitOf(subject.identity)
 }
 
 async function wantsService(
@@ -163,8 +188,7 @@ async function wantsService(
   views: readonly HostKeyView[],
   { byHand }: PassRequest,
 ): Promise<boolean> {
-  const names = views.filter(({ onDisk }) => onDisk.kind === 'usable').map(({ name }) => name)
   if (attempts.reloadWait() !== null && !byHand) return false
-  if (await host.sshd.installNeeded(names)) return true
-  return notServed(views).length > 0 && knowledge.silence === null
+  if (await needsInstall(host, views)) return true
+  return attempts.record.reloadOwed || (notServed(views).length > 0 && knowledge.silence === null)
 }

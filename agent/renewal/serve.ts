@@ -1,12 +1,21 @@
 import type { Failure } from '../core/errors.ts'
 import { askSshd, confirm, notServed } from './ask-sshd.ts'
 import type { Attempts } from './attempts.ts'
-import { isCertifiable, observe, type CertifiableView, type ServedKnowledge } from './observe.ts'
+import {
+  isCertifiable,
+  observe,
+  type CertifiableView,
+  type HostKeyView,
+  type ServedKnowledge,
+} from './observe.ts'
 import type { Host } from './settings.ts'
 import { knownCas } from './trusted-cas.ts'
 
 /** After a reload sshd may answer with the old certificate at first. Few questions: it punishes whoever asks too much. */
-const CONFIRM_WAITS_MILLISECONDS = [150, 850]
+const CONFIRM_WAITS = [
+  { milliseconds: 400, bareKeys: false },
+  { milliseconds: 4600, bareKeys: true },
+]
 
 export interface ServeRequest {
   /** Names of the host keys whose certificate was swapped in this pass. */
@@ -37,16 +46,18 @@ export async function bringIntoService(
   }
 
   let views = await look()
-  const names = views.filter(({ onDisk }) => onDisk.kind === 'usable').map(({ name }) => name)
   const mayInstall = impatient || swapped.length > 0 || attempts.reloadWait() === null
-  const installed =
-    mayInstall && (await host.sshd.installNeeded(names)) ? await host.sshd.install(signal) : null
+  const installed = mayInstall && (await needsInstall(host, views)) ? await host.sshd.install(signal) : null
   if (installed?.ok === false) {
     host.metrics.reload(installed.failure.code)
     tell(host, attempts, views, installed.failure)
     return knowledge
   }
-  if (installed !== null) knowledge = { ...knowledge, listen: installed.listen }
+  if (installed !== null) {
+    knowledge = { ...knowledge, listen: installed.listen }
+    if (installed.remark !== null) host.log.warn({}, `the root helper remarks: ${installed.remark}`)
+    if (installed.reloadNeeded && !host.served.enabled) attempts.oweReload()
+  }
 
   views = await ask(views, false)
   const decision = decideReload(host, attempts, views, knowledge, { swapped, impatient })
@@ -55,31 +66,41 @@ export async function bringIntoService(
     return knowledge
   }
   let problem: Failure | null = null
-  if (decision === 'reload' || installed?.reloadNeeded === true) {
+  if (decision === 'reload') {
     const reloaded = await host.sshd.reload(signal)
     host.metrics.reload(reloaded.ok ? 'ok' : reloaded.failure.code)
     if (reloaded.ok) {
       host.log.info({ host_keys: swapped }, 'reloaded sshd')
       if (reloaded.listen.length > 0) knowledge = { ...knowledge, listen: reloaded.listen }
-      for (const milliseconds of host.served.enabled ? CONFIRM_WAITS_MILLISECONDS : []) {
-        await host.clock.sleep(milliseconds, signal)
-        views = await ask(notServed(views), false)
+      attempts.reloaded()
+      for (const { milliseconds, bareKeys } of CONFIRM_WAITS) {
         if (notServed(views).length === 0) break
+        await host.clock.sleep(milliseconds, signal)
+        views = await ask(notServed(views), bareKeys)
       }
     } else {
       problem = reloaded.failure
     }
   }
   if (problem === null && notServed(views).length > 0) {
-    views = await ask(notServed(views), true)
+    if (decision === 'cannot') views = await ask(notServed(views), true)
     markNotOffered(host, attempts, views)
     views = await look()
   }
   confirm(host, attempts, views)
   if (problem !== null || notServed(views).length > 0) {
-    tell(host, attempts, notServed(views), problem ?? notServing(knowledge, decision))
+    const concerned = notServed(views)
+    const affected = concerned.length > 0 ? concerned : views.filter(({ onDisk }) => onDisk.kind === 'usable')
+    tell(host, attempts, affected, problem ?? notServing(knowledge, decision))
   }
   return knowledge
+}
+
+/** Whether the root helper has something to copy, or to take away. */
+export async function needsInstall(host: Host, views: readonly HostKeyView[]): Promise<boolean> {
+  const usable = views.filter(({ onDisk }) => onDisk.kind === 'usable').map(({ name }) => name)
+  const present = views.map(({ name }) => name)
+  return host.sshd.installNeeded(usable, present)
 }
 
 /**
@@ -93,16 +114,14 @@ function decideReload(
   { silence }: ServedKnowledge,
   { swapped, impatient }: ServeRequest,
 ): 'leave' | 'reload' | 'cannot' {
-  const { reload } = host.settings
-  const isBlind = !host.served.enabled
-  const wantsReload = swapped.length > 0 && (reload === 'always' || (isBlind && host.sshd.canReload))
-  if (!wantsReload && notServed(views).length === 0) return 'leave'
+  const isOwed = attempts.record.reloadOwed
+  if (!isOwed && notServed(views).length === 0) return 'leave'
   if (swapped.length === 0) {
     // An sshd that is down reads everything when it starts.
-    if (silence !== null) return 'leave'
+    if (silence !== null && !isOwed) return 'leave'
     if (attempts.reloadWait() !== null && !impatient) return 'leave'
   }
-  return reload === 'never' || !host.sshd.canReload ? 'cannot' : 'reload'
+  return host.settings.reload === 'never' || !host.sshd.canReload ? 'cannot' : 'reload'
 }
 
 function notServing({ silence }: ServedKnowledge, decision: 'reload' | 'cannot'): Failure {

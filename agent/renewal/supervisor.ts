@@ -1,7 +1,7 @@
 import { AgentError, messageOf } from '../core/errors.ts'
 import type { StatusDocument } from '../core/status-document.ts'
 import { summarize } from '../core/status-summary.ts'
-import type { UnixSeconds } from '../core/time.ts'
+import { formatTime, type UnixSeconds } from '../core/time.ts'
 import { Attempts } from './attempts.ts'
 import { AbandonedError, withinLimits } from './bounded-work.ts'
 import { nextLook } from './next-look.ts'
@@ -15,7 +15,7 @@ import { notEnrolledStatus, servedNotAfter, statusOf, type StatusIdentity } from
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
 const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }
 /** A turn waits this long for `renew` to let go of the lock. */
-const LOCK_WAIT_MILLISECONDS = 60_000
+const LOCK_WAIT_MILLISECONDS = 30_000
 /** The wall clock is read anew at least this often, whatever the timers say. */
 const LONGEST_SLEEP_MILLISECONDS = 60_000
 
@@ -51,7 +51,11 @@ export class Supervisor {
   #pending = new Set<WakeReason>(['start'])
   #rouse: (() => void) | null = null
   #knowledge: ServedKnowledge = NOTHING_KNOWN
-  #knowledgeOf: Host | null = null
+  #current: { readonly host: Host; readonly attempts: Attempts } | null = null
+  /** What was asked of a turn that failed; the next one does it. */
+  #unanswered = new Set<WakeReason>()
+  /** An abandoned turn that still goes on, and may hold the lock. */
+  #stuck: Promise<unknown> | null = null
   #status: StatusDocument | null = null
   #servedNotAfter: ReadonlyMap<string, UnixSeconds> = new Map()
   #lastTurn: UnixSeconds | null = null
@@ -87,8 +91,9 @@ export class Supervisor {
     const looked = new AbortController()
     const early = this.#becomeReadySoon(AbortSignal.any([stop, looked.signal]))
     while (!stop.aborted) {
-      const reasons = this.#pending
+      const reasons = this.#pending.union(this.#unanswered)
       this.#pending = new Set()
+      this.#unanswered = new Set()
       const next = await this.#turn(reasons, stop)
       looked.abort()
       await this.#sleepUntil(next, stop)
@@ -111,13 +116,21 @@ export class Supervisor {
   async #turn(reasons: ReadonlySet<WakeReason>, stop: AbortSignal): Promise<UnixSeconds | null> {
     const { clock, log, metrics, serviceManager, onTurn } = this.#options
     let next: UnixSeconds | null = null
+    let work: Promise<unknown> | null = null
     try {
-      next = await withinLimits(clock, TURN_LIMITS, stop, async (signal) => this.#look(reasons, signal))
+      next = await withinLimits(clock, TURN_LIMITS, stop, async (signal) => {
+        const looking = this.#look(reasons, signal)
+        work = looking
+        return looking
+      })
     } catch (error) {
       if (stop.aborted) return null
+      // A signal that asked for something is not forgotten with the turn that failed.
+      this.#unanswered = new Set([...reasons].filter((reason) => reason === 'sighup' || reason === 'sigusr1'))
       if (error instanceof AbandonedError) {
         // Not a completed turn: the watchdog is not fed.
         log.error({}, 'a turn took longer than two minutes and was abandoned')
+        this.#awaitEnd(work)
         return null
       }
       log.error({ code: error instanceof AgentError ? error.code : undefined }, messageOf(error))
@@ -131,7 +144,7 @@ export class Supervisor {
     if (this.#isReady) await serviceManager.status(summary)
     else await serviceManager.ready(summary)
     this.#isReady = true
-    await serviceManager.watchdog()
+    if (this.#stuck === null) await serviceManager.watchdog()
     await onTurn(status)
     return next
   }
@@ -143,12 +156,12 @@ export class Supervisor {
       return null
     }
     const { host, identity } = enrolment
-    const isNew = this.#knowledgeOf !== host
-    if (isNew) {
-      this.#knowledgeOf = host
+    const isNew = this.#current?.host !== host
+    if (this.#current?.host !== host) {
+      this.#current = { host, attempts: new Attempts(host.records, host.clock) }
       this.#knowledge = NOTHING_KNOWN
     }
-    const attempts = new Attempts(host.records, host.clock)
+    const { attempts } = this.#current
     try {
       const result = await this.#pass(host, attempts, reasons, signal)
       if (isNew && attempts.record.issuerCas?.length === 0) {
@@ -162,15 +175,33 @@ export class Supervisor {
       return nextLook(result, attempts, host.clock.now())
     } catch (error) {
       // Nothing could be done, but what is can still be seen and told.
-      const views = await observe(
-        host,
-        attempts,
-        this.#knowledge,
-        await knownCas(host, attempts).catch(() => null),
-      )
-      this.#status = statusOf(identity, views, attempts, this.#knowledge, host.issuer.health())
+      if (!signal.aborted) await this.#tellOnly(host, identity, attempts, error)
       throw error
     }
+  }
+
+  /** The status of a turn that could do nothing: what can be seen, and why nothing was done. */
+  async #tellOnly(host: Host, identity: StatusIdentity, attempts: Attempts, error: unknown): Promise<void> {
+    const cas = await knownCas(host, attempts).catch(() => null)
+    const views = await observe(host, attempts, this.#knowledge, cas)
+    const status = statusOf(identity, views, attempts, this.#knowledge, host.issuer.health())
+    if (!(error instanceof AgentError)) {
+      this.#status = status
+      return
+    }
+    const last_error = { code: error.code, message: error.message, at: formatTime(host.clock.now()) ?? '' }
+    const certificates = status.certificates.map((one) =>
+      one.state === 'ignored' ? one : { ...one, last_error },
+    )
+    this.#status = { ...status, certificates }
+  }
+
+  #awaitEnd(work: Promise<unknown> | null): void {
+    this.#stuck = work
+    void (async () => {
+      await Promise.allSettled([work])
+      if (this.#stuck === work) this.#stuck = null
+    })()
   }
 
   async #pass(

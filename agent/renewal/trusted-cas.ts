@@ -1,6 +1,6 @@
 import { parseCaKeys, type PublicKey } from '../core/public-key.ts'
 import type { Attempts } from './attempts.ts'
-import type { HostCaAnswer } from './ports.ts'
+import type { HostCaAnswer, TrustedCas } from './ports.ts'
 import type { HostKeyView } from './observe.ts'
 import type { Host } from './settings.ts'
 
@@ -10,11 +10,12 @@ import type { Host } from './settings.ts'
  *
  * @throws AgentError CONFIG_INVALID when the pinned keys cannot be read
  */
-export async function knownCas(host: Host, attempts: Attempts): Promise<readonly PublicKey[] | null> {
+export async function knownCas(host: Host, attempts: Attempts): Promise<TrustedCas | null> {
   const pinned = await host.pinnedCas.read()
-  if (pinned !== null) return pinned
-  const learnt = attempts.record.issuerCas
-  return learnt === null || learnt.length === 0 ? null : parseCaKeys(learnt.join('\n'))
+  if (pinned !== null) return { current: pinned, former: [] }
+  const { issuerCas, formerCas } = attempts.record
+  if (issuerCas === null || issuerCas.length === 0) return null
+  return { current: parseCaKeys(issuerCas.join('\n')), former: parseCaKeys(formerCas.join('\n')) }
 }
 
 /** Whether the issuer is still to be asked: nothing is pinned, and it never was. */

@@ -21,6 +21,8 @@ const RECORD: AttemptRecord = {
   issuer: { failures: 2, until: 1_800_000_000.25, kind: 'retry-after', code: 'ISSUER_BUSY' },
   login: null,
   reload: { failures: 1, until: 1_800_000_060, kind: 'backoff', code: 'SSHD_RELOAD_FAILED' },
+  reloadOwed: false,
+  formerCas: [],
   issuerCas: ['ssh-ed25519 AAAA'],
   hostKeys: {
     ssh_host_ed25519_key: {

@@ -90,7 +90,7 @@ test('journal: a priority, no time, never a second line', () => {
     log.debug({}, 'turn')`
   expect(linesOf(logged({ options: { format: 'journal' }, code }))).toEqual([
     '<3>failed error.code=ISSUER_TIMEOUT error.message="no\\nway"',
-    '<4>two\\nlines\\u2028 path="/a b" empty="" quoted="a\\"b" equals="a=b" n=3 none=null',
+    '<4>two\\nlines\\u2028 path="/a b" empty="" quoted="a\\"b" equals="a=b" n=3',
     '<6>looked principals=["web1","web 2"] state=valid',
     '<7>turn',
   ])

@@ -1,3 +1,4 @@
+import { RecordingLog } from '../fakes/recording-log.ts'
 import { execFileSync } from 'node:child_process'
 import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -15,14 +16,14 @@ beforeEach(async () => {
 afterEach(() => folder.remove())
 
 test('none configured is null', async () => {
-  expect(await createPinnedCas({ path: null }).read()).toBeNull()
+  expect(await createPinnedCas({ path: null, log: new RecordingLog() }).read()).toBeNull()
 })
 
 test('keys are read, kept while the file stays, and read anew when it is replaced', async () => {
   const first = await generateKey(join(folder.path, 'a'), 'ed25519', 'ca one')
   const second = await generateKey(join(folder.path, 'b'), 'ed25519', 'ca two')
   await writeFile(path, `# host CA\n\n${first}\n${second}\n`)
-  const cas = createPinnedCas({ path })
+  const cas = createPinnedCas({ path, log: new RecordingLog() })
   const keys = await cas.read()
   expect(keys?.map(({ type }) => type)).toEqual(['ssh-ed25519', 'ssh-ed25519'])
   expect(await cas.read()).toBe(keys)
@@ -43,16 +44,20 @@ test.each<{ name: string; make: () => unknown; why: string }>([
   { name: 'large', make: () => writeFile(path, '#'.repeat(70_000)), why: 'larger than 64 KiB' },
 ])('$name: CONFIG_INVALID that names the file', async ({ make, why }) => {
   await make()
-  const read = createPinnedCas({ path }).read()
+  const read = createPinnedCas({ path, log: new RecordingLog() }).read()
   await expect(read).rejects.toMatchObject({ code: 'CONFIG_INVALID' })
   await expect(read).rejects.toThrow(path)
   await expect(read).rejects.toThrow(why)
 })
 
-test('a file that vanished is an error, even when it was read before', async () => {
+test('a file that vanished is told once, and what was pinned stays', async () => {
   await writeFile(path, `${await generateKey(join(folder.path, 'a'), 'ed25519')}\n`)
-  const cas = createPinnedCas({ path })
-  await cas.read()
+  const log = new RecordingLog()
+  const cas = createPinnedCas({ path, log })
+  const pinned = await cas.read()
   await rm(path)
-  await expect(cas.read()).rejects.toMatchObject({ code: 'CONFIG_INVALID' })
+  expect(await cas.read()).toEqual(pinned)
+  expect(await cas.read()).toEqual(pinned)
+  expect(log.messages('error')).toEqual([expect.stringContaining('the CAs pinned before are kept')])
+  await expect(createPinnedCas({ path, log }).read()).rejects.toMatchObject({ code: 'CONFIG_INVALID' })
 })

@@ -6,7 +6,7 @@ import { createSshd, type SshdOptions } from '../../agent/adapters/sshd.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
 const never = new AbortController().signal
-const DONE = { ok: true, listen: [], reloadNeeded: false }
+const DONE = { ok: true, listen: [], remark: null, reloadNeeded: false }
 
 let folder: TemporaryFolder
 /** Of the process that a test's script leaves, if it does. */
@@ -47,7 +47,7 @@ test('runs without a shell, with its arguments as they are; install is not neede
   const sshd = sshdWith({ reloadCommand: [program, 'a b', '$HOME', ''] })
   expect(sshd.canReload).toBe(true)
   expect(await sshd.install(never)).toEqual(DONE)
-  expect(await sshd.installNeeded(['key'])).toBe(false)
+  expect(await sshd.installNeeded(['key'], ['key'])).toBe(false)
   expect(await sshd.reload(never)).toEqual(DONE)
   expect(await readFile(out, 'utf8')).toBe('a b|$HOME||')
 })

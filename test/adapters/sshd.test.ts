@@ -35,7 +35,7 @@ function reloadFailed(words: string) {
   return { ok: false, failure: { code: 'SSHD_RELOAD_FAILED', message: expect.stringContaining(words) } }
 }
 
-const DONE = { ok: true, listen: [], reloadNeeded: false }
+const DONE = { ok: true, listen: [], remark: null, reloadNeeded: false }
 
 describe('the helper', () => {
   const sockets = new Set<Socket>()
@@ -67,19 +67,25 @@ describe('the helper', () => {
   }
 
   test.each([
-    { line: 'ok listen=127.0.0.1:22 reload=no\n', listen: ['127.0.0.1:22'], reloadNeeded: false },
+    {
+      line: 'ok listen=127.0.0.1:22 reload=no\n',
+      listen: ['127.0.0.1:22'],
+      remark: null,
+      reloadNeeded: false,
+    },
     {
       line: 'ok listen=0.0.0.0:22,[::]:22 reload=yes : two copied\n',
       listen: ['0.0.0.0:22', '[::]:22'],
+      remark: 'two copied',
       reloadNeeded: true,
     },
-    { line: 'ok listen= reload=no\n', listen: [], reloadNeeded: false },
-  ])('$line', async ({ line, listen, reloadNeeded }) => {
+    { line: 'ok listen= reload=no\n', listen: [], remark: null, reloadNeeded: false },
+  ])('$line', async ({ line, listen, remark, reloadNeeded }) => {
     await helper(saying(line))
     const sshd = sshdWith({})
     expect(sshd.canReload).toBe(true)
-    expect(await sshd.install(never)).toEqual({ ok: true, listen, reloadNeeded })
-    expect(await sshd.reload(never)).toEqual({ ok: true, listen, reloadNeeded })
+    expect(await sshd.install(never)).toEqual({ ok: true, listen, remark, reloadNeeded })
+    expect(await sshd.reload(never)).toEqual({ ok: true, listen, remark, reloadNeeded })
     expect(words).toEqual(['install\n', 'reload\n'])
   })
 
@@ -166,31 +172,46 @@ describe('installNeeded', () => {
 
   test('follows what is staged, copied and listed', async () => {
     const sshd = sshdWith({})
-    expect(await sshd.installNeeded(['a'])).toBe(false)
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(false)
     await writeFile(staged('a'), 'one')
-    expect(await sshd.installNeeded(['a'])).toBe(true)
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(true)
     await writeFile(copy('a'), 'one')
-    expect(await sshd.installNeeded(['a'])).toBe(false)
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(false)
     await writeFile(staged('a'), 'two')
-    expect(await sshd.installNeeded(['a'])).toBe(true)
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(true)
     await writeFile(copy('a'), 'two')
     await writeFile(join(folder.path, 'copies', 'README'), 'not a copy')
-    expect(await sshd.installNeeded(['a'])).toBe(false)
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(false)
     // Deleted where it is staged: there is nothing to copy, and what sshd has stays.
     await rm(staged('a'))
-    expect(await sshd.installNeeded(['a'])).toBe(false)
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(false)
     await writeFile(copy('b'), 'of a key that is gone')
-    expect(await sshd.installNeeded(['a'])).toBe(true)
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(true)
     await rm(join(folder.path, 'copies'), { recursive: true })
-    expect(await sshd.installNeeded(['a'])).toBe(false)
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(false)
+  })
+
+  test('what the helper does not copy is not asked of it again, until something changes', async () => {
+    const said = 'ok listen= reload=no : not installed: a-cert.pub is for no host key\n'
+    server.on('connection', (socket) => socket.once('data', () => socket.end(said)))
+    const sshd = sshdWith({})
+    await writeFile(staged('a'), 'one')
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(true)
+    expect(await sshd.install(never)).toMatchObject({
+      ok: true,
+      remark: 'not installed: a-cert.pub is for no host key',
+    })
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(false)
+    await writeFile(staged('a'), 'two')
+    expect(await sshd.installNeeded(['a'], ['a'])).toBe(true)
   })
 
   test('a FIFO in either place does not hang it', async () => {
     execFileSync('mkfifo', [staged('a')])
-    expect(await sshdWith({}).installNeeded(['a'])).toBe(false)
+    expect(await sshdWith({}).installNeeded(['a'], ['a'])).toBe(false)
     await writeFile(staged('b'), 'one')
     execFileSync('mkfifo', [copy('b')])
-    expect(await sshdWith({}).installNeeded(['a', 'b'])).toBe(true)
+    expect(await sshdWith({}).installNeeded(['a', 'b'], ['a', 'b'])).toBe(true)
   })
 })
 
@@ -198,7 +219,7 @@ test('neither command nor helper', async () => {
   const sshd = sshdWith({})
   expect(sshd.canReload).toBe(false)
   expect(await sshd.install(never)).toEqual(DONE)
-  expect(await sshd.installNeeded(['a'])).toBe(false)
+  expect(await sshd.installNeeded(['a'], ['a'])).toBe(false)
   expect(await sshd.reload(never)).toEqual({
     ok: false,
     failure: {

@@ -45,7 +45,6 @@ describe.concurrent('signals', () => {
     { verb: 'wait', signal: 'SIGINT', status: 1 },
     { verb: 'wait', signal: 'SIGTERM', status: 1 },
     { verb: 'renew', signal: 'SIGINT', status: 1 },
-    { verb: 'status', signal: 'SIGINT', status: 1 },
     { verb: 'run', signal: 'SIGINT', status: 0 },
     { verb: 'run', signal: 'SIGTERM', status: 0 },
   ] as const)('$signal ends $verb with $status', async ({ verb, signal, status }) => {

@@ -80,7 +80,7 @@ test.concurrent('version, for people and as JSON', async () => {
   expect(JSON.parse(json.stdout)).toEqual({
     version: manifest.version,
     node,
-    commit: expect.toSatisfy((commit: unknown) => commit === null || /^[0-9a-f]{12}$/.test(String(commit))),
+    commit: expect.toSatisfy((commit: string | null) => commit === null || /^[0-9a-f]{12}$/.test(commit)),
   })
 })
 

@@ -43,6 +43,7 @@ export class FakeHost implements Host {
   pinned: readonly PublicKey[] | null = null
   record: AttemptRecord = EMPTY_RECORD
   saves = 0
+  saveFails = false
   /** Of all host keys. */
   pairVersion = 'as made'
   /** Swaps fail with this; `after`: they are done, and reported failed all the same. */
@@ -77,6 +78,7 @@ export class FakeHost implements Host {
   readonly records: AttemptRecords = {
     load: async () => this.record,
     save: async (record) => {
+      if (this.saveFails) throw new AgentError('STORE_FAILED', 'no space left on device')
       this.record = record
       this.saves += 1
     },

@@ -29,7 +29,7 @@ export class FakeIssuer implements Issuer {
   /** Null: the issuer has no such route. */
   namesCa = true
   /** Before each answer. */
-  onIssue: () => void | Promise<void> = () => {}
+  onIssue: (signal: AbortSignal) => void | Promise<void> = () => {}
   spoil: (fields: CertificateFields) => Partial<CertificateFields> = () => ({})
   readonly issuedAt: UnixSeconds[] = []
   readonly lines: string[] = []
@@ -43,7 +43,7 @@ export class FakeIssuer implements Issuer {
   }
 
   async issue(publicKeyLine: string, signal: AbortSignal): Promise<IssueAnswer> {
-    await this.onIssue()
+    await this.onIssue(signal)
     signal.throwIfAborted()
     const failure = this.failsForGood ? this.failures[0] : this.failures.shift()
     this.issuedAt.push(this.#clock.now())

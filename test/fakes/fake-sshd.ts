@@ -67,7 +67,7 @@ export class FakeSshd implements Sshd, ServedCertificates {
       return { ok: false, failure: { code: 'SSHD_RELOAD_FAILED', message: 'sshd is not running' } }
     if (this.reloadFailure !== null) return { ok: false, failure: this.reloadFailure }
     this.load()
-    return { ok: true, listen: [], reloadNeeded: false }
+    return { ok: true, listen: [], remark: null, reloadNeeded: false }
   }
 
   async installNeeded(): Promise<boolean> {
@@ -78,7 +78,7 @@ export class FakeSshd implements Sshd, ServedCertificates {
     this.installs += 1
     if (this.installFailure !== null) return { ok: false, failure: this.installFailure }
     this.needsInstall = false
-    return { ok: true, listen: [], reloadNeeded: false }
+    return { ok: true, listen: [], remark: null, reloadNeeded: false }
   }
 
   #answerFor(type: string, bareKeys: boolean): ServedOffer | null {

@@ -73,6 +73,22 @@ describe('the path of one certificate', () => {
     expect([host.sshd.questions, host.sshd.reloads]).toEqual([0, 1])
   })
 
+  test('address: none: a reload that fails is owed, and tried again without a new certificate', async () => {
+    const host = new FakeHost()
+    host.sshd.enabled = false
+    host.sshd.reloadFailure = { code: 'SSHD_RELOAD_FAILED', message: 'exit 1' }
+    await pass(host)
+    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('SSHD_RELOAD_FAILED')
+    host.sshd.reloadFailure = null
+    await pass(host)
+    expect(host.sshd.reloads).toBe(1)
+    host.clock.jump(host.clock.now() + 61)
+    await pass(host)
+    expect([host.sshd.reloads, host.issuer.issuedAt.length]).toEqual([2, 1])
+    expect(host.record).toMatchObject({ reloadOwed: false, reload: null })
+    expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
+  })
+
   test('a dry run verifies and writes nothing', async () => {
     const host = new FakeHost()
     const result = await pass(host, { dryRun: true, force: true })
@@ -232,6 +248,96 @@ describe('failures', () => {
   })
 })
 
+describe('no storm', () => {
+  test('from a key that is deleted and made again and again', async () => {
+    const host = new FakeHost()
+    for (let round = 0; round < 100; round++) {
+      host.rotate(KEY)
+      await pass(host)
+      host.keys.delete(KEY)
+      await pass(host)
+      host.clock.jump(START + round * 2)
+    }
+    expect(host.issuer.issuedAt.length).toBeGreaterThan(5)
+    expect(host.issuer.issuedAt.length).toBeLessThan(12)
+    host.rotate(KEY)
+    host.clock.jump(START + 900)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
+    expect(host.record.hostKeys[KEY]?.lastAttempt).not.toBeNull()
+  })
+
+  test('from a key that changes under each request', async () => {
+    const host = new FakeHost()
+    host.issuer.onIssue = () => host.rotate(KEY)
+    for (let round = 0; round < 50; round++) {
+      await pass(host)
+      host.clock.jump(host.clock.now() + 1)
+    }
+    expect(host.issuer.issuedAt.length).toBeLessThan(12)
+  })
+
+  test('from a life of a few seconds', async () => {
+    const host = new FakeHost(3)
+    for (let second = 0; second < 120; second++) {
+      await pass(host)
+      host.clock.jump(START + second)
+    }
+    expect(host.issuer.issuedAt.length).toBeLessThan(25)
+  })
+
+  test('where nothing can be recorded: nothing is asked, and waits hold in memory', async () => {
+    const host = new FakeHost()
+    host.saveFails = true
+    const attempts = new Attempts(host.records, host.clock)
+    for (let second = 0; second < 60; second++) {
+      await attempts.load()
+      await renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+      host.clock.jump(START + second)
+    }
+    expect(host.issuer.issuedAt).toHaveLength(0)
+    expect(host.issuer.caQuestions).toBe(1)
+    expect(attempts.record.hostKeys[KEY]?.lastError?.code).toBe('STORE_FAILED')
+    host.saveFails = false
+    host.clock.jump(START + 7200)
+    await attempts.load()
+    const { outcomes } = await renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+    expect(outcomes).toMatchObject([{ kind: 'renewed' }])
+    expect(host.record.hostKeys[KEY]?.failures).toBe(0)
+  })
+
+  test('an unchanged record is not written again', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const { saves } = host
+    await pass(host)
+    expect(host.saves).toBe(saves)
+  })
+})
+
+test('an issuer that takes longer than its part of a turn has failed, and the rest of the turn goes on', async () => {
+  const host = new FakeHost(30 * DAY, ['a'])
+  await pass(host)
+  host.clock.jump(START + 25 * DAY)
+  host.issuer.onIssue = async (signal) =>
+    new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+  const attempts = new Attempts(host.records, host.clock)
+  await attempts.load()
+  const work = renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+  await host.clock.advance(61)
+  expect((await work).outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'ISSUER_TIMEOUT' } }])
+  expect(host.record.issuer).toMatchObject({ code: 'ISSUER_TIMEOUT', failures: 1 })
+})
+
+test('the wait for the issuer is as short as the shortest life left wants it', async () => {
+  const host = new FakeHost(30 * DAY, ['b'])
+  host.issuer.ttlSeconds = 400
+  await pass(host)
+  host.rotate('a')
+  host.issuer.failures.push(failureOf('ISSUER_FORBIDDEN', 'administrator'))
+  await pass(host)
+  expect((host.record.issuer?.until ?? 0) - host.clock.now()).toBeLessThanOrEqual(46)
+})
+
 describe('the CA', () => {
   test('is asked of the issuer once, and kept', async () => {
     const host = new FakeHost()
@@ -248,6 +354,22 @@ describe('the CA', () => {
     expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([{ kind: 'renewed' }])
     expect(host.issuer.caQuestions).toBe(2)
     expect(host.log.messages('warn')).toContain('the issuer names another host CA than before')
+  })
+
+  test('that replaced another: what the other signed stays valid, and is renewed as a routine', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const old = host.files.get(KEY)
+    host.issuer.ca = new FakeHost().issuer.ca
+    await pass(host, { force: true, byHand: true })
+    host.files.set(KEY, old ?? '')
+    host.settings = { ...host.settings, maintenance: { contains: () => false } }
+    const before = await pass(host)
+    expect(before.views[0]?.onDisk.kind).toBe('usable')
+    expect(before.outcomes).toMatchObject([{ kind: 'waiting', reason: 'ca-changed' }])
+    host.settings = { ...host.settings, maintenance: { contains: () => true } }
+    host.clock.jump(host.clock.now() + 60)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed', reason: 'ca-changed' }])
   })
 
   test('that is not the pinned one is refused', async () => {
@@ -278,6 +400,7 @@ describe('sshd', () => {
     expect(first.outcomes).toMatchObject([{ kind: 'renewed' }])
     expect(stateOf(first)).toBe('unconfirmed SSHD_UNREACHABLE')
     host.sshd.isDown = false
+    host.clock.jump(host.clock.now() + 31)
     const second = await pass(host, {}, first.knowledge)
     expect(stateOf(second)).toBe('valid null')
     expect(host.issuer.issuedAt).toHaveLength(1)
