@@ -1,0 +1,45 @@
+#!/bin/sh
+# stage.sh ROOT amd64|arm64: the installed files as both packages have them, below ROOT. Needs dist/hostcertd.js and
+# SOURCE_DATE_EPOCH.
+set -eu
+root=$1 arch=$2
+lib=$root/usr/lib/hostcertd
+doc=$root/usr/share/doc/hostcertd
+
+node_package=$(sh packaging/node-package.sh "$arch")
+
+rm -rf "$root"
+# Its symbols are a fifth of its size, and only a debugger wants them.
+case $arch in arm64) strip=aarch64-linux-gnu-strip ;; *) strip='strip' ;; esac
+install -D -m 755 "$node_package/bin/node" "$lib/bin/node"
+"$strip" --strip-unneeded "$lib/bin/node"
+install -m 644 dist/hostcertd.js "$lib/hostcertd.js"
+install -m 755 systemd/reload-helper systemd/import-credentials "$lib/"
+install -D -m 755 packaging/hostcertd.sh "$root/usr/bin/hostcertd"
+# Debian's tools want the units, sysusers.d and tmpfiles.d by themselves: see debian.sh.
+install -d -m 700 "$root/etc/hostcertd/credentials"
+
+node packaging/sbom.ts "$arch" >"$lib/hostcertd.cdx.json"
+install -d "$doc/examples"
+install -m 644 config.example.yaml "$doc/examples/hostcertd.yaml"
+node packaging/notices.ts >"$doc/THIRD-PARTY-NOTICES"
+install -m 644 "$node_package/LICENSE" "$doc/LICENSE.node"
+
+install -D -m 644 -t "$root/usr/share/man/man8" packaging/man/hostcertd.8
+install -D -m 644 -t "$root/usr/share/man/man5" packaging/man/hostcertd.yaml.5
+install -D -m 644 packaging/completions/hostcertd.bash "$root/usr/share/bash-completion/completions/hostcertd"
+install -D -m 644 -t "$root/usr/share/zsh/site-functions" packaging/completions/_hostcertd
+install -D -m 644 -t "$root/usr/share/fish/vendor_completions.d" packaging/completions/hostcertd.fish
+
+# The compile cache holds for this Node and this bundle, at this distance from each other. It comes out the same each
+# time by --predictable, which is no part of what V8 compares, and by a name for the folder that is the same everywhere,
+# for the bundle's path gets into it. A foreign architecture's Node cannot be run here: no cache then, which costs some
+# 15 ms of processor time at each start.
+if [ "$arch" = "$(dpkg --print-architecture)" ]; then
+  here=/proc/self/cwd
+  (cd "$lib" && env -i NODE_COMPILE_CACHE=$here/cache NODE_COMPILE_CACHE_PORTABLE=1 \
+    bin/node --predictable --preserve-symlinks --preserve-symlinks-main $here/hostcertd.js version >/dev/null)
+fi
+chmod -R u=rwX,go=rX "$root"
+chmod 700 "$root/etc/hostcertd/credentials"
+find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +

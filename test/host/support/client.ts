@@ -1,0 +1,75 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { generateKey } from '../../support/ssh-keygen.ts'
+import { tryCommand, type Outcome } from './commands.ts'
+import { HOSTNAME, outside, type Network } from './network.ts'
+
+/** Types of host key, as ssh's options name them. */
+export type HostKeyType = 'ssh-ed25519' | 'ecdsa-sha2-nistp256' | 'ssh-rsa'
+
+/** What Debian's openssh-server makes. */
+export const HOST_KEY_TYPES: readonly HostKeyType[] = ['ssh-ed25519', 'ecdsa-sha2-nistp256', 'ssh-rsa']
+
+/** The algorithms that ask for a host's certificate of one type and for nothing else. */
+const CERTIFICATE_ALGORITHMS: Readonly<Record<HostKeyType, string>> = {
+  'ssh-ed25519': 'ssh-ed25519-cert-v01@openssh.com',
+  'ecdsa-sha2-nistp256': 'ecdsa-sha2-nistp256-cert-v01@openssh.com',
+  'ssh-rsa': 'rsa-sha2-512-cert-v01@openssh.com',
+}
+
+/** A person with ssh at the other end of the veth pair, who knows nothing of the host but the CA's public key. */
+export class Client {
+  /** To be put into somebody's authorized_keys. */
+  readonly publicKey: string
+  readonly #network: Network
+  readonly #folder: string
+
+  /** @param publicKey see {@link makeClient} */
+  constructor(network: Network, folder: string, publicKey: string) {
+    this.#network = network
+    this.#folder = folder
+    this.publicKey = publicKey
+  }
+
+  /**
+   * Log in as root and say `hello`.
+   *
+   * @param type verify the host by its certificate of this type alone; null: take any key, for a host without one
+   * @param more options of ssh
+   */
+  async logIn(type: HostKeyType | null, more: readonly string[] = []): Promise<Outcome> {
+    const trust =
+      type === null
+        ? ['StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null']
+        : [
+            'StrictHostKeyChecking=yes',
+            `UserKnownHostsFile=${join(this.#folder, 'known_hosts')}`,
+            `HostKeyAlgorithms=${CERTIFICATE_ALGORITHMS[type]}`,
+          ]
+    const usual = ['GlobalKnownHostsFile=/dev/null', 'BatchMode=yes', 'ConnectTimeout=10']
+    const options = [...usual, `HostKeyAlias=${HOSTNAME}`, ...trust].flatMap((option) => ['-o', option])
+    const who = ['-i', join(this.#folder, 'id'), '-l', 'root', this.#network.hostAddress]
+    const argv = ['ssh', '-F', 'none', ...more, ...options, ...who, 'echo', 'hello']
+    return await tryCommand([...outside(this.#network), ...argv], { timeout: 30_000 })
+  }
+
+  /**
+   * Whether every kind of certificate is served, and good enough for ssh to log in by it.
+   *
+   * @returns what ssh said of those that are not; empty when all is well
+   */
+  async verifyAll(types: readonly HostKeyType[] = HOST_KEY_TYPES): Promise<readonly string[]> {
+    const complaints: string[] = []
+    for (const type of types) {
+      const { stdout, stderr } = await this.logIn(type)
+      if (stdout !== 'hello\n') complaints.push(`${type}: ${stderr}`)
+    }
+    return complaints
+  }
+}
+
+/** @param folder an existing folder for its files */
+export async function makeClient(network: Network, folder: string, caPublicKey: string): Promise<Client> {
+  await writeFile(join(folder, 'known_hosts'), `@cert-authority ${HOSTNAME} ${caPublicKey}\n`)
+  return new Client(network, folder, await generateKey(join(folder, 'id'), 'ed25519', 'client'))
+}

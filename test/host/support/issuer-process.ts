@@ -1,0 +1,47 @@
+import { createInterface } from 'node:readline'
+import { argv, stdin, stdout } from 'node:process'
+import { startLocalIssuer } from '../../support/local-issuer.ts'
+import type { IssuerAnswer, IssuerFacts, IssuerRequest } from './issuer-messages.ts'
+
+/**
+ * The local issuer as a process of its own, for it has to run in the network namespace of the test:
+ * `issuer-process.ts FOLDER ADDRESS`. A line of JSON in, a line of JSON out; it ends with its stdin.
+ */
+const [folder = '', address = ''] = argv.slice(2)
+const issuer = await startLocalIssuer({ folder, address, https: true })
+const { url, caPublicKey, caKeyPath, tlsCaFile } = issuer
+answer({ ok: true, value: { url, caPublicKey, caKeyPath, tlsCaFile } satisfies IssuerFacts })
+
+for await (const line of createInterface({ input: stdin })) {
+  try {
+    answer({ ok: true, value: await carryOut(JSON.parse(line) as IssuerRequest) })
+  } catch (error) {
+    answer({ ok: false, message: String(error) })
+  }
+}
+await issuer.stop()
+
+function carryOut(request: IssuerRequest): unknown {
+  switch (request.do) {
+    case 'add-host':
+      return issuer.addHost(request)
+    case 'add-identity':
+      return issuer.addIdentity()
+    case 'set-ttl':
+      return issuer.setTtl(request.hostId, request.seconds)
+    case 'fail-always':
+      return issuer.failAlways(request.fault)
+    case 'heal':
+      return issuer.heal()
+    case 'stop':
+      return issuer.stop()
+    case 'start':
+      return issuer.start()
+    case 'count':
+      return issuer.issued.length
+  }
+}
+
+function answer(message: IssuerAnswer): void {
+  stdout.write(`${JSON.stringify(message)}\n`)
+}

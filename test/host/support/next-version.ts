@@ -1,0 +1,20 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { command } from './commands.ts'
+
+/**
+ * The same package with a later version: what an upgrade installs.
+ *
+ * @param folder an existing folder for it
+ * @returns its path
+ */
+export async function makeNextVersion(deb: string, folder: string): Promise<string> {
+  const content = join(folder, 'content')
+  await command(['dpkg-deb', '--raw-extract', deb, content])
+  const control = join(content, 'DEBIAN/control')
+  await writeFile(control, (await readFile(control, 'utf8')).replace(/^Version: .*$/m, '$&+next'))
+  const next = join(folder, 'next.deb')
+  // What it says, not how it is compressed, is under test.
+  await command(['dpkg-deb', '--build', '--root-owner-group', '-Zgzip', '-z1', content, next])
+  return next
+}

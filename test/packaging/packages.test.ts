@@ -1,0 +1,141 @@
+import { execFile } from 'node:child_process'
+import { readFile, readdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { command, tryCommand } from '../host/support/commands.ts'
+import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
+
+const run = promisify(execFile)
+const FIVE_MINUTES = 300_000
+/** Distributions name them in a fixed way: `.deb` and `.rpm` of this version, for this machine. */
+const DEB = /^hostcertd_[\d.]+_amd64\.deb$/
+const RPM = /^hostcertd-[\d.]+-1\.x86_64\.rpm$/
+
+describe.skipIf(process.getuid?.() !== 0 || process.arch !== 'x64')('the packages', () => {
+  let folder: TemporaryFolder
+  let deb: string
+  let rpm: string
+  let root: string
+
+  beforeAll(async () => {
+    folder = await makeTemporaryFolder()
+    const out = join(folder.path, 'out')
+    // Built twice, in two places: `package.sh` fails unless both are the same to the bit.
+    await command(['npm', 'run', '--silent', 'package', '--', '--fast', '--twice', '--out', out], {
+      timeout: FIVE_MINUTES,
+    })
+    const files = await readdir(out)
+    deb = join(out, files.find((file) => DEB.test(file)) ?? 'no deb')
+    rpm = join(out, files.find((file) => RPM.test(file)) ?? 'no rpm')
+    root = join(folder.path, 'root')
+    await command(['dpkg-deb', '--extract', deb, root])
+  }, FIVE_MINUTES)
+  afterAll(() => folder.remove())
+
+  test('lintian and rpmlint have nothing to say', async () => {
+    const lintian = await tryCommand(['lintian', '--allow-root', '--fail-on', 'error,warning', deb])
+    expect(lintian).toMatchObject({ status: 0, stdout: '' })
+    const rpmlint = await tryCommand(['rpmlint', '-r', 'packaging/rpm/hostcertd.rpmlintrc', rpm])
+    expect(rpmlint.stdout).toContain('0 errors, 0 warnings')
+  })
+
+  test('shellcheck has nothing to say of what is run', async () => {
+    const scripts = ['reload-helper', 'import-credentials'].map((name) =>
+      join(root, 'usr/lib/hostcertd', name),
+    )
+    const control = join(folder.path, 'control')
+    await command(['dpkg-deb', '--control', deb, control])
+    const maintainer = ['postinst', 'prerm', 'postrm'].map((name) => join(control, name))
+    const own = (await readdir('packaging'))
+      .filter((file) => file.endsWith('.sh'))
+      .map((f) => join('packaging', f))
+    // What debhelper writes into them is its own.
+    const debhelpers = ['shellcheck', '--shell', 'sh', '--severity', 'warning', ...maintainer]
+    expect(await tryCommand(debhelpers)).toMatchObject({ status: 0, stdout: '' })
+    const ours = ['shellcheck', '--shell', 'sh', join(root, 'usr/bin/hostcertd'), ...scripts, ...own]
+    expect(await tryCommand(ours)).toMatchObject({ status: 0, stdout: '' })
+  })
+
+  test('both have the same files, but for what each distribution has elsewhere', async () => {
+    const elsewhere = /\/(?:zsh|licenses|lintian)\/|\/(?:copyright|changelog)|\/[^/]*\.gz$|LICENSE|NOTICES/
+    const inDeb = (await command(['find', root, '-type', 'f', '-printf', '/%P\n'])).split('\n')
+    const inRpm = (await command(['rpm', '-qp', '--queryformat', '[%{FILEMODES:perms} %{FILENAMES}\n]', rpm]))
+      .split('\n')
+      .filter((line) => line.startsWith('-'))
+      .map((line) => line.slice(line.indexOf('/')))
+    const plain = (files: readonly string[]) => files.filter((f) => f !== '' && !elsewhere.test(f)).sort()
+    expect(plain(inRpm)).toEqual(plain(inDeb))
+    expect(plain(inDeb)).toContain('/usr/lib/systemd/system/hostcertd-reload@.service')
+  })
+
+  test('dependencies are what Node is linked with, and the programs that are run', async () => {
+    await run('mkdir', ['-p', join(folder.path, 'shlibs/debian')])
+    await run('cp', ['packaging/debian/control', join(folder.path, 'shlibs/debian')])
+    const { stdout } = await run('dpkg-shlibdeps', ['-O', join(root, 'usr/lib/hostcertd/bin/node')], {
+      cwd: join(folder.path, 'shlibs'),
+    })
+    const depends = await command(['dpkg-deb', '--field', deb, 'Depends'])
+    expect(depends).toContain(stdout.trim().replace('shlibs:Depends=', ''))
+    expect(depends).toContain('openssh-client, openssh-server')
+    const requires = (await command(['rpm', '-qp', '--requires', rpm])).split('\n')
+    expect(requires).toEqual(
+      expect.arrayContaining(['/usr/bin/ssh-keyscan', '/usr/bin/ssh-keygen', '/usr/sbin/sshd', 'util-linux']),
+    )
+    expect(requires.join('\n')).toMatch(/^libatomic\.so\.1/m)
+  })
+
+  test('the compile cache is taken, also elsewhere and by another user', async () => {
+    const lib = join(root, 'usr/lib/hostcertd')
+    const argv = [
+      'setpriv',
+      '--reuid=65534',
+      '--clear-groups',
+      join(lib, 'bin/node'),
+      join(lib, 'hostcertd.js'),
+    ]
+    const { stdout, stderr } = await tryCommand([...argv, 'version'], {
+      env: {
+        NODE_COMPILE_CACHE: join(lib, 'cache'),
+        NODE_COMPILE_CACHE_PORTABLE: '1',
+        NODE_DEBUG_NATIVE: 'COMPILE_CACHE',
+      },
+    })
+    expect(stdout + stderr).toMatch(/V8 code cache for ESM .* was accepted/)
+  })
+
+  test('the bill of materials: everything in the bundle, Node, and what is in Node', async () => {
+    const text = await readFile(join(root, 'usr/lib/hostcertd/hostcertd.cdx.json'), 'utf8')
+    const bill = JSON.parse(text) as Bill
+    expect(bill).toMatchObject({ bomFormat: 'CycloneDX', specVersion: '1.6' })
+    const { dependencies } = JSON.parse(await readFile(resolve('package.json'), 'utf8')) as {
+      dependencies: Record<string, string>
+    }
+    const listed = new Map(bill.components.map(({ name, version }) => [name, version]))
+    for (const [name, version] of Object.entries(dependencies))
+      expect([name, listed.get(name)]).toEqual([name, version])
+    const node = bill.components.find(({ name }) => name === 'node')
+    expect(node).toMatchObject({ version: process.versions.node })
+    const parts = node?.components?.map(({ name, version }) => `${name} ${version}`)
+    expect(parts).toContain(`openssl ${process.versions.openssl}`)
+    expect(parts).toContain(`v8 ${process.versions.v8}`)
+    const refs = new Set(
+      [bill.metadata.component, ...bill.components, ...(node?.components ?? [])].map((c) => c['bom-ref']),
+    )
+    for (const { ref, dependsOn } of bill.dependencies)
+      expect([ref, ...dependsOn].filter((r) => !refs.has(r))).toEqual([])
+  })
+})
+
+interface Component {
+  readonly 'bom-ref': string
+  readonly name: string
+  readonly version: string
+  readonly components?: readonly Component[]
+}
+
+interface Bill {
+  readonly metadata: { readonly component: Component }
+  readonly components: readonly Component[]
+  readonly dependencies: readonly { readonly ref: string; readonly dependsOn: readonly string[] }[]
+}

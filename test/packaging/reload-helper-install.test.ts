@@ -1,0 +1,143 @@
+import { execFile } from 'node:child_process'
+import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { describe, expect, test } from 'vitest'
+import { answer, DROP_IN, dropInFor, makeHelperHost } from './helper-host.ts'
+
+const run = promisify(execFile)
+const [ED25519, ECDSA] = ['ssh_host_ed25519_key', 'ssh_host_ecdsa_key']
+
+describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
+  test.each([{ shell: ['dash'] }, { shell: ['busybox', 'sh'] }, { shell: ['bash', '--posix'] }])(
+    'copies, writes the drop-in, says what sshd listens on; again: nothing to do ($shell)',
+    async ({ shell }) => {
+      await using host = await makeHelperHost()
+      const [ecdsa, ed25519] = [await host.stage(ECDSA), await host.stage(ED25519)]
+      const want = {
+        [`hostcertd/${ECDSA}-cert.pub`]: ecdsa,
+        [`hostcertd/${ED25519}-cert.pub`]: ed25519,
+        [DROP_IN]: dropInFor(ECDSA, ED25519),
+      }
+      expect((await host.ask('install\n', { shell })).stdout).toMatch(answer('ok', 'reload=yes'))
+      expect(await host.installed()).toEqual(want)
+      expect((await host.ask('install\n', { shell })).stdout).toMatch(answer('ok', 'reload=no'))
+      expect(await host.installed()).toEqual(want)
+      const { stdout } = await run('find', [host.ssh, '-newer', host.staged, '-printf', '%m %P\n'])
+      expect(stdout).toContain(`644 hostcertd/${ED25519}-cert.pub\n`)
+      expect(stdout).toContain(`644 ${DROP_IN}\n`)
+      expect(stdout).toContain('755 hostcertd\n')
+      expect(await host.orders()).toEqual([])
+    },
+  )
+
+  test('a renewed certificate is copied, and sshd needs no new configuration for it', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ED25519)
+    await host.ask('install\n')
+    const renewed = await host.stage(ED25519, { serial: 2n })
+    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=no'))
+    expect(await host.installed()).toEqual({
+      [`hostcertd/${ED25519}-cert.pub`]: renewed,
+      [DROP_IN]: dropInFor(ED25519),
+    })
+  })
+
+  test('a host key that is gone, or was replaced: its copy and its line go', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ECDSA)
+    const ed25519 = await host.stage(ED25519)
+    await host.ask('install\n')
+    await rm(join(host.ssh, ECDSA))
+    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
+    expect(await host.installed()).toEqual({
+      [`hostcertd/${ED25519}-cert.pub`]: ed25519,
+      [DROP_IN]: dropInFor(ED25519),
+    })
+    await host.addHostKey(ED25519, 'ed25519')
+    const { stdout } = await host.ask('install\n')
+    expect(stdout).toMatch(
+      answer('ok', `reload=yes : not installed: .*${ED25519}-cert.pub is for another key`),
+    )
+    expect(await host.installed()).toEqual({})
+  })
+
+  test('only for the host keys that sshd is configured to load', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ECDSA)
+    const ed25519 = await host.stage(ED25519)
+    await appendFile(join(host.ssh, 'sshd_config'), `HostKey /etc/ssh/${ED25519}\n`)
+    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
+    expect(await host.installed()).toEqual({
+      [`hostcertd/${ED25519}-cert.pub`]: ed25519,
+      [DROP_IN]: dropInFor(ED25519),
+    })
+  })
+
+  test('a configuration that is broken already: nothing is touched', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ED25519)
+    await appendFile(join(host.ssh, 'sshd_config'), 'NonsenseByAnAdministrator yes\n')
+    const { stdout } = await host.ask('install\n')
+    expect(stdout).toMatch(
+      /^error SSHD_CONFIG_INVALID listen= : sshd -t fails, nothing was touched: .*Nonsense.*\n$/,
+    )
+    expect(await host.installed()).toEqual({})
+  })
+
+  test('a drop-in that sshd would not accept is put back', async () => {
+    await using host = await makeHelperHost()
+    const ecdsa = await host.stage(ECDSA)
+    await host.ask('install\n')
+    const ed25519 = await host.stage(ED25519)
+    // sshd is made to refuse this one line.
+    const before = `mkdir /run/bin; cp /usr/sbin/sshd /run/bin/sshd
+      printf '%s\\n' '#!/bin/sh' 'grep -qs ed25519 /etc/ssh/${DROP_IN} && { echo no good; exit 1; }' \\
+        'exec /run/bin/sshd "$@"' >/run/bin/refuse
+      chmod 755 /run/bin/refuse; mount --bind /run/bin/refuse /usr/sbin/sshd`
+    const { stdout } = await host.ask('install\n', { before })
+    expect(stdout).toMatch(
+      answer('error SSHD_CONFIG_INVALID', ' : sshd does not accept .*40-hostcertd.conf, .*: no good'),
+    )
+    expect(await host.installed()).toEqual({
+      [`hostcertd/${ECDSA}-cert.pub`]: ecdsa,
+      [`hostcertd/${ED25519}-cert.pub`]: ed25519,
+      [DROP_IN]: dropInFor(ECDSA),
+    })
+  })
+
+  test('cut short with an unchecked drop-in in place: the one before is put back first', async () => {
+    await using host = await makeHelperHost()
+    const ed25519 = await host.stage(ED25519)
+    await writeFile(join(host.ssh, DROP_IN), 'NonsenseOfOurOwn yes\n')
+    await writeFile(join(host.ssh, 'sshd_config.d/.40-hostcertd.conf.before'), '')
+    await mkdir(join(host.ssh, 'hostcertd/.install.abcdef'), { recursive: true })
+    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
+    expect(await host.installed()).toEqual({
+      [`hostcertd/${ED25519}-cert.pub`]: ed25519,
+      [DROP_IN]: dropInFor(ED25519),
+    })
+  })
+
+  test('no Include in sshd_config: says which line to add', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ED25519)
+    await writeFile(join(host.ssh, 'sshd_config'), '')
+    expect((await host.ask('install\n')).stdout).toMatch(
+      answer(
+        'error SSHD_CONFIG_INVALID',
+        ' : .* add this line at the top of /etc/ssh/sshd_config: Include /etc/ssh/.*',
+      ),
+    )
+  })
+
+  test('a disk that takes nothing: STORE_FAILED, and what was there stays', async () => {
+    await using host = await makeHelperHost()
+    const good = await host.stage(ED25519)
+    await host.ask('install\n')
+    await host.stage(ED25519, { serial: 2n })
+    const before = 'mount -o remount,ro,bind /etc/ssh'
+    expect((await host.ask('install\n', { before })).stdout).toMatch(/^error STORE_FAILED listen=\S* : .*\n$/)
+    expect(await host.installed()).toMatchObject({ [`hostcertd/${ED25519}-cert.pub`]: good })
+  })
+})
