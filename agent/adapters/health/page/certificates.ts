@@ -36,26 +36,28 @@ function whyNot({ serial, last_attempt }: CertificateStatus): Html | null {
   return html`<p>There is no certificate for this host key.${tried}</p>`
 }
 
-function facts({
-  serial,
-  principals,
-  key_id,
-  ca_fingerprint,
-  certificate,
-  last_success,
-}: CertificateStatus): Html | null {
-  const rows = [
+/** What a person asks for first; the rest behind a word, for there are several host keys. */
+function facts(certificate: CertificateStatus): Html {
+  const { host_key, serial, principals, key_id, ca_fingerprint, last_success } = certificate
+  const first = [
     principals.length === 0 ? null : fact('Good for', html`${principals.join(', ')}`),
     last_success === null ? null : fact('Last renewed', moment(last_success)),
-    serial === null ? null : fact('Serial', html`<span class="name">${serial}</span>`),
-  ]
+    serial === null ? null : fact('Serial', named(serial)),
+  ].filter((row) => row !== null)
   const more = [
-    key_id === null ? null : fact('Key id', html`<span class="name">${key_id}</span>`),
-    ca_fingerprint === null ? null : fact('CA', html`<span class="name">${ca_fingerprint}</span>`),
-    fact('File', html`<span class="name">${certificate}</span>`),
-  ]
-  const present = [...rows, ...more].filter((row) => row !== null)
-  return html`<dl class="facts">${present}</dl>`
+    key_id === null ? null : fact('Key id', named(key_id)),
+    ca_fingerprint === null ? null : fact('CA', named(ca_fingerprint)),
+    fact('File', named(certificate.certificate)),
+  ].filter((row) => row !== null)
+  return html`${first.length === 0 ? null : html`<dl class="facts">${first}</dl>`}
+    <details class="more" id="more-${host_key}">
+      <summary id="more-of-${host_key}">More<span class="unseen"> about ${host_key}</span></summary>
+      <dl class="facts">${more}</dl>
+    </details>`
+}
+
+function named(text: string): Html {
+  return html`<span class="name">${text}</span>`
 }
 
 function fact(name: string, value: Html): Html {

@@ -2,7 +2,7 @@ import type { CertificateStatus } from '../../../core/status-document.ts'
 import type { UnixSeconds } from '../../../core/time.ts'
 import { html, type Html } from './html.ts'
 import { TONES } from './tone.ts'
-import { day, distance, moment, secondsOf } from './words.ts'
+import { day, distance, minute, secondsOf } from './words.ts'
 
 /** Labels near an end of the bar grow inwards. */
 const NEAR_START = 12
@@ -21,7 +21,7 @@ export function lifetime(certificate: CertificateStatus, now: UnixSeconds): Html
   const place = (at: UnixSeconds): number => (end === Infinity ? 0 : percent((at - start) / (end - start)))
   const nowAt = place(now)
   const due = renewal_due === null ? null : { time: renewal_due, at: place(secondsOf(renewal_due)) }
-  return html`<div class="life tone-${TONES[state]}">
+  return html`<div class="life ${end === Infinity ? 'endless' : ''} tone-${TONES[state]}">
     <div role="img" aria-label="${inWords(certificate, nowAt, now)}">
       ${end === Infinity ? null : label(nowAt, now >= end ? 'now, past the end' : 'now', 'above')}
       <div class="track">
@@ -57,9 +57,13 @@ function label(at: number, text: string, where: 'above' | 'below'): Html {
 }
 
 function date(name: string, time: string, away: string): Html {
+  const clock = minute(time)
   return html`<div>
     <dt>${name}</dt>
-    <dd>${moment(time)}<span class="away">${away}</span></dd>
+    <dd>
+      <time datetime="${time}">${day(time)}</time
+      ><span class="away">${clock === '' ? null : html`<span>${clock}</span> · `}<span>${away}</span></span>
+    </dd>
   </div>`
 }
 

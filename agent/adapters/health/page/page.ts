@@ -25,6 +25,10 @@ const POLICY = [
   "trusted-types 'none'",
 ].join('; ')
 
+/** Not in the template: the policy names their hashes, so no formatter may touch them. */
+const STYLE_TAG = new Html(`<style>${STYLE}</style>`)
+const SCRIPT_TAG = new Html(`<script>${SCRIPT}</script>`)
+
 export const PAGE_HEADERS: Readonly<Record<string, string>> = {
   'content-security-policy': POLICY,
   'referrer-policy': 'no-referrer',
@@ -44,9 +48,7 @@ export function renderPage(view: PageView): string {
         <meta name="robots" content="noindex" />
         <title>${verdict.title} · ${view.hostName} · hostcertd</title>
         <link rel="icon" href="${tabIcon(verdict.tone)}" />
-        <style>
-          ${new Html(STYLE)}
-        </style>
+        ${STYLE_TAG}
       </head>
       <body>
         <header class="page-header">
@@ -74,9 +76,7 @@ export function renderPage(view: PageView): string {
             <a href="metrics">metrics</a>
           </p>
         </footer>
-        <script>
-          ${new Html(SCRIPT)}
-        </script>
+        ${SCRIPT_TAG}
       </body>
     </html>`.text
   }\n`

@@ -33,6 +33,15 @@ export const SCRIPT = `'use strict';
     return selection !== null && !selection.isCollapsed && selection.containsNode(part, true)
   }
 
+  // What was opened stays open, what had the focus keeps it.
+  function exchange(part, next) {
+    for (const { id } of part.querySelectorAll('details[open]')) next.querySelector('#' + CSS.escape(id))?.setAttribute('open', '')
+    if (part.innerHTML === next.innerHTML) return
+    const focused = part.contains(document.activeElement) ? document.activeElement.id : ''
+    part.replaceChildren(...document.adoptNode(next).childNodes)
+    if (focused !== '') document.getElementById(focused)?.focus({ preventScroll: true })
+  }
+
   function takeOver(page) {
     if (page.documentElement.dataset.version !== root.dataset.version) return location.reload()
     if (document.title !== page.title) document.title = page.title
@@ -42,7 +51,7 @@ export const SCRIPT = `'use strict';
       const next = page.getElementById(part.id)
       if (next === null || isSelected(part)) continue
       if (part.className !== next.className) part.className = next.className
-      if (part.innerHTML !== next.innerHTML) part.replaceChildren(...document.adoptNode(next).childNodes)
+      exchange(part, next)
     }
   }
 

@@ -36,6 +36,8 @@ h3 { font-size: 1rem }
 code, .name { font-family: ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace; font-size: .88em }
 .name { overflow-wrap: anywhere }
 code { background: var(--code); border-radius: 4px; padding: .1em .35em; overflow-wrap: anywhere }
+/* For screen readers only. */
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap }
 a { color: var(--busy); text-underline-offset: .15em }
 :focus-visible { outline: 2px solid var(--busy); outline-offset: 2px; border-radius: 3px }
 .quiet, .away, caption { color: var(--soft); font-size: .875rem }
@@ -73,8 +75,7 @@ a { color: var(--busy); text-underline-offset: .15em }
 .verdict code { background: none; padding: 0; font-weight: 600 }
 
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 1rem 1.2rem }
-.card + .card, .cards { margin-top: .8rem }
-h2 + .cards { margin-top: 0 }
+.problem + .problem { margin-top: .8rem }
 .cards { display: grid; gap: .8rem }
 .certificate header { display: grid; grid-template-columns: 1fr auto; gap: 0 .8rem; align-items: center; margin-bottom: .6rem }
 .pill {
@@ -90,6 +91,7 @@ dd { overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
 .track { height: 14px; border-radius: 7px; overflow: hidden; background: var(--track) }
 .track svg { display: block }
 .none .track { background: repeating-linear-gradient(-45deg, var(--track) 0 6px, var(--hatch) 6px 12px) }
+.endless .track { background: var(--tint) }
 .window { fill: var(--hatch) }
 .spent { fill: var(--fill) }
 .now { fill: var(--tone) }
@@ -105,13 +107,19 @@ dd { overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
 
 .problem { border-left: 4px solid var(--bad-fill) }
 .problem .about { color: var(--soft); font-weight: 400; font-size: .875rem }
-.problem .message { margin: .4rem 0 .7rem; overflow-wrap: anywhere }
+.problem h3 { margin-bottom: .5rem }
+.problem .message { margin-bottom: .7rem; overflow-wrap: anywhere }
 .remedy { display: grid; gap: .5rem; margin-bottom: .6rem }
 
+.more { margin-top: .7rem }
+.more summary { color: var(--busy); font-size: .875rem; cursor: pointer; width: max-content; padding: .1rem .2rem .1rem 0 }
+.certificate .more .facts { border: 0; padding: 0; margin-top: .5rem }
+.certificate p + .life { margin-top: .6rem }
 table { width: 100%; border-collapse: collapse }
 caption { text-align: left; padding-bottom: .4rem }
 th, td { text-align: left; vertical-align: top; padding: .5rem .8rem .5rem 0; font-weight: 400; font-variant-numeric: tabular-nums }
 th:last-child, td:last-child { padding-right: 0 }
+tbody tr:last-child > * { padding-bottom: 0 }
 thead th { color: var(--soft); font-size: .8125rem; padding-top: 0 }
 tbody tr { border-top: 1px solid var(--line) }
 td .name { display: block }
@@ -126,7 +134,7 @@ footer { margin-top: 2rem; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; co
 @media (max-width: 40rem) {
   .card { padding: .9rem 1rem }
   .dates { font-size: .9rem; gap: .4rem }
-  .dates .away { font-size: .75rem }
+  .dates .away > span { white-space: nowrap }
   .events li { grid-template-columns: 1fr }
   .events .away { display: inline }
 }

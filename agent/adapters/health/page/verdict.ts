@@ -1,8 +1,7 @@
 import type { CertificateState } from '../../../core/certificate-state.ts'
 import { readinessOf, type StatusDocument } from '../../../core/status-document.ts'
 import { formatTime, type UnixSeconds } from '../../../core/time.ts'
-import type { Tone } from './tone.ts'
-import { TONES } from './tone.ts'
+import { TONES, type Tone } from './tone.ts'
 import type { PageView } from './view.ts'
 import { count, distance, second, secondsOf } from './words.ts'
 
@@ -51,7 +50,9 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
   const { certificates } = status
   for (const [state, words, detail] of GRAVE) {
     const number = certificates.filter((certificate) => certificate.state === state).length
-    if (number > 0) return { tone: TONES[state], title: `${count(number, 'host key')} ${words}`, detail }
+    if (number === 0) continue
+    const why = status.issuer.reachable === false ? '. The issuer does not answer' : ''
+    return { tone: TONES[state], title: `${count(number, 'host key')} ${words}`, detail: `${detail}${why}` }
   }
   const readiness = readinessOf(status, null)
   if (readiness?.reason === 'no-host-key') {

@@ -17,7 +17,7 @@ export function day(time: string): string {
 }
 
 /** `14:43`, UTC; nothing for a time of another shape. */
-function minute(time: string): string {
+export function minute(time: string): string {
   return /^\d{4}-\d\d-\d\dT(\d\d:\d\d)/.exec(time)?.[1] ?? ''
 }
 
