@@ -1,6 +1,7 @@
 import { isRoutine, type DueReason } from '../core/renewal-decision.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
+import { levelOfFailure } from './failure-level.ts'
 import {
   isCertifiable,
   observe,
@@ -126,8 +127,12 @@ async function learnCa(host: Host, attempts: Attempts, signal: AbortSignal): Pro
   const answer = await askIssuer(host, attempts, signal)
   if (answer.ok || answer.noSuchRoute) return
   const { code, message, requestId } = answer.failure
-  attempts.issuerFailed([], answer.failure, null)
-  host.log.info({ code, request_id: requestId }, `the issuer was asked for its host CA: ${message}`)
+  const { failures } = attempts.issuerFailed([], answer.failure, null)
+  const level = levelOfFailure({ failure: answer.failure, next: answer.failure.next, failures, views: [] })
+  host.log[level](
+    { code, request_id: requestId, failures },
+    `the issuer was asked for its host CA: ${message}`,
+  )
 }
 
 function isTimeToAsk({ askedAt, silence }: ServedKnowledge, now: UnixSeconds): boolean {

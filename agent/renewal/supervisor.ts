@@ -6,11 +6,12 @@ import { Attempts } from './attempts.ts'
 import { AbandonedError, withinLimits } from './bounded-work.ts'
 import { nextLook } from './next-look.ts'
 import { knownCas } from './trusted-cas.ts'
-import { NOTHING_KNOWN, observe, type ServedKnowledge } from './observe.ts'
+import { NOTHING_KNOWN, observe, type HostKeyView, type ServedKnowledge } from './observe.ts'
 import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
 import { renewHost, ROUTINE_PASS, type PassResult } from './renew.ts'
 import type { Host } from './settings.ts'
 import { notEnrolledStatus, servedNotAfter, statusOf, type StatusIdentity } from './status.ts'
+import { NOTHING_TOLD, tellChanges, type Told } from './tell-changes.ts'
 
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
 const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }
@@ -52,6 +53,7 @@ export class Supervisor {
   #rouse: (() => void) | null = null
   #knowledge: ServedKnowledge = NOTHING_KNOWN
   #knowledgeOf: Host | null = null
+  #told: Told = NOTHING_TOLD
   #status: StatusDocument | null = null
   #servedNotAfter: ReadonlyMap<string, UnixSeconds> = new Map()
   #lastTurn: UnixSeconds | null = null
@@ -159,6 +161,7 @@ export class Supervisor {
       this.#knowledge = result.knowledge
       this.#servedNotAfter = servedNotAfter(result.views)
       this.#status = statusOf(identity, result.views, attempts, result.knowledge, host.issuer.health())
+      this.#tell(host, result.views)
       return nextLook(result, attempts, host.clock.now())
     } catch (error) {
       // Nothing could be done, but what is can still be seen and told.
@@ -169,8 +172,13 @@ export class Supervisor {
         await knownCas(host, attempts).catch(() => null),
       )
       this.#status = statusOf(identity, views, attempts, this.#knowledge, host.issuer.health())
+      this.#tell(host, views)
       throw error
     }
+  }
+
+  #tell(host: Host, views: readonly HostKeyView[]): void {
+    this.#told = tellChanges(host.log, this.#told, views, host.issuer.health().clockSkewSeconds)
   }
 
   async #pass(
