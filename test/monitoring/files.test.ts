@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { PrometheusMetrics } from '../../agent/adapters/metrics.ts'
@@ -64,4 +64,27 @@ test('the dashboard is one that Grafana can lay out', () => {
     expect(targets.length, panel).toBeGreaterThan(0)
     for (const { datasource } of targets) expect(datasource.uid).toBe('${datasource}')
   }
+})
+
+test('Icinga and Nagios give `hostcertd check` options that it has', () => {
+  const icinga = read('icinga2-hostcertd.conf')
+  expect(icinga).toContain('command = [ "/usr/bin/hostcertd", "check" ]')
+  expect([...icinga.matchAll(/^    "(--\w+)" = \{/gm)].map(([, option]) => option)).toEqual([
+    '--warning',
+    '--critical',
+    '--config',
+  ])
+  expect(read('nagios-hostcertd.cfg')).toMatch(
+    /^  command_line +\/usr\/bin\/hostcertd check --warning \S+ --critical \S+$/m,
+  )
+})
+
+test('the README lists every alert with its severity, and every file', () => {
+  const readme = read('README.md')
+  const alerts = [...read('hostcertd.rules.yml').matchAll(/- alert: (\w+)\n[^]*?severity: (\w+)/g)]
+  const listed = [...readme.matchAll(/^\| (Hostcertd\w+) \| (\w+) \|/gm)]
+  expect(listed.map((row) => row.slice(1).join(' ')).toSorted()).toEqual(
+    alerts.map((rule) => rule.slice(1).join(' ')).toSorted(),
+  )
+  for (const name of readdirSync(FOLDER)) expect(readme).toContain(name === 'README.md' ? '#' : name)
 })
