@@ -62,7 +62,11 @@ function date(name: string, time: string, away: string): Html {
     <dt>${name}</dt>
     <dd>
       <time datetime="${time}">${day(time)}</time
-      ><span class="away">${clock === '' ? null : html`<span>${clock}</span> · `}<span>${away}</span></span>
+      ><span class="away"
+        >${clock === '' ? null : html`<span>${clock}</span><span class="dot"> · </span>`}<span
+          >${away}</span
+        ></span
+      >
     </dd>
   </div>`
 }

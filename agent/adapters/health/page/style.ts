@@ -102,7 +102,7 @@ dd { overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
 .dates { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: .6rem; margin-top: .5rem }
 .dates div:last-child:not(:first-child) { text-align: right }
 .dates div:nth-child(2):not(:last-child) { text-align: center }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: .6rem 1.2rem }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); gap: .6rem 1.2rem }
 .certificate .facts { margin-top: .9rem; padding-top: .8rem; border-top: 1px solid var(--line) }
 
 .problem { border-left: 4px solid var(--bad-fill) }
@@ -134,7 +134,8 @@ footer { margin-top: 2rem; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; co
 @media (max-width: 40rem) {
   .card { padding: .9rem 1rem }
   .dates { font-size: .9rem; gap: .4rem }
-  .dates .away > span { white-space: nowrap }
+  .dates .away > span { display: block }
+  .dates .away > .dot { display: none }
   .events li { grid-template-columns: 1fr }
   .events .away { display: inline }
 }

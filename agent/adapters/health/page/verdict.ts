@@ -13,14 +13,37 @@ export interface Verdict {
   readonly detail: string
 }
 
+type Title = (number: number) => string
+
 /** What to say of a state that makes the host not ready; the gravest first. */
-const GRAVE: readonly (readonly [CertificateState, string, string])[] = [
-  ['expired', 'expired', 'Clients that trust only the CA are refused, or ask their users about the host key'],
-  ['absent', 'without a certificate', 'Clients that trust only the CA are refused, or ask their users'],
-  ['invalid', 'with an unusable certificate', 'What lies on disk cannot be used'],
-  ['overdue', 'overdue', 'Renewal should have happened by now; the certificate still holds'],
-  ['unconfirmed', 'not served', 'The certificate on disk is good, but sshd was not seen to present it'],
-]
+const GRAVE: readonly { readonly state: CertificateState; readonly title: Title; readonly detail: string }[] =
+  [
+    {
+      state: 'expired',
+      title: (number) => `${count(number, 'certificate')} expired`,
+      detail: 'Clients that trust only the CA are refused, or ask their users about the host key',
+    },
+    {
+      state: 'absent',
+      title: (number) => `${count(number, 'host key')} without a certificate`,
+      detail: 'Clients that trust only the CA are refused, or ask their users about the host key',
+    },
+    {
+      state: 'invalid',
+      title: (number) => `${count(number, 'certificate')} unusable`,
+      detail: 'What lies on disk does not pass the checks',
+    },
+    {
+      state: 'overdue',
+      title: (number) => `${count(number, 'renewal')} overdue`,
+      detail: 'The certificate still holds, but a new one should have come by now',
+    },
+    {
+      state: 'unconfirmed',
+      title: (number) => `${count(number, 'certificate')} not served`,
+      detail: 'What lies on disk is good, but sshd was not seen to present it',
+    },
+  ]
 
 /** The same judgement as `/readyz`, in words. */
 export function verdictOf({ status, live, now }: PageView): Verdict {
@@ -48,11 +71,11 @@ export function verdictOf({ status, live, now }: PageView): Verdict {
 
 function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
   const { certificates } = status
-  for (const [state, words, detail] of GRAVE) {
+  for (const { state, title, detail } of GRAVE) {
     const number = certificates.filter((certificate) => certificate.state === state).length
     if (number === 0) continue
     const why = status.issuer.reachable === false ? '. The issuer does not answer' : ''
-    return { tone: TONES[state], title: `${count(number, 'host key')} ${words}`, detail: `${detail}${why}` }
+    return { tone: TONES[state], title: title(number), detail: `${detail}${why}` }
   }
   const readiness = readinessOf(status, null)
   if (readiness?.reason === 'no-host-key') {
