@@ -1,4 +1,7 @@
 import { existsSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import axe, { type Result } from 'axe-core'
 import {
   chromium,
@@ -60,6 +63,15 @@ export function useChromium(): (url: string, options?: BrowserContextOptions) =>
     await page.goto(url)
     return { page, context, urls, complaints }
   }
+}
+
+/** Built, not committed. */
+const SCREENSHOTS = fileURLToPath(new URL('../../coverage/screenshots', import.meta.url))
+
+/** The whole page as `NAME.png`, for people to look at. */
+export async function screenshot(page: Page, name: string): Promise<void> {
+  await mkdir(SCREENSHOTS, { recursive: true })
+  await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true })
 }
 
 /** What axe finds, all its rules, best practices too: `rule: element`. */

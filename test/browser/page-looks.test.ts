@@ -1,11 +1,8 @@
-import { mkdir } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { started } from '../support/health-server.ts'
-import { barriers, useChromium } from './chromium.ts'
+import { barriers, screenshot, useChromium } from './chromium.ts'
 import { MIXED, NOW, STATES, type ShownState } from './states.ts'
 
-const SCREENSHOTS = fileURLToPath(new URL('../../coverage/screenshots', import.meta.url))
 const SIZES = { phone: { width: 390, height: 844 }, desktop: { width: 1280, height: 900 } } as const
 const SCHEMES = ['light', 'dark'] as const
 
@@ -14,7 +11,7 @@ const open = useChromium()
 const TITLES: Readonly<Record<string, string>> = {
   'all-well': 'All well',
   due: 'A renewal is due',
-  'expired-issuer-down': '3 host keys expired',
+  'expired-issuer-down': '3 certificates expired',
   'not-enrolled': 'Not enrolled',
   mixed: '1 host key without a certificate',
 }
@@ -37,8 +34,7 @@ test.each(looks)('$name, $size, $colorScheme: no barriers, no complaints, nothin
 
   expect(await page.title()).toBe(`${TITLES[name]} · web1.example.com · hostcertd`)
   expect(await page.textContent('#verdict strong')).toBe(TITLES[name])
-  await mkdir(SCREENSHOTS, { recursive: true })
-  await page.screenshot({ path: `${SCREENSHOTS}/${name}-${size}-${colorScheme}.png`, fullPage: true })
+  await screenshot(page, `${name}-${size}-${colorScheme}`)
 
   expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(viewport.width)
   expect(await barriers(page)).toEqual([])

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sees to what npm cannot bring: `node` (the library that the pinned Node needs), `sshd` (OpenSSH server and client),
-# `host` (what boots hosts in containers), `packaging`, `packaging-arm64` (what makes and checks packages) and
-# `monitoring` (a Prometheus to try the alert rules with).
+# `host` (what boots hosts in containers), `packaging`, `packaging-arm64` (what makes and checks packages),
+# `monitoring` (a Prometheus to try the alert rules with) and `browser` (Chromium to look at the status page with).
 # As root on a system with apt it installs what is missing; else it says in one line what to install.
 set -eu
 
@@ -43,6 +43,7 @@ for wanted in "$@"; do
         for program in prometheus promtool; do command -v "$program" >/dev/null 2>&1 || need prometheus; done
       fi
       ;;
+    browser) [ -x /usr/bin/chromium ] || [ -x /usr/bin/chromium-browser ] || need chromium ;;
     packaging-arm64) command -v aarch64-linux-gnu-strip >/dev/null 2>&1 || need binutils-aarch64-linux-gnu ;;
     *) echo "ensure-tools: unknown need: $wanted" >&2; exit 64 ;;
   esac
