@@ -67,6 +67,7 @@ export const SCRIPT = `'use strict';
     root.dataset.connection = 'stale'
     if (!stale.hidden) return
     const last = document.querySelector('#as-of time').textContent
+    document.title = 'No answer · ' + document.title
     stale.hidden = false
     stale.textContent = 'hostcertd does not answer. This is how things stood at ' + last + '.'
   }

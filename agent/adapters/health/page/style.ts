@@ -60,7 +60,8 @@ a { color: var(--busy); text-underline-offset: .15em }
 }
 [data-connection=live] #as-of::before { background: var(--good-fill); animation: beat 2.5s ease-in-out infinite }
 [data-connection=stale] #as-of::before { background: var(--warn-fill) }
-[data-connection=stale] :is(.track, .label, .verdict .sign) { filter: grayscale(1) }
+[data-connection=stale] .verdict { --tone: var(--idle); --tint: var(--idle-tint) }
+[data-connection=stale] :is(.track, .label) { filter: grayscale(1) }
 @keyframes beat { 50% { opacity: .35 } }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important } }
 
