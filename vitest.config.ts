@@ -1,8 +1,9 @@
 import { defineConfig } from 'vitest/config'
 
 /**
- * `fast` needs little more than Node and ssh-keygen; `cli` and `e2e` run the bundle, `e2e` against a
- * real sshd; `packaging` tries the root helper; `host` boots whole hosts and installs the packages there, as root.
+ * `fast` needs little more than Node and ssh-keygen; `cli` and `e2e` run the bundle, `e2e` against a real sshd; `browser`
+ * looks at the status page in Chromium; `monitoring` lets a real Prometheus watch real daemons; `packaging` tries the
+ * root helper; `host` boots whole hosts and installs the packages there, as root.
  */
 export default defineConfig({
   test: {
@@ -37,10 +38,29 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'browser',
+          // A browser has many processes of its own.
+          fileParallelism: false,
+          include: ['test/browser/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
           name: 'packaging',
           include: ['test/packaging/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 300_000,
+        },
+      },
+      {
+        test: {
+          name: 'monitoring',
+          include: ['test/monitoring/**/*.test.ts'],
+          // Half a dozen daemons at once, and certificates that have to expire.
+          testTimeout: 240_000,
+          hookTimeout: 60_000,
         },
       },
       {

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { createAttemptRecords } from './adapters/attempt-records.ts'
 import { createCertificateStore } from './adapters/certificate-store.ts'
 import { systemClock } from './adapters/clock.ts'
@@ -17,6 +18,7 @@ import { createServiceManager } from './adapters/systemd-notify.ts'
 import type { DaemonParts, HealthSources, Running, Watching } from './cli/daemon.ts'
 import type { Config, HealthListen } from './config/config.ts'
 import { createLog, type StderrLog } from './log.ts'
+import { rememberRecent, type RememberingLog } from './log/recent-events.ts'
 import { isJournal } from './log/stderr-stream.ts'
 import type { Log, Metrics } from './renewal/ports.ts'
 import type { Host } from './renewal/settings.ts'
@@ -71,7 +73,8 @@ export function composeHost(
  * @param config null while not enrolled; then the log has its defaults
  */
 export function composeDaemon(config: Config | null, version: VersionInfo): DaemonParts {
-  const log = daemonLog(config, version)
+  const stderrLog = daemonLog(config, version)
+  const log = rememberRecent(stderrLog, () => systemClock.now())
   const metrics = new PrometheusMetrics(version)
   return {
     version: version.version,
@@ -79,11 +82,11 @@ export function composeDaemon(config: Config | null, version: VersionInfo): Daem
     log,
     metrics,
     serviceManager: createServiceManager({ log }),
-    configureLog: (changed) => log.configure({ ...logSettings(changed), version: version.version }),
+    configureLog: (changed) => stderrLog.configure({ ...logSettings(changed), version: version.version }),
     composeHost: (current) => composeHost(current, version, log, metrics),
     startTicker: (expression, onTick) => startTicker(expression, onTick, log),
     startWatcher: async (current, onChange) => startWatcher(current, onChange, log),
-    startHealthServer: async (listen, sources) => startHealthServer(listen, sources, log, metrics),
+    startHealthServer: async (listen, sources) => startHealthServer(listen, sources, version, log, metrics),
   }
 }
 
@@ -136,11 +139,13 @@ function isHostKeyOrCertificate(path: string): boolean {
 async function startHealthServer(
   listen: HealthListen,
   sources: HealthSources,
-  log: Log,
+  { version }: VersionInfo,
+  log: RememberingLog,
   metrics: PrometheusMetrics,
 ): Promise<Running | null> {
   const text = { metricsText: async () => metrics.metricsText(), metricsContentType: metrics.contentType }
-  const server = new HealthServer(listen, { ...sources, ...text }, log)
+  const page = { version, hostName: hostname, now: () => systemClock.now(), recentEvents: () => log.recent() }
+  const server = new HealthServer(listen, { ...sources, ...text, ...page }, log)
   const started = await server.start()
   if (!started.ok) {
     log.error({}, `the health server cannot start, trying again each tick: ${started.message}`)

@@ -24,8 +24,9 @@ export interface SshdOptions {
   readonly busyPauses?: readonly number[]
 }
 
-const HELPER_SOCKET = '/run/hostcertd-reload.sock'
-const COPIES_DIRECTORY = '/etc/ssh/hostcertd'
+export const HELPER_SOCKET = '/run/hostcertd-reload.sock'
+/** Where sshd of a packaged host reads certificates. */
+export const COPIES_DIRECTORY = '/etc/ssh/hostcertd'
 const COMMAND_TIMEOUT_MILLISECONDS = 30_000
 /** The helper's unit gives it 30 s. */
 const HELPER_TIMEOUT_MILLISECONDS = 35_000

@@ -1,8 +1,12 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { parseDuration } from '../core/time.ts'
+import { check, type CheckOptions } from './check.ts'
+import { isUpsideDown, parseThreshold, type Threshold } from './check-thresholds.ts'
 import { configValidate } from './config-validate.ts'
 import { EXIT, type CliContext } from './context.ts'
+import { doctor } from './doctor.ts'
 import { inspect } from './inspect.ts'
+import { metricsWrite } from './metrics-write.ts'
 import { NEEDS_RENEWAL, needsRenewal } from './needs-renewal.ts'
 import { renew } from './renew.ts'
 import { run } from './run.ts'
@@ -98,6 +102,17 @@ export function buildProgram(
     .addOption(jsonOption())
     .action(async (options) => act(async () => status(context, options, signal)))
 
+  verb('check', 'a monitoring plugin: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN')
+    .addOption(thresholdOption('--warning <left>', 'WARNING below this much left', 'overdue'))
+    .addOption(thresholdOption('--critical <left>', 'CRITICAL below this much left', 'a third of overdue'))
+    .addOption(jsonOption())
+    .action(async (options: CheckOptions, command: Command) => {
+      const { warning, critical } = options
+      if (warning !== undefined && critical !== undefined && isUpsideDown(warning, critical))
+        command.error('error: --warning must not be less than --critical')
+      await act(async () => check(context, options, signal))
+    })
+
   verb('inspect', 'what is in a certificate, and whether its signature holds')
     .argument('<file...>', 'certificate files, `-` for standard input')
     .addOption(jsonOption())
@@ -107,6 +122,12 @@ export function buildProgram(
     .addOption(timeoutOption())
     .action(async (options) => act(async () => wait(context, options, signal)))
 
+  verb('doctor', 'checks the whole way to a served certificate, and says how to mend what fails')
+    .option('--issue', 'also have a certificate issued and verified for each host key; nothing is written')
+    .addOption(sshdConfigOption())
+    .addOption(jsonOption())
+    .action(async (options) => act(async () => doctor(context, options, signal)))
+
   const config = program
     .command('config')
     .description('the configuration')
@@ -115,6 +136,15 @@ export function buildProgram(
   verb('validate', 'every problem of the configuration, each with its path', config)
     .addOption(jsonOption())
     .action(async (options) => act(async () => configValidate(context, options)))
+
+  const metrics = program
+    .command('metrics')
+    .description('the metrics')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+  verb('write', 'the metrics in a file for a textfile collector', metrics)
+    .argument('<file>', 'replaced atomically, mode 0644')
+    .action(async (file, options) => act(async () => metricsWrite(context, file, options, signal)))
 
   verb('version', 'version, Node, commit')
     .addOption(jsonOption())
@@ -154,6 +184,22 @@ function jsonOption(): Option {
 
 function hostKeyOption(): Option {
   return new Option('--host-key <file>', 'only this host key: its path, with or without .pub, or its name')
+}
+
+function sshdConfigOption(): Option {
+  return new Option('--sshd-config <file>', "sshd's configuration file (default: /etc/ssh/sshd_config)")
+}
+
+/** @param byDefault in words: what holds hangs on the certificate */
+function thresholdOption(flags: string, description: string, byDefault: string): Option {
+  const parse = (text: string): Threshold => {
+    const threshold = parseThreshold(text)
+    if (threshold === null) throw new InvalidArgumentError('It must be a share (15%) or a duration (3d).')
+    return threshold
+  }
+  return new Option(flags, `${description}: 15% of the lifetime, or 3d (default: ${byDefault})`).argParser(
+    parse,
+  )
 }
 
 function timeoutOption(): Option {

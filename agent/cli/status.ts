@@ -43,14 +43,31 @@ export async function currentStatus(
 
 /** @returns null when no daemon answers with a status document */
 export async function askDaemon(listen: HealthListen, signal: AbortSignal): Promise<StatusDocument | null> {
+  const text = await getFromDaemon(listen, '/status', signal)
+  try {
+    const document: unknown = JSON.parse(text ?? 'null')
+    return isStatusDocument(document) ? document : null
+  } catch {
+    return null
+  }
+}
+
+/**
+ * Ask the daemon for one of its routes.
+ *
+ * @returns the body, of at most 4 MiB; null when nobody answers with status 200 within three seconds
+ */
+export async function getFromDaemon(
+  listen: HealthListen,
+  path: string,
+  signal: AbortSignal,
+): Promise<string | null> {
   if (listen.kind === 'none') return null
   const target =
     listen.kind === 'unix' ? { socketPath: listen.path } : { host: listen.host, port: listen.port }
   const limit = AbortSignal.any([signal, AbortSignal.timeout(DAEMON_TIMEOUT_MILLISECONDS)])
   try {
-    const text = await get({ ...target, path: '/status', agent: false, signal: limit })
-    const document: unknown = JSON.parse(text)
-    return isStatusDocument(document) ? document : null
+    return await get({ ...target, path, agent: false, signal: limit })
   } catch {
     signal.throwIfAborted()
     return null
@@ -62,6 +79,7 @@ async function get(options: RequestOptions): Promise<string> {
   const outgoing = request(options, (response) => {
     const chunks: Buffer[] = []
     let size = 0
+    if (response.statusCode !== 200) outgoing.destroy(new Error(`status ${response.statusCode}`))
     response.on('data', (chunk: Buffer) => {
       size += chunk.length
       if (size > MAX_ANSWER_BYTES) outgoing.destroy(new Error('the answer is too large'))

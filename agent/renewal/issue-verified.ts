@@ -13,9 +13,15 @@ export type IssueResult =
   /** The issuer refused or could not be asked. */
   | { readonly kind: 'issuer-failed'; readonly failure: IssuerFailure }
   /** It answered, and the answer is no good. */
-  | { readonly kind: 'rejected'; readonly failure: Failure; readonly requestId: string | null }
+  | {
+      readonly kind: 'rejected'
+      readonly failure: Failure
+      readonly requestId: string | null
+      /** Of the certificate in the answer; null when none could be read. */
+      readonly serial: string | null
+    }
   /** The host key is no longer the one that was posted; the answer was dropped. */
-  | { readonly kind: 'key-changed' }
+  | { readonly kind: 'key-changed'; readonly requestId: string | null; readonly serial: string }
 
 /**
  * Steps "issued" and "verified" of the path, for one host key.
@@ -38,7 +44,7 @@ export async function issueVerified(
   const answer = await host.issuer.issue(`${key.type} ${key.blob.toString('base64')} ${sentComment}`, signal)
   if (!answer.ok) return { kind: 'issuer-failed', failure: answer.failure }
   const { requestId } = answer
-  if (!(await isStill(host, view))) return { kind: 'key-changed' }
+  if (!(await isStill(host, view))) return { kind: 'key-changed', requestId, serial: answer.serialNumber }
 
   const inPlace = view.onDisk.kind === 'usable' ? view.onDisk.certificate : null
   const check = (cas: readonly PublicKey[] | null): ReturnType<typeof verifyIssued> => {
@@ -54,12 +60,15 @@ export async function issueVerified(
     const asked = await askIssuer(host, attempts, signal)
     if (asked.ok) verification = check(asked.keys)
   }
-  if (!verification.ok) return { kind: 'rejected', failure: verification.failure, requestId }
+  if (!verification.ok) {
+    const { failure, certificate } = verification
+    return { kind: 'rejected', failure, requestId, serial: certificate && String(certificate.serial) }
+  }
   const { value } = verification
   const mismatch = serialMismatch(value.certificate, answer.serialNumber)
   return mismatch === null
     ? { kind: 'verified', value, requestId }
-    : { kind: 'rejected', failure: mismatch, requestId }
+    : { kind: 'rejected', failure: mismatch, requestId, serial: String(value.certificate.serial) }
 }
 
 async function isStill(host: Host, { file, subject }: CertifiableView): Promise<boolean> {

@@ -1,10 +1,10 @@
-import type { NextStep } from '../core/backoff.ts'
 import { AgentError, type Failure } from '../core/errors.ts'
 import { validBeforeOf } from '../core/host-certificate.ts'
 import { isRoutine, type DueReason } from '../core/renewal-decision.ts'
 import { formatCertificateTime, type UnixSeconds } from '../core/time.ts'
 import type { VerifiedCertificate } from '../core/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
+import { levelOfFailure } from './failure-level.ts'
 import { issueVerified, type IssueResult } from './issue-verified.ts'
 import type { CertifiableView, HostKeyView } from './observe.ts'
 import type { IssuerFailure } from './ports.ts'
@@ -42,10 +42,6 @@ const TOO_LATE: IssuerFailure = {
 }
 /** So often a host key may change under a request before the next turn has to go on. */
 const MAX_KEY_CHANGES = 3
-/** From the third failure in a row on it is a warning. */
-const WARN_FROM_FAILURE = 3
-/** What mends itself seldom is a warning at once. */
-const NEEDS_ADMINISTRATOR: readonly NextStep[] = ['administrator', 'login-backoff']
 
 type AttemptResult = IssueResult | { readonly kind: 'not-recorded'; readonly failure: Failure }
 
@@ -89,8 +85,9 @@ export async function renewKey(
   for (let change = 0; change < MAX_KEY_CHANGES && view !== null; change++) {
     const result = await recordedAttempt(host, attempts, view, request.views, signals)
     if (result.kind !== 'key-changed') return conclude(host, attempts, { ...request, view }, result)
-    host.log.info({ host_key: name }, 'the host key changed during the request: the answer is dropped')
     attempts.dropped(view.subject.identity)
+    const fields = { host_key: name, serial: result.serial, request_id: result.requestId }
+    host.log.info(fields, 'the host key changed during the request: the answer is dropped')
     view = await request.lookAgain(name)
     if (view !== null && attempts.repairWaitOf(view.subject.identity) !== null) break
   }
@@ -141,16 +138,26 @@ async function conclude(
       const wait = isOwn
         ? attempts.keyFailed(identity, failure, left)
         : attempts.issuerFailed(identities, failure, secondsLeft(host, views))
-      return failed(host, attempts, view, failure, failure.requestId, wait.until, isOwn ? null : failure)
+      const concerned: FailedAttempt['views'] = isOwn ? [view] : [view, ...alsoWanting]
+      const failed = {
+        failure,
+        views: concerned,
+        until: wait.until,
+        serial: null,
+        requestId: failure.requestId,
+      }
+      return fail(host, attempts, failed, isOwn ? null : failure)
     }
     case 'not-recorded': {
-      const wait = attempts.keyFailed(identity, result.failure, left)
-      return failed(host, attempts, view, result.failure, null, wait.until, null)
+      const { failure } = result
+      const { until } = attempts.keyFailed(identity, failure, left)
+      return fail(host, attempts, { failure, views: [view], until, serial: null, requestId: null }, null)
     }
     case 'rejected': {
       attempts.issuerAnswered()
       const wait = attempts.keyFailed(identity, result.failure, left)
-      return failed(host, attempts, view, result.failure, result.requestId, wait.until, null)
+      const { failure, requestId, serial } = result
+      return fail(host, attempts, { failure, views: [view], until: wait.until, serial, requestId }, null)
     }
     case 'verified': {
       attempts.issuerAnswered()
@@ -162,7 +169,8 @@ async function conclude(
         if (!(error instanceof AgentError)) throw error
         const failure = { code: error.code, message: error.message }
         const wait = attempts.keyFailed(identity, failure, left)
-        return failed(host, attempts, view, failure, requestId, wait.until, null)
+        const serial = String(certificate.certificate.serial)
+        return fail(host, attempts, { failure, views: [view], until: wait.until, serial, requestId }, null)
       }
       attempts.swapped(identity, certificate.certificate.serial, isRepair(reason))
       if (isBlind(host, view)) attempts.oweReload()
@@ -202,32 +210,39 @@ function report(
   host.log.info({ ...fields, reason, ...validity }, 'a new certificate is in place')
 }
 
-async function failed(
+interface FailedAttempt {
+  readonly failure: Failure
+  /** The host key that was asked for, then those that lack a certificate for the same reason. */
+  readonly views: readonly [CertifiableView, ...CertifiableView[]]
+  readonly until: UnixSeconds
+  /** Of the certificate that was no good; null when there was none. */
+  readonly serial: string | null
+  readonly requestId: string | null
+}
+
+async function fail(
   host: Host,
   attempts: Attempts,
-  view: CertifiableView,
-  failure: Failure,
-  requestId: string | null,
-  until: UnixSeconds,
+  { failure, views, until, serial, requestId }: FailedAttempt,
   issuerFailure: IssuerFailure | null,
 ): Promise<KeyOutcome> {
+  const [{ name, subject }, ...others] = views
   await attempts.save()
-  host.metrics.renewal(view.name, failure.code)
-  const { failures } = attempts.of(view.subject.identity)
+  host.metrics.renewal(name, failure.code)
+  const { failures } = attempts.of(subject.identity)
   const fields = {
-    host_key: view.name,
+    host_key: name,
+    // An event is one line, however many host keys it concerns.
+    host_keys: others.length === 0 ? undefined : views.map((view) => view.name),
+    serial: serial ?? undefined,
     code: failure.code,
     request_id: requestId,
     failures,
     retry_in_seconds: Math.max(0, Math.round(until - host.clock.now())),
   }
-  const isEndangered = view.onDisk.kind !== 'usable' || view.state.state === 'overdue'
-  const needsAdministrator =
-    failure.code.startsWith('CERT_') || NEEDS_ADMINISTRATOR.includes(issuerFailure?.next ?? 'key-backoff')
-  if (isEndangered) host.log.error(fields, failure.message)
-  else if (needsAdministrator || failures >= WARN_FROM_FAILURE) host.log.warn(fields, failure.message)
-  else host.log.info(fields, failure.message)
-  return { kind: 'failed', hostKey: view.name, failure, issuerFailure }
+  const level = levelOfFailure({ failure, next: issuerFailure?.next ?? null, failures, views })
+  host.log[level](fields, failure.message)
+  return { kind: 'failed', hostKey: name, failure, issuerFailure }
 }
 
 /** The least of all usable certificates; null when there is none. */

@@ -1,6 +1,7 @@
 import { isRoutine, type DueReason } from '../core/renewal-decision.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
+import { levelOfFailure } from './failure-level.ts'
 import {
   isCertifiable,
   observe,
@@ -148,8 +149,12 @@ async function learnCa(
   const answer = await askIssuer(host, attempts, signal)
   if (answer.ok || answer.noSuchRoute) return true
   const { code, message, requestId } = answer.failure
-  attempts.issuerFailed([], answer.failure, secondsLeft(host, views))
-  host.log.info({ code, request_id: requestId }, `the issuer was asked for its host CA: ${message}`)
+  const { failures } = attempts.issuerFailed([], answer.failure, secondsLeft(host, views))
+  const level = levelOfFailure({ failure: answer.failure, next: answer.failure.next, failures, views: [] })
+  host.log[level](
+    { code, request_id: requestId, failures },
+    `the issuer was asked for its host CA: ${message}`,
+  )
   return false
 }
 

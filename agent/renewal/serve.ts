@@ -140,6 +140,7 @@ function tell(host: Host, attempts: Attempts, views: readonly CertifiableView[],
   const fields = {
     code: failure.code,
     host_keys: views.map(({ name }) => name),
+    serials: views.map(serialOf),
     retry_in_seconds: Math.round(wait.until - host.clock.now()),
   }
   host.log.error(fields, failure.message)
@@ -147,12 +148,18 @@ function tell(host: Host, attempts: Attempts, views: readonly CertifiableView[],
 
 /** After a reload what sshd does not offer it is not configured to offer; that key is left alone, and says so. */
 function markNotOffered(host: Host, attempts: Attempts, views: readonly CertifiableView[]): void {
-  for (const { name, subject, offerProblem, state } of views) {
+  for (const view of views) {
+    const { name, subject, offerProblem, state } = view
     if (typeof offerProblem !== 'string' || state.state === 'ignored') continue
     attempts.notOffered(subject.identity, { why: offerProblem, pairVersion: subject.pairVersion })
     host.log.warn(
-      { host_key: name, code: 'SSHD_NOT_SERVING' },
+      { host_key: name, serial: serialOf(view), code: 'SSHD_NOT_SERVING' },
       `${offerProblem}; it is left alone until that changes`,
     )
   }
+}
+
+/** Of the certificate on disk. */
+function serialOf({ onDisk }: CertifiableView): string | null {
+  return onDisk.kind === 'usable' ? String(onDisk.certificate.serial) : null
 }

@@ -6,11 +6,12 @@ import { Attempts } from './attempts.ts'
 import { AbandonedError, withinLimits } from './bounded-work.ts'
 import { nextLook } from './next-look.ts'
 import { knownCas } from './trusted-cas.ts'
-import { NOTHING_KNOWN, observe, type ServedKnowledge } from './observe.ts'
+import { NOTHING_KNOWN, observe, type HostKeyView, type ServedKnowledge } from './observe.ts'
 import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
 import { renewHost, ROUTINE_PASS, type PassResult } from './renew.ts'
 import type { Host } from './settings.ts'
 import { notEnrolledStatus, servedNotAfter, statusOf, type StatusIdentity } from './status.ts'
+import { NOTHING_TOLD, tellChanges, type Told } from './tell-changes.ts'
 
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
 const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }
@@ -56,6 +57,7 @@ export class Supervisor {
   #unanswered = new Set<WakeReason>()
   /** An abandoned turn that still goes on, and may hold the lock. */
   #stuck: Promise<unknown> | null = null
+  #told: Told = NOTHING_TOLD
   #status: StatusDocument | null = null
   #servedNotAfter: ReadonlyMap<string, UnixSeconds> = new Map()
   #lastTurn: UnixSeconds | null = null
@@ -172,6 +174,7 @@ export class Supervisor {
       this.#knowledge = result.knowledge
       this.#servedNotAfter = servedNotAfter(result.views)
       this.#status = statusOf(identity, result.views, attempts, result.knowledge, host.issuer.health())
+      this.#tell(host, result.views)
       return nextLook(result, attempts, host.clock.now())
     } catch (error) {
       // Nothing could be done, but what is can still be seen and told.
@@ -185,6 +188,7 @@ export class Supervisor {
     const cas = await knownCas(host, attempts).catch(() => null)
     const views = await observe(host, attempts, this.#knowledge, cas)
     const status = statusOf(identity, views, attempts, this.#knowledge, host.issuer.health())
+    this.#tell(host, views)
     if (!(error instanceof AgentError)) {
       this.#status = status
       return
@@ -202,6 +206,10 @@ export class Supervisor {
       await Promise.allSettled([work])
       if (this.#stuck === work) this.#stuck = null
     })()
+  }
+
+  #tell(host: Host, views: readonly HostKeyView[]): void {
+    this.#told = tellChanges(host.log, this.#told, views, host.issuer.health().clockSkewSeconds)
   }
 
   async #pass(

@@ -20,10 +20,16 @@ _hostcertd() {
         'needs-renewal:--config' | \
         'needs-renewal:--host-key' | \
         'status:--config' | \
+        'check:--config' | \
+        'check:--warning' | \
+        'check:--critical' | \
         'inspect:--config' | \
         'wait:--config' | \
         'wait:--timeout' | \
+        'doctor:--config' | \
+        'doctor:--sshd-config' | \
         'config validate:--config' | \
+        'metrics write:--config' | \
         'version:--config')
         if [[ ${COMP_WORDS[i + 1]} == = ]]; then ((i++)); fi
         ((i++))
@@ -35,20 +41,28 @@ _hostcertd() {
             'renew' | \
             'needs-renewal' | \
             'status' | \
+            'check' | \
             'inspect' | \
             'wait' | \
+            'doctor' | \
             'config' | \
             'config validate' | \
+            'metrics' | \
+            'metrics write' | \
             'version' | \
             'help' | \
             'help run' | \
             'help renew' | \
             'help needs-renewal' | \
             'help status' | \
+            'help check' | \
             'help inspect' | \
             'help wait' | \
+            'help doctor' | \
             'help config' | \
             'help config validate' | \
+            'help metrics' | \
+            'help metrics write' | \
             'help version')
             verb=${verb:+$verb }$word
             ;;
@@ -65,14 +79,20 @@ _hostcertd() {
         'needs-renewal:--config' | \
         'needs-renewal:--host-key' | \
         'status:--config' | \
+        'check:--config' | \
         'inspect:--config' | \
         'wait:--config' | \
+        'doctor:--config' | \
+        'doctor:--sshd-config' | \
         'config validate:--config' | \
+        'metrics write:--config' | \
         'version:--config')
         compopt -o default 2>/dev/null
         return
         ;;
-      'wait:--timeout')
+      'check:--warning' | \
+        'check:--critical' | \
+        'wait:--timeout')
         return
         ;;
     esac
@@ -80,32 +100,46 @@ _hostcertd() {
 
   case $verb:$ended:$cur in
     ''::-*) offers='-V --version -h --help' ;;
-    '':*) offers='run renew needs-renewal status inspect wait config version help' ;;
+    '':*) offers='run renew needs-renewal status check inspect wait doctor config metrics version help' ;;
     'run'::*) offers='--config -h --help' ;;
     'renew'::*) offers='--config --force --dry-run --host-key --json -h --help' ;;
     'needs-renewal'::*) offers='--config --host-key --json -h --help' ;;
     'status'::*) offers='--config --json -h --help' ;;
+    'check'::*) offers='--config --warning --critical --json -h --help' ;;
     'inspect'::-*) offers='--config --json -h --help' ;;
     'inspect':*)
       compopt -o default 2>/dev/null
       return
       ;;
     'wait'::*) offers='--config --timeout -h --help' ;;
+    'doctor'::*) offers='--config --issue --sshd-config --json -h --help' ;;
     'config'::-*) offers='-h --help' ;;
     'config':*) offers='validate' ;;
     'config validate'::*) offers='--config --json -h --help' ;;
+    'metrics'::-*) offers='-h --help' ;;
+    'metrics':*) offers='write' ;;
+    'metrics write'::-*) offers='--config -h --help' ;;
+    'metrics write':*)
+      compopt -o default 2>/dev/null
+      return
+      ;;
     'version'::*) offers='--config --json -h --help' ;;
     'help'::-*) offers='-h --help' ;;
-    'help':*) offers='run renew needs-renewal status inspect wait config version' ;;
+    'help':*) offers='run renew needs-renewal status check inspect wait doctor config metrics version' ;;
     'help run':*) ;;
     'help renew':*) ;;
     'help needs-renewal':*) ;;
     'help status':*) ;;
+    'help check':*) ;;
     'help inspect':*) ;;
     'help wait':*) ;;
+    'help doctor':*) ;;
     'help config'::-*) offers='' ;;
     'help config':*) offers='validate' ;;
     'help config validate':*) ;;
+    'help metrics'::-*) offers='' ;;
+    'help metrics':*) offers='write' ;;
+    'help metrics write':*) ;;
     'help version':*) ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$offers" -- "$cur")

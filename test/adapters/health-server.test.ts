@@ -28,16 +28,15 @@ test.each([
   })
 })
 
-test('GET /metrics and the index', async () => {
+test('GET /metrics and the status page', async () => {
   const { port } = await started()
   const metrics = await ask({ port }, '/metrics')
   expect(metrics).toMatchObject({ status: 200, body: 'hostcertd_x 1\n' })
   expect(metrics.headers['content-type']).toBe('text/plain; version=0.0.4; charset=utf-8')
-  const index = await ask({ port }, '/')
-  expect(index.status).toBe(200)
-  expect(index.headers['content-type']).toBe('text/plain; charset=utf-8')
-  for (const path of ['/livez', '/readyz', '/healthz', '/status', '/metrics'])
-    expect(index.body).toContain(`${path} `)
+  const page = await ask({ port }, '/')
+  expect(page.status).toBe(200)
+  expect(page.headers['content-type']).toBe('text/html; charset=utf-8')
+  expect(page.body).toContain('<h1>web1.example.com</h1>')
 })
 
 test('the loop does not turn: /livez is 503, before and after the first turn', async () => {

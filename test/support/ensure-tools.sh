@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sees to what npm cannot bring: `node` (the library that the pinned Node needs), `sshd` (OpenSSH server and client),
-# `host` (what boots hosts in containers) and `packaging`, `packaging-arm64` (what makes and checks packages).
+# `host` (what boots hosts in containers), `packaging`, `packaging-arm64` (what makes and checks packages),
+# `monitoring` (a Prometheus to try the alert rules with) and `browser` (Chromium to look at the status page with).
 # As root on a system with apt it installs what is missing; else it says in one line what to install.
 set -eu
 
@@ -37,6 +38,13 @@ for wanted in "$@"; do
         command -v "$program" >/dev/null 2>&1 || need "$program"
       done
       ;;
+    monitoring)
+      # Without promtool and Prometheus the tests of the alert rules are skipped and say so.
+      if [ "$(id -u)" = 0 ]; then
+        for program in prometheus promtool; do command -v "$program" >/dev/null 2>&1 || need prometheus; done
+      fi
+      ;;
+    browser) [ -x /usr/bin/chromium ] || [ -x /usr/bin/chromium-browser ] || need chromium ;;
     packaging-arm64) command -v aarch64-linux-gnu-strip >/dev/null 2>&1 || need binutils-aarch64-linux-gnu ;;
     *) echo "ensure-tools: unknown need: $wanted" >&2; exit 64 ;;
   esac
@@ -55,7 +63,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   export DEBIAN_FRONTEND=noninteractive
   log=$(mktemp)
   # shellcheck disable=SC2086
-  if ! { apt-get -qq update && apt-get -qq install --yes --no-install-recommends $missing; } >"$log" 2>&1; then
+  if ! { apt-get -qq update && apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends $missing; } >"$log" 2>&1; then
     cat "$log" >&2
     rm -f "$log"
     echo "please install:$missing" >&2

@@ -53,6 +53,10 @@ export const SOURCES: HealthSources = {
   live: () => ({ ok: true, lastTurn: 1_795_438_800 }),
   metricsText: () => Promise.resolve('hostcertd_x 1\n'),
   metricsContentType: 'text/plain; version=0.0.4; charset=utf-8',
+  version: '1.2.3',
+  hostName: () => 'web1.example.com',
+  now: () => 1_795_438_800,
+  recentEvents: () => [],
 }
 
 interface Setup {

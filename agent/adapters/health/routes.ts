@@ -1,5 +1,7 @@
+import type { RecentEvent } from '../../core/recent-event.ts'
 import { readinessOf, type StatusDocument } from '../../core/status-document.ts'
 import { formatTime, type UnixSeconds } from '../../core/time.ts'
+import { PAGE_HEADERS, renderPage } from './page/page.ts'
 
 /** Whether the loop turns. */
 export interface Liveness {
@@ -15,6 +17,11 @@ export interface HealthSources {
   live(): Liveness
   metricsText(): Promise<string>
   readonly metricsContentType: string
+  /** For the status page: who this is, what time it is, what happened last (the newest first). */
+  readonly version: string
+  hostName(): string
+  now(): UnixSeconds
+  recentEvents(): readonly RecentEvent[]
 }
 
 /** What an answer depends on. */
@@ -33,20 +40,9 @@ export interface HealthAnswer {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-const PLAIN = 'text/plain; charset=utf-8'
 const METHODS = ['GET', 'HEAD']
 /** A 404 repeats no more of the request than this. */
 const LONGEST_ECHO = 100
-
-const INDEX = `hostcertd
-
-/livez                   whether the loop turns
-/readyz                  whether every host key has a valid certificate that sshd serves
-/readyz/{host key name}  the same for one host key
-/healthz                 as /readyz
-/status                  everything, as JSON
-/metrics                 for Prometheus
-`
 
 /**
  * The answer to one request. HEAD is answered as GET; whoever sends it leaves the body out.
@@ -64,7 +60,7 @@ export async function answerTo(
   const path = pathOf(target)
   switch (path) {
     case '/':
-      return { status: 200, contentType: PLAIN, body: INDEX }
+      return page(sources)
     case '/livez':
       return liveness(sources.live())
     case '/readyz':
@@ -86,6 +82,18 @@ export async function answerTo(
 /** For when a source threw; why stands in the log. */
 export function internalError(): HealthAnswer {
   return json(500, { error: 'internal error' })
+}
+
+function page(sources: HealthSources): HealthAnswer {
+  const { version } = sources
+  const [hostName, now, status] = [sources.hostName(), sources.now(), sources.status()]
+  const view = { hostName, version, now, status, live: sources.live(), events: sources.recentEvents() }
+  return {
+    status: 200,
+    contentType: 'text/html; charset=utf-8',
+    body: renderPage(view),
+    headers: PAGE_HEADERS,
+  }
 }
 
 function liveness({ ok, lastTurn }: Liveness): HealthAnswer {

@@ -50,7 +50,8 @@ export function createIssuer(options: IssuerOptions): Issuer {
   return new HttpIssuer(options.sshHostId, exchange, authenticatorOf(options, exchange), health)
 }
 
-function authenticatorOf(options: IssuerOptions, exchange: IssuerExchange): Authenticator {
+/** The way to a token that the configuration asks for. */
+export function authenticatorOf(options: IssuerOptions, exchange: IssuerExchange): Authenticator {
   const { auth, clock, readCredentialFile: readFile = readCredentialFile } = options
   switch (auth.method) {
     case 'universal-auth':
@@ -60,7 +61,8 @@ function authenticatorOf(options: IssuerOptions, exchange: IssuerExchange): Auth
   }
 }
 
-class HttpIssuer implements Issuer {
+/** Made by {@link createIssuer}; a probe makes one that shares its login. */
+export class HttpIssuer implements Issuer {
   readonly #hostPath: string
   readonly #exchange: IssuerExchange
   readonly #authenticator: Authenticator

@@ -1,0 +1,141 @@
+import type { RecentEvent } from '../../../core/recent-event.ts'
+import { SKEW_WARNING_SECONDS, type CertificateStatus } from '../../../core/status-document.ts'
+import { formatDuration } from '../../../core/time.ts'
+import { html, type Html } from './html.ts'
+import { sign, type Tone } from './tone.ts'
+import type { PageView } from './view.ts'
+import { day, moment, second } from './words.ts'
+
+/** What sshd really presents to clients, beside what lies on disk. */
+export function sshdSection({ status }: PageView): Html | null {
+  const certificates = (status?.certificates ?? []).filter(({ state }) => state !== 'ignored')
+  if (certificates.length === 0) return null
+  return html`<h2 id="sshd-title">What sshd serves</h2>
+    <div class="card">
+      <table>
+        <caption>
+          As seen in a real handshake
+        </caption>
+        <thead>
+          <tr>
+            <th scope="col">Host key</th>
+            <th scope="col">sshd presents</th>
+            <th scope="col">Asked</th>
+          </tr>
+        </thead>
+        <tbody>
+          ${certificates.map(servedRow)}
+        </tbody>
+      </table>
+    </div>`
+}
+
+function servedRow(certificate: CertificateStatus): Html {
+  const { host_key, served } = certificate
+  const { tone, words } = presented(certificate)
+  return html`<tr>
+    <th scope="row" class="name">${host_key}</th>
+    <td>
+      <span class="mark tone-${tone}">${sign(tone)}<span>${words}</span></span
+      >${
+        served?.serial === undefined || served.serial === null || served.matches
+          ? null
+          : html`<span class="name quiet">serial ${served.serial}</span>`
+      }
+    </td>
+    <td>
+      ${served === null ? '–' : html`<time datetime="${served.checked_at}">${second(served.checked_at)}<span class="away">${day(served.checked_at)}</span></time>`}
+    </td>
+  </tr>`
+}
+
+function presented({ serial, served }: CertificateStatus): { readonly tone: Tone; readonly words: string } {
+  if (served === null) return { tone: 'idle', words: 'not known' }
+  if (served.matches) return { tone: 'good', words: 'this certificate' }
+  if (served.serial !== null) return { tone: 'warn', words: 'another certificate' }
+  return { tone: serial === null ? 'idle' : 'warn', words: 'no certificate' }
+}
+
+/** How the last exchange with the issuer went. */
+export function issuerSection({ status }: PageView): Html | null {
+  if (status === null || !status.enrolled) return null
+  const { url, reachable, last_success, clock_skew_seconds: skew } = status.issuer
+  const tone = reachable === null ? 'idle' : reachable ? 'good' : 'bad'
+  const words = { good: 'answers', bad: 'does not answer', idle: 'not asked yet' }[tone]
+  return html`<h2 id="issuer-title">Issuer</h2>
+    <div class="card">
+      <dl class="facts">
+        <div>
+          <dt>Address</dt>
+          <dd class="name">${url ?? '–'}</dd>
+        </div>
+        <div>
+          <dt>State</dt>
+          <dd>
+            <span class="mark tone-${tone}">${sign(tone)}<span>${words}</span></span>
+          </dd>
+        </div>
+        <div>
+          <dt>Last success</dt>
+          <dd>${last_success === null ? 'none since the start' : moment(last_success)}</dd>
+        </div>
+        <div>
+          <dt>Clock</dt>
+          <dd>${clockWords(skew)}</dd>
+        </div>
+      </dl>
+    </div>`
+}
+
+function clockWords(skew: number | null): string {
+  if (skew === null) return 'not compared yet'
+  if (Math.abs(skew) <= SKEW_WARNING_SECONDS) return 'agrees with ours'
+  return `${formatDuration(Math.abs(skew))} ${skew > 0 ? 'ahead of' : 'behind'} ours`
+}
+
+const EVENT_TONES: Readonly<Record<RecentEvent['level'], Tone>> = { info: 'idle', warn: 'warn', error: 'bad' }
+const LEVEL_WORDS: Readonly<Record<RecentEvent['level'], string>> = {
+  info: 'event',
+  warn: 'warning',
+  error: 'error',
+}
+
+/** The last events, the newest first. */
+export function eventsSection({ events }: PageView): Html {
+  return html`<h2 id="events-title">Recent events</h2>
+    ${
+      events.length === 0
+        ? html`<p class="card quiet">Nothing has happened yet.</p>`
+        : html`<ol class="card events" reversed>
+            ${events.map(eventItem)}
+          </ol>`
+    }`
+}
+
+function eventItem({
+  at,
+  level,
+  message,
+  hostKeys,
+  code,
+  serial,
+  requestId,
+  retryInSeconds,
+}: RecentEvent): Html {
+  const notes = [
+    code === null ? null : html`<code>${code}</code>`,
+    hostKeys.length === 0 ? null : html`<span class="name">${hostKeys.join(', ')}</span>`,
+    serial === null ? null : html`serial <span class="name">${serial}</span>`,
+    requestId === null ? null : html`request <span class="name">${requestId}</span>`,
+    retryInSeconds === null ? null : html`tried again after ${formatDuration(retryInSeconds)}`,
+  ].filter((note) => note !== null)
+  return html`<li class="tone-${EVENT_TONES[level]}">
+    <time datetime="${at}"><span>${second(at)}</span> <span class="away">${day(at)}</span></time>
+    <div>
+      <p>
+        ${level === 'info' ? null : html`<strong class="level">${LEVEL_WORDS[level]}</strong> `}${message}
+      </p>
+      ${notes.length === 0 ? null : html`<p class="quiet">${notes.map((note, index) => html`${index > 0 ? ' · ' : ''}${note}`)}</p>`}
+    </div>
+  </li>`
+}

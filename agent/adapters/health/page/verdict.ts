@@ -1,0 +1,105 @@
+import type { CertificateState } from '../../../core/certificate-state.ts'
+import { readinessOf, type StatusDocument } from '../../../core/status-document.ts'
+import { formatTime, type UnixSeconds } from '../../../core/time.ts'
+import { TONES, type Tone } from './tone.ts'
+import type { PageView } from './view.ts'
+import { count, distance, second, secondsOf } from './words.ts'
+
+/** How this host stands, in a few words and a sentence. */
+export interface Verdict {
+  readonly tone: Tone
+  readonly title: string
+  /** With commands between backticks. */
+  readonly detail: string
+}
+
+type Title = (number: number) => string
+
+/** What to say of a state that makes the host not ready; the gravest first. */
+const GRAVE: readonly { readonly state: CertificateState; readonly title: Title; readonly detail: string }[] =
+  [
+    {
+      state: 'expired',
+      title: (number) => `${count(number, 'certificate')} expired`,
+      detail: 'Clients that trust only the CA are refused, or ask their users about the host key',
+    },
+    {
+      state: 'absent',
+      title: (number) => `${count(number, 'host key')} without a certificate`,
+      detail: 'Clients that trust only the CA are refused, or ask their users about the host key',
+    },
+    {
+      state: 'invalid',
+      title: (number) => `${count(number, 'certificate')} unusable`,
+      detail: 'What lies on disk does not pass the checks',
+    },
+    {
+      state: 'overdue',
+      title: (number) => `${count(number, 'renewal')} overdue`,
+      detail: 'The certificate still holds, but a new one should have come by now',
+    },
+    {
+      state: 'unconfirmed',
+      title: (number) => `${count(number, 'certificate')} not served`,
+      detail: 'What lies on disk is good, but sshd was not seen to present it',
+    },
+  ]
+
+/** The same judgement as `/readyz`, in words. */
+export function verdictOf({ status, live, now }: PageView): Verdict {
+  if (!live.ok) {
+    const since = live.lastTurn === null ? '' : ` since ${second(formatTime(live.lastTurn) ?? '')} UTC`
+    return {
+      tone: 'bad',
+      title: 'hostcertd hangs',
+      detail: `It has not looked at anything${since}. What stands below may be old; try \`systemctl restart hostcertd\``,
+    }
+  }
+  if (status === null) {
+    return { tone: 'busy', title: 'Starting', detail: 'Looking at everything for the first time' }
+  }
+  if (!status.enrolled) {
+    return {
+      tone: 'idle',
+      title: 'Not enrolled',
+      detail:
+        'This host has no configuration, so it asks for no certificates. Put a configuration in place, as hostcertd.yaml(5) has it: hostcertd looks for one each minute',
+    }
+  }
+  return enrolled(status, now)
+}
+
+function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
+  const { certificates } = status
+  for (const { state, title, detail } of GRAVE) {
+    const number = certificates.filter((certificate) => certificate.state === state).length
+    if (number === 0) continue
+    const why = status.issuer.reachable === false ? '. The issuer does not answer' : ''
+    return { tone: TONES[state], title: title(number), detail: `${detail}${why}` }
+  }
+  const readiness = readinessOf(status, null)
+  if (readiness?.reason === 'no-host-key') {
+    const detail = 'There is no host key that the issuer signs and sshd offers'
+    return { tone: 'bad', title: 'Nothing to certify', detail }
+  }
+  if (readiness?.reason === 'clock-skew') {
+    const skew = Math.round(Math.abs(status.issuer.clock_skew_seconds ?? 0))
+    const detail = `It differs from the issuer’s by ${count(skew, 'second')}. Look at \`timedatectl\``
+    return { tone: 'warn', title: 'The clock is off', detail }
+  }
+  const due = certificates.filter(({ state }) => state === 'due').length
+  if (readiness?.status === 'warn') {
+    const detail = 'The certificates still hold, and renewal is tried again by itself'
+    return { tone: 'warn', title: 'Renewal fails', detail }
+  }
+  if (due > 0) {
+    const title = due === 1 ? 'A renewal is due' : `${due} renewals are due`
+    return { tone: 'busy', title, detail: 'The certificates hold, and are renewed without anybody’s doing' }
+  }
+  const valid = certificates.filter(({ state }) => state === 'valid').length
+  const times = certificates.flatMap(({ renewal_due }) =>
+    renewal_due === null ? [] : [secondsOf(renewal_due)],
+  )
+  const next = times.length === 0 ? '' : `; next renewal ${distance(Math.min(...times), now)}`
+  return { tone: 'good', title: 'All well', detail: `${count(valid, 'certificate')} valid${next}` }
+}

@@ -1,0 +1,164 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { ownerOf } from '../adapters/file-access.ts'
+import { createIssuerProbe } from '../adapters/issuer/probe.ts'
+import { COPIES_DIRECTORY, HELPER_SOCKET } from '../adapters/sshd.ts'
+import type { Config } from '../config/config.ts'
+import { AgentError } from '../core/errors.ts'
+import type { TrustedCas } from '../renewal/ports.ts'
+import { askSshd } from '../renewal/ask-sshd.ts'
+import { Attempts } from '../renewal/attempts.ts'
+import { isCertifiable, NOTHING_KNOWN, observe, type HostKeyView } from '../renewal/observe.ts'
+import { statusOf } from '../renewal/status.ts'
+import { knownCas } from '../renewal/trusted-cas.ts'
+import { EXIT, type CliContext } from './context.ts'
+import { examineCertificates } from './doctor/certificates.ts'
+import { examineConfiguration } from './doctor/configuration.ts'
+import { examineCredentials } from './doctor/credentials.ts'
+import { examineDaemon } from './doctor/daemon.ts'
+import { examineDirectories } from './doctor/directory.ts'
+import { hasFailure, skipped, STEPS, type Finding } from './doctor/finding.ts'
+import { examineHostKeys } from './doctor/host-keys.ts'
+import { examineIssue } from './doctor/issue.ts'
+import { examineIssuer, examineLogin, examinePermission } from './doctor/issuer.ts'
+import { examineNetwork } from './doctor/network.ts'
+import type { Patient } from './doctor/patient.ts'
+import { examinePrograms } from './doctor/programs.ts'
+import { examineReload } from './doctor/reload.ts'
+import { formatFindings } from './doctor/report.ts'
+import { examineSelinux } from './doctor/selinux.ts'
+import { examineServed } from './doctor/served.ts'
+import { examineSshdConfig } from './doctor/sshd-config.ts'
+import { readConfig, type ConfigOption } from './load.ts'
+
+const SSHD_CONFIG_FILE = '/etc/ssh/sshd_config'
+
+export interface DoctorOptions extends ConfigOption {
+  readonly issue?: boolean
+  readonly sshdConfig?: string
+  readonly json?: boolean
+}
+
+/**
+ * `doctor`: the whole way, step by step, with a remedy for what fails. Stays who started it, for root sees more.
+ * Writes nothing; logs in once; issues nothing unless it was asked to.
+ */
+export async function doctor(
+  context: CliContext,
+  options: DoctorOptions,
+  signal: AbortSignal,
+): Promise<number> {
+  const { path, loaded } = await readConfig(context, options)
+  const findings: Finding[] = examineConfiguration(path, loaded)
+  if (loaded.kind === 'ok') {
+    const patient = await admit(context, options, loaded.config, path, signal)
+    findings.push(...(await examine(patient, options, context.version.version)))
+  } else {
+    const rest = STEPS.filter((step) => step !== 'configuration')
+    findings.push(...rest.map((step) => skipped(step, 'needs a configuration')))
+  }
+  if (options.json === true) context.out(`${JSON.stringify(findings, null, 2)}\n`)
+  else context.out(formatFindings(findings, context.terminal))
+  return hasFailure(findings) ? EXIT.failed : EXIT.ok
+}
+
+async function admit(
+  context: CliContext,
+  { sshdConfig = SSHD_CONFIG_FILE }: DoctorOptions,
+  config: Config,
+  configPath: string,
+  signal: AbortSignal,
+): Promise<Patient> {
+  const composed = context.composeHost(config)
+  // Whatever is done with the record stays in memory.
+  const host = { ...composed, records: { load: async () => composed.records.load(), save: async () => {} } }
+  const attempts = new Attempts(host.records, host.clock)
+  await attempts.load()
+  const { clock, log, metrics } = host
+  const { version } = context.version
+  const probe = createIssuerProbe({ ...config.issuer, auth: config.auth, version, clock, log, metrics })
+  const self = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 }
+  return {
+    config,
+    configPath,
+    environment: context.environment,
+    host,
+    attempts,
+    probe,
+    isRoot: self.uid === 0,
+    daemonUser: (await ownerOf(config.stateDirectory)) ?? self,
+    sshdConfigFile: sshdConfig,
+    signal,
+  }
+}
+
+async function examine(
+  patient: Patient,
+  { issue = false }: DoctorOptions,
+  version: string,
+): Promise<Finding[]> {
+  const { attempts, config, host, signal } = patient
+  const findings = await examinePrograms(config)
+  const way = await examineWayToIssuer(patient)
+  findings.push(...way)
+
+  // Wrong CA keys are told with the issuer; the rest is looked at without them.
+  const cas = await knownCas(host, attempts).catch((error: unknown): TrustedCas | null => {
+    if (error instanceof AgentError) return null
+    throw error
+  })
+  let knowledge = NOTHING_KNOWN
+  let views = await observe(host, attempts, knowledge, cas)
+  if (!issue) findings.push(skipped('issue', 'nothing is issued unless asked for with --issue'))
+  else if (hasFailure(way)) findings.push(skipped('issue', 'needs a login at the issuer'))
+  else findings.push(...(await examineIssue(patient, views)))
+
+  const sshd = await examineSshdConfig(patient, views)
+  // The helper tells the daemon where sshd listens; without it `auto` is port 22 for the daemon, and so for us.
+  if (existsSync(HELPER_SOCKET)) knowledge = { ...knowledge, listen: sshd.listen }
+  knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
+  views = await observe(host, attempts, knowledge, cas)
+  const identity = { version, issuerUrl: config.issuer.url }
+  const { certificates } = statusOf(identity, views, attempts, knowledge, host.issuer.health())
+  findings.push(
+    ...(await examineHostKeys(patient, views)),
+    ...examineCertificates(certificates, host.clock.now()),
+    ...(await examineDirectories(patient)),
+    await examineDaemon(patient),
+    ...sshd.findings,
+    await examineReload(patient),
+    ...examineServed(patient, views, knowledge, sshd.listen),
+    ...(await examineSelinux(placesSshdReads(patient, views), signal)),
+  )
+  return findings
+}
+
+/** Each step needs those before it; what cannot be tried is skipped and says what it needs. */
+async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
+  const credentials = await examineCredentials(patient)
+  const network = await examineNetwork(patient)
+  const findings = [...credentials, ...network]
+  if (hasFailure(network)) {
+    const rest = ['issuer', 'clock', 'login', 'permission'] as const
+    return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
+  }
+  findings.push(...(await examineIssuer(patient)))
+  if (credentials.some(({ status }) => status === 'failure' || status === 'skipped')) {
+    const rest = ['login', 'permission'] as const
+    return [...findings, ...rest.map((step) => skipped(step, 'needs the credentials'))]
+  }
+  const login = await examineLogin(patient)
+  findings.push(login)
+  findings.push(
+    login.status === 'failure' ? skipped('permission', 'needs a login') : await examinePermission(patient),
+  )
+  return findings
+}
+
+function placesSshdReads({ config }: Patient, views: readonly HostKeyView[]): string[] {
+  const { reloadCommand } = config.sshd
+  const named = views.filter(isCertifiable)
+  return named.map(({ name, certificatePath }) =>
+    reloadCommand === null ? join(COPIES_DIRECTORY, `${name}-cert.pub`) : certificatePath,
+  )
+}

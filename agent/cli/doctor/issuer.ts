@@ -1,0 +1,125 @@
+import { AgentError, type ErrorCode } from '../../core/errors.ts'
+import { SKEW_WARNING_SECONDS } from '../../core/status-document.ts'
+import { FUTURE_TOLERANCE_SECONDS } from '../../core/verify-issued.ts'
+import type { PublicKey } from '../../core/public-key.ts'
+import type { IssuerFailure } from '../../renewal/ports.ts'
+import { failureLine } from '../verb-error.ts'
+import { failure, ok, skipped, warning, type Finding } from './finding.ts'
+import type { Patient } from './patient.ts'
+
+/** Ask what needs no login: the CA of this host's certificates. It also shows the base URL, the host id, the clock. */
+export async function examineIssuer(patient: Patient): Promise<Finding[]> {
+  const { host, probe, signal } = patient
+  const answer = await probe.issuer.hostCa(signal)
+  const { clockSkewSeconds } = probe.issuer.health()
+  const clock = clockFinding(clockSkewSeconds)
+  if (!answer.ok) {
+    const line = failureLine(answer.failure)
+    if (!answer.noSuchRoute) return [failure('issuer', line, issuerRemedy(answer.failure, patient)), clock]
+    const remedy = `if it is the issuer, an old one, pin its CA with verify.host_ca_file; else correct issuer.url`
+    return [warning('issuer', `it does not name its host CA: ${line}`, remedy), clock]
+  }
+  let pinned: readonly PublicKey[] | null
+  try {
+    pinned = await host.pinnedCas.read()
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    const remedy = 'write the public key of the host CA into that file, one key a line'
+    return [failure('issuer', failureLine(error), remedy), clock]
+  }
+  return [caFinding(answer.keys, pinned, patient), clock]
+}
+
+function caFinding(
+  keys: readonly PublicKey[],
+  pinned: readonly PublicKey[] | null,
+  { config }: Patient,
+): Finding {
+  const fingerprints = keys.map(({ fingerprint }) => fingerprint).join(', ')
+  const signs = `the issuer answers; its CA for this host is ${fingerprints}`
+  if (pinned === null) return ok('issuer', `${signs} (none is pinned)`)
+  if (keys.some((key) => pinned.some(({ blob }) => blob.equals(key.blob))))
+    return ok('issuer', `${signs}, as pinned`)
+  const file = config.verify.hostCaFile ?? 'verify.host_ca_file'
+  const ours = pinned.map(({ fingerprint }) => fingerprint).join(', ')
+  return failure(
+    'issuer',
+    `CERT_CA_MISMATCH: ${signs}, but ${file} pins ${ours}`,
+    `ask who runs the issuer: if the CA was changed on purpose, put the new public key into ${file}`,
+  )
+}
+
+function clockFinding(skew: number | null): Finding {
+  if (skew === null) return skipped('clock', 'the issuer did not tell the time')
+  const size = Math.abs(skew)
+  const message = `this host's clock is ${size} s ${skew > 0 ? 'behind' : 'ahead of'} the issuer's`
+  const remedy = 'set the clock and keep it right: `timedatectl set-ntp true`, or chrony'
+  if (size > FUTURE_TOLERANCE_SECONDS) return failure('clock', message, remedy)
+  return size > SKEW_WARNING_SECONDS ? warning('clock', message, remedy) : ok('clock', message)
+}
+
+/** The one login of a diagnosis: each one that fails counts against the identity. */
+export async function examineLogin(patient: Patient): Promise<Finding> {
+  const { config, probe, signal } = patient
+  const answer = await probe.login(signal)
+  if (!answer.ok) return failure('login', failureLine(answer.failure), loginRemedy(answer.failure, patient))
+  if (config.auth.method === 'token')
+    return skipped('login', 'there is none: the access token comes from a file')
+  return ok('login', 'the issuer accepts the client id and secret')
+}
+
+/** Whether the issuer knows the host; that it may be issued for shows only when it is. */
+export async function examinePermission(patient: Patient): Promise<Finding> {
+  const { config, probe, signal } = patient
+  const answer = await probe.readHost(signal)
+  switch (answer.kind) {
+    case 'failed':
+      return failure('permission', failureLine(answer.failure), issuerRemedy(answer.failure, patient))
+    case 'not-permitted':
+      return skipped(
+        'permission',
+        `the identity may not read host ${config.issuer.sshHostId}, nor need it; whether it may issue shows with --issue`,
+      )
+    case 'readable': {
+      const name = answer.hostname ?? 'a host without a name'
+      const missing = (config.verify.principals ?? []).filter((wanted) => wanted !== answer.hostname)
+      if (missing.length === 0) return ok('permission', `host ${config.issuer.sshHostId} is ${name}`)
+      return failure(
+        'permission',
+        `the certificates will be for ${name}, but verify.principals wants ${missing.join(', ')} too`,
+        'take what is too much out of verify.principals, or register the host under that name at the issuer',
+      )
+    }
+  }
+}
+
+/** What to do about a failure that the issuer, or the way to it, gave. */
+export function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, patient: Patient): string {
+  const { sshHostId, url } = patient.config.issuer
+  const remedies: Partial<Record<ErrorCode, string>> = {
+    ISSUER_NOT_FOUND: `check issuer.url (${url}) and issuer.ssh_host_id (${sshHostId}) against the issuer's list of SSH hosts`,
+    ISSUER_FORBIDDEN:
+      "grant the identity issue-host-cert on ssh-hosts for this host in its project; see to the identity's list of allowed addresses too",
+    ISSUER_UNAUTHORIZED: credentialRemedy(patient),
+    ISSUER_TIMEOUT:
+      'the issuer takes connections and does not answer: look at the server, and at issuer.timeout',
+    ISSUER_BUSY: 'wait; with many hosts behind one address, ask for higher limits',
+    ISSUER_INVALID_RESPONSE: `is there a proxy in the way? ${url} must be the issuer itself`,
+    CONFIG_INVALID: 'mend the configuration, or the environment that the message names',
+  }
+  return remedies[code] ?? 'the message says what was refused; look at the issuer'
+}
+
+function loginRemedy({ code }: Pick<IssuerFailure, 'code'>, patient: Patient): string {
+  if (code === 'CREDENTIAL_UNREADABLE') return 'see credentials above'
+  if (code === 'ISSUER_FORBIDDEN')
+    return "put this host's address on the list of addresses that the issuer allows the identity"
+  return issuerRemedy({ code }, patient)
+}
+
+function credentialRemedy({ config: { auth } }: Patient): string {
+  if (auth.method === 'token')
+    return `put a new access token of the identity into ${auth.tokenFile}; an old one ends by itself`
+  const id = 'value' in auth.clientId ? `auth.client_id (${auth.clientId.value})` : auth.clientId.file
+  return `check ${id}, make a new client secret for that identity and put it into ${auth.clientSecretFile}; then \`systemctl reload hostcertd\` (restart for credential:NAME). An identity that is locked opens after 5 minutes`
+}

@@ -1,0 +1,23 @@
+import type { User } from '../../adapters/file-access.ts'
+import type { IssuerProbe } from '../../adapters/issuer/probe.ts'
+import type { Config } from '../../config/config.ts'
+import type { Attempts } from '../../renewal/attempts.ts'
+import type { Host } from '../../renewal/settings.ts'
+
+/** The host under examination. No part of it writes anything. */
+export interface Patient {
+  readonly config: Config
+  /** Of the main configuration file. */
+  readonly configPath: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly host: Host
+  /** Loaded; what is changed in it is never saved. */
+  readonly attempts: Attempts
+  readonly probe: IssuerProbe
+  readonly isRoot: boolean
+  /** Who the daemon is: the owner of the state directory, else who runs this. */
+  readonly daemonUser: User
+  /** What `--sshd-config` says, else that of the system. */
+  readonly sshdConfigFile: string
+  readonly signal: AbortSignal
+}

@@ -1,0 +1,28 @@
+import { escapeControls } from '../../log/line-format.ts'
+import type { Terminal } from '../status-text.ts'
+import type { Finding, FindingStatus } from './finding.ts'
+
+const STATUS_WIDTH = 8
+const STEP_WIDTH = 14
+/** SGR codes. */
+const COLOURS: Readonly<Record<FindingStatus, number>> = { ok: 32, warning: 33, failure: 31, skipped: 2 }
+
+/** A line for each finding, its remedy below it, and a line that sums up. */
+export function formatFindings(findings: readonly Finding[], { colour }: Pick<Terminal, 'colour'>): string {
+  const lines = findings.flatMap(({ status, step, message, remedy }) => {
+    const word = status.padEnd(STATUS_WIDTH)
+    const painted = colour ? `\u001B[${COLOURS[status]}m${word}\u001B[0m` : word
+    const line = `${painted} ${step.padEnd(STEP_WIDTH)} ${escapeControls(message)}`
+    return remedy === null ? [line] : [line, `${' '.repeat(STATUS_WIDTH + 1)}-> ${escapeControls(remedy)}`]
+  })
+  return [...lines, summaryOf(findings)].map((line) => `${line}\n`).join('')
+}
+
+function summaryOf(findings: readonly Finding[]): string {
+  const count = (status: FindingStatus, one: string, many: string): string[] => {
+    const number = findings.filter((finding) => finding.status === status).length
+    return number === 0 ? [] : [`${number} ${number === 1 ? one : many}`]
+  }
+  const parts = [...count('failure', 'failure', 'failures'), ...count('warning', 'warning', 'warnings')]
+  return parts.length === 0 ? 'nothing is wrong' : parts.join(', ')
+}

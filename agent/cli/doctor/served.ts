@@ -1,0 +1,57 @@
+import {
+  isCertifiable,
+  type CertifiableView,
+  type HostKeyView,
+  type ServedKnowledge,
+} from '../../renewal/observe.ts'
+import { failure, ok, skipped, type Finding } from './finding.ts'
+import type { Patient } from './patient.ts'
+
+/**
+ * What sshd presented in a real handshake, against what is on disk.
+ *
+ * @param listen what sshd's configuration says it listens on
+ */
+export function examineServed(
+  { config, host }: Patient,
+  views: readonly HostKeyView[],
+  { silence }: ServedKnowledge,
+  listen: readonly string[],
+): Finding[] {
+  if (!host.served.enabled) return [skipped('served', 'sshd is not asked: sshd.address is none')]
+  const keys = views.filter(isCertifiable).filter(({ state }) => state.state !== 'ignored')
+  if (keys.length === 0) return [skipped('served', 'there is no host key to ask for')]
+  if (silence !== null) {
+    const { address } = config.sshd
+    const where = typeof address === 'string' ? address : `${address.host}:${address.port}`
+    const says = listen.length === 0 ? '' : `; by its configuration it listens on ${listen.join(', ')}`
+    const remedy = `start sshd, or set sshd.address (${where}) to where it listens${says}`
+    return [failure('served', `SSHD_UNREACHABLE: sshd does not answer: ${silence}`, remedy)]
+  }
+  return keys.map(examine)
+}
+
+function examine({ name, served, onDisk }: CertifiableView): Finding {
+  const reload =
+    'see sshd-config and reload above; then reload sshd: `sshd -t && systemctl reload ssh` (sshd)'
+  switch (served.kind) {
+    case 'certificate': {
+      const { serial } = served.certificate
+      if (served.matches) return ok('served', `${name}: sshd presents serial ${serial}`)
+      const disk = onDisk.kind === 'usable' ? `serial ${onDisk.certificate.serial}` : 'nothing usable'
+      return failure(
+        'served',
+        `SSHD_NOT_SERVING: ${name}: sshd presents serial ${serial}, on disk is ${disk}`,
+        reload,
+      )
+    }
+    case 'none':
+      if (onDisk.kind === 'absent')
+        return skipped('served', `${name}: sshd presents none, and there is none yet`)
+      return failure('served', `SSHD_NOT_SERVING: ${name}: sshd presents no certificate`, reload)
+    case 'not-asked':
+    case 'unknown':
+    case 'never-seen':
+      return skipped('served', `${name}: sshd does not show this type beside another of its kind`)
+  }
+}

@@ -1,0 +1,53 @@
+import { resolve } from 'node:path'
+import { PrometheusMetrics } from '../adapters/metrics.ts'
+import type { Config } from '../config/config.ts'
+import { servedNotAfter, notEnrolledStatus } from '../renewal/status.ts'
+import { replaceFile } from '../system/durable-file.ts'
+import { reasonOf, systemCodeOf } from '../system/one-line.ts'
+import { EXIT, type CliContext } from './context.ts'
+import { configForVerb, type ConfigOption } from './load.ts'
+import { lookOnce } from './look.ts'
+import { getFromDaemon } from './status.ts'
+import { VerbError } from './verb-error.ts'
+
+/** The collector runs as a user of its own. */
+const FILE_MODE = 0o644
+/** Every answer of the daemon's has it, and another program's on that port has not. */
+const SIGN = /^hostcertd_build_info\{/m
+
+/**
+ * `metrics write`: the metrics in a file for node_exporter's textfile collector. From the daemon when it runs; else
+ * what can be seen without it, which has neither counters nor the loop's last turn.
+ */
+export async function metricsWrite(
+  context: CliContext,
+  file: string,
+  options: ConfigOption,
+  signal: AbortSignal,
+): Promise<number> {
+  const path = resolve(file)
+  const config = await configForVerb(context, options)
+  if (config !== null) await context.becomeOwnerOf(config.stateDirectory)
+  const text = await metricsText(context, config, signal)
+  try {
+    await replaceFile(path, text, FILE_MODE)
+  } catch (error) {
+    const isDenied = systemCodeOf(error) === 'EACCES'
+    const advice = isDenied ? '; its folder must be writable for the owner of state_directory' : ''
+    throw new VerbError(`cannot write ${path}: ${reasonOf(error)}${advice}`)
+  }
+  return EXIT.ok
+}
+
+async function metricsText(context: CliContext, config: Config | null, signal: AbortSignal): Promise<string> {
+  const metrics = new PrometheusMetrics(context.version)
+  if (config === null) {
+    metrics.status(notEnrolledStatus(context.version.version))
+    return metrics.metricsText()
+  }
+  const fromDaemon = await getFromDaemon(config.health.listen, '/metrics', signal)
+  if (fromDaemon !== null && SIGN.test(fromDaemon)) return fromDaemon
+  const { status, views } = await lookOnce(context, config, true, signal)
+  metrics.status(status, servedNotAfter(views))
+  return metrics.metricsText()
+}

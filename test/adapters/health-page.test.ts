@@ -1,0 +1,127 @@
+import { createHash } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { html, prose } from '../../agent/adapters/health/page/html.ts'
+import { formatTime } from '../../agent/core/time.ts'
+import { ask, certificate, started, statusOf } from '../support/health-server.ts'
+
+const NOW = 1_795_438_800
+
+function sha256(text: string): string {
+  return `'sha256-${createHash('sha256').update(text).digest('base64')}'`
+}
+
+test('the page may run its one script and use its one style sheet, and nothing else', async () => {
+  const { port } = await started()
+  const { headers, body } = await ask({ port }, '/')
+  const scripts = [...body.matchAll(/<script[^>]*>([^]*?)<\/script>/g)].map(([, text]) => text ?? '')
+  const styles = [...body.matchAll(/<style[^>]*>([^]*?)<\/style>/g)].map(([, text]) => text ?? '')
+  expect([scripts.length, styles.length]).toEqual([1, 1])
+  const policy = String(headers['content-security-policy']).split('; ')
+  expect(policy).toContain("default-src 'none'")
+  expect(policy).toContain(`script-src ${sha256(scripts[0] ?? '')}`)
+  expect(policy).toContain(`style-src ${sha256(styles[0] ?? '')}`)
+  expect(policy).toContain("frame-ancestors 'none'")
+  expect(policy.join(' ')).not.toMatch(/unsafe|\*|http/)
+  expect(headers['referrer-policy']).toBe('no-referrer')
+  expect(headers['cache-control']).toBe('no-store')
+})
+
+test('the page names no other server, and has neither inline styles nor handlers', async () => {
+  const { port } = await started({ sources: { status: () => statusOf([certificate('a', 'expired', 3)]) } })
+  const { body } = await ask({ port }, '/')
+  const markup = body.replace(/<(style|script)>[^]*?<\/\1>/g, '')
+  expect(markup).not.toMatch(/(?:src|href|action)="(?!data:|status"|readyz"|metrics")/)
+  expect(markup).not.toMatch(/\s(?:style|on\w+)=/)
+})
+
+test.each([
+  { name: 'before the first look', status: null, live: true, want: 'Starting' },
+  { name: 'not enrolled', status: statusOf([], false), live: true, want: 'Not enrolled' },
+  { name: 'all valid', status: statusOf([certificate('a', 'valid')]), live: true, want: 'All well' },
+  { name: 'one due', status: statusOf([certificate('a', 'due')]), live: true, want: 'A renewal is due' },
+  {
+    name: 'due and failing',
+    status: statusOf([certificate('a', 'due', 2)]),
+    live: true,
+    want: 'Renewal fails',
+  },
+  {
+    name: 'overdue',
+    status: statusOf([certificate('a', 'overdue'), certificate('b', 'overdue')]),
+    live: true,
+    want: '2 renewals overdue',
+  },
+  {
+    name: 'the gravest first',
+    status: statusOf([certificate('a', 'unconfirmed'), certificate('b', 'expired')]),
+    live: true,
+    want: '1 certificate expired',
+  },
+  {
+    name: 'ignored keys only',
+    status: statusOf([certificate('a', 'ignored')]),
+    live: true,
+    want: 'Nothing to certify',
+  },
+  {
+    name: 'the loop hangs',
+    status: statusOf([certificate('a', 'valid')]),
+    live: false,
+    want: 'hostcertd hangs',
+  },
+  {
+    name: 'the clock is off',
+    status: {
+      ...statusOf([certificate('a', 'valid')]),
+      issuer: { url: null, reachable: true, last_success: null, clock_skew_seconds: -75 },
+    },
+    live: true,
+    want: 'The clock is off',
+  },
+])('the page says how the host stands: $name', async ({ status, live, want }) => {
+  const sources = { status: () => status, live: () => ({ ok: live, lastTurn: NOW }), now: () => NOW }
+  const { port } = await started({ sources })
+  const { body } = await ask({ port }, '/')
+  expect(/<strong>(.*?)<\/strong>/.exec(body)?.[1]).toBe(want)
+})
+
+test.each([
+  { name: 'half-way', from: -50, to: 50, due: 20, want: ['width="50%"', '50 per cent', 'x="70%"'] },
+  { name: 'over', from: -100, to: -10, due: -30, want: ['width="100%"', 'it is over', 'now, past the end'] },
+  { name: 'not begun', from: 10, to: 100, due: 70, want: ['width="0%"'] },
+  { name: 'forever', from: -50, to: null, due: null, want: ['never expires'] },
+  { name: 'of no length', from: 0, to: 0, due: null, want: ['it is over'] },
+])('the lifetime bar: $name', async ({ from, to, due, want }) => {
+  const at = (seconds: number | null): string | null =>
+    seconds === null ? null : formatTime(NOW + seconds * 86_400)
+  const shown = {
+    ...certificate('a', 'valid'),
+    valid_after: at(from),
+    valid_before: at(to),
+    renewal_due: at(due),
+  }
+  const { port } = await started({ sources: { status: () => statusOf([shown]), now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  for (const text of want) expect(body).toContain(text)
+  expect(body).not.toMatch(/NaN|Infinity|undefined/)
+})
+
+test('the same error of several host keys is told once, with its remedy', async () => {
+  const error = { code: 'ISSUER_TIMEOUT', message: 'no answer', at: '2026-11-23T13:00:00Z' } as const
+  const failing = { ...certificate('a', 'due', 2), last_error: error, reason: error.code }
+  const { port } = await started({
+    sources: { status: () => statusOf([failing, { ...failing, host_key: 'b' }]) },
+  })
+  const { body } = await ask({ port }, '/')
+  expect(body.match(/class="card problem"/g)).toHaveLength(1)
+  expect(body).toContain('2 host keys')
+  expect(body).toContain('<code>issuer.timeout</code>')
+})
+
+test('what is put into a template is text', () => {
+  expect(html`<b title="${`"'<>&`}">${'<i>'}${null}${[html`<br />`]}${5}</b>`.text).toBe(
+    '<b title="&quot;&#39;&lt;&gt;&amp;">&lt;i&gt;<br />5</b>',
+  )
+  expect(html`${'a\u0000\u202E\u{E0001}b'}`.text).toBe(String.raw`a\u{0}\u{202e}\u{e0001}b`)
+  expect(html`${prose('run `a <b>` now')}`.text).toBe('run <code>a &lt;b&gt;</code> now')
+})

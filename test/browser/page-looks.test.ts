@@ -1,0 +1,43 @@
+import { expect, test } from 'vitest'
+import { started } from '../support/health-server.ts'
+import { barriers, screenshot, useChromium } from './chromium.ts'
+import { MIXED, NOW, STATES, type ShownState } from './states.ts'
+
+const SIZES = { phone: { width: 390, height: 844 }, desktop: { width: 1280, height: 900 } } as const
+const SCHEMES = ['light', 'dark'] as const
+
+const open = useChromium()
+
+const TITLES: Readonly<Record<string, string>> = {
+  'all-well': 'All well',
+  due: 'A renewal is due',
+  'expired-issuer-down': '3 certificates expired',
+  'not-enrolled': 'Not enrolled',
+  mixed: '1 host key without a certificate',
+}
+
+const shown: Readonly<Record<string, ShownState>> = { ...STATES, mixed: MIXED }
+const looks = Object.entries(shown).flatMap(([name, state]) =>
+  Object.entries(SIZES).flatMap(([size, viewport]) =>
+    SCHEMES.map((colorScheme) => ({ name, state, size, viewport, colorScheme })),
+  ),
+)
+
+test.each(looks)('$name, $size, $colorScheme: no barriers, no complaints, nothing cut off', async (look) => {
+  const { name, state, size, viewport, colorScheme } = look
+  const { port } = await started({
+    sources: { now: () => NOW, live: () => ({ ok: true, lastTurn: NOW }), ...state },
+  })
+  const origin = `http://127.0.0.1:${port}/`
+  const options = { viewport, colorScheme, deviceScaleFactor: 2, reducedMotion: 'reduce' } as const
+  const { page, urls, complaints } = await open(origin, options)
+
+  expect(await page.title()).toBe(`${TITLES[name]} · web1.example.com · hostcertd`)
+  expect(await page.textContent('#verdict strong')).toBe(TITLES[name])
+  await screenshot(page, `${name}-${size}-${colorScheme}`)
+
+  expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(viewport.width)
+  expect(await barriers(page)).toEqual([])
+  expect(complaints).toEqual([])
+  expect(urls.filter((url) => !url.startsWith(origin) && !url.startsWith('data:'))).toEqual([])
+})

@@ -1,0 +1,117 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { DASHBOARD_QUERIES } from './dashboard.ts'
+import { EXPECTED_ALERTS, Fleet } from './fleet.ts'
+import { missing, Prometheus, promtool, type Sample } from './prometheus.ts'
+
+const RULES = new URL('../../packaging/monitoring/hostcertd.rules.yml', import.meta.url)
+/** The shortest-lived certificate of the fleet, three failures, and a slow machine. */
+const LONGEST_WAIT_MILLISECONDS = 150_000
+/** Of HostcertdLoopStuck; fifteen minutes in earnest. */
+const STUCK_AFTER_SECONDS = 20
+
+const skipped = missing('prometheus') ?? missing('promtool')
+
+/** The rules without their `for:`, which promtool tests, and impatient of a loop that is stuck. */
+async function impatientRules(): Promise<string> {
+  const text = await readFile(RULES, 'utf8')
+  const stuck = text.replace(
+    'loop_last_turn_timestamp_seconds > 900',
+    `loop_last_turn_timestamp_seconds > ${STUCK_AFTER_SECONDS}`,
+  )
+  expect(stuck).not.toBe(text)
+  return stuck.replaceAll(/^ +for: .+\n/gm, '')
+}
+
+function alertsOf(samples: readonly Sample[]): string[] {
+  return samples.map(({ metric }) => `${metric['alertname']} ${metric['instance'] ?? '-'}`).toSorted()
+}
+
+test('there is a Prometheus', ({ skip }) => {
+  skip(skipped !== null, skipped ?? '')
+  expect(skipped).toBeNull()
+})
+
+describe.skipIf(skipped !== null)('a real Prometheus and real daemons', () => {
+  const stack = new AsyncDisposableStack()
+  let prometheus: Prometheus
+  let fleet: Fleet
+
+  beforeAll(async () => {
+    const folder = stack.use(await makeTemporaryFolder()).path
+    const rules = join(folder, 'rules.yml')
+    await writeFile(rules, await impatientRules())
+    prometheus = stack.use(new Prometheus(folder, rules))
+    await prometheus.start()
+    fleet = stack.use(new Fleet())
+  })
+
+  afterAll(async () => {
+    await stack.disposeAsync()
+  })
+
+  /** Ask until the answer is right; then, and when time is up, the answer. */
+  async function until<T>(ask: () => Promise<T>, isRight: (answer: T) => boolean): Promise<T> {
+    const end = performance.now() + LONGEST_WAIT_MILLISECONDS
+    for (;;) {
+      const answer = await ask()
+      if (isRight(answer) || performance.now() > end) return answer
+      await sleep(500)
+    }
+  }
+
+  const firing = async (): Promise<string[]> =>
+    alertsOf(await prometheus.query('ALERTS{alertstate="firing"}'))
+  const everFired = async (): Promise<string[]> =>
+    alertsOf(
+      await prometheus.query(
+        'count by (alertname, instance) (count_over_time(ALERTS{alertstate="firing",instance!=""}[1h]))',
+      ),
+    )
+
+  test('while nothing is scraped, that is the alert', async () => {
+    expect(await until(firing, (alerts) => alerts.length > 0)).toEqual(['HostcertdAbsent -'])
+  })
+
+  test('each host raises the alerts of its state and no others, a host where all is well none', async () => {
+    await fleet.start(async () => prometheus.scrape(fleet.ports))
+    const isComplete = (alerts: string[]): boolean => EXPECTED_ALERTS.every((alert) => alerts.includes(alert))
+    expect(await until(everFired, isComplete)).toEqual(EXPECTED_ALERTS)
+    expect(await firing()).not.toContain('HostcertdAbsent -')
+  })
+
+  test('every scrape parses', async () => {
+    const targets = await prometheus.targets()
+    const seen = targets.map(
+      ({ labels, health, lastError }) => `${labels['instance']} ${health} ${lastError}`,
+    )
+    const down = /^down down .*connection refused$/
+    expect(seen.filter((line) => !down.test(line)).toSorted()).toEqual(
+      [...fleet.ports.keys()]
+        .filter((name) => name !== 'down')
+        .map((name) => `${name} up `)
+        .toSorted(),
+    )
+    expect(prometheus.log).toBe('')
+  })
+
+  test('promtool finds nothing to say about the metrics', async () => {
+    for (const [name, port] of fleet.ports) {
+      if (name === 'down') continue
+      const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+      expect(await promtool(['check', 'metrics'], text), name).toEqual({ status: 0, output: '' })
+    }
+  })
+
+  test.each(DASHBOARD_QUERIES)('the dashboard has something to show: $title', async ({ expression }) => {
+    expect(await prometheus.query(expression)).not.toEqual([])
+  })
+
+  test('when all is mended no alert fires', async () => {
+    await fleet.mend()
+    expect(await until(firing, (alerts) => alerts.length === 0)).toEqual([])
+  })
+})
