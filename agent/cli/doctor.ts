@@ -113,10 +113,17 @@ async function examine(
   else if (hasFailure(way)) findings.push(skipped('issue', 'needs a login at the issuer'))
   else findings.push(...(await examineIssue(patient, views)))
 
+  const ask = async (): Promise<void> => {
+    knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
+  }
+  // First, for it wakes an sshd behind a socket, and only then is there a /run/sshd, which `sshd -T` wants.
+  await ask()
   const sshd = await examineSshdConfig(patient, views)
   // The helper tells the daemon where sshd listens; without it `auto` is port 22 for the daemon, and so for us.
-  if (existsSync(HELPER_SOCKET)) knowledge = { ...knowledge, listen: sshd.listen }
-  knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
+  if (knowledge.silence !== null && config.sshd.address === 'auto' && existsSync(HELPER_SOCKET)) {
+    knowledge = { ...knowledge, listen: sshd.listen }
+    await ask()
+  }
   views = await observe(host, attempts, knowledge, cas)
   const identity = { version, issuerUrl: config.issuer.url }
   const { certificates } = statusOf(identity, views, attempts, knowledge, host.issuer.health())
