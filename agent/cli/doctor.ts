@@ -16,7 +16,7 @@ import { examineCertificates } from './doctor/certificates.ts'
 import { examineConfiguration } from './doctor/configuration.ts'
 import { examineCredentials } from './doctor/credentials.ts'
 import { examineDaemon } from './doctor/daemon.ts'
-import { examineDirectories } from './doctor/directory.ts'
+import { examineDirectories, examineReadable } from './doctor/directory.ts'
 import { hasFailure, skipped, STEPS, type Finding } from './doctor/finding.ts'
 import { examineHostKeys } from './doctor/host-keys.ts'
 import { examineIssue } from './doctor/issue.ts'
@@ -52,6 +52,7 @@ export async function doctor(
   const findings: Finding[] = examineConfiguration(path, loaded)
   if (loaded.kind === 'ok') {
     const patient = await admit(context, options, loaded.config, path, signal)
+    findings.push(...(await examineReadable(patient, loaded.files)))
     findings.push(...(await examine(patient, options, context.version.version)))
   } else {
     const rest = STEPS.filter((step) => step !== 'configuration')

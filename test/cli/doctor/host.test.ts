@@ -20,6 +20,18 @@ const CONFIGURATION: readonly Broken[] = [
     message: /log\.level|nonsense/,
     remedy: /mend it in .*hostcertd\.yaml/,
   },
+  {
+    name: 'a pinned CA that the daemon cannot read, though root can',
+    onlyRoot: true,
+    breakIt: async ({ host, secretFile, caFile }) => {
+      for (const path of [host.statePath, join(host.folder, 'certs'), secretFile])
+        await chown(path, OWNER, OWNER)
+      await chmod(caFile, 0o600)
+    },
+    troubles: ['configuration failure'],
+    message: /user 65534, as whom the daemon runs, cannot read .*issuer-ca\.pub: .*mode 0600/,
+    remedy: /chmod 644 .*issuer-ca\.pub/,
+  },
 ]
 
 const CREDENTIALS: readonly Broken[] = [
