@@ -16,7 +16,7 @@ import { examineCertificates } from './doctor/certificates.ts'
 import { examineConfiguration } from './doctor/configuration.ts'
 import { examineCredentials } from './doctor/credentials.ts'
 import { examineDaemon } from './doctor/daemon.ts'
-import { examineDirectories } from './doctor/directory.ts'
+import { examineDirectories, examineReadable } from './doctor/directory.ts'
 import { hasFailure, skipped, STEPS, type Finding } from './doctor/finding.ts'
 import { examineHostKeys } from './doctor/host-keys.ts'
 import { examineIssue } from './doctor/issue.ts'
@@ -52,6 +52,7 @@ export async function doctor(
   const findings: Finding[] = examineConfiguration(path, loaded)
   if (loaded.kind === 'ok') {
     const patient = await admit(context, options, loaded.config, path, signal)
+    findings.push(...(await examineReadable(patient, loaded.files)))
     findings.push(...(await examine(patient, options, context.version.version)))
   } else {
     const rest = STEPS.filter((step) => step !== 'configuration')
@@ -113,10 +114,17 @@ async function examine(
   else if (hasFailure(way)) findings.push(skipped('issue', 'needs a login at the issuer'))
   else findings.push(...(await examineIssue(patient, views)))
 
+  const ask = async (): Promise<void> => {
+    knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
+  }
+  // First, for it wakes an sshd behind a socket, and only then is there a /run/sshd, which `sshd -T` wants.
+  await ask()
   const sshd = await examineSshdConfig(patient, views)
   // The helper tells the daemon where sshd listens; without it `auto` is port 22 for the daemon, and so for us.
-  if (existsSync(HELPER_SOCKET)) knowledge = { ...knowledge, listen: sshd.listen }
-  knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
+  if (knowledge.silence !== null && config.sshd.address === 'auto' && existsSync(HELPER_SOCKET)) {
+    knowledge = { ...knowledge, listen: sshd.listen }
+    await ask()
+  }
   views = await observe(host, attempts, knowledge, cas)
   const identity = { version, issuerUrl: config.issuer.url }
   const { certificates } = statusOf(identity, views, attempts, knowledge, host.issuer.health())

@@ -3,6 +3,30 @@ import { reasonOf, systemCodeOf } from '../../system/one-line.ts'
 import { failure, ok, skipped, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
 
+/**
+ * What root can read and the daemon cannot: an administrator with a strict umask made it.
+ *
+ * @param files of the configuration
+ */
+export async function examineReadable(
+  { config, daemonUser, host }: Patient,
+  files: readonly string[],
+): Promise<Finding[]> {
+  const named = [config.verify.hostCaFile, config.issuer.caFile].filter((file) => file !== null)
+  const keys = (await host.hostKeys.list()).map(({ path }) => path)
+  const findings: Finding[] = []
+  for (const path of [...files, ...named, ...keys]) {
+    // What is not there at all is told where it is needed.
+    if ((await factsOf(path).catch(() => null)) === null) continue
+    const denied = await whyDenied(path, daemonUser, 'read')
+    if (denied === null) continue
+    const message = `user ${daemonUser.uid}, as whom the daemon runs, cannot read ${path}: ${denied}`
+    const remedy = `chmod 644 ${path}, and let others through the folders above it (chmod o+x)`
+    findings.push(failure('configuration', message, remedy))
+  }
+  return findings
+}
+
 /** Whether the daemon may write where certificates and its record go. */
 export async function examineDirectories({ config, daemonUser }: Patient): Promise<Finding[]> {
   const findings: Finding[] = []

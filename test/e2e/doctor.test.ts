@@ -1,0 +1,101 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { findingsIn, of, troubles, type Finding } from '../cli/doctor/findings.ts'
+import { untilReady } from '../support/looks.ts'
+import { makeWorld, type World } from '../support/world.ts'
+
+const ONE_KEY = { sshd: { hostKeyTypes: ['ed25519'] } } as const
+const isRoot = process.geteuid?.() === 0
+
+async function diagnose({ agent, sshd }: World, ...args: readonly string[]): Promise<readonly Finding[]> {
+  const result = await agent.verb('doctor', '--json', '--sshd-config', sshd.configPath, ...args)
+  const findings = findingsIn(result.stdout)
+  const fails = findings.some(({ status }) => status === 'failure')
+  expect(result.status).toBe(fails ? 1 : 0)
+  return findings
+}
+
+test('a host that is well: nothing to say, and the daemon does not notice', async () => {
+  await using world = await makeWorld()
+  const { agent, issuer } = world
+  await agent.start()
+  await untilReady(world)
+  const record = await readFile(join(agent.folder, 'state', 'attempts.json'), 'utf8')
+  const issued = issuer.issued.length
+  const findings = await diagnose(world, '--issue')
+  expect(troubles(findings)).toEqual([])
+  expect(of('served', findings).map(({ status }) => status)).toEqual(['ok', 'ok', 'ok'])
+  expect(of('issue', findings).map(({ status }) => status)).toEqual(['ok', 'ok', 'ok'])
+  expect(of('daemon', findings)[0]?.message).toMatch(/^it runs, version .* and answers at 127\.0\.0\.1:\d+$/)
+  expect(of('sshd-config', findings)).toMatchObject([{ status: isRoot ? 'ok' : 'skipped' }])
+  expect(issuer.issued).toHaveLength(issued + 3)
+  expect(await readFile(join(agent.folder, 'state', 'attempts.json'), 'utf8')).toBe(record)
+})
+
+test('sshd does not run', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  await world.agent.start()
+  await untilReady(world)
+  await world.sshd.stop()
+  const findings = await diagnose(world)
+  expect(troubles(findings)).toEqual(['served failure'])
+  const [served] = of('served', findings)
+  expect(served?.message).toMatch(/^SSHD_UNREACHABLE: sshd does not answer: 127\.0\.0\.1:\d+: /)
+  expect(served?.remedy).toMatch(/^start sshd, or set sshd\.address/)
+  expect(served?.remedy).toContain(isRoot ? `it listens on 127.0.0.1:${world.sshd.port}` : '')
+})
+
+test('sshd serves another certificate than the one on disk', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent } = world
+  await agent.start()
+  await untilReady(world)
+  await agent.stop()
+  // sshd goes on reading the old place.
+  const staged = join(world.folder, 'staged')
+  await agent.configure(world.configWith({ certificates: { directory: staged }, sshd: { reload: 'never' } }))
+  await agent.verb('renew')
+  const findings = await diagnose(world)
+  const [served] = of('served', findings)
+  expect(served).toMatchObject({ status: 'failure' })
+  expect(served?.message).toMatch(/^SSHD_NOT_SERVING: .*sshd presents serial \d+, on disk is serial \d+$/)
+  const [config] = of('sshd-config', findings)
+  const asRoot = `does not name ${staged}/ssh_host_ed25519_key-cert.pub; it names `
+  expect(config?.message).toContain(isRoot ? asRoot : 'only root')
+})
+
+test('sshd presents no certificate at all', async () => {
+  await using world = await makeWorld({ sshd: { hostKeyTypes: ['ed25519'], certificateDirectory: null } })
+  await world.agent.start()
+  const findings = await diagnose(world)
+  expect(of('served', findings)).toMatchObject([
+    { status: 'failure', message: expect.stringMatching(/^SSHD_NOT_SERVING: .*no certificate$/) as string },
+  ])
+  expect(of('sshd-config', findings)[0]?.remedy).toMatch(isRoot ? /^add `HostCertificate / : /sudo/)
+})
+
+test('check and metrics write ask the daemon that runs', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent } = world
+  await agent.start()
+  await untilReady(world)
+  const well = await agent.verb('check')
+  expect(well).toMatchObject({ status: 0, stderr: '' })
+  expect(well.stdout).toMatch(
+    /^HOSTCERTD OK - 1 host key has its certificate, the first ends in 5\dm.* \| 'ssh_host_ed25519_key'=\d+s;/,
+  )
+  const file = join(world.folder, 'hostcertd.prom')
+  expect(await agent.verb('metrics', 'write', file)).toMatchObject({ status: 0 })
+  expect(await readFile(file, 'utf8')).toMatch(
+    /^hostcertd_renewals_total\{host_key="ssh_host_ed25519_key",result="ok"\} 1$/m,
+  )
+
+  await writeFile(world.sshd.certificatePath('ed25519'), '')
+  await world.issuer.stop()
+  await agent.stop()
+  const broken = await agent.verb('check')
+  expect(broken.status).toBe(2)
+  expect(broken.stdout).toContain('CERT_UNPARSABLE')
+  expect(broken.stdout).toContain('the daemon does not answer')
+})
