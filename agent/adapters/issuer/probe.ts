@@ -22,7 +22,7 @@ export type HostAnswer =
 export interface IssuerProbe {
   /** Issues with the same token. */
   readonly issuer: Issuer
-  /** Log in, once however often it is called; with an access token from a file only that is read. */
+  /** Log in; with an access token from a file only that is read. One that failed is tried again when called again. */
   login(signal: AbortSignal): Promise<LoginAnswer>
   /** What the issuer knows of this host. Only after a login that went well. */
   readHost(signal: AbortSignal): Promise<HostAnswer>
@@ -37,9 +37,8 @@ export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
   const roots = new TlsRoots(options.caFile)
   const exchange = new IssuerExchange(options, roots, health, options)
   const authenticator = authenticatorOf(options, exchange)
-  let answer: Promise<LoginAnswer> | null = null
 
-  const logIn = async (signal: AbortSignal): Promise<LoginAnswer> => {
+  const login = async (signal: AbortSignal): Promise<LoginAnswer> => {
     const got = await authenticator.token(null, signal)
     return got.kind === 'token' ? { ok: true } : { ok: false, failure: got.failure }
   }
@@ -60,7 +59,7 @@ export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
 
   return {
     issuer: new HttpIssuer(options.sshHostId, exchange, authenticator, health),
-    login: async (signal) => (answer ??= logIn(signal)),
+    login,
     readHost,
   }
 }
