@@ -12,6 +12,9 @@ export type NextStep =
   /** All keys wait minutes, up to an hour; SIGHUP ends it. */
   | 'administrator'
 
+/** What is waited for: an attempt at the issuer, or at sshd. */
+export type BackoffCause = NextStep | 'sshd-trouble' | 'reload'
+
 /** A wait in force. Kept on disk. */
 export interface Wait {
   /** Failures in a row. */
@@ -31,8 +34,14 @@ const SCHEDULES = {
   'key-backoff': [5, 15, MINUTE, 3 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR],
   'login-backoff': [2.5 * MINUTE, 5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 40 * MINUTE, HOUR],
   administrator: [2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR],
+  // sshd could not be reloaded, or its files not be placed: it may just be restarting.
+  'sshd-trouble': [5, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR],
+  // A reload did not help; each one refuses connections for some milliseconds.
   reload: [MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR],
-} as const satisfies Record<NextStep | 'reload', readonly number[]>
+} as const satisfies Record<BackoffCause, readonly number[]>
+
+/** What must not be hurried by a certificate that ends soon. */
+const UNCAPPED: readonly BackoffCause[] = ['login-backoff', 'sshd-trouble', 'reload']
 
 /** The longest wait of any kind, `Retry-After` included. */
 export const LONGEST_WAIT_SECONDS = HOUR
@@ -51,7 +60,7 @@ const JITTER_SHARE = 0.3
  * @returns seconds, always above 0
  */
 export function backoffSeconds(
-  next: NextStep | 'reload',
+  next: BackoffCause,
   failures: number,
   validitySecondsLeft: number | null,
   dice: number,
@@ -59,7 +68,7 @@ export function backoffSeconds(
   const schedule = SCHEDULES[next]
   const base = schedule[Math.min(Math.max(failures, 1), schedule.length) - 1] ?? LONGEST_WAIT_SECONDS
   const capped =
-    validitySecondsLeft === null || next === 'login-backoff' || next === 'reload'
+    validitySecondsLeft === null || UNCAPPED.includes(next)
       ? base
       : Math.min(base, Math.max(validitySecondsLeft / 10, SHORTEST_CAP_SECONDS))
   return capped * (1 - JITTER_SHARE * dice)

@@ -210,7 +210,12 @@ export class Attempts {
   notServed(keys: readonly KeyIdentity[], failure: Failure): Wait {
     const at = this.#clock.now()
     const failures = (this.#record.reload?.failures ?? 0) + 1
-    const seconds = backoffSeconds('reload', failures, null, this.#clock.dice())
+    const seconds = backoffSeconds(
+      failure.code === 'SSHD_NOT_SERVING' ? 'reload' : 'sshd-trouble',
+      failures,
+      null,
+      this.#clock.dice(),
+    )
     const reload: Wait = { kind: 'backoff', code: failure.code, failures, until: at + seconds }
     this.#record = { ...this.#record, reload }
     for (const key of keys) this.#update(key, { lastError: { ...pick(failure), at } })

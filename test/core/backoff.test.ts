@@ -9,7 +9,14 @@ import {
 } from '../../agent/core/backoff.ts'
 
 const NOW = 1_795_438_800
-const STEPS = ['issuer-backoff', 'key-backoff', 'login-backoff', 'administrator', 'reload'] as const
+const STEPS = [
+  'issuer-backoff',
+  'key-backoff',
+  'login-backoff',
+  'administrator',
+  'sshd-trouble',
+  'reload',
+] as const
 
 describe('backoffSeconds', () => {
   test.each([
@@ -17,6 +24,7 @@ describe('backoffSeconds', () => {
     { next: 'key-backoff', schedule: [5, 15, 60, 180, 600, 1800, 3600, 3600] },
     { next: 'login-backoff', schedule: [150, 300, 600, 1200, 2400, 3600, 3600] },
     { next: 'administrator', schedule: [120, 300, 900, 1800, 3600, 3600] },
+    { next: 'sshd-trouble', schedule: [5, 15, 30, 60, 120, 300, 900, 1800, 3600, 3600] },
     { next: 'reload', schedule: [60, 120, 300, 900, 1800, 3600, 3600] },
   ] as const)('$next without jitter', ({ next, schedule }) => {
     expect(schedule.map((_, index) => backoffSeconds(next, index + 1, null, 0))).toEqual(schedule)
@@ -63,7 +71,7 @@ describe('backoffSeconds', () => {
           expect(base).toBeGreaterThanOrEqual(3)
           expect(base).toBeLessThanOrEqual(LONGEST_WAIT_SECONDS)
           expect(backoffSeconds(next, failures + 1, left, 0)).toBeGreaterThanOrEqual(base)
-          const capped = left !== null && next !== 'login-backoff' && next !== 'reload'
+          const capped = left !== null && !['login-backoff', 'sshd-trouble', 'reload'].includes(next)
           expect(base).toBeLessThanOrEqual(capped ? Math.max(left / 10, 30) : LONGEST_WAIT_SECONDS)
         },
       ),
