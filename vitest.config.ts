@@ -5,6 +5,9 @@ import { defineConfig } from 'vitest/config'
  * looks at the status page in Chromium; `monitoring` lets a real Prometheus watch real daemons; `packaging` tries the
  * root helper; `host` boots whole hosts and installs the packages there, as root.
  */
+/** Whole programs on a noisy machine: what fails twice is broken. */
+const RETRY = 1
+
 export default defineConfig({
   test: {
     // .ci/run sums up what the reports say.
@@ -22,6 +25,7 @@ export default defineConfig({
       {
         test: {
           name: 'cli',
+          retry: RETRY,
           maxWorkers: 2,
           include: ['test/{cli,support}/**/*.test.ts'],
           testTimeout: 30_000,
@@ -30,6 +34,7 @@ export default defineConfig({
       {
         test: {
           name: 'e2e',
+          retry: RETRY,
           maxWorkers: 2,
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 60_000,
@@ -39,6 +44,7 @@ export default defineConfig({
       {
         test: {
           name: 'browser',
+          retry: RETRY,
           // A browser has many processes of its own.
           fileParallelism: false,
           include: ['test/browser/**/*.test.ts'],
@@ -57,6 +63,7 @@ export default defineConfig({
       {
         test: {
           name: 'monitoring',
+          retry: RETRY,
           include: ['test/monitoring/**/*.test.ts'],
           // Half a dozen daemons at once, and certificates that have to expire.
           testTimeout: 240_000,
@@ -66,6 +73,7 @@ export default defineConfig({
       {
         test: {
           name: 'host',
+          retry: RETRY,
           include: ['test/host/**/*.test.ts'],
           globalSetup: ['test/host/support/global-setup.ts'],
           // One booted host at a time: each is a whole system, and what is measured on it are seconds.
