@@ -40,6 +40,9 @@ export interface HostKeyRecord {
   readonly notOffered: { readonly why: string; readonly pairVersion: string } | null
 }
 
+/** So many CAs that the issuer named before are still good for what lies on disk. */
+const MAX_FORMER_CAS = 4
+
 export const EMPTY_RECORD: AttemptRecord = {
   version: 1,
   issuer: null,
@@ -64,4 +67,41 @@ export function newHostKeyRecord(fingerprint: string): HostKeyRecord {
     confirmedSerial: null,
     notOffered: null,
   }
+}
+
+/** sshd was reloaded: what was wrong with what it serves is over, or will be noted anew. */
+export function afterReload(record: AttemptRecord): AttemptRecord {
+  const hostKeys = mapHostKeys(record, (key) =>
+    key.lastError?.code.startsWith('SSHD_') === true ? { ...key, lastError: null } : key,
+  )
+  return { ...record, reloadOwed: false, hostKeys }
+}
+
+/** The issuer named these CAs; those that it named before are kept for the certificates in place. */
+export function withCas(record: AttemptRecord, lines: readonly string[]): AttemptRecord {
+  const before = [...(record.issuerCas ?? []), ...record.formerCas].filter((line) => !lines.includes(line))
+  return { ...record, issuerCas: lines, formerCas: [...new Set(before)].slice(0, MAX_FORMER_CAS) }
+}
+
+/** Whatever waits for an administrator may be tried again: somebody says that it was mended. */
+export function withoutAdministratorWaits(record: AttemptRecord): AttemptRecord {
+  const drop = (wait: Wait | null): Wait | null => (wait?.kind === 'administrator' ? null : wait)
+  const hostKeys = mapHostKeys(record, (key) => ({ ...key, wait: drop(key.wait) }))
+  return { ...record, issuer: drop(record.issuer), login: null, reload: null, hostKeys }
+}
+
+/** Without the host keys that are neither named nor were tried since then. */
+export function withOnly(record: AttemptRecord, names: readonly string[], since: UnixSeconds): AttemptRecord {
+  const kept = Object.entries(record.hostKeys).filter(
+    ([name, { lastAttempt, repairs }]) =>
+      names.includes(name) || Math.max(lastAttempt ?? 0, repairs.at(-1) ?? 0) > since,
+  )
+  return { ...record, hostKeys: Object.fromEntries(kept) }
+}
+
+function mapHostKeys(
+  { hostKeys }: AttemptRecord,
+  change: (key: HostKeyRecord) => HostKeyRecord,
+): AttemptRecord['hostKeys'] {
+  return Object.fromEntries(Object.entries(hostKeys).map(([name, key]) => [name, change(key)]))
 }

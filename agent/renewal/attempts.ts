@@ -1,7 +1,16 @@
 import { backoffSeconds, isWaiting, retryAfterSeconds, type Wait } from '../core/backoff.ts'
 import { AgentError, type ErrorCode, type Failure } from '../core/errors.ts'
 import type { UnixSeconds } from '../core/time.ts'
-import { EMPTY_RECORD, newHostKeyRecord, type AttemptRecord, type HostKeyRecord } from './attempt-record.ts'
+import {
+  afterReload,
+  EMPTY_RECORD,
+  newHostKeyRecord,
+  withCas,
+  withOnly,
+  withoutAdministratorWaits,
+  type AttemptRecord,
+  type HostKeyRecord,
+} from './attempt-record.ts'
 import type { AttemptRecords, Clock, IssuerFailure } from './ports.ts'
 
 /** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */
@@ -11,8 +20,6 @@ const REPAIR_SECONDS = 600
 const FORGET_SECONDS = 3600
 /** Between two issuances for one host key. */
 const SHORTEST_PAUSE_SECONDS = 10
-/** So many CAs that the issuer named before are still good for what lies on disk. */
-const MAX_FORMER_CAS = 4
 
 /** A host key as the record knows it. */
 export interface KeyIdentity {
@@ -233,48 +240,22 @@ export class Attempts {
 
   /** sshd was reloaded. What it still does not serve will be noted anew. */
   reloaded(): void {
-    const hostKeys = Object.entries(this.#record.hostKeys).map(([name, key]) => {
-      const isOver = key.lastError?.code.startsWith('SSHD_') === true
-      return [name, isOver ? { ...key, lastError: null } : key] as const
-    })
-    this.#record = { ...this.#record, reloadOwed: false, hostKeys: Object.fromEntries(hostKeys) }
+    this.#record = afterReload(this.#record)
   }
 
   /** CA keys as the issuer gave them; empty when it has no route for that. Those before stay good for what is in place. */
   learnCas(lines: readonly string[]): void {
-    const { issuerCas, formerCas } = this.#record
-    const before = [...(issuerCas ?? []), ...formerCas].filter((line) => !lines.includes(line))
-    this.#record = {
-      ...this.#record,
-      issuerCas: lines,
-      formerCas: [...new Set(before)].slice(0, MAX_FORMER_CAS),
-    }
+    this.#record = withCas(this.#record, lines)
   }
 
   /** SIGHUP: whatever waits for an administrator is tried again. */
   endAdministratorWaits(): void {
-    const drop = (wait: Wait | null): Wait | null => (wait?.kind === 'administrator' ? null : wait)
-    const hostKeys = Object.entries(this.#record.hostKeys).map(([name, key]) => [
-      name,
-      { ...key, wait: drop(key.wait) },
-    ])
-    this.#record = {
-      ...this.#record,
-      issuer: drop(this.#record.issuer),
-      login: null,
-      reload: null,
-      hostKeys: Object.fromEntries(hostKeys) as AttemptRecord['hostKeys'],
-    }
+    this.#record = withoutAdministratorWaits(this.#record)
   }
 
   /** Forget host keys that are no more. Not at once: one that is deleted and made again all the time is a storm too. */
   keepOnly(names: readonly string[]): void {
-    const recently = this.#clock.now() - FORGET_SECONDS
-    const kept = Object.entries(this.#record.hostKeys).filter(
-      ([name, { lastAttempt, repairs }]) =>
-        names.includes(name) || Math.max(lastAttempt ?? 0, repairs.at(-1) ?? 0) > recently,
-    )
-    this.#record = { ...this.#record, hostKeys: Object.fromEntries(kept) }
+    this.#record = withOnly(this.#record, names, this.#clock.now() - FORGET_SECONDS)
   }
 
   #recentRepairs(key: KeyIdentity): readonly UnixSeconds[] {
