@@ -167,7 +167,7 @@ class CertificateSeries {
     for (const certificate of certificates) {
       const labels = { host_key: certificate.host_key, key_type: certificate.key_type ?? '' }
       // Of two files with one name the later is `ignored`; it must not hide the state of the first.
-      const id = JSON.stringify(labels)
+      const id = certificate.host_key
       if (seen.has(id)) continue
       seen.add(id)
       this.#set(labels, certificate, servedNotAfter.get(certificate.host_key) ?? null)

@@ -135,7 +135,7 @@ export async function renewHost(
 }
 
 /**
- * Ask the issuer once for its CA, so that what lies on disk can be judged. No answer is no failure of any host key.
+ * Ask the issuer once for its CA, so that what lies on disk can be judged.
  *
  * @returns whether there is news
  */
@@ -149,8 +149,19 @@ async function learnCa(
   const answer = await askIssuer(host, attempts, signal)
   if (answer.ok || answer.noSuchRoute) return true
   const { code, message, requestId } = answer.failure
-  const { failures } = attempts.issuerFailed([], answer.failure, secondsLeft(host, views))
-  const level = levelOfFailure({ failure: answer.failure, next: answer.failure.next, failures, views: [] })
+  // Keys that want a certificate do not get one for it; for the others it is no failure.
+  const lacking = views
+    .filter(isCertifiable)
+    .filter(({ due, state }) => due !== null && state.state !== 'ignored')
+  const identities = lacking.map(({ subject }) => subject.identity)
+  const { failures } = attempts.issuerFailed(identities, answer.failure, secondsLeft(host, views))
+  for (const { name } of lacking) host.metrics.renewal(name, code)
+  const level = levelOfFailure({
+    failure: answer.failure,
+    next: answer.failure.next,
+    failures,
+    views: lacking,
+  })
   host.log[level](
     { code, request_id: requestId, failures },
     `the issuer was asked for its host CA: ${message}`,

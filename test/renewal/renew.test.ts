@@ -347,6 +347,20 @@ describe('the CA', () => {
     expect(host.record.issuerCas).toEqual([host.issuer.ca.line])
   })
 
+  test('that cannot be asked for: the key that lacks a certificate says why', async () => {
+    const host = new FakeHost()
+    host.issuer.failures.push(failureOf('ISSUER_UNREACHABLE', 'issuer-backoff'))
+    host.issuer.failsForGood = true
+    const result = await pass(host)
+    expect(stateOf(result)).toBe('absent ISSUER_UNREACHABLE')
+    expect(host.record.hostKeys[KEY]).toMatchObject({
+      failures: 1,
+      lastError: { code: 'ISSUER_UNREACHABLE' },
+    })
+    expect(host.results).toEqual([`${KEY} ISSUER_UNREACHABLE`])
+    expect(host.issuer.issuedAt).toHaveLength(0)
+  })
+
   test('when it is replaced at the issuer, the issuer is asked again, and the new one taken', async () => {
     const host = new FakeHost()
     await pass(host)

@@ -97,6 +97,7 @@ export async function examinePermission(patient: Patient): Promise<Finding> {
 export function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, patient: Patient): string {
   const { sshHostId, url } = patient.config.issuer
   const remedies: Partial<Record<ErrorCode, string>> = {
+    ISSUER_UNREACHABLE: `see name, tcp and tls above; where a proxy stands in between (HTTPS_PROXY), is it up, and does it let this host through to ${url}?`,
     ISSUER_NOT_FOUND: `check issuer.url (${url}) and issuer.ssh_host_id (${sshHostId}) against the issuer's list of SSH hosts`,
     ISSUER_FORBIDDEN:
       "grant the identity issue-host-cert on ssh-hosts for this host in its project; see to the identity's list of allowed addresses too",

@@ -39,7 +39,7 @@ export async function examineSshdConfig(
   const { settings } = answer
   const loaded = keys.filter((view) => settings.hostKeys.includes(privateHalf(view)))
   const findings = [
-    ...overridden(keys, settings, written),
+    ...overridden(keys, settings, written, sshd.file),
     ...algorithms(loaded, settings, written),
     ...(await certificateLines(patient, loaded, settings, sshd.file, await sshd.unreadDropIns(written))),
   ]
@@ -90,6 +90,7 @@ function overridden(
   keys: readonly CertifiableView[],
   { hostKeys }: EffectiveSshd,
   written: readonly SshdDirective[],
+  sshdFile: string,
 ): Finding[] {
   const left = keys.filter((view) => !hostKeys.includes(privateHalf(view)))
   if (left.length === 0) return []
@@ -98,7 +99,12 @@ function overridden(
     .map(({ file, line }) => `${file}:${line}`)
   const by = lines.length === 0 ? '' : `: the HostKey lines at ${lines.join(', ')} replace its own list`
   const message = `sshd does not load ${left.map(privateHalf).join(', ')}${by}`
-  const remedy = `add ${left.map((view) => `\`HostKey ${privateHalf(view)}\``).join(', ')} there, or take the key out of host_keys`
+  const wanted = left.map((view) => `\`HostKey ${privateHalf(view)}\``).join(', ')
+  // The first HostKey line replaces sshd's own list: whoever adds one must name all of them.
+  const remedy =
+    lines.length > 0
+      ? `add ${wanted} there, or take the key out of host_keys`
+      : `take the key out of host_keys; or add to ${sshdFile}, above any Match line, ${wanted} and such a line for each key that sshd loads now (${hostKeys.join(', ')}), for HostKey lines replace its own list`
   return [
     left.length === keys.length
       ? failure('sshd-config', message, remedy)
