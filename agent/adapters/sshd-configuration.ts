@@ -41,6 +41,7 @@ export type SshdAnswer =
 /** sshd gives up at as many: servconf.c, SERVCONF_MAX_DEPTH. */
 const MAX_DEPTH = 16
 const LIMIT_BYTES = 1024 * 1024
+const A_CONNECTION = 'user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22'
 const TIMEOUT_MILLISECONDS = 10_000
 /** sshd_config(5), Include: what is not absolute lies there. */
 const INCLUDE_FOLDER = '/etc/ssh'
@@ -58,7 +59,10 @@ export class SshdConfiguration {
   /** `sshd -T`. Only root may: it reads the private host keys. */
   async effective(signal: AbortSignal): Promise<SshdAnswer> {
     const limits = { timeoutMilliseconds: TIMEOUT_MILLISECONDS, signal, outputBytes: LIMIT_BYTES }
-    const result = await runProgram([this.#program, '-T', '-f', this.file], limits)
+    const argv = [this.#program, '-T', '-f', this.file]
+    const plain = await runProgram(argv, limits)
+    // `Match LocalPort` makes it want to be told of a connection; what is read here cannot stand in a Match block.
+    const result = plain.status === 0 ? plain : await runProgram([...argv, '-C', A_CONNECTION], limits)
     if (result.status !== 0) {
       const said = result.stderr.trim() === '' ? `status ${result.status}` : result.stderr
       return { kind: 'refused', why: result.failure ?? oneLine(said) }

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
@@ -72,6 +72,35 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
       [`hostcertd/${ED25519}-cert.pub`]: ed25519,
       [DROP_IN]: dropInFor(ED25519),
     })
+  })
+
+  test.each([
+    { name: 'Match LocalPort', lines: 'Match LocalPort 2222\n  PermitTTY no\n' },
+    {
+      name: 'Match of all kinds',
+      lines: 'Match User x Group y Host z LocalAddress 127.0.0.1 LocalPort 2222\n  PermitTTY no\n',
+    },
+  ])('with $name in sshd_config it copies, and keeps what it copied', async ({ lines }) => {
+    await using host = await makeHelperHost()
+    await appendFile(join(host.ssh, 'sshd_config'), lines)
+    const ed25519 = await host.stage(ED25519)
+    const want = { [`hostcertd/${ED25519}-cert.pub`]: ed25519, [DROP_IN]: dropInFor(ED25519) }
+    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
+    expect(await host.installed()).toEqual(want)
+    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=no'))
+    expect(await host.installed()).toEqual(want)
+  })
+
+  test('a certificate behind another line is not one: sshd would read the first line', async () => {
+    await using host = await makeHelperHost()
+    const good = await host.stage(ED25519)
+    await host.ask('install\n')
+    const two = `${await readFile(join(host.ssh, `${ED25519}.pub`), 'utf8')}${good.trimEnd()}`
+    await writeFile(join(host.staged, `${ED25519}-cert.pub`), two)
+    expect((await host.ask('install\n')).stdout).toMatch(
+      answer('ok', 'reload=no : not installed: .* is not one certificate'),
+    )
+    expect(await host.installed()).toMatchObject({ [`hostcertd/${ED25519}-cert.pub`]: good })
   })
 
   test('a configuration that is broken already: nothing is touched', async () => {
