@@ -21,6 +21,11 @@ import { RecordingLog } from './recording-log.ts'
 export const START = Date.UTC(2026, 10, 23, 12) / 1000
 export const DAY = 86_400
 
+/** When a certificate of 30 days from {@link START} has fallen due, whatever its jitter: it does between 20.1 and 25.05. */
+export const DUE = START + 26 * DAY
+/** And when it is overdue: from 26.7 days on. */
+export const OVERDUE = START + 28 * DAY
+
 const KEY_FOLDER = '/etc/ssh'
 
 /** A whole host in memory. Its parts are open, for a test to break. */

@@ -5,13 +5,11 @@ import { NOTHING_KNOWN, observe } from '../../agent/renewal/observe.ts'
 import { renewHost, ROUTINE_PASS } from '../../agent/renewal/renew.ts'
 import { NOTHING_TOLD, tellChanges } from '../../agent/renewal/tell-changes.ts'
 import { stringList } from '../core/craft.ts'
-import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
+import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
 import type { RecordedLine } from '../fakes/recording-log.ts'
 
 const KEY = 'ssh_host_ed25519_key'
-const DUE = START + 25 * DAY
-const OVERDUE = START + 28 * DAY
 
 /** One pass at a time. @returns the lines that it logged */
 async function linesOfPass(host: FakeHost, at = host.clock.now()): Promise<RecordedLine[]> {

@@ -3,7 +3,7 @@ import { Attempts } from '../../agent/renewal/attempts.ts'
 import { NOTHING_KNOWN, type ServedKnowledge } from '../../agent/renewal/observe.ts'
 import { renewHost, ROUTINE_PASS, type PassRequest, type PassResult } from '../../agent/renewal/renew.ts'
 import { sshString, stringList, uint32, uint64 } from '../core/craft.ts'
-import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
+import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
 
 const KEY = 'ssh_host_ed25519_key'
@@ -122,9 +122,9 @@ describe('the path of one certificate', () => {
     const host = new FakeHost()
     await pass(host)
     host.settings = { ...host.settings, maintenance: { contains: () => false } }
-    host.clock.jump(START + 25 * DAY)
+    host.clock.jump(DUE)
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting', reason: 'window-open' }])
-    host.clock.jump(START + 28 * DAY)
+    host.clock.jump(OVERDUE)
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed', reason: 'overdue' }])
   })
 
@@ -207,7 +207,7 @@ describe('failures', () => {
       await pass(host)
       const old = host.files.get(KEY)
       host.swapFault = { when }
-      host.clock.jump(START + 28 * DAY)
+      host.clock.jump(OVERDUE)
       const result = await pass(host)
       expect(result.outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'STORE_FAILED' } }])
       expect(host.files.get(KEY) === old).toBe(when === 'before')
@@ -317,7 +317,7 @@ describe('no storm', () => {
 test('an issuer that takes longer than its part of a turn has failed, and the rest of the turn goes on', async () => {
   const host = new FakeHost(30 * DAY, ['a'])
   await pass(host)
-  host.clock.jump(START + 25 * DAY)
+  host.clock.jump(DUE)
   host.issuer.onIssue = async (signal) =>
     new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
   const attempts = new Attempts(host.records, host.clock)
