@@ -106,6 +106,21 @@ test.each([
   expect(body).not.toMatch(/NaN|Infinity|undefined/)
 })
 
+test('an end after the year 9999 has its place and its date like any other', async () => {
+  const HUNDRED_CENTURIES = 10_000 * 31_556_952
+  const shown = {
+    ...certificate('a', 'valid'),
+    valid_after: formatTime(NOW - HUNDRED_CENTURIES / 10),
+    valid_before: formatTime(NOW + (HUNDRED_CENTURIES * 9) / 10),
+    renewal_due: formatTime(NOW + HUNDRED_CENTURIES / 2),
+  }
+  const { port } = await started({ sources: { status: () => statusOf([shown]), now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  for (const text of ['x="60%"', '10 per cent', 'in 9000 years', ' 11026', 'in 5000 years'])
+    expect(body).toContain(text)
+  expect(body).not.toMatch(/NaN|Infinity|undefined|forever|>\+/)
+})
+
 test('the same error of several host keys is told once, with its remedy', async () => {
   const error = { code: 'ISSUER_TIMEOUT', message: 'no answer', at: '2026-11-23T13:00:00Z' } as const
   const failing = { ...certificate('a', 'due', 2), last_error: error, reason: error.code }

@@ -1,9 +1,9 @@
 import type { CertificateState } from '../../../core/certificate-state.ts'
 import { readinessOf, type StatusDocument } from '../../../core/status-document.ts'
-import { formatTime, type UnixSeconds } from '../../../core/time.ts'
+import { formatTime, parseTime, type UnixSeconds } from '../../../core/time.ts'
 import { TONES, type Tone } from './tone.ts'
 import type { PageView } from './view.ts'
-import { count, distance, second, secondsOf } from './words.ts'
+import { count, distance, second } from './words.ts'
 
 /** How this host stands, in a few words and a sentence. */
 export interface Verdict {
@@ -98,7 +98,7 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
   }
   const valid = certificates.filter(({ state }) => state === 'valid').length
   const times = certificates.flatMap(({ renewal_due }) =>
-    renewal_due === null ? [] : [secondsOf(renewal_due)],
+    renewal_due === null ? [] : [parseTime(renewal_due)],
   )
   const next = times.length === 0 ? '' : `; next renewal ${distance(Math.min(...times), now)}`
   return { tone: 'good', title: 'All well', detail: `${count(valid, 'certificate')} valid${next}` }
