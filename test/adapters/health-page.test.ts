@@ -86,6 +86,44 @@ test.each([
 })
 
 test.each([
+  { name: 'all valid', states: ['valid', 'valid'] },
+  { name: 'due and failing', states: ['due'], failures: 2 },
+  { name: 'expired', states: ['expired'] },
+  { name: 'the loop hangs', states: ['valid'], live: false },
+] as const)('what a screen reader reads out does not change with the time: $name', async (look) => {
+  const { states, failures = 0, live = true } = { failures: undefined, live: undefined, ...look }
+  const times = {
+    valid_after: formatTime(NOW - 3600),
+    valid_before: formatTime(NOW + 3600),
+    renewal_due: formatTime(NOW + 1800),
+  }
+  const certificates = states.map((state) => Object.assign(certificate('a', state, failures), times))
+  let now = NOW
+  const { port } = await started({
+    sources: {
+      status: () => statusOf(certificates),
+      live: () => ({ ok: live, lastTurn: NOW }),
+      now: () => now,
+    },
+  })
+  const readOut: (string | undefined)[] = []
+  for (; now <= NOW + 15; now += 5) {
+    const { body } = await ask({ port }, '/')
+    readOut.push(/<div id="verdict" role="status"[^]*?<\/div>/.exec(body)?.[0])
+  }
+  expect(readOut[0]).toContain('<strong>')
+  expect(new Set(readOut).size).toBe(1)
+})
+
+test('ignored keys have no next renewal', async () => {
+  const ignored = { ...certificate('a', 'ignored'), renewal_due: formatTime(NOW + 60) }
+  const valid = { ...certificate('b', 'valid'), renewal_due: formatTime(NOW + 86_400) }
+  const { port } = await started({ sources: { status: () => statusOf([ignored, valid]), now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  expect(body).toContain('1 certificate valid; next renewal 24 Nov 2026, 13:00 UTC.')
+})
+
+test.each([
   { name: 'half-way', from: -50, to: 50, due: 20, want: ['width="50%"', '50 per cent', 'x="70%"'] },
   { name: 'over', from: -100, to: -10, due: -30, want: ['width="100%"', 'it is over', 'now, past the end'] },
   { name: 'not begun', from: 10, to: 100, due: 70, want: ['width="0%"'] },

@@ -1,11 +1,14 @@
 import type { CertificateState } from '../../../core/certificate-state.ts'
 import { readinessOf, type StatusDocument } from '../../../core/status-document.ts'
-import { formatTime, parseTime, type UnixSeconds } from '../../../core/time.ts'
+import { formatTime, parseTime } from '../../../core/time.ts'
 import { TONES, type Tone } from './tone.ts'
 import type { PageView } from './view.ts'
-import { count, distance, second } from './words.ts'
+import { count, day, minute, second } from './words.ts'
 
-/** How this host stands, in a few words and a sentence. */
+/**
+ * How this host stands, in a few words and a sentence. Screen readers read it out whenever it changes, so it changes with
+ * the state and not with the time: no countdowns.
+ */
 export interface Verdict {
   readonly tone: Tone
   readonly title: string
@@ -46,7 +49,7 @@ const GRAVE: readonly { readonly state: CertificateState; readonly title: Title;
   ]
 
 /** The same judgement as `/readyz`, in words. */
-export function verdictOf({ status, live, now }: PageView): Verdict {
+export function verdictOf({ status, live }: PageView): Verdict {
   if (!live.ok) {
     const since = live.lastTurn === null ? '' : ` since ${second(formatTime(live.lastTurn) ?? '')} UTC`
     return {
@@ -66,10 +69,10 @@ export function verdictOf({ status, live, now }: PageView): Verdict {
         'This host has no configuration, so it asks for no certificates. Put a configuration in place, as hostcertd.yaml(5) has it: hostcertd looks for one each minute',
     }
   }
-  return enrolled(status, now)
+  return enrolled(status)
 }
 
-function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
+function enrolled(status: StatusDocument): Verdict {
   const { certificates } = status
   for (const { state, title, detail } of GRAVE) {
     const number = certificates.filter((certificate) => certificate.state === state).length
@@ -96,10 +99,10 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
     const title = due === 1 ? 'A renewal is due' : `${due} renewals are due`
     return { tone: 'busy', title, detail: 'The certificates hold, and are renewed without anybody’s doing' }
   }
-  const valid = certificates.filter(({ state }) => state === 'valid').length
-  const times = certificates.flatMap(({ renewal_due }) =>
-    renewal_due === null ? [] : [parseTime(renewal_due)],
-  )
-  const next = times.length === 0 ? '' : `; next renewal ${distance(Math.min(...times), now)}`
-  return { tone: 'good', title: 'All well', detail: `${count(valid, 'certificate')} valid${next}` }
+  const valid = certificates.filter(({ state }) => state === 'valid')
+  const [next] = valid
+    .flatMap(({ renewal_due }) => renewal_due ?? [])
+    .sort((a, b) => parseTime(a) - parseTime(b))
+  const then = next === undefined ? '' : `; next renewal ${day(next)}, ${minute(next)} UTC`
+  return { tone: 'good', title: 'All well', detail: `${count(valid.length, 'certificate')} valid${then}` }
 }
