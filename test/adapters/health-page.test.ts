@@ -115,6 +115,46 @@ test.each([
   expect(new Set(readOut).size).toBe(1)
 })
 
+test.each([
+  { state: 'valid', served: { serial: '1', matches: true }, row: 'good this certificate', pill: 'good' },
+  {
+    state: 'expired',
+    served: { serial: '1', matches: true },
+    row: 'bad this certificate, expired',
+    pill: 'bad',
+  },
+  { state: 'invalid', served: { serial: '1', matches: true }, row: 'bad this certificate', pill: 'bad' },
+  {
+    state: 'unconfirmed',
+    served: { serial: '2', matches: false },
+    row: 'warn another certificate',
+    pill: 'warn',
+  },
+  { state: 'unconfirmed', served: { serial: null, matches: false }, row: 'bad no certificate', pill: 'bad' },
+  { state: 'overdue', served: { serial: null, matches: false }, row: 'bad no certificate', pill: 'bad' },
+  { state: 'absent', served: { serial: null, matches: false }, row: 'bad no certificate', pill: 'bad' },
+  { state: 'unconfirmed', served: null, row: 'idle not known', pill: 'warn' },
+] as const)('what sshd presents, $state: $row', async ({ state, served, row, pill }) => {
+  const seen = served === null ? null : { ...served, checked_at: '2026-11-23T13:00:00Z' }
+  const sources = { status: () => statusOf([{ ...certificate('a', state), served: seen }]), now: () => NOW }
+  const { port } = await started({ sources })
+  const { body } = await ask({ port }, '/')
+  const [, tone, words] = /class="mark tone-(\w+)"><svg[^]*?<\/svg><span>(.*?)<\/span>/.exec(body) ?? []
+  expect(`${tone} ${words}`).toBe(row)
+  expect(/class="pill tone-(\w+)"/.exec(body)?.[1]).toBe(pill)
+  expect(/class="verdict tone-(\w+)"/.exec(body)?.[1]).toBe(pill)
+})
+
+test('no certificate at all is graver than another one, or one that is late', async () => {
+  const served = { serial: null, matches: false, checked_at: '2026-11-23T13:00:00Z' }
+  const bare = { ...certificate('a', 'unconfirmed'), served }
+  const others = [certificate('b', 'unconfirmed'), certificate('c', 'overdue'), certificate('d', 'invalid')]
+  const { port } = await started({ sources: { status: () => statusOf([...others, bare]), now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  expect(body).toContain('<strong>1 certificate not served</strong>')
+  expect(body).toContain('but sshd presents no certificate. Clients')
+})
+
 test('ignored keys have no next renewal', async () => {
   const ignored = { ...certificate('a', 'ignored'), renewal_due: formatTime(NOW + 60) }
   const valid = { ...certificate('b', 'valid'), renewal_due: formatTime(NOW + 86_400) }

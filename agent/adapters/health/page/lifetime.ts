@@ -1,7 +1,7 @@
 import type { CertificateStatus } from '../../../core/status-document.ts'
 import { parseTime, type UnixSeconds } from '../../../core/time.ts'
 import { html, type Html } from './html.ts'
-import { TONES } from './tone.ts'
+import { toneOf } from './tone.ts'
 import { day, distance, minute } from './words.ts'
 
 /** Labels near an end of the bar grow inwards. */
@@ -13,7 +13,7 @@ const NEAR_END = 88
  * attributes in per cent, for the Content-Security-Policy allows no inline styles.
  */
 export function lifetime(certificate: CertificateStatus, now: UnixSeconds): Html {
-  const { serial, valid_after, valid_before, renewal_due, state } = certificate
+  const { serial, valid_after, valid_before, renewal_due } = certificate
   if (serial === null || valid_after === null)
     return html`<div class="life none"><div class="track"></div></div>`
   const start = parseTime(valid_after)
@@ -21,7 +21,7 @@ export function lifetime(certificate: CertificateStatus, now: UnixSeconds): Html
   const place = (at: UnixSeconds): number => (end === Infinity ? 0 : percent((at - start) / (end - start)))
   const nowAt = place(now)
   const due = renewal_due === null ? null : { time: renewal_due, at: place(parseTime(renewal_due)) }
-  return html`<div class="life ${end === Infinity ? 'endless' : ''} tone-${TONES[state]}">
+  return html`<div class="life ${end === Infinity ? 'endless' : ''} tone-${toneOf(certificate)}">
     <div role="img" aria-label="${inWords(certificate, nowAt, now)}">
       ${end === Infinity ? null : label(nowAt, now >= end ? 'now, past the end' : 'now', 'above')}
       <div class="track">

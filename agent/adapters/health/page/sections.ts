@@ -49,11 +49,12 @@ function servedRow(certificate: CertificateStatus): Html {
   </tr>`
 }
 
-function presented({ serial, served }: CertificateStatus): { readonly tone: Tone; readonly words: string } {
+function presented({ state, served }: CertificateStatus): { readonly tone: Tone; readonly words: string } {
   if (served === null) return { tone: 'idle', words: 'not known' }
-  if (served.matches) return { tone: 'good', words: 'this certificate' }
-  if (served.serial !== null) return { tone: 'warn', words: 'another certificate' }
-  return { tone: serial === null ? 'idle' : 'warn', words: 'no certificate' }
+  if (served.serial === null) return { tone: 'bad', words: 'no certificate' }
+  if (!served.matches) return { tone: 'warn', words: 'another certificate' }
+  if (state === 'expired') return { tone: 'bad', words: 'this certificate, expired' }
+  return { tone: state === 'invalid' ? 'bad' : 'good', words: 'this certificate' }
 }
 
 /** How the last exchange with the issuer went. */

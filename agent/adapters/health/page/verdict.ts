@@ -1,7 +1,6 @@
-import type { CertificateState } from '../../../core/certificate-state.ts'
-import { readinessOf, type StatusDocument } from '../../../core/status-document.ts'
+import { readinessOf, type CertificateStatus, type StatusDocument } from '../../../core/status-document.ts'
 import { formatTime, parseTime } from '../../../core/time.ts'
-import { TONES, type Tone } from './tone.ts'
+import { isBare, toneOf, type Tone } from './tone.ts'
 import type { PageView } from './view.ts'
 import { count, day, minute, second } from './words.ts'
 
@@ -18,35 +17,48 @@ export interface Verdict {
 
 type Title = (number: number) => string
 
-/** What to say of a state that makes the host not ready; the gravest first. */
-const GRAVE: readonly { readonly state: CertificateState; readonly title: Title; readonly detail: string }[] =
-  [
-    {
-      state: 'expired',
-      title: (number) => `${count(number, 'certificate')} expired`,
-      detail: 'Clients that trust only the CA are refused, or ask their users about the host key',
-    },
-    {
-      state: 'absent',
-      title: (number) => `${count(number, 'host key')} without a certificate`,
-      detail: 'Clients that trust only the CA are refused, or ask their users about the host key',
-    },
-    {
-      state: 'invalid',
-      title: (number) => `${count(number, 'certificate')} unusable`,
-      detail: 'What lies on disk does not pass the checks',
-    },
-    {
-      state: 'overdue',
-      title: (number) => `${count(number, 'renewal')} overdue`,
-      detail: 'The certificate still holds, but a new one should have come by now',
-    },
-    {
-      state: 'unconfirmed',
-      title: (number) => `${count(number, 'certificate')} not served`,
-      detail: 'What lies on disk is good, but sshd was not seen to present it',
-    },
-  ]
+/** What makes the host not ready, and what to say of it. */
+interface Grave {
+  readonly is: (certificate: CertificateStatus) => boolean
+  readonly title: Title
+  readonly detail: string
+}
+
+const CLIENTS_ARE_ASKED = 'Clients that trust only the CA are refused, or ask their users about the host key'
+
+/** The gravest first. */
+const GRAVE: readonly Grave[] = [
+  {
+    is: ({ state }) => state === 'expired',
+    title: (number) => `${count(number, 'certificate')} expired`,
+    detail: CLIENTS_ARE_ASKED,
+  },
+  {
+    is: ({ state }) => state === 'absent',
+    title: (number) => `${count(number, 'host key')} without a certificate`,
+    detail: CLIENTS_ARE_ASKED,
+  },
+  {
+    is: isBare,
+    title: (number) => `${count(number, 'certificate')} not served`,
+    detail: `What lies on disk is good, but sshd presents no certificate. ${CLIENTS_ARE_ASKED}`,
+  },
+  {
+    is: ({ state }) => state === 'invalid',
+    title: (number) => `${count(number, 'certificate')} unusable`,
+    detail: 'What lies on disk does not pass the checks',
+  },
+  {
+    is: ({ state }) => state === 'overdue',
+    title: (number) => `${count(number, 'renewal')} overdue`,
+    detail: 'The certificate still holds, but a new one should have come by now',
+  },
+  {
+    is: ({ state }) => state === 'unconfirmed',
+    title: (number) => `${count(number, 'certificate')} not served`,
+    detail: 'What lies on disk is good, but sshd was not seen to present it',
+  },
+]
 
 /** The same judgement as `/readyz`, in words. */
 export function verdictOf({ status, live }: PageView): Verdict {
@@ -74,11 +86,11 @@ export function verdictOf({ status, live }: PageView): Verdict {
 
 function enrolled(status: StatusDocument): Verdict {
   const { certificates } = status
-  for (const { state, title, detail } of GRAVE) {
-    const number = certificates.filter((certificate) => certificate.state === state).length
-    if (number === 0) continue
+  for (const { is, title, detail } of GRAVE) {
+    const [first, ...others] = certificates.filter(is)
+    if (first === undefined) continue
     const why = status.issuer.reachable === false ? '. The issuer does not answer' : ''
-    return { tone: TONES[state], title: title(number), detail: `${detail}${why}` }
+    return { tone: toneOf(first), title: title(1 + others.length), detail: `${detail}${why}` }
   }
   const readiness = readinessOf(status, null)
   if (readiness?.reason === 'no-host-key') {
