@@ -206,9 +206,39 @@ test('the same error of several host keys is told once, with its remedy', async 
     sources: { status: () => statusOf([failing, { ...failing, host_key: 'b' }]) },
   })
   const { body } = await ask({ port }, '/')
-  expect(body.match(/class="card problem"/g)).toHaveLength(1)
+  expect(body.match(/class="card problem tone-bad"/g)).toHaveLength(1)
   expect(body).toContain('2 host keys')
   expect(body).toContain('<code>issuer.timeout</code>')
+})
+
+test.each([
+  { state: 'valid', skew: -75, words: '1m 15s behind ours' },
+  { state: 'expired', skew: 3661, words: '1h 1m ahead of ours' },
+] as const)('clocks that differ have a sign and a remedy, whatever else there is: $state', async (look) => {
+  const status = statusOf([certificate('a', look.state)])
+  const issuer = { ...status.issuer, reachable: true, clock_skew_seconds: look.skew }
+  const { port } = await started({ sources: { status: () => ({ ...status, issuer }), now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  expect(body).toMatch(
+    new RegExp(`<dt>Clock</dt>\\s*<dd><span class="mark tone-warn"><svg[^]*?${look.words}</span>`),
+  )
+  expect(body).toMatch(
+    /class="card problem tone-warn">\s*<h3>The clocks differ<\/h3>[^]*?<code>timedatectl<\/code>/,
+  )
+})
+
+test('clocks that agree, or were not compared, are no problem', async () => {
+  for (const [skew, words] of [
+    [60, 'agrees with ours'],
+    [null, 'not compared lately'],
+  ] as const) {
+    const issuer = { ...statusOf([]).issuer, clock_skew_seconds: skew }
+    const status = { ...statusOf([certificate('a', 'valid')]), issuer }
+    const { port } = await started({ sources: { status: () => status } })
+    const { body } = await ask({ port }, '/')
+    expect(body).toContain(`<dd>${words}</dd>`)
+    expect(body).not.toContain('class="card problem')
+  }
 })
 
 test('what is put into a template is text', () => {

@@ -45,3 +45,8 @@ export function distance(at: UnixSeconds, now: UnixSeconds): string {
 export function count(number: number, one: string, several = `${one}s`): string {
   return `${number} ${number === 1 ? one : several}`
 }
+
+/** `1m 15s behind ours`: where the issuer's clock is. */
+export function aheadOrBehind(skew: number): string {
+  return `${formatDuration(Math.abs(skew))} ${skew > 0 ? 'ahead of' : 'behind'} ours`
+}
