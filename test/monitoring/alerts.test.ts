@@ -125,6 +125,16 @@ describe.skipIf(skipped !== null)('a real Prometheus and real daemons', () => {
     expect(await prometheus.query(expression)).not.toEqual([])
   })
 
+  test.each(['Renewals', 'Reloads of sshd', 'Requests to the issuer'])(
+    'the dashboard counts what happened once: %s',
+    async (panel) => {
+      const { expression = '' } = DASHBOARD_QUERIES.find(({ title }) => title === panel) ?? {}
+      const values = (await prometheus.query(expression)).map(({ value }) => Number(value[1]))
+      expect(values.length).toBeGreaterThan(0)
+      expect(values.filter((value) => value === 0)).toEqual([])
+    },
+  )
+
   test('when all is mended no alert fires', async () => {
     await fleet.mend()
     expect(await until(firing, (alerts) => alerts.length === 0)).toEqual([])
