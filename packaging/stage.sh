@@ -20,8 +20,10 @@ install -D -m 755 packaging/hostcertd.sh "$root/usr/bin/hostcertd"
 install -d -m 700 "$root/etc/hostcertd/credentials"
 
 node packaging/sbom.ts "$arch" >"$lib/hostcertd.cdx.json"
-install -d "$doc/examples"
+install -d "$doc/examples/monitoring"
 install -m 644 config.example.yaml "$doc/examples/hostcertd.yaml"
+install -m 644 packaging/monitoring/* "$doc/examples/monitoring/"
+install -m 644 docs/errors.md "$doc/errors.md"
 node packaging/notices.ts >"$doc/THIRD-PARTY-NOTICES"
 install -m 644 "$node_package/LICENSE" "$doc/LICENSE.node"
 

@@ -69,6 +69,20 @@ describe.skipIf(process.getuid?.() !== 0 || process.arch !== 'x64')('the package
     expect(plain(inDeb)).toContain('/usr/lib/systemd/system/hostcertd-reload@.service')
   })
 
+  test('what monitors need is there, as it is in the checkout', async () => {
+    const doc = join(root, 'usr/share/doc/hostcertd')
+    const examples = join(doc, 'examples/monitoring')
+    const names = await readdir('packaging/monitoring')
+    expect((await readdir(examples)).sort()).toEqual(names.sort())
+    for (const [installed, source] of [
+      [join(doc, 'errors.md'), 'docs/errors.md'],
+      ...names.map((name) => [join(examples, name), join('packaging/monitoring', name)] as const),
+    ] as const)
+      expect(await readFile(installed, 'utf8'), source).toBe(await readFile(source, 'utf8'))
+    const rules = await readFile(join(examples, 'hostcertd.rules.yml'), 'utf8')
+    expect(rules).toContain('/usr/share/doc/hostcertd/errors.md')
+  })
+
   test('dependencies are what Node is linked with, and the programs that are run', async () => {
     await run('mkdir', ['-p', join(folder.path, 'shlibs/debian')])
     await run('cp', ['packaging/debian/control', join(folder.path, 'shlibs/debian')])
