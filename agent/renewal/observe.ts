@@ -16,7 +16,8 @@ import {
 } from '../core/renewal-decision.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import { findFlaw, tryParse } from '../core/verify-issued.ts'
-import type { Attempts, KeyIdentity } from './attempts.ts'
+import type { KeyIdentity } from './attempt-record.ts'
+import type { Attempts } from './attempts.ts'
 import type { HostKeyFile, ServedObservation, ServedOffer, TrustedCas } from './ports.ts'
 import type { Host } from './settings.ts'
 

@@ -140,6 +140,20 @@ describe('an issuer that is down', () => {
 })
 
 describe('the loop', () => {
+  test('a wait that ends while its turn goes on is not forgotten until the next tick', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b'])
+    host.sshd.enabled = false
+    host.issuer.failures.push(failureOf('ISSUER_REJECTED', 'key-backoff'))
+    // The second request takes longer than the first key has to wait.
+    host.issuer.onIssue = async (signal) => {
+      if (host.issuer.issuedAt.length === 1) await host.clock.sleep(8000, signal)
+    }
+    const daemon = supervise(host)
+    await host.clock.advance(15)
+    expect([...host.files.keys()].toSorted()).toEqual(['a', 'b'])
+    await daemon.stop()
+  })
+
   test('READY comes after the first look, the watchdog is fed after each', async () => {
     const host = new FakeHost()
     const daemon = supervise(host)
