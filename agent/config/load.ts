@@ -7,8 +7,8 @@ import type { Config } from './config.ts'
 import { checkHostKeyFiles, type HostKeyFindings } from './host-key-files.ts'
 import { pathText, type KeyProblem, type Problem } from './problem.ts'
 import { readConfigFiles, type ConfigFile } from './read-files.ts'
-import { checkTree, hostKeys } from './schema.ts'
-import { toConfig } from './to-config.ts'
+import { checkTree, hostKeys, type Settings } from './schema.ts'
+import { LONGEST_TIMEOUT_SECONDS, toConfig } from './to-config.ts'
 import { hasPath, mergeTrees, ownValue, type Tree } from './tree.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -77,7 +77,7 @@ export async function loadConfig({ path, environment }: LoadRequest): Promise<Lo
   return {
     kind: 'ok',
     config,
-    warnings: [...read.warnings, ...found.warnings, ...warningsOf(config)],
+    warnings: [...read.warnings, ...found.warnings, ...warningsOf(checked.settings)],
     files: read.files.map(({ file }) => file),
   }
 }
@@ -94,9 +94,13 @@ function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Pr
   return { path: pathText(keys), message, ...(from === undefined ? {} : { file: from.file }) }
 }
 
-function warningsOf({ health: { listen } }: Config): string[] {
-  if (listen.kind !== 'tcp' || isLoopback(listen.host)) return []
-  return [`health.listen: anybody who reaches ${listen.host} can read what is served there`]
+function warningsOf({ health: { listen }, issuer: { timeout } }: Settings): string[] {
+  const warnings: string[] = []
+  if (timeout > LONGEST_TIMEOUT_SECONDS)
+    warnings.push(`issuer.timeout: more than ${LONGEST_TIMEOUT_SECONDS} s count as that`)
+  if (listen.kind === 'tcp' && !isLoopback(listen.host))
+    warnings.push(`health.listen: anybody who reaches ${listen.host} can read what is served there`)
+  return warnings
 }
 
 /** What cannot be looked at counts as there: to go without a pinned CA by mistake would be worse than to fail. */

@@ -11,6 +11,9 @@ export interface ConfigContext {
   readonly defaultHostCaFile: string | null
 }
 
+/** The issuer has a minute of each pass; a longer wait for one answer is never waited out. */
+export const LONGEST_TIMEOUT_SECONDS = 60
+
 /** The configuration by the names that the program uses. */
 export function toConfig(settings: Settings, context: ConfigContext): Config {
   const { issuer, renewal, verify, sshd } = settings
@@ -19,7 +22,7 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
       url: issuer.url,
       sshHostId: issuer.ssh_host_id,
       caFile: issuer.ca_file ?? null,
-      timeoutMilliseconds: issuer.timeout,
+      timeoutMilliseconds: Math.min(issuer.timeout, LONGEST_TIMEOUT_SECONDS) * 1000,
     },
     auth: toAuth(settings.auth, context),
     hostKeys: settings.host_keys,

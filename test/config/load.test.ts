@@ -45,6 +45,14 @@ describe('which files', () => {
     })
   })
 
+  test('a longer time than a pass has for the issuer counts as that, and says so', async () => {
+    const loaded = await loadFiles({ 'hostcertd.yaml': LEAST, 'conf.d/10.yaml': 'issuer: {timeout: 1d}' })
+    expect(loaded).toMatchObject({
+      config: { issuer: { timeoutMilliseconds: 60_000 } },
+      warnings: expect.arrayContaining(['issuer.timeout: more than 60 s count as that']),
+    })
+  })
+
   test('a .yml file is a warning', async () => {
     const loaded = await loadFiles({ 'hostcertd.yaml': LEAST, 'conf.d/10.yml': 'x: y' })
     expect(loaded).toMatchObject({
