@@ -70,11 +70,12 @@ async function passWithLock(
   }
 }
 
-/** What is wrong beside the attempts themselves. */
+/** What is wrong beside the attempts themselves, with the host keys that were asked for. */
 function troublesOf({ views }: PassResult, only: string | null, dryRun: boolean): string[] {
-  const unserved = dryRun ? [] : notServed(views)
+  const concerned = views.filter(({ name }) => only === null || name === only)
+  const unserved = dryRun ? [] : notServed(concerned)
   return [
-    ...views.filter(({ name }) => only === null || name === only).flatMap(unreadableLine),
+    ...concerned.flatMap(unreadableLine),
     ...unserved.map(({ name, state }) => `${name}: ${state.reason}: sshd does not serve the certificate`),
   ]
 }

@@ -90,7 +90,7 @@ export type IssueAnswer =
 
 export type HostCaAnswer =
   | { readonly ok: true; readonly keys: readonly PublicKey[] }
-  /** This issuer has no such route. */
+  /** `noSuchRoute`: the issuer itself says that it has no such route, for good; anything else may pass. */
   | { readonly ok: false; readonly failure: IssuerFailure; readonly noSuchRoute: boolean }
 
 export interface Issuer {

@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { StatusDocument } from '../../agent/core/status-document.ts'
 import { makeWorld } from '../support/world.ts'
@@ -87,4 +89,24 @@ test('renew says when sshd does not come to serve the certificates', async () =>
   expect(status).toBe(1)
   expect(stdout.match(/: renewed \(absent\), /g)).toHaveLength(3)
   expect(stderr).toMatch(/^ssh_host_ed25519_key: SSHD_\w+: sshd does not serve the certificate$/m)
+})
+
+test('renew --host-key answers for that key alone, served or not', async () => {
+  await using world = await makeWorld({ sshd: { hostKeyTypes: ['ed25519', 'ecdsa'] } })
+  const { agent, folder, sshd } = world
+  const staged = join(folder, 'staged')
+  const script = join(folder, 'copy-one')
+  const copy = `cp '${staged}/ssh_host_ed25519_key-cert.pub' '${sshd.certificateDirectory}'`
+  await writeFile(script, `#!/bin/sh\n${copy} && exec '${sshd.reloadScript}'\n`, { mode: 0o755 })
+  const changes = { certificates: { directory: staged }, sshd: { reload_command: [script] } }
+  await agent.configure(world.configWith(changes))
+  const both = await agent.verb('renew')
+  expect(both.status).toBe(1)
+  expect(both.stderr).toMatch(/^ssh_host_ecdsa_key: SSHD_NOT_SERVING: sshd does not serve/m)
+
+  const served = await agent.verb('renew', '--force', '--host-key', 'ssh_host_ed25519_key')
+  expect(served.stdout).toMatch(/^ssh_host_ed25519_key: renewed \(forced\), .*\n$/)
+  expect(served.stderr).not.toMatch(/^ssh_host_ecdsa_key: /m)
+  expect(served.status).toBe(0)
+  expect((await agent.verb('renew', '--host-key', 'ssh_host_ecdsa_key')).status).toBe(1)
 })

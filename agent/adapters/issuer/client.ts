@@ -15,7 +15,7 @@ import { AccessTokenFile } from './auth/token.ts'
 import { UniversalAuth, type CredentialSource } from './auth/universal-auth.ts'
 import { parseObject } from './error-body.ts'
 import { IssuerExchange, type Answer, type Outcome } from './exchange.ts'
-import { answerFailure, invalidAnswer, isTokenRefused } from './failures.ts'
+import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from './failures.ts'
 import { HealthRecord } from './health.ts'
 import { TlsRoots } from './tls-roots.ts'
 
@@ -129,10 +129,8 @@ function readIssued(outcome: Outcome): IssueAnswer {
 }
 
 function readHostCa(answer: Answer): HostCaAnswer {
-  if (answer.status !== 200) {
-    const noSuchRoute = answer.status === 404 && answer.body.requestId === null
-    return { ok: false, failure: answerFailure(answer), noSuchRoute }
-  }
+  if (answer.status !== 200)
+    return { ok: false, failure: answerFailure(answer), noSuchRoute: saysNoSuchRoute(answer) }
   try {
     const keys = answer.complete && !answer.isHtml ? parseCaKeys(answer.text) : []
     if (keys.length > 0) return { ok: true, keys }

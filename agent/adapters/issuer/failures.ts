@@ -17,6 +17,20 @@ export function isTokenRefused({ status, body }: Answer): boolean {
 }
 
 /**
+ * Whether the issuer itself says that it has no such route. That answer has no request id, and what stands in front of
+ * the issuer gives none either, so here alone the words decide too: those of the table of issuer.md.
+ */
+export function saysNoSuchRoute({ status, isHtml, body }: Answer): boolean {
+  return (
+    status === 404 &&
+    !isHtml &&
+    body.requestId === null &&
+    body.error === 'Not Found' &&
+    /^Route [A-Z]+:\S+ not found$/.test(body.message ?? '')
+  )
+}
+
+/**
  * An answer of status 200 whose content is no good.
  *
  * @param flaw goes on after "HOST answered"
