@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts'
 import type { CertificateStatus } from '../core/status-document.ts'
-import { formatDuration, type UnixSeconds } from '../core/time.ts'
+import { formatDuration, parseTime, type UnixSeconds } from '../core/time.ts'
 import { limitsFor, type Limits, type Threshold } from './check-thresholds.ts'
 import { failureLine } from './verb-error.ts'
 
@@ -53,10 +53,8 @@ function lifeOf(
   now: UnixSeconds,
 ): { readonly secondsLeft: number; readonly limits: Limits; readonly lifetimeSeconds: number } | null {
   if (valid_after === null || valid_before === null) return null
-  const validity = { validAfter: secondsOf(valid_after), validBefore: secondsOf(valid_before) }
-  // Past the year 9999 is as good as forever.
-  if (Number.isNaN(validity.validBefore) || Number.isNaN(validity.validAfter)) return null
-  const issuedAt = last_success === null ? null : secondsOf(last_success)
+  const validity = { validAfter: parseTime(valid_after), validBefore: parseTime(valid_before) }
+  const issuedAt = last_success === null ? null : parseTime(last_success)
   return {
     secondsLeft: validity.validBefore - now,
     limits: limitsFor(validity, policy, issuedAt, warning, critical),
@@ -110,8 +108,4 @@ function errorOf({ last_error: error, failures }: CertificateStatus): string {
 /** The one that a monitor shows for all of them; `OK` for none. */
 export function worst(statuses: readonly CheckStatus[]): CheckStatus {
   return (['CRITICAL', 'WARNING', 'UNKNOWN'] as const).find((status) => statuses.includes(status)) ?? 'OK'
-}
-
-function secondsOf(time: string): UnixSeconds {
-  return Date.parse(time) / 1000
 }

@@ -1,6 +1,6 @@
 import type { CertificateState } from '../core/certificate-state.ts'
 import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
-import { formatDuration, type UnixSeconds } from '../core/time.ts'
+import { formatDuration, parseTime, type UnixSeconds } from '../core/time.ts'
 import { escapeControls } from '../log/line-format.ts'
 import { failureLine } from './verb-error.ts'
 
@@ -98,13 +98,13 @@ export function lifetimeBar(
   now: UnixSeconds,
 ): string {
   if (valid_after === null || valid_before === null) return `[${' '.repeat(BAR_CELLS)}]`
-  const start = seconds(valid_after)
+  const start = parseTime(valid_after)
   const cellOf = (at: UnixSeconds): number => {
-    const share = (at - start) / (seconds(valid_before) - start)
+    const share = (at - start) / (parseTime(valid_before) - start)
     return Math.min(BAR_CELLS - 1, Math.max(0, Math.floor(share * BAR_CELLS)))
   }
   const cells: string[] = Array.from({ length: BAR_CELLS }, (_, cell) => (cell < cellOf(now) ? '=' : '-'))
-  if (renewal_due !== null) cells[cellOf(seconds(renewal_due))] = '!'
+  if (renewal_due !== null) cells[cellOf(parseTime(renewal_due))] = '!'
   cells[cellOf(now)] = '>'
   return `[${cells.join('')}]`
 }
@@ -112,21 +112,17 @@ export function lifetimeBar(
 function left({ serial, valid_before }: CertificateStatus, now: UnixSeconds): string {
   if (serial === null) return ''
   if (valid_before === null) return 'never ends'
-  const rest = seconds(valid_before) - now
+  const rest = parseTime(valid_before) - now
   return rest > 0 ? `${formatDuration(rest)} left` : `ended ${formatDuration(-rest)} ago`
 }
 
 function due({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
   if (renewal_due === null) return ''
-  const rest = seconds(renewal_due) - now
+  const rest = parseTime(renewal_due) - now
   return rest > 0 ? `renewal in ${formatDuration(rest)}` : 'renewal due'
 }
 
 function servedText({ served, serial }: CertificateStatus): string {
   if (serial === null || served === null) return ''
   return served.matches ? 'served' : 'not served'
-}
-
-function seconds(time: string): UnixSeconds {
-  return Date.parse(time) / 1000
 }

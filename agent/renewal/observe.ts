@@ -50,7 +50,7 @@ export interface HostKeyView {
   } | null
   readonly certificatePath: string
   readonly onDisk: OnDisk
-  /** Null unless what is on disk is usable. */
+  /** Of what is on disk when it is usable, or would be if it had not ended; else null. */
   readonly times: RenewalTimes | null
   readonly served: Served
   /** Why sshd will not serve this key whatever we do, as it was seen; null when it will, undefined when unknown. */
@@ -115,15 +115,18 @@ async function observeKey(
   const trustedCas = trusted === null ? null : [...trusted.current, ...trusted.former]
   const requirements = { hostKey: key, trustedCas, wantedPrincipals: host.settings.wantedPrincipals }
   const onDisk = await lookOnDisk(host, name, (certificate) => findFlaw(certificate, requirements, now))
-  const certificate = onDisk.kind === 'usable' ? onDisk.certificate : null
-  const times = certificate === null ? null : timesOf(host, certificate, record.issued, now)
+  // sshd serves also what is not usable, an expired certificate above all, and then it serves what is on disk.
+  const certificate = onDisk.kind === 'absent' ? null : onDisk.certificate
+  const times = hasTimes(onDisk) ? timesOf(host, onDisk.certificate, record.issued, now) : null
   const offerProblem = offerProblemOf(key, knowledge)
   const served = servedOf(host, key, certificate, knowledge, record.confirmedSerial)
   const isLeftAlone = offerProblem !== null && record.notOffered?.pairVersion === pairVersion
   const ignored = isLeftAlone ? record.notOffered.why : null
   const facts = { ignored, onDisk, times, served, lastErrorCode: record.lastError?.code ?? null }
   const state = stateOf(facts, now)
-  const isFormer = trusted?.former.some((ca) => certificate?.ca.blob.equals(ca.blob)) === true
+  const isFormer =
+    onDisk.kind === 'usable' &&
+    trusted?.former.some((ca) => onDisk.certificate.ca.blob.equals(ca.blob)) === true
   const wanted = dueReasonOf(onDisk, now) ?? windowReason(times, now) ?? (isFormer ? 'ca-changed' : null)
   const due = ignored === null ? wanted : null
   return {
@@ -168,6 +171,17 @@ async function lookOnDisk(
   return failure === null ? { kind: 'usable', certificate } : { kind: 'unusable', failure, certificate }
 }
 
+/** One that ended and has no other flaw was due once. */
+function hasTimes(onDisk: OnDisk): onDisk is OnDisk & { readonly certificate: Certificate } {
+  if (onDisk.kind !== 'unusable') return onDisk.kind === 'usable'
+  const { certificate, failure } = onDisk
+  return (
+    certificate !== null &&
+    failure.code === 'CERT_EXPIRED' &&
+    certificate.validAfter < certificate.validBefore
+  )
+}
+
 function timesOf(
   host: Host,
   certificate: Certificate,
@@ -208,6 +222,7 @@ function offerProblemOf(key: PublicKey, { answered }: ServedKnowledge): string |
 function servedOf(
   host: Host,
   key: PublicKey,
+  /** What is on disk, usable or not; null when there is none or it cannot be read. */
   certificate: Certificate | null,
   knowledge: ServedKnowledge,
   confirmedSerial: string | null,

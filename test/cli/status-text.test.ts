@@ -83,6 +83,11 @@ const CASES: readonly Case[] = [
     says: 'valid       never ends, served',
   },
   {
+    name: 'past the year 9999, which Date does not read',
+    change: { valid_before: '+12345-01-01T00:00:00Z', renewal_due: '+10000-01-01T00:00:00Z', served: null },
+    says: 'valid       3768610d 11h left, renewal in 2912116d 11h',
+  },
+  {
     name: 'expired',
     change: { state: 'expired', valid_before: time(NOW - 3600), renewal_due: time(NOW - DAY) },
     says: 'expired     ended 1h ago, renewal due, served',

@@ -1,5 +1,5 @@
 import type { CertificateStatus } from '../../core/status-document.ts'
-import { formatDuration } from '../../core/time.ts'
+import { formatDuration, parseTime } from '../../core/time.ts'
 import { failureLine } from '../verb-error.ts'
 import { failure, ok, skipped, warning, type Finding } from './finding.ts'
 
@@ -51,7 +51,7 @@ function examine(certificate: CertificateStatus, now: number): Finding {
 
 /** Seconds; `Infinity` for one that never ends. */
 function left({ valid_before }: CertificateStatus, now: number): number {
-  return valid_before === null ? Infinity : Date.parse(valid_before) / 1000 - now
+  return valid_before === null ? Infinity : parseTime(valid_before) - now
 }
 
 function invalidRemedy(reason: string | null, otherwise: string): string {

@@ -36,18 +36,21 @@ function examine({ name, served, onDisk }: CertifiableView): Finding {
     'see sshd-config and reload above; then reload sshd: `sshd -t && systemctl reload ssh` (sshd)'
   switch (served.kind) {
     case 'certificate': {
-      const { serial } = served.certificate
-      if (served.matches) return ok('served', `${name}: sshd presents serial ${serial}`)
-      const disk = onDisk.kind === 'usable' ? `serial ${onDisk.certificate.serial}` : 'nothing usable'
-      return failure(
-        'served',
-        `SSHD_NOT_SERVING: ${name}: sshd presents serial ${serial}, on disk is ${disk}`,
-        reload,
-      )
+      const presented = `${name}: sshd presents serial ${served.certificate.serial}`
+      // A reload would bring nothing better, at worst no certificate at all.
+      if (onDisk.kind === 'absent')
+        return skipped('served', `${presented}, which is no longer on disk: see certificates above`)
+      if (onDisk.kind === 'unusable') {
+        const which = served.matches ? 'which is what is on disk' : 'and what is on disk is of no use'
+        return skipped('served', `${presented}, ${which} (${onDisk.failure.code}): see certificates above`)
+      }
+      if (served.matches) return ok('served', presented)
+      const disk = `on disk is serial ${onDisk.certificate.serial}`
+      return failure('served', `SSHD_NOT_SERVING: ${presented}, ${disk}`, reload)
     }
     case 'none':
-      if (onDisk.kind === 'absent')
-        return skipped('served', `${name}: sshd presents none, and there is none yet`)
+      if (onDisk.kind !== 'usable')
+        return skipped('served', `${name}: sshd presents none, and on disk is none that it could`)
       return failure('served', `SSHD_NOT_SERVING: ${name}: sshd presents no certificate`, reload)
     case 'not-asked':
     case 'unknown':
