@@ -1,3 +1,4 @@
+import type { CredentialSource, Login } from '../core/login.ts'
 import type { Config } from './config.ts'
 import { credentialPath, type CredentialReference } from './credentials.ts'
 import type { Settings } from './schema.ts'
@@ -49,7 +50,7 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
   }
 }
 
-function toAuth(auth: Settings['auth'], { folder, environment }: ConfigContext): Config['auth'] {
+function toAuth(auth: Settings['auth'], { folder, environment }: ConfigContext): Login {
   const pathOf = (reference: CredentialReference): string => credentialPath(reference, folder, environment)
   if (auth.method === 'token') return { method: 'token', tokenFile: pathOf(auth.token_file) }
   return {
@@ -59,12 +60,10 @@ function toAuth(auth: Settings['auth'], { folder, environment }: ConfigContext):
   }
 }
 
-type ClientId = Extract<Config['auth'], { method: 'universal-auth' }>['clientId']
-
 function clientIdOf(
   auth: Extract<Settings['auth'], { method: 'universal-auth' }>,
   pathOf: (reference: CredentialReference) => string,
-): ClientId {
+): CredentialSource {
   const { client_id: id, client_id_file: file } = auth
   // The schema lets through exactly one of them.
   return file === undefined ? { value: id ?? '' } : { file: pathOf(file) }

@@ -1,4 +1,5 @@
 import { messageOf } from '../../core/errors.ts'
+import type { Login } from '../../core/login.ts'
 import { parseCaKeys } from '../../core/public-key.ts'
 import type {
   Clock,
@@ -12,7 +13,7 @@ import type {
 import type { Authenticator } from './auth/authenticator.ts'
 import { readCredentialFile, type ReadCredentialFile } from './auth/credential-file.ts'
 import { AccessTokenFile } from './auth/token.ts'
-import { UniversalAuth, type CredentialSource } from './auth/universal-auth.ts'
+import { UniversalAuth } from './auth/universal-auth.ts'
 import { parseObject } from './error-body.ts'
 import { IssuerExchange, type Answer, type Outcome } from './exchange.ts'
 import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from './failures.ts'
@@ -27,13 +28,7 @@ export interface IssuerOptions {
   readonly caFile: string | null
   /** For one exchange, from connecting to the last byte; `issue` may need four of them (login, issue, both again). */
   readonly timeoutMilliseconds: number
-  readonly auth:
-    | {
-        readonly method: 'universal-auth'
-        readonly clientId: CredentialSource
-        readonly clientSecretFile: string
-      }
-    | { readonly method: 'token'; readonly tokenFile: string }
+  readonly auth: Login
   /** How credential files are read; left out: from the disk, anew at each use. */
   readonly readCredentialFile?: ReadCredentialFile | undefined
   /** Of this program, for `User-Agent`. */
