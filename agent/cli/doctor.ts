@@ -4,16 +4,14 @@ import { ownerOf } from '../adapters/file-access.ts'
 import { createIssuerProbe } from '../adapters/issuer/probe.ts'
 import { COPIES_DIRECTORY, HELPER_SOCKET } from '../adapters/sshd.ts'
 import type { Config } from '../config/config.ts'
-import { AgentError } from '../core/errors.ts'
-import type { TrustedCas } from '../renewal/ports.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { isCertifiable, NOTHING_KNOWN, observe, type HostKeyView } from '../renewal/observe.ts'
 import { statusOf } from '../renewal/status.ts'
-import { knownCas } from '../renewal/trusted-cas.ts'
+import { knownCasOrNone } from '../renewal/trusted-cas.ts'
 import { EXIT, type CliContext } from './context.ts'
 import { examineCertificates } from './doctor/certificates.ts'
-import { examineConfiguration } from './doctor/configuration.ts'
+import { examineConfiguration, examinePinnedCas } from './doctor/configuration.ts'
 import { examineCredentials } from './doctor/credentials.ts'
 import { examineDaemon } from './doctor/daemon.ts'
 import { examineDirectories, examineReadable } from './doctor/directory.ts'
@@ -48,11 +46,11 @@ export async function doctor(
   options: DoctorOptions,
   signal: AbortSignal,
 ): Promise<number> {
-  const { path, loaded } = await readConfig(context, options)
+  const { path, loaded } = await readConfig(context, options, false)
   const findings: Finding[] = examineConfiguration(path, loaded)
   if (loaded.kind === 'ok') {
     const patient = await admit(context, options, loaded.config, path, signal)
-    findings.push(...(await examineReadable(patient, loaded.files)))
+    findings.push(...(await examinePinnedCas(patient)), ...(await examineReadable(patient, loaded.files)))
     findings.push(...(await examine(patient, options, context.version.version)))
   } else {
     const rest = STEPS.filter((step) => step !== 'configuration')
@@ -103,14 +101,12 @@ async function examine(
   const way = await examineWayToIssuer(patient)
   findings.push(...way)
 
-  // Wrong CA keys are told with the issuer; the rest is looked at without them.
-  const cas = await knownCas(host, attempts).catch((error: unknown): TrustedCas | null => {
-    if (error instanceof AgentError) return null
-    throw error
-  })
+  // Pinned CAs that cannot be read were told with the configuration.
+  const cas = await knownCasOrNone(host, attempts)
   let knowledge = NOTHING_KNOWN
   let views = await observe(host, attempts, knowledge, cas)
   if (!issue) findings.push(skipped('issue', 'nothing is issued unless asked for with --issue'))
+  else if (cas !== null && cas.failure !== null) findings.push(skipped('issue', 'needs the pinned CAs'))
   else if (hasFailure(way)) findings.push(skipped('issue', 'needs a login at the issuer'))
   else findings.push(...(await examineIssue(patient, views)))
 

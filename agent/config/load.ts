@@ -4,6 +4,7 @@ import * as v from 'valibot'
 import { systemCodeOf } from '../system/one-line.ts'
 import { isLoopback } from './addresses.ts'
 import type { Config } from './config.ts'
+import { findHostCaProblems, hostCaProblemsOf } from './host-ca-file.ts'
 import { checkHostKeyFiles, type HostKeyFindings } from './host-key-files.ts'
 import { pathText, type KeyProblem, type Problem } from './problem.ts'
 import { readConfigFiles, type ConfigFile } from './read-files.ts'
@@ -18,6 +19,8 @@ export interface LoadRequest {
   readonly path: string
   /** `CREDENTIALS_DIRECTORY` is read from it. */
   readonly environment: Environment
+  /** False: whether the pinned CAs can be read is somebody else's to see. Default: true. */
+  readonly checkPinnedCas?: boolean
 }
 
 export type LoadedConfig =
@@ -50,10 +53,11 @@ export function configPathFrom(option: string | undefined, environment: Environm
 }
 
 /**
- * Read, merge and check the configuration. Looks for the host keys that it names, and leaves everything else that it
- * names alone. Never throws, whatever the files hold.
+ * Read, merge and check the configuration. Looks for the host keys that it names, reads the CAs that it pins, and leaves
+ * everything else that it names alone. Never throws, whatever the files hold.
  */
-export async function loadConfig({ path, environment }: LoadRequest): Promise<LoadedConfig> {
+export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
+  const { path, environment, checkPinnedCas = true } = request
   const mainFile = resolve(path)
   const read = await readConfigFiles(mainFile)
   // With a file missing from the picture, what the others lack may be in it.
@@ -63,16 +67,17 @@ export async function loadConfig({ path, environment }: LoadRequest): Promise<Lo
   const tree = read.files.reduce<Tree>((merged, over) => mergeTrees(merged, over.tree), {})
   const checked = checkTree(tree)
   const found = await findHostKeys(tree)
+  const defaultHostCaFile = (await isThere(DEFAULT_HOST_CA_FILE)) ? DEFAULT_HOST_CA_FILE : null
   const valueProblems = [
     ...(checked.ok ? [] : checked.problems),
     ...found.problems.map((message) => ({ keys: ['host_keys'], message })),
+    ...(checkPinnedCas ? await findHostCaProblems(tree, defaultHostCaFile) : []),
   ].map((problem) => locate(problem, read.files))
   // A key without a value is told already; that it is missing would say the same again.
   const told = new Set(read.problems.map((problem) => problem.path))
   const problems = [...read.problems, ...valueProblems.filter((problem) => !told.has(problem.path))]
   if (!checked.ok || problems.length > 0) return { kind: 'invalid', problems }
 
-  const defaultHostCaFile = (await isThere(DEFAULT_HOST_CA_FILE)) ? DEFAULT_HOST_CA_FILE : null
   const config = toConfig(checked.settings, { folder: dirname(mainFile), environment, defaultHostCaFile })
   return {
     kind: 'ok',
@@ -80,6 +85,18 @@ export async function loadConfig({ path, environment }: LoadRequest): Promise<Lo
     warnings: [...read.warnings, ...found.warnings, ...warningsOf(checked.settings)],
     files: read.files.map(({ file }) => file),
   }
+}
+
+/**
+ * Look at the pinned CAs again, as whoever this process has become since the configuration was loaded: what root could
+ * read the daemon must be able to read too.
+ */
+export async function recheckPinnedCas(loaded: LoadedConfig): Promise<LoadedConfig> {
+  const file = loaded.kind === 'ok' ? loaded.config.verify.hostCaFile : null
+  const problems = file === null ? [] : await hostCaProblemsOf(file)
+  return problems.length === 0
+    ? loaded
+    : { kind: 'invalid', problems: problems.map((problem) => locate(problem, [])) }
 }
 
 /** Also done when another key has a problem: all problems at once. */

@@ -66,7 +66,7 @@ export type CertifiableView = HostKeyView & { readonly subject: NonNullable<Host
 /**
  * Step "observed" of the path: host keys, the certificates on disk, and what is known of sshd. Writes nothing.
  *
- * @param trusted null while no CA is known
+ * @param trusted null while no CA is known, and then any passes
  */
 export async function observe(
   host: Host,
@@ -114,7 +114,11 @@ async function observeKey(
   const record = attempts.of(identity)
   const trustedCas = trusted === null ? null : [...trusted.current, ...trusted.former]
   const requirements = { hostKey: key, trustedCas, wantedPrincipals: host.settings.wantedPrincipals }
-  const onDisk = await lookOnDisk(host, name, (certificate) => findFlaw(certificate, requirements, now))
+  const onDisk = await lookOnDisk(host, name, (found) => {
+    const flaw = findFlaw(found, requirements, now)
+    // With no CA to compare with, it is no fault of the certificate's.
+    return flaw?.code === 'CERT_CA_MISMATCH' ? (trusted?.failure ?? flaw) : flaw
+  })
   // sshd serves also what is not usable, an expired certificate above all, and then it serves what is on disk.
   const certificate = onDisk.kind === 'absent' ? null : onDisk.certificate
   const times = hasTimes(onDisk) ? timesOf(host, onDisk.certificate, record.issued, now) : null

@@ -204,6 +204,8 @@ export interface TrustedCas {
   readonly current: readonly PublicKey[]
   /** On those in place only: the issuer named these before. */
   readonly former: readonly PublicKey[]
+  /** Why they cannot be known, and then there are none; null when these are all. */
+  readonly failure: Failure | null
 }
 
 /** CA keys that an administrator pinned; null when none are configured. */

@@ -159,7 +159,7 @@ describe('unknown', () => {
     await writeFile(`${host.folder}/ca.pub`, 'nothing | of use\n')
     const { status, stdout } = await host.verb(['check'])
     expect(status).toBe(3)
-    expect(stdout).toMatch(/^HOSTCERTD UNKNOWN - CONFIG_INVALID: verify.host_ca_file [^|]*\n$/)
+    expect(stdout).toMatch(/^HOSTCERTD UNKNOWN - CONFIG_INVALID: verify.host_ca_file: [^|]*\n$/)
   })
 })
 

@@ -1,5 +1,8 @@
 import type { LoadedConfig } from '../../config/load.ts'
 import { problemLine } from '../../config/problem.ts'
+import { AgentError } from '../../core/errors.ts'
+import { failureLine } from '../verb-error.ts'
+import type { Patient } from './patient.ts'
 import { failure, ok, warning, type Finding } from './finding.ts'
 
 /** Whether there is a configuration, and what is wrong with it. */
@@ -26,5 +29,18 @@ export function examineConfiguration(path: string, loaded: LoadedConfig): Findin
         ok('configuration', `${loaded.files.join(', ')}: valid`),
         ...loaded.warnings.map((text) => warning('configuration', text, `see to it in ${path}`)),
       ]
+  }
+}
+
+/** Whether the pinned CAs can be read: without them no certificate passes, and the daemon does not start. */
+export async function examinePinnedCas({ host }: Patient): Promise<Finding[]> {
+  try {
+    await host.pinnedCas.read()
+    return []
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    const remedy =
+      'write the public key of the host CA into that file, one key a line; then `systemctl restart hostcertd`'
+    return [failure('configuration', failureLine(error), remedy)]
   }
 }

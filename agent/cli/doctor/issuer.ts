@@ -9,7 +9,7 @@ import type { Patient } from './patient.ts'
 
 /** Ask what needs no login: the CA of this host's certificates. It also shows the base URL, the host id, the clock. */
 export async function examineIssuer(patient: Patient): Promise<Finding[]> {
-  const { host, probe, signal } = patient
+  const { probe, signal } = patient
   const answer = await probe.issuer.hostCa(signal)
   const { clockSkewSeconds } = probe.issuer.health()
   const clock = clockFinding(clockSkewSeconds)
@@ -19,25 +19,26 @@ export async function examineIssuer(patient: Patient): Promise<Finding[]> {
     const remedy = `if it is the issuer, an old one, pin its CA with verify.host_ca_file; else correct issuer.url`
     return [warning('issuer', `it does not name its host CA: ${line}`, remedy), clock]
   }
-  let pinned: readonly PublicKey[] | null
-  try {
-    pinned = await host.pinnedCas.read()
-  } catch (error) {
-    if (!(error instanceof AgentError)) throw error
-    const remedy = 'write the public key of the host CA into that file, one key a line'
-    return [failure('issuer', failureLine(error), remedy), clock]
-  }
-  return [caFinding(answer.keys, pinned, patient), clock]
+  return [caFinding(answer.keys, await readPinned(patient), patient), clock]
 }
 
-function caFinding(
-  keys: readonly PublicKey[],
-  pinned: readonly PublicKey[] | null,
-  { config }: Patient,
-): Finding {
+type Pinned = readonly PublicKey[] | null | 'unreadable'
+
+/** What is wrong with them is told with the configuration. */
+async function readPinned({ host }: Patient): Promise<Pinned> {
+  try {
+    return await host.pinnedCas.read()
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    return 'unreadable'
+  }
+}
+
+function caFinding(keys: readonly PublicKey[], pinned: Pinned, { config }: Patient): Finding {
   const fingerprints = keys.map(({ fingerprint }) => fingerprint).join(', ')
   const signs = `the issuer answers; its CA for this host is ${fingerprints}`
   if (pinned === null) return ok('issuer', `${signs} (none is pinned)`)
+  if (pinned === 'unreadable') return ok('issuer', `${signs} (what is pinned cannot be read)`)
   if (keys.some((key) => pinned.some(({ blob }) => blob.equals(key.blob))))
     return ok('issuer', `${signs}, as pinned`)
   const file = config.verify.hostCaFile ?? 'verify.host_ca_file'

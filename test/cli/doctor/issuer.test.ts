@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { expect, test } from 'vitest'
 import { listen } from '../../adapters/issuer/harness.ts'
@@ -58,8 +58,16 @@ testBroken([
   {
     name: 'a pinned CA file with nonsense',
     breakIt: async ({ caFile }) => writeFile(caFile, 'nonsense\n'),
-    troubles: ['issuer failure'],
-    message: /CONFIG_INVALID: verify\.host_ca_file .*issuer-ca\.pub: line 1/,
+    troubles: ['configuration failure', 'certificates failure'],
+    message: /CONFIG_INVALID: verify\.host_ca_file: .*issuer-ca\.pub: line 1/,
+    remedy: /write the public key of the host CA into that file, .*restart hostcertd/,
+  },
+  {
+    name: 'no pinned CA file, and a certificate to be issued',
+    args: ['--issue'],
+    breakIt: async ({ caFile }) => rm(caFile),
+    troubles: ['configuration failure', 'certificates failure'],
+    message: /CONFIG_INVALID: verify\.host_ca_file: .*issuer-ca\.pub: no such file/,
     remedy: /write the public key of the host CA into that file/,
   },
   {
