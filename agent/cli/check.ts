@@ -1,12 +1,13 @@
 import type { Config } from '../config/config.ts'
-import { SKEW_WARNING_SECONDS, type StatusDocument } from '../core/status-document.ts'
+import type { StatusDocument } from '../core/status-document.ts'
+import { askDaemon } from './ask-daemon.ts'
 import { CHECK_STATUS, judge, worst, type CheckStatus, type Judgement } from './check-judgement.ts'
 import { formatCheck, summaryOf } from './check-text.ts'
 import type { Threshold } from './check-thresholds.ts'
 import type { CliContext } from './context.ts'
 import { requireConfig, type ConfigOption } from './load.ts'
 import { lookOnce } from './look.ts'
-import { askDaemon } from './status.ts'
+import { remarkLine, remarksOn } from './remarks.ts'
 import { linesOf } from './verb-error.ts'
 
 export interface CheckOptions extends ConfigOption {
@@ -31,10 +32,10 @@ export async function check(
   try {
     const config = await requireConfig(context, options)
     await context.becomeOwnerOf(config.stateDirectory)
-    const fromDaemon = await askDaemon(config.health.listen, limit)
+    const answer = await askDaemon(config.health.listen, limit)
+    const fromDaemon = answer.kind === 'runs' ? answer.status : null
     const document = fromDaemon ?? (await lookOnce(context, config, true, limit)).status
-    const remarks = remarksOn(document, fromDaemon !== null, config)
-    return report(context, options, config, document, remarks)
+    return report(context, options, config, document, remarksOn(document, answer, config).map(remarkLine))
   } catch (error) {
     const isLate = limit.aborted && !signal.aborted
     const late = `nothing could be found out within ${LIMIT_MILLISECONDS / 1000} s`
@@ -93,19 +94,4 @@ function documentOf({ hostKey, status, state, message, secondsLeft, limits }: Ju
     warning_below: limits === null ? null : Math.floor(limits.warning),
     critical_below: limits === null ? null : Math.floor(limits.critical),
   }
-}
-
-function remarksOn(
-  { issuer: { clock_skew_seconds: skew } }: StatusDocument,
-  isDaemons: boolean,
-  { health: { listen } }: Config,
-): string[] {
-  const remarks: string[] = []
-  if (!isDaemons && listen.kind !== 'none') {
-    remarks.push('the daemon does not answer; this is what can be seen without it')
-  }
-  if (skew !== null && Math.abs(skew) > SKEW_WARNING_SECONDS) {
-    remarks.push(`the issuer's clock and this host's differ by ${Math.abs(skew)} s`)
-  }
-  return remarks
 }
