@@ -2,8 +2,10 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ownerOf } from '../adapters/file-access.ts'
 import { createIssuerProbe } from '../adapters/issuer/probe.ts'
+import { readServiceSandbox, type ServiceSandbox } from '../adapters/service-sandbox.ts'
 import { COPIES_DIRECTORY, HELPER_SOCKET } from '../adapters/sshd.ts'
 import type { Config } from '../config/config.ts'
+import { configPathFrom } from '../config/load.ts'
 import { AgentError } from '../core/errors.ts'
 import type { TrustedCas } from '../renewal/ports.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
@@ -31,6 +33,7 @@ import { examineServed } from './doctor/served.ts'
 import { examineSshdConfig } from './doctor/sshd-config.ts'
 import { readConfig, type ConfigOption } from './load.ts'
 
+const SERVICE = 'hostcertd.service'
 const SSHD_CONFIG_FILE = '/etc/ssh/sshd_config'
 
 export interface DoctorOptions extends ConfigOption {
@@ -131,7 +134,7 @@ async function examine(
   findings.push(
     ...(await examineHostKeys(patient, views)),
     ...examineCertificates(certificates, host.clock.now()),
-    ...(await examineDirectories(patient)),
+    ...(await examineDirectories(patient, await sandboxOf(patient))),
     await examineDaemon(patient),
     ...sshd.findings,
     await examineReload(patient),
@@ -161,6 +164,11 @@ async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
     login.status === 'failure' ? skipped('permission', 'needs a login') : await examinePermission(patient),
   )
   return findings
+}
+
+/** Of the service, when it is the one that runs with this configuration. */
+async function sandboxOf({ configPath, signal }: Patient): Promise<ServiceSandbox | null> {
+  return configPath === configPathFrom(undefined, {}) ? readServiceSandbox(SERVICE, signal) : null
 }
 
 function placesSshdReads({ config }: Patient, views: readonly HostKeyView[]): string[] {
