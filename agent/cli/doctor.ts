@@ -52,7 +52,7 @@ export async function doctor(
   signal: AbortSignal,
 ): Promise<number> {
   const { path, loaded } = await readConfig(context, options)
-  const findings: Finding[] = examineConfiguration(path, loaded)
+  const findings: Finding[] = await examineConfiguration(path, loaded)
   if (loaded.kind === 'ok') {
     const patient = await admit(context, options, loaded.config, path, signal)
     findings.push(...(await examineReadable(patient, loaded.files)))
@@ -89,6 +89,7 @@ async function admit(
     host,
     attempts,
     probe,
+    self,
     isRoot: self.uid === 0,
     daemonUser: (await ownerOf(config.stateDirectory)) ?? self,
     sshdConfigFile: sshdConfig,
