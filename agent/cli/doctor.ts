@@ -2,8 +2,10 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ownerOf } from '../adapters/file-access.ts'
 import { createIssuerProbe } from '../adapters/issuer/probe.ts'
+import { readServiceSandbox, type ServiceSandbox } from '../adapters/service-sandbox.ts'
 import { COPIES_DIRECTORY, HELPER_SOCKET } from '../adapters/sshd.ts'
 import type { Config } from '../config/config.ts'
+import { configPathFrom } from '../config/load.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { isCertifiable, NOTHING_KNOWN, observe, type HostKeyView } from '../renewal/observe.ts'
@@ -29,6 +31,7 @@ import { examineServed } from './doctor/served.ts'
 import { examineSshdConfig } from './doctor/sshd-config.ts'
 import { readConfig, type ConfigOption } from './load.ts'
 
+const SERVICE = 'hostcertd.service'
 const SSHD_CONFIG_FILE = '/etc/ssh/sshd_config'
 
 export interface DoctorOptions extends ConfigOption {
@@ -47,7 +50,7 @@ export async function doctor(
   signal: AbortSignal,
 ): Promise<number> {
   const { path, loaded } = await readConfig(context, options, false)
-  const findings: Finding[] = examineConfiguration(path, loaded)
+  const findings: Finding[] = await examineConfiguration(path, loaded)
   if (loaded.kind === 'ok') {
     const patient = await admit(context, options, loaded.config, path, signal)
     findings.push(...(await examinePinnedCas(patient)), ...(await examineReadable(patient, loaded.files)))
@@ -84,6 +87,7 @@ async function admit(
     host,
     attempts,
     probe,
+    self,
     isRoot: self.uid === 0,
     daemonUser: (await ownerOf(config.stateDirectory)) ?? self,
     sshdConfigFile: sshdConfig,
@@ -127,7 +131,7 @@ async function examine(
   findings.push(
     ...(await examineHostKeys(patient, views)),
     ...examineCertificates(certificates, host.clock.now()),
-    ...(await examineDirectories(patient)),
+    ...(await examineDirectories(patient, await sandboxOf(patient))),
     await examineDaemon(patient),
     ...sshd.findings,
     await examineReload(patient),
@@ -157,6 +161,11 @@ async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
     login.status === 'failure' ? skipped('permission', 'needs a login') : await examinePermission(patient),
   )
   return findings
+}
+
+/** Of the service, when it is the one that runs with this configuration. */
+async function sandboxOf({ configPath, signal }: Patient): Promise<ServiceSandbox | null> {
+  return configPath === configPathFrom(undefined, {}) ? readServiceSandbox(SERVICE, signal) : null
 }
 
 function placesSshdReads({ config }: Patient, views: readonly HostKeyView[]): string[] {

@@ -93,6 +93,29 @@ test('an expired certificate, which sshd serves: that is what is wrong, and a re
   expect(stdout).not.toContain('sshd serves serial')
 })
 
+test('renewed on disk, while what sshd still presents has expired: check is critical, with a daemon and without', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent, issuer, sshd } = world
+  const wish = { ca: issuer.caKeyPath, principals: ['web1.example.com'], serial: 7n, validity: '-2h:-1h' }
+  const publicKey = `${sshd.hostKeyPath('ed25519')}.pub`
+  await writeFile(sshd.certificatePath('ed25519'), `${await signCertificate({ ...wish, publicKey })}\n`)
+  await promisify(execFile)(sshd.reloadScript)
+  await agent.waitFor('sshd serves it', async () => isServed(world, 'ed25519'))
+  const staged = { certificates: { directory: join(world.folder, 'staged') }, sshd: { reload: 'never' } }
+  await agent.configure(world.configWith(staged))
+  const says =
+    /^HOSTCERTD CRITICAL - \S+: unconfirmed, \d+m.* left; sshd .* certificate, serial 7, which ended 1h.* ago;/
+  await agent.verb('renew')
+  expect(await agent.verb('check')).toMatchObject({
+    status: 2,
+    stdout: expect.stringMatching(says) as string,
+  })
+  await agent.start()
+  const withDaemon = await agent.verb('check')
+  expect(withDaemon).toMatchObject({ status: 2, stdout: expect.stringMatching(says) as string })
+  expect(withDaemon.stdout).not.toContain('the daemon')
+})
+
 test('sshd presents no certificate at all', async () => {
   await using world = await makeWorld({ sshd: { hostKeyTypes: ['ed25519'], certificateDirectory: null } })
   await world.agent.start()
