@@ -4,6 +4,11 @@ import type { ErrorCode } from './errors.ts'
 /** A clock skew above this is reported. */
 export const SKEW_WARNING_SECONDS = 60
 
+/** Whether the issuer's clock and ours differ by more than is well; `skew` is null while that is not known. */
+export function isSkewed(skew: number | null): skew is number {
+  return skew !== null && Math.abs(skew) > SKEW_WARNING_SECONDS
+}
+
 /** What `GET /status` and `status --json` print. Times are RFC 3339 UTC or null; serials are strings. */
 export interface StatusDocument {
   readonly version: string
@@ -80,8 +85,6 @@ export function readinessOf(status: StatusDocument | null, hostKey: string | nul
     return { status: 'fail', reason: 'no-host-key', checks }
   if (certificates.some(({ state, failures }) => state === 'due' && failures > 0))
     return { status: 'warn', checks }
-  const skew = status.issuer.clock_skew_seconds
-  if (skew !== null && Math.abs(skew) > SKEW_WARNING_SECONDS)
-    return { status: 'warn', reason: 'clock-skew', checks }
+  if (isSkewed(status.issuer.clock_skew_seconds)) return { status: 'warn', reason: 'clock-skew', checks }
   return { status: 'pass', checks }
 }
