@@ -33,7 +33,7 @@ describe.skipIf(process.getuid?.() !== 0 || process.arch !== 'x64')('the package
   }, FIVE_MINUTES)
   afterAll(() => folder.remove())
 
-  test('lintian and rpmlint have nothing to say', async () => {
+  test('lintian and rpmlint have nothing to say', { timeout: FIVE_MINUTES }, async () => {
     const lintian = await tryCommand(['lintian', '--allow-root', '--fail-on', 'error,warning', deb])
     expect(lintian).toMatchObject({ status: 0, stdout: '' })
     const rpmlint = await tryCommand(['rpmlint', '-r', 'packaging/rpm/hostcertd.rpmlintrc', rpm])
