@@ -56,7 +56,8 @@ export default defineConfig({
       {
         test: {
           name: 'packaging',
-          include: ['test/packaging/**/*.test.ts'],
+          // Once more what `cli` tries with the shells that there are: here there are all of them, and mandoc.
+          include: ['test/packaging/**/*.test.ts', 'test/cli/{completions,man}.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 300_000,
         },
