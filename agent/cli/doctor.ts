@@ -151,6 +151,10 @@ async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
     return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
   }
   findings.push(...(await examineIssuer(patient)))
+  if (patient.probe.issuer.health().reachable === false) {
+    const rest = ['login', 'permission'] as const
+    return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
+  }
   if (credentials.some(({ status }) => status === 'failure' || status === 'skipped')) {
     const rest = ['login', 'permission'] as const
     return [...findings, ...rest.map((step) => skipped(step, 'needs the credentials'))]

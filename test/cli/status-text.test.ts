@@ -181,9 +181,9 @@ test('40 columns: a line each, words unbroken', () => {
       9223372036854775807
     -> Look with \`sshd -T\` for
        \`HostCertificate\`, \`HostKey\` and
-       \`HostKeyAlgorithms\`; \`hostcertd
-       doctor\` says which line is in the
-       way
+       \`HostKeyAlgorithms\`;
+       \`hostcertd doctor\` says which
+       line is in the way
 the issuer's clock and this host's
 differ by 90 s
     -> \`timedatectl\`, say

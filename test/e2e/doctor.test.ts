@@ -106,6 +106,9 @@ test('renewed on disk, while what sshd still presents has expired: check is crit
   const says =
     /^HOSTCERTD CRITICAL - \S+: unconfirmed, \d+m.* left; sshd .* certificate, serial 7, which ended 1h.* ago;/
   await agent.verb('renew')
+  expect(of('served', await diagnose(world))[0]?.message).toMatch(
+    /presents serial 7, which ended 1h.* ago, on disk is serial \d+$/,
+  )
   expect(await agent.verb('check')).toMatchObject({
     status: 2,
     stdout: expect.stringMatching(says) as string,

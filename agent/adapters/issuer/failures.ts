@@ -138,6 +138,14 @@ function redirectOrOdd(answer: Answer): IssuerFailure {
   )
 }
 
+/**
+ * Whether the message of a failure repeats the issuer's own word for the error, `ForbiddenError` for one. For what a
+ * person is advised first; nothing is done by it.
+ */
+export function namesError({ message }: Pick<IssuerFailure, 'message'>, error: string): boolean {
+  return message.endsWith(` ${error})`)
+}
+
 /** `HOST refused the access token: "invalid signature" (403 TokenError)`. */
 function said({ host, status, body, secrets, isHtml }: Answer, what: string): string {
   const words = body.message === null ? '' : `: ${quoteWords(body.message, secrets)}`

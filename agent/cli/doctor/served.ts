@@ -1,3 +1,5 @@
+import { validBeforeOf } from '../../core/host-certificate.ts'
+import { formatDuration, type UnixSeconds } from '../../core/time.ts'
 import {
   isCertifiable,
   type CertifiableView,
@@ -28,10 +30,10 @@ export function examineServed(
     const remedy = `start sshd, or set sshd.address (${where}) to where it listens${says}`
     return [failure('served', `SSHD_UNREACHABLE: sshd does not answer: ${silence}`, remedy)]
   }
-  return keys.map(examine)
+  return keys.map((view) => examine(view, host.clock.now()))
 }
 
-function examine({ name, served, onDisk }: CertifiableView): Finding {
+function examine({ name, served, onDisk }: CertifiableView, now: UnixSeconds): Finding {
   const reload =
     'see sshd-config and reload above; then reload sshd: `sshd -t && systemctl reload ssh` (sshd)'
   switch (served.kind) {
@@ -45,8 +47,10 @@ function examine({ name, served, onDisk }: CertifiableView): Finding {
         return skipped('served', `${presented}, ${which} (${onDisk.failure.code}): see certificates above`)
       }
       if (served.matches) return ok('served', presented)
+      const since = now - validBeforeOf(served.certificate)
+      const ended = since < 0 ? '' : `, which ended ${formatDuration(since)} ago`
       const disk = `on disk is serial ${onDisk.certificate.serial}`
-      return failure('served', `SSHD_NOT_SERVING: ${presented}, ${disk}`, reload)
+      return failure('served', `SSHD_NOT_SERVING: ${presented}${ended}, ${disk}`, reload)
     }
     case 'none':
       if (onDisk.kind !== 'usable')

@@ -2,6 +2,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { expect, test } from 'vitest'
 import { listen } from '../../adapters/issuer/harness.ts'
+import { errorRow } from '../../support/local-issuer.ts'
 import { ED25519 } from '../bare-host.ts'
 import { testBroken } from './broken.ts'
 import { of, troubles } from './findings.ts'
@@ -78,6 +79,28 @@ testBroken([
     remedy: /check auth\.client_id \([0-9a-f-]{36}\), make a new client secret .*client-secret/,
   },
   {
+    name: 'an identity that is locked after wrong secrets',
+    breakIt: async ({ issuer }) => issuer.failAlways(errorRow('identity-locked'), 'login'),
+    troubles: ['login failure'],
+    message: /ISSUER_UNAUTHORIZED: .*temporarily locked/,
+    remedy: /^wait 5 minutes: .*Then, if it refuses the secret: check auth\.client_id/,
+  },
+  {
+    name: 'an address that the issuer lets nobody in from',
+    breakIt: async ({ issuer }) => issuer.failAlways(errorRow('forbidden-ip')),
+    troubles: ['issuer failure', 'login failure'],
+    message: /ISSUER_FORBIDDEN: .*current IP address" \(403 ForbiddenError\)$/,
+    remedy: /^put this host's address on the list of addresses that the issuer allows the identity; if the /,
+  },
+  {
+    name: 'an address that it lets in, but not to issue',
+    args: ['--issue'],
+    breakIt: async ({ issuer }) => issuer.failAlways(errorRow('forbidden-ip'), 'issue'),
+    troubles: ['issue failure'],
+    message: /ISSUER_FORBIDDEN: .*current IP address" \(403 ForbiddenError\)$/,
+    remedy: /^put this host's address on the list of addresses/,
+  },
+  {
     name: 'an access token that is no good',
     breakIt: async (ward) => {
       await writeFile(ward.secretFile, 'a-token\n')
@@ -115,7 +138,8 @@ test('a server that takes connections and says nothing ends the waiting', async 
   const url = `http://127.0.0.1:${silent.port}`
   await ward.configure({ issuer: { url, ssh_host_id: ward.hostId, timeout: '1s' } })
   const { findings } = await ward.diagnose()
-  expect(troubles(findings)).toEqual(['issuer failure', 'login failure'])
+  expect(troubles(findings)).toEqual(['issuer failure'])
+  expect(of('login', findings)).toMatchObject([{ status: 'skipped', message: 'needs a way to the issuer' }])
   expect(of('issuer', findings)[0]).toMatchObject({
     message: expect.stringMatching(/^ISSUER_TIMEOUT/) as string,
     remedy: expect.stringContaining('does not answer') as string,
