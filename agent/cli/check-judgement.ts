@@ -16,6 +16,7 @@ export interface Judgement {
   readonly message: string
   /** Negative once it is over; null without a certificate, and for one that never ends. */
   readonly secondsLeft: number | null
+  /** Null without a certificate, for one that never ends, and for a host key that is left alone. */
   readonly limits: Limits | null
   readonly lifetimeSeconds: number | null
 }
@@ -50,7 +51,8 @@ export function judge(
     state,
     message: [words, errorOf(certificate)].filter((text) => text !== '').join('; '),
     secondsLeft: life?.secondsLeft ?? null,
-    limits: life?.limits ?? null,
+    // Nobody renews what is left alone: without limits it has no performance data, and no graph sees one crossed.
+    limits: state === 'ignored' ? null : (life?.limits ?? null),
     lifetimeSeconds: life?.lifetimeSeconds ?? null,
   }
 }

@@ -325,6 +325,19 @@ describe('by what the daemon says', () => {
     expect(result.stdout).not.toContain('the daemon')
   })
 
+  test('a host key that is left alone has no performance data, whose limits it would only cross', async () => {
+    await using daemon = await startFakeDaemon({
+      '/status': statusAnswer([usual, { ...usual, host_key: 'other', state: 'ignored', reason: 'P-521' }]),
+      '/livez': LIVE,
+      '/metrics': { body: '' },
+    })
+    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    const { status, stdout } = await host.verb(['check'])
+    expect(status).toBe(0)
+    expect(stdout).toContain("'key''_/'=")
+    expect(stdout).not.toContain("'other'=")
+  })
+
   test('a limit for what never ends: as a duration it holds for what sshd presents', async () => {
     await using daemon = await startFakeDaemon({
       '/status': statusAnswer([{ ...usual, ...anotherServed, valid_before: null }]),
