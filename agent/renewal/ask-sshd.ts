@@ -1,11 +1,6 @@
 import type { Attempts } from './attempts.ts'
-import {
-  isCertifiable,
-  learn,
-  type CertifiableView,
-  type HostKeyView,
-  type ServedKnowledge,
-} from './observe.ts'
+import { isCertifiable, type CertifiableView, type HostKeyView } from './observe.ts'
+import { learn, type ServedKnowledge } from './served-knowledge.ts'
 import type { Host } from './settings.ts'
 
 /**

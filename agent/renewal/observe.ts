@@ -18,24 +18,9 @@ import type { UnixSeconds } from '../core/time.ts'
 import { findFlaw, tryParse } from '../core/verify-issued.ts'
 import type { KeyIdentity } from './attempt-record.ts'
 import type { Attempts } from './attempts.ts'
-import type { HostKeyFile, ServedObservation, ServedOffer, TrustedCas } from './ports.ts'
+import type { HostKeyFile, TrustedCas } from './ports.ts'
+import { offerProblemOf, servedOf, type ServedKnowledge } from './served-knowledge.ts'
 import type { Host } from './settings.ts'
-
-/** The last that is known of what sshd presents; kept in memory from turn to turn. */
-export interface ServedKnowledge {
-  /** The last time it answered; null before the first. */
-  readonly answered: {
-    readonly offers: ReadonlyMap<string, ServedOffer | null>
-    readonly at: UnixSeconds
-  } | null
-  /** Why it did not answer the last time it was asked; null when it did, or was not asked yet. */
-  readonly silence: string | null
-  readonly askedAt: UnixSeconds | null
-  /** What the helper said sshd listens on. */
-  readonly listen: readonly string[]
-}
-
-export const NOTHING_KNOWN: ServedKnowledge = { answered: null, silence: null, askedAt: null, listen: [] }
 
 /** Everything that one turn sees of one host key. */
 export interface HostKeyView {
@@ -123,7 +108,9 @@ async function observeKey(
   const certificate = onDisk.kind === 'absent' ? null : onDisk.certificate
   const times = hasTimes(onDisk) ? timesOf(host, onDisk.certificate, record.issued, now) : null
   const offerProblem = offerProblemOf(key, knowledge)
-  const served = servedOf(host, key, certificate, knowledge, record.confirmedSerial)
+  const served = host.served.enabled
+    ? servedOf(key, certificate, knowledge, record.confirmedSerial)
+    : ({ kind: 'not-asked' } as const)
   const isLeftAlone = offerProblem !== null && record.notOffered?.pairVersion === pairVersion
   const ignored = isLeftAlone ? record.notOffered.why : null
   const facts = { ignored, onDisk, times, served, lastErrorCode: record.lastError?.code ?? null }
@@ -204,56 +191,6 @@ function windowReason(times: RenewalTimes | null, now: UnixSeconds): DueReason |
   if (times === null) return null
   const decision = decideRenewal(times, now)
   return decision.kind === 'due' ? decision.reason : null
-}
-
-function offerProblemOf(key: PublicKey, { answered }: ServedKnowledge): string | null | undefined {
-  const offer = answered?.offers.get(key.type)
-  if (offer === undefined) return undefined
-  if (offer === null) return `sshd does not offer a host key of type ${key.type}`
-  switch (offer.kind) {
-    case 'hidden':
-    case 'no-certificate':
-      return undefined
-    case 'key':
-      return offer.blob.equals(key.blob) ? null : `sshd offers another host key of type ${key.type}`
-    case 'certificate':
-      return offer.certificate.publicKey.blob.equals(key.blob)
-        ? null
-        : `sshd offers another host key of type ${key.type}`
-  }
-}
-
-function servedOf(
-  host: Host,
-  key: PublicKey,
-  /** What is on disk, usable or not; null when there is none or it cannot be read. */
-  certificate: Certificate | null,
-  knowledge: ServedKnowledge,
-  confirmedSerial: string | null,
-): Served {
-  if (!host.served.enabled) return { kind: 'not-asked' }
-  const wasSeen = certificate !== null && confirmedSerial === String(certificate.serial)
-  const { answered, silence } = knowledge
-  const offer = answered?.offers.get(key.type)
-  if (offer?.kind === 'hidden') return { kind: 'not-asked' }
-  if (offer?.kind === 'certificate' && offer.certificate.publicKey.blob.equals(key.blob)) {
-    const matches = certificate !== null && offer.certificate.blob.equals(certificate.blob)
-    if (!matches && silence !== null) return { kind: 'never-seen' }
-    return { kind: 'certificate', certificate: offer.certificate, matches }
-  }
-  if (silence !== null) return { kind: wasSeen ? 'unknown' : 'never-seen' }
-  return offer === undefined ? { kind: 'unknown' } : { kind: 'none' }
-}
-
-/** What asking sshd taught, laid over what was known: silence says nothing. */
-export function learn(
-  before: ServedKnowledge,
-  observation: ServedObservation,
-  at: UnixSeconds,
-): ServedKnowledge {
-  if (observation.kind === 'no-banner') return { ...before, silence: observation.detail, askedAt: at }
-  const offers = new Map([...(before.answered?.offers ?? []), ...observation.offers])
-  return { ...before, answered: { offers, at }, silence: null, askedAt: at }
 }
 
 export function isCertifiable(view: HostKeyView): view is CertifiableView {

@@ -2,13 +2,8 @@ import { isRoutine, type DueReason } from '../core/renewal-decision.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
 import { levelOfFailure } from './failure-level.ts'
-import {
-  isCertifiable,
-  observe,
-  type CertifiableView,
-  type HostKeyView,
-  type ServedKnowledge,
-} from './observe.ts'
+import { isCertifiable, observe, type CertifiableView, type HostKeyView } from './observe.ts'
+import type { ServedKnowledge } from './served-knowledge.ts'
 import type { HostCaAnswer, IssuerFailure } from './ports.ts'
 import { secondsLeft } from './failed-attempt.ts'
 import type { KeyOutcome } from './key-request.ts'

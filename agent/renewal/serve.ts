@@ -3,13 +3,8 @@ import { decideServing, type ServingDecision } from '../core/serving-decision.ts
 import type { UnixSeconds } from '../core/time.ts'
 import { askSshd, confirm, notServed } from './ask-sshd.ts'
 import type { Attempts } from './attempts.ts'
-import {
-  isCertifiable,
-  observe,
-  type CertifiableView,
-  type HostKeyView,
-  type ServedKnowledge,
-} from './observe.ts'
+import { isCertifiable, observe, type CertifiableView, type HostKeyView } from './observe.ts'
+import type { ServedKnowledge } from './served-knowledge.ts'
 import { serialInPlace } from './failed-attempt.ts'
 import type { SshdOutcome } from './ports.ts'
 import type { Host } from './settings.ts'

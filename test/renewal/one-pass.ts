@@ -1,5 +1,5 @@
 import { Attempts } from '../../agent/renewal/attempts.ts'
-import { NOTHING_KNOWN, type ServedKnowledge } from '../../agent/renewal/observe.ts'
+import { NOTHING_KNOWN, type ServedKnowledge } from '../../agent/renewal/served-knowledge.ts'
 import { renewHost, ROUTINE_PASS, type PassRequest, type PassResult } from '../../agent/renewal/renew.ts'
 import type { FakeHost } from '../fakes/fake-host.ts'
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Attempts } from '../../agent/renewal/attempts.ts'
-import { NOTHING_KNOWN } from '../../agent/renewal/observe.ts'
+import { NOTHING_KNOWN } from '../../agent/renewal/served-knowledge.ts'
 import { renewHost, ROUTINE_PASS } from '../../agent/renewal/renew.ts'
 import { sshString, stringList, uint32, uint64 } from '../core/craft.ts'
 import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'

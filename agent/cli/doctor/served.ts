@@ -1,11 +1,7 @@
 import { validBeforeOf } from '../../core/host-certificate.ts'
 import { formatDuration, type UnixSeconds } from '../../core/time.ts'
-import {
-  isCertifiable,
-  type CertifiableView,
-  type HostKeyView,
-  type ServedKnowledge,
-} from '../../renewal/observe.ts'
+import { isCertifiable, type CertifiableView, type HostKeyView } from '../../renewal/observe.ts'
+import type { ServedKnowledge } from '../../renewal/served-knowledge.ts'
 import { failure, ok, skipped, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
 
