@@ -111,7 +111,7 @@ export interface IssuerHealth {
   readonly reachable: boolean | null
   /** The last answer of status 200. */
   readonly lastSuccess: UnixSeconds | null
-  /** Their clock minus ours, from the `Date` header; null before the first. */
+  /** Their clock minus ours, from the `Date` header; null before the first, and when that was long ago. */
   readonly clockSkewSeconds: number | null
 }
 

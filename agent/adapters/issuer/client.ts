@@ -40,7 +40,7 @@ export interface IssuerOptions {
 
 /** The issuing endpoint over HTTP. Does nothing before the first call; keeps no connection between calls. */
 export function createIssuer(options: IssuerOptions): Issuer {
-  const health = new HealthRecord()
+  const health = new HealthRecord(options.clock)
   const exchange = new IssuerExchange(options, new TlsRoots(options.caFile), health, options)
   return new HttpIssuer(options.sshHostId, exchange, authenticatorOf(options, exchange), health)
 }
