@@ -1,6 +1,7 @@
 import { dirname, join } from 'node:path'
 import { factsOf, whyDenied, type FileFacts } from '../../adapters/file-access.ts'
 import { readCredentialFile } from '../../adapters/issuer/auth/credential-file.ts'
+import { CREDENTIALS_OF_SERVICE } from '../../config/credentials.ts'
 import { reasonOf, systemCodeOf } from '../../system/one-line.ts'
 import { failure, ok, skipped, warning, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
@@ -96,7 +97,7 @@ async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Pa
 /** Whether systemd hands the file to the service: `credential:NAME` of the configuration. */
 function isFromSystemd(path: string, { configPath, environment }: Patient): boolean {
   const given = environment['CREDENTIALS_DIRECTORY']
-  const folders = [join(dirname(configPath), 'credentials'), ...(given === undefined ? [] : [given])]
+  const folders = [join(dirname(configPath), 'credentials'), CREDENTIALS_OF_SERVICE, given]
   return folders.includes(dirname(path))
 }
 
