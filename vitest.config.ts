@@ -29,7 +29,7 @@ export default defineConfig({
           retry: RETRY,
           maxWorkers: 2,
           include: ['test/{cli,support}/**/*.test.ts'],
-          testTimeout: 30_000,
+          testTimeout: 60_000,
         },
       },
       {
@@ -38,7 +38,7 @@ export default defineConfig({
           retry: RETRY,
           maxWorkers: 2,
           include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 60_000,
+          testTimeout: 120_000,
           hookTimeout: 60_000,
         },
       },
