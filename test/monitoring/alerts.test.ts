@@ -10,6 +10,8 @@ import { missing, Prometheus, promtool, type Sample } from './prometheus.ts'
 const RULES = new URL('../../packaging/monitoring/hostcertd.rules.yml', import.meta.url)
 /** The shortest-lived certificate of the fleet, three failures, and a slow machine. */
 const LONGEST_WAIT_MILLISECONDS = 150_000
+/** To bring ten hosts into their states, one after the other, and then to wait. */
+const FLEET_MILLISECONDS = 420_000
 /** Of HostcertdLoopStuck; fifteen minutes in earnest. */
 const STUCK_AFTER_SECONDS = 20
 
@@ -63,6 +65,14 @@ describe.skipIf(skipped !== null)('a real Prometheus and real daemons', () => {
     }
   }
 
+  /** Until the rules have seen it, too: they are evaluated as often as it is scraped. */
+  const scrape = async (instance: string): Promise<void> => {
+    await prometheus.scrape(fleet.ports)
+    const scrapes = async (): Promise<Sample[]> =>
+      prometheus.query(`count_over_time(up{instance="${instance}"}[1m]) >= 3`)
+    await until(scrapes, (samples) => samples.length > 0)
+  }
+
   const firing = async (): Promise<string[]> =>
     alertsOf(await prometheus.query('ALERTS{alertstate="firing"}'))
   const everFired = async (): Promise<string[]> =>
@@ -76,12 +86,17 @@ describe.skipIf(skipped !== null)('a real Prometheus and real daemons', () => {
     expect(await until(firing, (alerts) => alerts.length > 0)).toEqual(['HostcertdAbsent -'])
   })
 
-  test('each host raises the alerts of its state and no others, a host where all is well none', async () => {
-    await fleet.start(async () => prometheus.scrape(fleet.ports))
-    const isComplete = (alerts: string[]): boolean => EXPECTED_ALERTS.every((alert) => alerts.includes(alert))
-    expect(await until(everFired, isComplete)).toEqual(EXPECTED_ALERTS)
-    expect(await firing()).not.toContain('HostcertdAbsent -')
-  })
+  test(
+    'each host raises the alerts of its state and no others, a host where all is well none',
+    async () => {
+      await fleet.start(scrape)
+      const isComplete = (alerts: string[]): boolean =>
+        EXPECTED_ALERTS.every((alert) => alerts.includes(alert))
+      expect(await until(everFired, isComplete)).toEqual(EXPECTED_ALERTS)
+      expect(await firing()).not.toContain('HostcertdAbsent -')
+    },
+    FLEET_MILLISECONDS,
+  )
 
   test('every scrape parses', async () => {
     const targets = await prometheus.targets()
@@ -109,6 +124,16 @@ describe.skipIf(skipped !== null)('a real Prometheus and real daemons', () => {
   test.each(DASHBOARD_QUERIES)('the dashboard has something to show: $title', async ({ expression }) => {
     expect(await prometheus.query(expression)).not.toEqual([])
   })
+
+  test.each(['Renewals', 'Reloads of sshd', 'Requests to the issuer'])(
+    'the dashboard counts what happened once: %s',
+    async (panel) => {
+      const { expression = '' } = DASHBOARD_QUERIES.find(({ title }) => title === panel) ?? {}
+      const values = (await prometheus.query(expression)).map(({ value }) => Number(value[1]))
+      expect(values.length).toBeGreaterThan(0)
+      expect(values.filter((value) => value === 0)).toEqual([])
+    },
+  )
 
   test('when all is mended no alert fires', async () => {
     await fleet.mend()
