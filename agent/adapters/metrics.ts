@@ -2,7 +2,7 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { CERTIFICATE_STATES, type CertificateState } from '../core/certificate-state.ts'
 import type { ErrorCode } from '../core/errors.ts'
 import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
-import type { UnixSeconds } from '../core/time.ts'
+import { parseTime, type UnixSeconds } from '../core/time.ts'
 import type { Metrics } from '../renewal/ports.ts'
 
 /** From a server next door to the default time-out of an exchange. */
@@ -10,9 +10,6 @@ const DURATION_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
 /** A certificate that never ends has no renewal time in these states; in the others its renewal is not "never". */
 const SETTLED: readonly CertificateState[] = ['valid', 'unconfirmed']
-
-/** The Gregorian calendar repeats after 400 years. */
-const CYCLE_SECONDS = 146_097 * 86_400
 
 const KEY_LABELS = ['host_key', 'key_type'] as const
 type KeyLabels = (typeof KEY_LABELS)[number]
@@ -93,7 +90,7 @@ export class PrometheusMetrics implements Metrics {
     this.#certificates.replace(snapshot.certificates, servedNotAfter)
     setOrRemove(this.#skew, snapshot.issuer.clock_skew_seconds)
     const successes = snapshot.certificates.flatMap(({ last_success: at }) =>
-      at === null ? [] : [secondsOf(at)],
+      at === null ? [] : [parseTime(at)],
     )
     setOrRemove(this.#lastSuccess, successes.length === 0 ? null : Math.max(...successes))
   }
@@ -194,7 +191,7 @@ class CertificateSeries {
 }
 
 function notAfterOf({ serial, valid_before }: CertificateStatus): UnixSeconds | null {
-  if (valid_before !== null) return secondsOf(valid_before)
+  if (valid_before !== null) return parseTime(valid_before)
   return serial === null ? null : Infinity
 }
 
@@ -202,7 +199,9 @@ function renewalOf(
   { state, renewal_due }: CertificateStatus,
   notAfter: UnixSeconds | null,
 ): UnixSeconds | null {
-  if (renewal_due !== null) return secondsOf(renewal_due)
+  // Of an expired one it says nothing any more: the alerts on what ends soon are not about that.
+  if (state === 'expired') return null
+  if (renewal_due !== null) return parseTime(renewal_due)
   return notAfter === Infinity && SETTLED.includes(state) ? Infinity : null
 }
 
@@ -216,13 +215,5 @@ function setOrRemove(gauge: Gauge, value: number | null): void {
 }
 
 function secondsOrNull(time: string | null): UnixSeconds | null {
-  return time === null ? null : secondsOf(time)
-}
-
-/** What core's `formatCertificateTime` wrote, years past 9999 among it, which `Date` does not read. */
-function secondsOf(time: string): UnixSeconds {
-  const [, year = '', rest = ''] = /^\+?(\d+)(-.*)$/.exec(time) ?? []
-  const cycles = Math.floor(Number(year) / 400)
-  const yearInCycle = String(Number(year) - cycles * 400 + 2000)
-  return Date.parse(`${yearInCycle}${rest}`) / 1000 + (cycles - 5) * CYCLE_SECONDS
+  return time === null ? null : parseTime(time)
 }

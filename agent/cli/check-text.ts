@@ -42,7 +42,8 @@ function performanceData({ hostKey, secondsLeft, limits, lifetimeSeconds }: Judg
   if (secondsLeft === null || limits === null) return []
   const value = Math.max(0, Math.floor(secondsLeft))
   const range = (limit: number): string => `${Math.floor(limit)}:`
-  const bounds = [range(limits.warning), range(limits.critical), '0', String(lifetimeSeconds ?? '')]
+  const longest = lifetimeSeconds === null ? '' : String(Math.floor(lifetimeSeconds))
+  const bounds = [range(limits.warning), range(limits.critical), '0', longest]
   return [`'${labelOf(hostKey)}'=${value}s;${bounds.join(';')}`]
 }
 

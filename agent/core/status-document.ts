@@ -4,6 +4,11 @@ import type { ErrorCode } from './errors.ts'
 /** A clock skew above this is reported. */
 export const SKEW_WARNING_SECONDS = 60
 
+/** Whether the issuer's clock and ours differ by more than is well; `skew` is null while that is not known. */
+export function isSkewed(skew: number | null): skew is number {
+  return skew !== null && Math.abs(skew) > SKEW_WARNING_SECONDS
+}
+
 /** What `GET /status` and `status --json` print. Times are RFC 3339 UTC or null; serials are strings. */
 export interface StatusDocument {
   readonly version: string
@@ -75,12 +80,11 @@ export function readinessOf(status: StatusDocument | null, hostKey: string | nul
   if (hostKey !== null && certificates.length === 0) return null
   const checks = certificates.map(({ host_key, state, reason }) => ({ host_key, state, reason }))
   if (certificates.some(({ state }) => FAILING.includes(state))) return { status: 'fail', checks }
-  if (certificates.every(({ state }) => state === 'ignored'))
+  // A key that is left alone is no failure of its own; a host that serves none is one.
+  if (hostKey === null && certificates.every(({ state }) => state === 'ignored'))
     return { status: 'fail', reason: 'no-host-key', checks }
   if (certificates.some(({ state, failures }) => state === 'due' && failures > 0))
     return { status: 'warn', checks }
-  const skew = status.issuer.clock_skew_seconds
-  if (skew !== null && Math.abs(skew) > SKEW_WARNING_SECONDS)
-    return { status: 'warn', reason: 'clock-skew', checks }
+  if (isSkewed(status.issuer.clock_skew_seconds)) return { status: 'warn', reason: 'clock-skew', checks }
   return { status: 'pass', checks }
 }

@@ -1,6 +1,6 @@
 import { CERTIFICATE_STATES } from './certificate-state.ts'
 import type { StatusDocument } from './status-document.ts'
-import { formatDuration, type UnixSeconds } from './time.ts'
+import { formatDuration, parseTime, type UnixSeconds } from './time.ts'
 
 /** One line for people, `systemctl status` among them. */
 export function summarize(status: StatusDocument, now: UnixSeconds): string {
@@ -12,7 +12,7 @@ export function summarize(status: StatusDocument, now: UnixSeconds): string {
     return count === 0 ? [] : [`${count} ${state}`]
   })
   const due = certificates.flatMap(({ renewal_due, state }) =>
-    renewal_due === null || state === 'ignored' ? [] : [Date.parse(renewal_due) / 1000],
+    renewal_due === null || state === 'ignored' ? [] : [parseTime(renewal_due)],
   )
   const next = due.length === 0 ? '' : `; next renewal ${whenIn(Math.min(...due) - now)}`
   const keys = certificates.length === 1 ? '1 host key' : `${certificates.length} host keys`

@@ -4,7 +4,8 @@ export type UnixSeconds = number
 /** `valid before` of a certificate without end: PROTOCOL.certkeys, all 64 bits set. */
 export const FOREVER = 0xffff_ffff_ffff_ffffn
 
-/** The Gregorian calendar repeats after 400 years. */
+/** The Gregorian calendar repeats after so many years. */
+const CYCLE_YEARS = 400
 const CYCLE_SECONDS = 146_097n * 86_400n
 const YEAR_10000 = 253_402_300_800n
 
@@ -19,7 +20,7 @@ export function formatCertificateTime(seconds: bigint): string | null {
   if (seconds < YEAR_10000) return isoSeconds(Number(seconds))
   const cycles = seconds / CYCLE_SECONDS
   const inCycle = isoSeconds(Number(seconds % CYCLE_SECONDS))
-  const year = BigInt(inCycle.slice(0, 4)) + cycles * 400n
+  const year = BigInt(inCycle.slice(0, 4)) + cycles * BigInt(CYCLE_YEARS)
   return `+${year}${inCycle.slice(4)}`
 }
 
@@ -29,6 +30,21 @@ export function formatCertificateTime(seconds: bigint): string | null {
  */
 export function formatTime(at: UnixSeconds | null): string | null {
   return at === null || !Number.isFinite(at) ? null : formatCertificateTime(BigInt(Math.floor(at)))
+}
+
+/**
+ * Back from what {@link formatCertificateTime} or {@link formatTime} wrote: the years past 9999 too, which `Date` does
+ * not read.
+ *
+ * @returns NaN for a text of another shape
+ */
+export function parseTime(time: string): UnixSeconds {
+  const [, year, rest] = /^\+?(\d+)(-.*)$/.exec(time) ?? []
+  if (year === undefined) return NaN
+  const cycles = Math.floor(Number(year) / CYCLE_YEARS)
+  // A year that `Date` reads, and as long as the one that is meant.
+  const yearInCycle = Number(year) - cycles * CYCLE_YEARS + 5 * CYCLE_YEARS
+  return Date.parse(`${yearInCycle}${rest}`) / 1000 + (cycles - 5) * Number(CYCLE_SECONDS)
 }
 
 function isoSeconds(seconds: number): string {

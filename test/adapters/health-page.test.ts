@@ -86,6 +86,84 @@ test.each([
 })
 
 test.each([
+  { name: 'all valid', states: ['valid', 'valid'] },
+  { name: 'due and failing', states: ['due'], failures: 2 },
+  { name: 'expired', states: ['expired'] },
+  { name: 'the loop hangs', states: ['valid'], live: false },
+] as const)('what a screen reader reads out does not change with the time: $name', async (look) => {
+  const { states, failures = 0, live = true } = { failures: undefined, live: undefined, ...look }
+  const times = {
+    valid_after: formatTime(NOW - 3600),
+    valid_before: formatTime(NOW + 3600),
+    renewal_due: formatTime(NOW + 1800),
+  }
+  const certificates = states.map((state) => Object.assign(certificate('a', state, failures), times))
+  let now = NOW
+  const { port } = await started({
+    sources: {
+      status: () => statusOf(certificates),
+      live: () => ({ ok: live, lastTurn: NOW }),
+      now: () => now,
+    },
+  })
+  const readOut: (string | undefined)[] = []
+  for (; now <= NOW + 15; now += 5) {
+    const { body } = await ask({ port }, '/')
+    readOut.push(/<div id="verdict" role="status"[^]*?<\/div>/.exec(body)?.[0])
+  }
+  expect(readOut[0]).toContain('<strong>')
+  expect(new Set(readOut).size).toBe(1)
+})
+
+test.each([
+  { state: 'valid', served: { serial: '1', matches: true }, row: 'good this certificate', pill: 'good' },
+  {
+    state: 'expired',
+    served: { serial: '1', matches: true },
+    row: 'bad this certificate, expired',
+    pill: 'bad',
+  },
+  { state: 'invalid', served: { serial: '1', matches: true }, row: 'bad this certificate', pill: 'bad' },
+  {
+    state: 'unconfirmed',
+    served: { serial: '2', matches: false },
+    row: 'warn another certificate',
+    pill: 'warn',
+  },
+  { state: 'unconfirmed', served: { serial: null, matches: false }, row: 'bad no certificate', pill: 'bad' },
+  { state: 'overdue', served: { serial: null, matches: false }, row: 'bad no certificate', pill: 'bad' },
+  { state: 'absent', served: { serial: null, matches: false }, row: 'bad no certificate', pill: 'bad' },
+  { state: 'unconfirmed', served: null, row: 'idle not known', pill: 'warn' },
+] as const)('what sshd presents, $state: $row', async ({ state, served, row, pill }) => {
+  const seen = served === null ? null : { ...served, checked_at: '2026-11-23T13:00:00Z' }
+  const sources = { status: () => statusOf([{ ...certificate('a', state), served: seen }]), now: () => NOW }
+  const { port } = await started({ sources })
+  const { body } = await ask({ port }, '/')
+  const [, tone, words] = /class="mark tone-(\w+)"><svg[^]*?<\/svg><span>(.*?)<\/span>/.exec(body) ?? []
+  expect(`${tone} ${words}`).toBe(row)
+  expect(/class="pill tone-(\w+)"/.exec(body)?.[1]).toBe(pill)
+  expect(/class="verdict tone-(\w+)"/.exec(body)?.[1]).toBe(pill)
+})
+
+test('no certificate at all is graver than another one, or one that is late', async () => {
+  const served = { serial: null, matches: false, checked_at: '2026-11-23T13:00:00Z' }
+  const bare = { ...certificate('a', 'unconfirmed'), served }
+  const others = [certificate('b', 'unconfirmed'), certificate('c', 'overdue'), certificate('d', 'invalid')]
+  const { port } = await started({ sources: { status: () => statusOf([...others, bare]), now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  expect(body).toContain('<strong>1 certificate not served</strong>')
+  expect(body).toContain('but sshd presents no certificate. Clients')
+})
+
+test('ignored keys have no next renewal', async () => {
+  const ignored = { ...certificate('a', 'ignored'), renewal_due: formatTime(NOW + 60) }
+  const valid = { ...certificate('b', 'valid'), renewal_due: formatTime(NOW + 86_400) }
+  const { port } = await started({ sources: { status: () => statusOf([ignored, valid]), now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  expect(body).toContain('1 certificate valid; next renewal 24 Nov 2026, 13:00 UTC.')
+})
+
+test.each([
   { name: 'half-way', from: -50, to: 50, due: 20, want: ['width="50%"', '50 per cent', 'x="70%"'] },
   { name: 'over', from: -100, to: -10, due: -30, want: ['width="100%"', 'it is over', 'now, past the end'] },
   { name: 'not begun', from: 10, to: 100, due: 70, want: ['width="0%"'] },
@@ -106,6 +184,21 @@ test.each([
   expect(body).not.toMatch(/NaN|Infinity|undefined/)
 })
 
+test('an end after the year 9999 has its place and its date like any other', async () => {
+  const HUNDRED_CENTURIES = 10_000 * 31_556_952
+  const shown = {
+    ...certificate('a', 'valid'),
+    valid_after: formatTime(NOW - HUNDRED_CENTURIES / 10),
+    valid_before: formatTime(NOW + (HUNDRED_CENTURIES * 9) / 10),
+    renewal_due: formatTime(NOW + HUNDRED_CENTURIES / 2),
+  }
+  const { port } = await started({ sources: { status: () => statusOf([shown]), now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  for (const text of ['x="60%"', '10 per cent', 'in 9000 years', ' 11026', 'in 5000 years'])
+    expect(body).toContain(text)
+  expect(body).not.toMatch(/NaN|Infinity|undefined|forever|>\+/)
+})
+
 test('the same error of several host keys is told once, with its remedy', async () => {
   const error = { code: 'ISSUER_TIMEOUT', message: 'no answer', at: '2026-11-23T13:00:00Z' } as const
   const failing = { ...certificate('a', 'due', 2), last_error: error, reason: error.code }
@@ -113,9 +206,39 @@ test('the same error of several host keys is told once, with its remedy', async 
     sources: { status: () => statusOf([failing, { ...failing, host_key: 'b' }]) },
   })
   const { body } = await ask({ port }, '/')
-  expect(body.match(/class="card problem"/g)).toHaveLength(1)
+  expect(body.match(/class="card problem tone-bad"/g)).toHaveLength(1)
   expect(body).toContain('2 host keys')
   expect(body).toContain('<code>issuer.timeout</code>')
+})
+
+test.each([
+  { state: 'valid', skew: -75, words: '1m 15s behind ours' },
+  { state: 'expired', skew: 3661, words: '1h 1m ahead of ours' },
+] as const)('clocks that differ have a sign and a remedy, whatever else there is: $state', async (look) => {
+  const status = statusOf([certificate('a', look.state)])
+  const issuer = { ...status.issuer, reachable: true, clock_skew_seconds: look.skew }
+  const { port } = await started({ sources: { status: () => ({ ...status, issuer }), now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  expect(body).toMatch(
+    new RegExp(`<dt>Clock</dt>\\s*<dd><span class="mark tone-warn"><svg[^]*?${look.words}</span>`),
+  )
+  expect(body).toMatch(
+    /class="card problem tone-warn">\s*<h3>The clocks differ<\/h3>[^]*?<code>timedatectl<\/code>/,
+  )
+})
+
+test('clocks that agree, or were not compared, are no problem', async () => {
+  for (const [skew, words] of [
+    [60, 'agrees with ours'],
+    [null, 'not compared lately'],
+  ] as const) {
+    const issuer = { ...statusOf([]).issuer, clock_skew_seconds: skew }
+    const status = { ...statusOf([certificate('a', 'valid')]), issuer }
+    const { port } = await started({ sources: { status: () => status } })
+    const { body } = await ask({ port }, '/')
+    expect(body).toContain(`<dd>${words}</dd>`)
+    expect(body).not.toContain('class="card problem')
+  }
 })
 
 test('what is put into a template is text', () => {

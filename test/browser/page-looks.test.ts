@@ -1,9 +1,14 @@
 import { expect, test } from 'vitest'
 import { started } from '../support/health-server.ts'
 import { barriers, screenshot, useChromium } from './chromium.ts'
+import { RARE_STATES } from './rare-states.ts'
 import { MIXED, NOW, STATES, type ShownState } from './states.ts'
 
-const SIZES = { phone: { width: 390, height: 844 }, desktop: { width: 1280, height: 900 } } as const
+const SIZES = {
+  narrow: { width: 360, height: 740 },
+  phone: { width: 390, height: 844 },
+  desktop: { width: 1280, height: 900 },
+} as const
 const SCHEMES = ['light', 'dark'] as const
 
 const open = useChromium()
@@ -14,14 +19,23 @@ const TITLES: Readonly<Record<string, string>> = {
   'expired-issuer-down': '3 certificates expired',
   'not-enrolled': 'Not enrolled',
   mixed: '1 host key without a certificate',
+  bare: '1 certificate not served',
+  'far-off': 'All well',
 }
 
-const shown: Readonly<Record<string, ShownState>> = { ...STATES, mixed: MIXED }
+const shown: Readonly<Record<string, ShownState>> = { ...STATES, mixed: MIXED, ...RARE_STATES }
 const looks = Object.entries(shown).flatMap(([name, state]) =>
   Object.entries(SIZES).flatMap(([size, viewport]) =>
     SCHEMES.map((colorScheme) => ({ name, state, size, viewport, colorScheme })),
   ),
 )
+
+/** Host keys whose name takes more than one line. */
+const BROKEN_NAMES = `[...document.querySelectorAll('h3.name, th.name')].filter((cell) => {
+  const range = document.createRange()
+  range.selectNodeContents(cell)
+  return new Set([...range.getClientRects()].map(({ top }) => top)).size > 1
+}).map(({ textContent }) => textContent)`
 
 test.each(looks)('$name, $size, $colorScheme: no barriers, no complaints, nothing cut off', async (look) => {
   const { name, state, size, viewport, colorScheme } = look
@@ -37,6 +51,7 @@ test.each(looks)('$name, $size, $colorScheme: no barriers, no complaints, nothin
   await screenshot(page, `${name}-${size}-${colorScheme}`)
 
   expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(viewport.width)
+  expect(await page.evaluate(BROKEN_NAMES)).toEqual([])
   expect(await barriers(page)).toEqual([])
   expect(complaints).toEqual([])
   expect(urls.filter((url) => !url.startsWith(origin) && !url.startsWith('data:'))).toEqual([])

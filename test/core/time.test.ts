@@ -6,6 +6,7 @@ import {
   formatDuration,
   formatTime,
   parseDuration,
+  parseTime,
 } from '../../agent/core/time.ts'
 
 describe('formatCertificateTime', () => {
@@ -43,6 +44,21 @@ describe('formatCertificateTime', () => {
       }),
       { numRuns: 1000 },
     )
+  })
+})
+
+describe('parseTime', () => {
+  test('back from what was written, exact as far as a double is', () => {
+    fc.assert(
+      fc.property(fc.bigInt({ min: 0n, max: 2n ** 53n }), (seconds) => {
+        expect(parseTime(formatCertificateTime(seconds) ?? '')).toBe(Number(seconds))
+      }),
+    )
+    expect(parseTime(formatCertificateTime(FOREVER - 1n) ?? '')).toBeCloseTo(2 ** 64, -5)
+  })
+
+  test.each(['', 'never', '2026', '2026-99-99T00:00:00Z'])('%j is no time', (text) => {
+    expect(parseTime(text)).toBeNaN()
   })
 })
 

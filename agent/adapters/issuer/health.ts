@@ -1,5 +1,5 @@
 import type { UnixSeconds } from '../../core/time.ts'
-import type { IssuerHealth } from '../../renewal/ports.ts'
+import type { Clock, IssuerHealth } from '../../renewal/ports.ts'
 import { parseHttpDate } from './retry-after.ts'
 
 /** When an exchange began and ended, by our clock. */
@@ -8,17 +8,38 @@ export interface ExchangeTimes {
   readonly ended: UnixSeconds
 }
 
+/**
+ * How long a comparison of the clocks counts. Longer than any wait between two attempts, so a skew shows for as long as
+ * renewals fail by it; but the next exchange may be months away, and by then either clock may have been mended. Nobody is
+ * asked just to compare again: if it is the issuer's clock that is off, a whole fleet would.
+ */
+const SKEW_COUNTS_SECONDS = 6 * 3600
+
+/** A clock that runs a little slow is not one that was set back. */
+const SET_BACK_SECONDS = 1
+
 /** What the exchanges so far say about the issuer. */
 export class HealthRecord {
-  #health: IssuerHealth = { reachable: null, lastSuccess: null, clockSkewSeconds: null }
+  readonly #clock: Pick<Clock, 'now'>
+  #reachable: boolean | null = null
+  #lastSuccess: UnixSeconds | null = null
+  #skew: { readonly seconds: number; readonly at: UnixSeconds } | null = null
+
+  constructor(clock: Pick<Clock, 'now'>) {
+    this.#clock = clock
+  }
 
   get current(): IssuerHealth {
-    return this.#health
+    return {
+      reachable: this.#reachable,
+      lastSuccess: this.#lastSuccess,
+      clockSkewSeconds: this.#skew !== null && this.#counts(this.#skew.at) ? this.#skew.seconds : null,
+    }
   }
 
   /** No HTTP answer, or only part of one. */
   unreached(): void {
-    this.#health = { ...this.#health, reachable: false }
+    this.#reachable = false
   }
 
   /**
@@ -27,12 +48,16 @@ export class HealthRecord {
    * @param date its `Date` header; null when it has none, or when a cache gave it
    */
   answered(status: number, date: string | null, times: ExchangeTimes): void {
-    const { lastSuccess, clockSkewSeconds } = this.#health
-    this.#health = {
-      reachable: true,
-      lastSuccess: status === 200 ? times.ended : lastSuccess,
-      clockSkewSeconds: skewOf(date, times) ?? clockSkewSeconds,
-    }
+    this.#reachable = true
+    if (status === 200) this.#lastSuccess = times.ended
+    const seconds = skewOf(date, times)
+    if (seconds !== null) this.#skew = { seconds, at: times.ended }
+  }
+
+  /** Not when our clock was set back since: it is another clock then. */
+  #counts(at: UnixSeconds): boolean {
+    const age = this.#clock.now() - at
+    return age >= -SET_BACK_SECONDS && age <= SKEW_COUNTS_SECONDS
   }
 }
 

@@ -33,7 +33,7 @@ const MISSING_PERMISSION = 'PermissionDenied'
 
 /** Does nothing before the first call. */
 export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
-  const health = new HealthRecord()
+  const health = new HealthRecord(options.clock)
   const roots = new TlsRoots(options.caFile)
   const exchange = new IssuerExchange(options, roots, health, options)
   const authenticator = authenticatorOf(options, exchange)

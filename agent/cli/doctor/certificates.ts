@@ -1,5 +1,5 @@
 import type { CertificateStatus } from '../../core/status-document.ts'
-import { formatDuration } from '../../core/time.ts'
+import { formatDuration, parseTime } from '../../core/time.ts'
 import { failureLine } from '../verb-error.ts'
 import { failure, ok, skipped, warning, type Finding } from './finding.ts'
 
@@ -51,7 +51,7 @@ function examine(certificate: CertificateStatus, now: number): Finding {
 
 /** Seconds; `Infinity` for one that never ends. */
 function left({ valid_before }: CertificateStatus, now: number): number {
-  return valid_before === null ? Infinity : Date.parse(valid_before) / 1000 - now
+  return valid_before === null ? Infinity : parseTime(valid_before) - now
 }
 
 function invalidRemedy(reason: string | null, otherwise: string): string {
@@ -62,6 +62,8 @@ function invalidRemedy(reason: string | null, otherwise: string): string {
       return 'if the CA was changed on purpose, put its public key into verify.host_ca_file; then `hostcertd renew`'
     case 'CERT_PRINCIPALS_MISMATCH':
       return 'register the lacking name at the issuer, or take it out of verify.principals'
+    case 'CONFIG_INVALID':
+      return 'see configuration above'
     case 'HOST_KEY_UNREADABLE':
       return 'see host-keys above'
     default:

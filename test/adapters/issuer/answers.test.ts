@@ -126,6 +126,25 @@ describe('health', () => {
     expect(issuer.health()).toEqual({ reachable: true, lastSuccess: at, clockSkewSeconds: skew })
   })
 
+  test.each([
+    { name: 'at once', later: 0, skew: 90 },
+    { name: 'after the longest wait', later: 3600, skew: 90 },
+    { name: 'after six hours', later: 6 * 3600, skew: 90 },
+    { name: 'after more than six hours, either clock may have been mended', later: 6 * 3600 + 1, skew: null },
+    { name: 'our clock runs a little slow', later: -0.5, skew: 90 },
+    { name: 'our clock was set back', later: -60, skew: null },
+  ])('clocks that were compared: $name', async ({ later, skew }) => {
+    let now = 1_785_585_600.9 - 90
+    const date = new Date(1_785_585_600_000).toUTCString()
+    await using server = await startRawServer((_, response) => sendJson(response, 200, GOOD, { date }))
+    const { issuer } = makeSubject({ url: server.url, auth, now: () => now })
+    await issuer.issue('k', NEVER)
+    const lastSuccess = now
+    now += later
+    expect(issuer.health()).toEqual({ reachable: true, lastSuccess, clockSkewSeconds: skew })
+    expect(server.seen.length).toBe(1)
+  })
+
   test('an error answer is an answer, but no success; a Date that a cache kept tells nothing', async () => {
     await using server = await startRawServer((_, response) =>
       sendJson(response, 500, {}, { date: 'Sat, 01 Aug 2026 12:00:00 GMT', age: '4000' }),

@@ -2,7 +2,7 @@ import type { CertificateStatus } from '../../../core/status-document.ts'
 import type { UnixSeconds } from '../../../core/time.ts'
 import { html, type Html } from './html.ts'
 import { lifetime } from './lifetime.ts'
-import { sign, TONES } from './tone.ts'
+import { sign, toneOf } from './tone.ts'
 import type { PageView } from './view.ts'
 import { moment } from './words.ts'
 
@@ -20,10 +20,11 @@ export function certificatesSection({ status, now }: PageView): Html | null {
 
 function card(certificate: CertificateStatus, now: UnixSeconds): Html {
   const { host_key, key_type, state } = certificate
+  const tone = toneOf(certificate)
   return html`<article class="card certificate">
     <header>
       <h3 class="name">${host_key}</h3>
-      <p class="pill tone-${TONES[state]}">${sign(TONES[state])}${state}</p>
+      <p class="pill tone-${tone}">${sign(tone)}${state}</p>
       <p class="quiet">${key_type ?? 'of unknown type'}</p>
     </header>
     ${state === 'ignored' ? html`<p>Left alone: ${certificate.reason ?? 'no reason known'}.</p>` : html`${whyNot(certificate)}${lifetime(certificate, now)}${facts(certificate)}`}

@@ -1,8 +1,8 @@
 import type { CertificateStatus } from '../../../core/status-document.ts'
-import type { UnixSeconds } from '../../../core/time.ts'
+import { parseTime, type UnixSeconds } from '../../../core/time.ts'
 import { html, type Html } from './html.ts'
-import { TONES } from './tone.ts'
-import { day, distance, minute, secondsOf } from './words.ts'
+import { toneOf } from './tone.ts'
+import { day, distance, minute } from './words.ts'
 
 /** Labels near an end of the bar grow inwards. */
 const NEAR_START = 12
@@ -13,15 +13,15 @@ const NEAR_END = 88
  * attributes in per cent, for the Content-Security-Policy allows no inline styles.
  */
 export function lifetime(certificate: CertificateStatus, now: UnixSeconds): Html {
-  const { serial, valid_after, valid_before, renewal_due, state } = certificate
+  const { serial, valid_after, valid_before, renewal_due } = certificate
   if (serial === null || valid_after === null)
     return html`<div class="life none"><div class="track"></div></div>`
-  const start = secondsOf(valid_after)
-  const end = valid_before === null ? Infinity : secondsOf(valid_before)
+  const start = parseTime(valid_after)
+  const end = valid_before === null ? Infinity : parseTime(valid_before)
   const place = (at: UnixSeconds): number => (end === Infinity ? 0 : percent((at - start) / (end - start)))
   const nowAt = place(now)
-  const due = renewal_due === null ? null : { time: renewal_due, at: place(secondsOf(renewal_due)) }
-  return html`<div class="life ${end === Infinity ? 'endless' : ''} tone-${TONES[state]}">
+  const due = renewal_due === null ? null : { time: renewal_due, at: place(parseTime(renewal_due)) }
+  return html`<div class="life ${end === Infinity ? 'endless' : ''} tone-${toneOf(certificate)}">
     <div role="img" aria-label="${inWords(certificate, nowAt, now)}">
       ${end === Infinity ? null : label(nowAt, now >= end ? 'now, past the end' : 'now', 'above')}
       <div class="track">
@@ -35,7 +35,7 @@ export function lifetime(certificate: CertificateStatus, now: UnixSeconds): Html
     </div>
     <dl class="dates">
       ${date('Issued', valid_after, distance(start, now))}
-      ${due === null ? null : date('Renewal due', due.time, distance(secondsOf(due.time), now))}
+      ${due === null ? null : date('Renewal due', due.time, distance(parseTime(due.time), now))}
       ${
         valid_before === null
           ? html`<div>
@@ -79,7 +79,7 @@ function inWords(
   const issued = `issued ${day(valid_after ?? '')}`
   if (valid_before === null) return `Lifetime: ${issued}, never expires`
   const due = renewal_due === null ? '' : `, renewal due ${day(renewal_due)}`
-  const end = secondsOf(valid_before)
+  const end = parseTime(valid_before)
   const spent = now >= end ? 'it is over' : `${Math.floor(nowAt)} per cent of it have passed`
   return `Lifetime: ${issued}${due}, ${now >= end ? 'expired' : 'expires'} ${day(valid_before)}; ${spent}`
 }

@@ -1,7 +1,8 @@
-import { remedyOf } from '../../../core/remedies.ts'
+import { remedyOf, type Remedy } from '../../../core/remedies.ts'
+import { isSkewed } from '../../../core/status-document.ts'
 import { html, prose, type Html } from './html.ts'
 import type { PageView } from './view.ts'
-import { count, moment } from './words.ts'
+import { aheadOrBehind, count, moment } from './words.ts'
 
 /** One thing that is wrong, with all the host keys that it touches. */
 interface Problem {
@@ -12,12 +13,20 @@ interface Problem {
   readonly hostKeys: string[]
 }
 
+const CLOCKS_DIFFER: Remedy = {
+  cause:
+    'One of the two clocks is wrong, mostly that of this host. New certificates may seem not yet valid, or expired',
+  remedy: 'Look at `timedatectl`: it shows whether this host’s clock is synchronised',
+}
+
 /** What is wrong and what to do about it; nothing when nothing is. */
 export function problemsSection(view: PageView): Html | null {
-  const problems = problemsOf(view)
-  if (problems.length === 0) return null
+  const cards = problemsOf(view).map(problemCard)
+  const skew = view.status?.issuer.clock_skew_seconds ?? null
+  if (isSkewed(skew)) cards.push(clockCard(skew))
+  if (cards.length === 0) return null
   return html`<h2 id="problems-title">What is wrong, and what to do</h2>
-    ${problems.map(problemCard)}`
+    ${cards}`
 }
 
 /**
@@ -58,30 +67,39 @@ function problemsOf({ status, events }: PageView): readonly Problem[] {
 function problemCard({ code, message, at, failures, hostKeys }: Problem): Html {
   const known = remedyOf(code)
   const times = failures > 1 ? `, ${failures} times in a row` : ''
-  return html`<article class="card problem">
+  return html`<article class="card problem tone-bad">
     <h3>
       <code>${code}</code
       >${hostKeys.length === 0 ? null : html` <span class="about">${count(hostKeys.length, 'host key')}</span>`}
     </h3>
     ${message === null ? null : html`<p class="message">${message}</p>`}
-    ${
-      known === null
-        ? null
-        : html`<dl class="remedy">
-            <div>
-              <dt>Cause</dt>
-              <dd>${prose(known.cause)}.</dd>
-            </div>
-            <div>
-              <dt>What to do</dt>
-              <dd>${prose(known.remedy)}.</dd>
-            </div>
-          </dl>`
-    }
+    ${known === null ? null : remedyList(known)}
     <p class="quiet">
       ${hostKeys.map((name, index) => html`${index > 0 ? ', ' : ''}<span class="name">${name}</span>`)}${
         at === null ? null : html`${hostKeys.length > 0 ? ' · ' : ''}last at ${moment(at)} UTC${times}`
       }
     </p>
   </article>`
+}
+
+/** A graver verdict hides it. */
+function clockCard(skew: number): Html {
+  return html`<article class="card problem tone-warn">
+    <h3>The clocks differ</h3>
+    <p class="message">The issuer’s clock is ${aheadOrBehind(skew)}.</p>
+    ${remedyList(CLOCKS_DIFFER)}
+  </article>`
+}
+
+function remedyList({ cause, remedy }: Remedy): Html {
+  return html`<dl class="remedy">
+    <div>
+      <dt>Cause</dt>
+      <dd>${prose(cause)}.</dd>
+    </div>
+    <div>
+      <dt>What to do</dt>
+      <dd>${prose(remedy)}.</dd>
+    </div>
+  </dl>`
 }

@@ -1,29 +1,32 @@
 import type { RecentEvent } from '../../../core/recent-event.ts'
-import { SKEW_WARNING_SECONDS, type CertificateStatus } from '../../../core/status-document.ts'
+import { isSkewed, type CertificateStatus } from '../../../core/status-document.ts'
 import { formatDuration } from '../../../core/time.ts'
 import { html, type Html } from './html.ts'
 import { sign, type Tone } from './tone.ts'
 import type { PageView } from './view.ts'
-import { day, moment, second } from './words.ts'
+import { aheadOrBehind, day, moment, second } from './words.ts'
 
-/** What sshd really presents to clients, beside what lies on disk. */
+/**
+ * What sshd really presents to clients, beside what lies on disk. The roles are those of the elements, which lose them
+ * in some browsers where a narrow page stacks the cells.
+ */
 export function sshdSection({ status }: PageView): Html | null {
   const certificates = (status?.certificates ?? []).filter(({ state }) => state !== 'ignored')
   if (certificates.length === 0) return null
   return html`<h2 id="sshd-title">What sshd serves</h2>
     <div class="card">
-      <table>
+      <table role="table">
         <caption>
           As seen in a real handshake
         </caption>
-        <thead>
-          <tr>
-            <th scope="col">Host key</th>
-            <th scope="col">sshd presents</th>
-            <th scope="col">Asked</th>
+        <thead role="rowgroup">
+          <tr role="row">
+            <th role="columnheader" scope="col">Host key</th>
+            <th role="columnheader" scope="col">sshd presents</th>
+            <th role="columnheader" scope="col">Asked</th>
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           ${certificates.map(servedRow)}
         </tbody>
       </table>
@@ -33,9 +36,9 @@ export function sshdSection({ status }: PageView): Html | null {
 function servedRow(certificate: CertificateStatus): Html {
   const { host_key, served } = certificate
   const { tone, words } = presented(certificate)
-  return html`<tr>
-    <th scope="row" class="name">${host_key}</th>
-    <td>
+  return html`<tr role="row">
+    <th role="rowheader" scope="row" class="name">${host_key}</th>
+    <td role="cell">
       <span class="mark tone-${tone}">${sign(tone)}<span>${words}</span></span
       >${
         served?.serial === undefined || served.serial === null || served.matches
@@ -43,17 +46,18 @@ function servedRow(certificate: CertificateStatus): Html {
           : html`<span class="name quiet">serial ${served.serial}</span>`
       }
     </td>
-    <td>
+    <td role="cell" class="${served === null ? 'unknown' : 'asked'}">
       ${served === null ? '–' : html`<time datetime="${served.checked_at}">${second(served.checked_at)}<span class="away">${day(served.checked_at)}</span></time>`}
     </td>
   </tr>`
 }
 
-function presented({ serial, served }: CertificateStatus): { readonly tone: Tone; readonly words: string } {
+function presented({ state, served }: CertificateStatus): { readonly tone: Tone; readonly words: string } {
   if (served === null) return { tone: 'idle', words: 'not known' }
-  if (served.matches) return { tone: 'good', words: 'this certificate' }
-  if (served.serial !== null) return { tone: 'warn', words: 'another certificate' }
-  return { tone: serial === null ? 'idle' : 'warn', words: 'no certificate' }
+  if (served.serial === null) return { tone: 'bad', words: 'no certificate' }
+  if (!served.matches) return { tone: 'warn', words: 'another certificate' }
+  if (state === 'expired') return { tone: 'bad', words: 'this certificate, expired' }
+  return { tone: state === 'invalid' ? 'bad' : 'good', words: 'this certificate' }
 }
 
 /** How the last exchange with the issuer went. */
@@ -81,16 +85,16 @@ export function issuerSection({ status }: PageView): Html | null {
         </div>
         <div>
           <dt>Clock</dt>
-          <dd>${clockWords(skew)}</dd>
+          <dd>${clock(skew)}</dd>
         </div>
       </dl>
     </div>`
 }
 
-function clockWords(skew: number | null): string {
-  if (skew === null) return 'not compared yet'
-  if (Math.abs(skew) <= SKEW_WARNING_SECONDS) return 'agrees with ours'
-  return `${formatDuration(Math.abs(skew))} ${skew > 0 ? 'ahead of' : 'behind'} ours`
+function clock(skew: number | null): Html {
+  if (skew === null) return html`not compared lately`
+  if (!isSkewed(skew)) return html`agrees with ours`
+  return html`<span class="mark tone-warn">${sign('warn')}<span>${aheadOrBehind(skew)}</span></span>`
 }
 
 const EVENT_TONES: Readonly<Record<RecentEvent['level'], Tone>> = { info: 'idle', warn: 'warn', error: 'bad' }

@@ -78,7 +78,8 @@ a { color: var(--busy); text-underline-offset: .15em }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 1rem 1.2rem }
 .problem + .problem { margin-top: .8rem }
 .cards { display: grid; gap: .8rem }
-.certificate header { display: grid; grid-template-columns: 1fr auto; gap: 0 .8rem; align-items: center; margin-bottom: .6rem }
+.certificate header { display: flex; flex-wrap: wrap; gap: .15rem .8rem; align-items: center; justify-content: space-between; margin-bottom: .6rem }
+.certificate header .quiet { width: 100% }
 .pill {
   display: inline-flex; gap: .4em; align-items: center; padding: .15em .7em .15em .4em; border-radius: 99px;
   background: var(--tint); color: var(--tone); font-size: .875rem; font-weight: 600;
@@ -106,11 +107,12 @@ dd { overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); gap: .6rem 1.2rem }
 .certificate .facts { margin-top: .9rem; padding-top: .8rem; border-top: 1px solid var(--line) }
 
-.problem { border-left: 4px solid var(--bad-fill) }
+.problem { border-left: 4px solid var(--fill) }
 .problem .about { color: var(--soft); font-weight: 400; font-size: .875rem }
 .problem h3 { margin-bottom: .5rem }
 .problem .message { margin-bottom: .7rem; overflow-wrap: anywhere }
-.remedy { display: grid; gap: .5rem; margin-bottom: .6rem }
+.remedy { display: grid; gap: .5rem }
+.remedy + .quiet { margin-top: .6rem }
 
 .more { margin-top: .7rem }
 .more summary { color: var(--busy); font-size: .875rem; cursor: pointer; width: max-content; padding: .1rem .2rem .1rem 0 }
@@ -139,5 +141,15 @@ footer { margin-top: 2rem; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; co
   .dates .away > .dot { display: none }
   .events li { grid-template-columns: 1fr }
   .events .away { display: inline }
+  table, caption, tbody, tr, tbody th, td { display: block }
+  thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
+  tr { padding: .7rem 0 }
+  tr:last-child { padding-bottom: 0 }
+  th, td { padding: .1rem 0 }
+  td .name { padding-left: 1.5rem }
+  .asked { padding-left: 1.5rem; color: var(--soft); font-size: .875rem }
+  .asked::before { content: 'asked ' / '' }
+  .unknown { display: none }
+  .asked .away { display: inline; margin-left: .5em }
 }
 `

@@ -1,4 +1,5 @@
 import type { CertificateState } from '../../../core/certificate-state.ts'
+import type { CertificateStatus } from '../../../core/status-document.ts'
 import { html, type Html } from './html.ts'
 
 /**
@@ -12,7 +13,7 @@ import { html, type Html } from './html.ts'
  */
 export type Tone = 'good' | 'busy' | 'warn' | 'bad' | 'idle'
 
-export const TONES: Readonly<Record<CertificateState, Tone>> = {
+const TONES: Readonly<Record<CertificateState, Tone>> = {
   ignored: 'idle',
   absent: 'bad',
   expired: 'bad',
@@ -21,6 +22,16 @@ export const TONES: Readonly<Record<CertificateState, Tone>> = {
   unconfirmed: 'warn',
   due: 'busy',
   valid: 'good',
+}
+
+/** Of a host key: by its state, and worse where clients are shown no certificate at all. */
+export function toneOf(certificate: CertificateStatus): Tone {
+  return isBare(certificate) ? 'bad' : TONES[certificate.state]
+}
+
+/** A good certificate on disk, and sshd was seen to present none: clients are asked about the host key now. */
+export function isBare({ state, served }: CertificateStatus): boolean {
+  return (state === 'unconfirmed' || state === 'overdue') && served !== null && served.serial === null
 }
 
 const STROKES: Readonly<Record<Tone, string>> = {

@@ -1,11 +1,13 @@
-import type { CertificateState } from '../../../core/certificate-state.ts'
-import { readinessOf, type StatusDocument } from '../../../core/status-document.ts'
-import { formatTime, type UnixSeconds } from '../../../core/time.ts'
-import { TONES, type Tone } from './tone.ts'
+import { readinessOf, type CertificateStatus, type StatusDocument } from '../../../core/status-document.ts'
+import { formatTime, parseTime } from '../../../core/time.ts'
+import { isBare, toneOf, type Tone } from './tone.ts'
 import type { PageView } from './view.ts'
-import { count, distance, second, secondsOf } from './words.ts'
+import { count, day, minute, second } from './words.ts'
 
-/** How this host stands, in a few words and a sentence. */
+/**
+ * How this host stands, in a few words and a sentence. Screen readers read it out whenever it changes, so it changes with
+ * the state and not with the time: no countdowns.
+ */
 export interface Verdict {
   readonly tone: Tone
   readonly title: string
@@ -15,38 +17,51 @@ export interface Verdict {
 
 type Title = (number: number) => string
 
-/** What to say of a state that makes the host not ready; the gravest first. */
-const GRAVE: readonly { readonly state: CertificateState; readonly title: Title; readonly detail: string }[] =
-  [
-    {
-      state: 'expired',
-      title: (number) => `${count(number, 'certificate')} expired`,
-      detail: 'Clients that trust only the CA are refused, or ask their users about the host key',
-    },
-    {
-      state: 'absent',
-      title: (number) => `${count(number, 'host key')} without a certificate`,
-      detail: 'Clients that trust only the CA are refused, or ask their users about the host key',
-    },
-    {
-      state: 'invalid',
-      title: (number) => `${count(number, 'certificate')} unusable`,
-      detail: 'What lies on disk does not pass the checks',
-    },
-    {
-      state: 'overdue',
-      title: (number) => `${count(number, 'renewal')} overdue`,
-      detail: 'The certificate still holds, but a new one should have come by now',
-    },
-    {
-      state: 'unconfirmed',
-      title: (number) => `${count(number, 'certificate')} not served`,
-      detail: 'What lies on disk is good, but sshd was not seen to present it',
-    },
-  ]
+/** What makes the host not ready, and what to say of it. */
+interface Grave {
+  readonly is: (certificate: CertificateStatus) => boolean
+  readonly title: Title
+  readonly detail: string
+}
+
+const CLIENTS_ARE_ASKED = 'Clients that trust only the CA are refused, or ask their users about the host key'
+
+/** The gravest first. */
+const GRAVE: readonly Grave[] = [
+  {
+    is: ({ state }) => state === 'expired',
+    title: (number) => `${count(number, 'certificate')} expired`,
+    detail: CLIENTS_ARE_ASKED,
+  },
+  {
+    is: ({ state }) => state === 'absent',
+    title: (number) => `${count(number, 'host key')} without a certificate`,
+    detail: CLIENTS_ARE_ASKED,
+  },
+  {
+    is: isBare,
+    title: (number) => `${count(number, 'certificate')} not served`,
+    detail: `What lies on disk is good, but sshd presents no certificate. ${CLIENTS_ARE_ASKED}`,
+  },
+  {
+    is: ({ state }) => state === 'invalid',
+    title: (number) => `${count(number, 'certificate')} unusable`,
+    detail: 'What lies on disk does not pass the checks',
+  },
+  {
+    is: ({ state }) => state === 'overdue',
+    title: (number) => `${count(number, 'renewal')} overdue`,
+    detail: 'The certificate still holds, but a new one should have come by now',
+  },
+  {
+    is: ({ state }) => state === 'unconfirmed',
+    title: (number) => `${count(number, 'certificate')} not served`,
+    detail: 'What lies on disk is good, but sshd was not seen to present it',
+  },
+]
 
 /** The same judgement as `/readyz`, in words. */
-export function verdictOf({ status, live, now }: PageView): Verdict {
+export function verdictOf({ status, live }: PageView): Verdict {
   if (!live.ok) {
     const since = live.lastTurn === null ? '' : ` since ${second(formatTime(live.lastTurn) ?? '')} UTC`
     return {
@@ -66,16 +81,16 @@ export function verdictOf({ status, live, now }: PageView): Verdict {
         'This host has no configuration, so it asks for no certificates. Put a configuration in place, as hostcertd.yaml(5) has it: hostcertd looks for one each minute',
     }
   }
-  return enrolled(status, now)
+  return enrolled(status)
 }
 
-function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
+function enrolled(status: StatusDocument): Verdict {
   const { certificates } = status
-  for (const { state, title, detail } of GRAVE) {
-    const number = certificates.filter((certificate) => certificate.state === state).length
-    if (number === 0) continue
+  for (const { is, title, detail } of GRAVE) {
+    const [first, ...others] = certificates.filter(is)
+    if (first === undefined) continue
     const why = status.issuer.reachable === false ? '. The issuer does not answer' : ''
-    return { tone: TONES[state], title: title(number), detail: `${detail}${why}` }
+    return { tone: toneOf(first), title: title(1 + others.length), detail: `${detail}${why}` }
   }
   const readiness = readinessOf(status, null)
   if (readiness?.reason === 'no-host-key') {
@@ -96,10 +111,10 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
     const title = due === 1 ? 'A renewal is due' : `${due} renewals are due`
     return { tone: 'busy', title, detail: 'The certificates hold, and are renewed without anybody’s doing' }
   }
-  const valid = certificates.filter(({ state }) => state === 'valid').length
-  const times = certificates.flatMap(({ renewal_due }) =>
-    renewal_due === null ? [] : [secondsOf(renewal_due)],
-  )
-  const next = times.length === 0 ? '' : `; next renewal ${distance(Math.min(...times), now)}`
-  return { tone: 'good', title: 'All well', detail: `${count(valid, 'certificate')} valid${next}` }
+  const valid = certificates.filter(({ state }) => state === 'valid')
+  const [next] = valid
+    .flatMap(({ renewal_due }) => renewal_due ?? [])
+    .sort((a, b) => parseTime(a) - parseTime(b))
+  const then = next === undefined ? '' : `; next renewal ${day(next)}, ${minute(next)} UTC`
+  return { tone: 'good', title: 'All well', detail: `${count(valid.length, 'certificate')} valid${then}` }
 }
