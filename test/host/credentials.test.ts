@@ -13,10 +13,11 @@ describeOnEachRelease('credentials', (release) => {
   test("a secret that only the system's store has: for the service, and for verbs that root runs", async () => {
     const { container, client, issuer } = shared()
     await container.sh(`
+      systemctl stop ${UNIT}
       mkdir -pm 700 ${STORE}
       mv ${FOLDER}/client-secret ${STORE}/hostcertd_client-secret
       rm /var/lib/hostcertd/certs/*
-      systemctl restart ${UNIT}`)
+      systemctl start ${UNIT}`)
     const signed = Number(await issuer.ask({ do: 'count' }))
     await untilServed(shared())
     expect(await client.verifyAll()).toEqual([])
