@@ -19,7 +19,8 @@ export default defineConfig({
           name: 'fast',
           maxWorkers: 2,
           include: ['test/{core,renewal,adapters,config}/**/*.test.ts'],
-          testTimeout: 20_000,
+          // A simulated day is some seconds of computing, or half a minute on a machine with much else to do.
+          testTimeout: 60_000,
         },
       },
       {
@@ -28,7 +29,7 @@ export default defineConfig({
           retry: RETRY,
           maxWorkers: 2,
           include: ['test/{cli,support}/**/*.test.ts'],
-          testTimeout: 30_000,
+          testTimeout: 60_000,
         },
       },
       {
@@ -37,7 +38,7 @@ export default defineConfig({
           retry: RETRY,
           maxWorkers: 2,
           include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 60_000,
+          testTimeout: 120_000,
           hookTimeout: 60_000,
         },
       },
@@ -55,7 +56,8 @@ export default defineConfig({
       {
         test: {
           name: 'packaging',
-          include: ['test/packaging/**/*.test.ts'],
+          // Once more what `cli` tries with the shells that there are: here there are all of them, and mandoc.
+          include: ['test/packaging/**/*.test.ts', 'test/cli/{completions,man}.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 300_000,
         },

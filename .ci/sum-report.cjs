@@ -19,4 +19,4 @@ for (const { name: file, status, message, assertionResults } of testResults) {
     tell(file, 'the file', firstLine(message))
   }
 }
-console.log(numPassedTests, numFailedTests + broken)
+process.stdout.write(`${numPassedTests} ${numFailedTests + broken}\n`)

@@ -12,7 +12,8 @@ import { versionInfo } from './version.ts'
 
 /** After a signal to end the program has this long, whatever hangs. */
 const END_MILLISECONDS = 9_500
-const DEFAULT_COLUMNS = 80
+/** Of a terminal that does not say. */
+const USUAL_COLUMNS = 80
 
 const version = versionInfo()
 const { env: environment } = process
@@ -24,7 +25,7 @@ const context: CliContext = {
   err: (text) => void stderr.write(`${text.split('\n').map(escapeControls).join('\n')}\n`),
   terminal: {
     colour: stdout.isTTY && (environment['NO_COLOR'] ?? '') === '',
-    columns: (stdout.isTTY ? stdout.columns : 0) || DEFAULT_COLUMNS,
+    columns: stdout.isTTY ? stdout.columns || USUAL_COLUMNS : Infinity,
   },
   composeHost: (config, readCredentialFile) =>
     composeHost(config, version, verbLog(config, version), NO_METRICS, readCredentialFile),

@@ -50,6 +50,7 @@ const attemptRecord = v.object({
   version: v.literal(1),
   issuer: wait,
   login: wait,
+  install: v.optional(wait, null),
   reload: wait,
   reloadOwed: v.boolean(),
   issuerCas: v.nullable(v.array(v.string())),

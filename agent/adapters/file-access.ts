@@ -1,6 +1,7 @@
-import { stat } from 'node:fs/promises'
+import { access, constants, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { reasonOf } from '../system/one-line.ts'
+import { reasonOf, systemCodeOf } from '../system/one-line.ts'
+import { runProgram } from '../system/run-program.ts'
 
 /** Who a process is, as the kernel compares it; the daemon is in no other group (see `become-owner.ts`). */
 export interface User {
@@ -49,6 +50,43 @@ export async function whyDenied(path: string, user: User, wanted: 'read' | 'writ
     if (problem !== null) return problem
   }
   return lacks(path, user, wanted === 'read' ? 0o4 : 0o3)
+}
+
+const MAY_WRITE = 'test -w "$1" && test -x "$1"'
+const TIMEOUT_MILLISECONDS = 5_000
+
+/**
+ * Why a user may not make files in a folder. The kernel is asked where it can be, so access lists count, and a file
+ * system that nobody may write to.
+ *
+ * @param signal stops what is run as that user
+ * @returns null when the user may
+ */
+export async function whyNotWritable(
+  folder: string,
+  user: User,
+  signal: AbortSignal,
+): Promise<{ readonly kind: 'denied' | 'read-only'; readonly why: string } | null> {
+  const own = await access(folder, constants.W_OK | constants.X_OK).catch((error: unknown) => error)
+  // So says the kernel to anybody, root among them, before it looks at owners and modes.
+  if (systemCodeOf(own) === 'EROFS')
+    return { kind: 'read-only', why: `the file system of ${folder} is mounted read-only` }
+  const self = process.geteuid?.()
+  const isDenied =
+    self === user.uid ? own !== undefined : self === 0 ? await isDeniedTo(folder, user, signal) : null
+  if (isDenied === false) return null
+  const byMode = await whyDenied(folder, user, 'write')
+  if (byMode !== null) return { kind: 'denied', why: byMode }
+  return isDenied === true
+    ? { kind: 'denied', why: `${folder}: ${own instanceof Error ? reasonOf(own) : 'permission denied'}` }
+    : null
+}
+
+/** As that user itself; null when that cannot be tried. */
+async function isDeniedTo(folder: string, user: User, signal: AbortSignal): Promise<boolean | null> {
+  const argv = ['/bin/sh', '-c', MAY_WRITE, 'sh', folder]
+  const { status } = await runProgram(argv, { user, signal, timeoutMilliseconds: TIMEOUT_MILLISECONDS })
+  return status === 0 ? false : status === 1 ? true : null
 }
 
 /** From the root on. */

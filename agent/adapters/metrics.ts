@@ -199,6 +199,8 @@ function renewalOf(
   { state, renewal_due }: CertificateStatus,
   notAfter: UnixSeconds | null,
 ): UnixSeconds | null {
+  // Of an expired one it says nothing any more: the alerts on what ends soon are not about that.
+  if (state === 'expired') return null
   if (renewal_due !== null) return parseTime(renewal_due)
   return notAfter === Infinity && SETTLED.includes(state) ? Infinity : null
 }

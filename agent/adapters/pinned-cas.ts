@@ -21,7 +21,7 @@ export function createPinnedCas({ path, log }: PinnedCasOptions): PinnedCas {
     // Taken before the content: a change in between is then read at the next call.
     const version = await versionOf(file)
     if (cached?.version === version) return cached.keys
-    const keys = await readKeys(file)
+    const keys = await readCaKeys(file)
     cached = { version, keys }
     complaint = ''
     return keys
@@ -32,27 +32,28 @@ export function createPinnedCas({ path, log }: PinnedCasOptions): PinnedCas {
     try {
       return await readAnew(path)
     } catch (error) {
-      if (cached === null || !(error instanceof AgentError)) throw error
+      if (!(error instanceof AgentError)) throw error
+      const failure = new AgentError('CONFIG_INVALID', `verify.host_ca_file: ${error.message}`, {
+        cause: error,
+      })
+      if (cached === null) throw failure
       // What an administrator pinned holds until something else is pinned; said once.
-      if (complaint !== error.message)
-        log.error({ code: error.code }, `${error.message}; the CAs pinned before are kept`)
-      complaint = error.message
+      if (complaint !== failure.message)
+        log.error({ code: failure.code }, `${failure.message}; the CAs pinned before are kept`)
+      complaint = failure.message
       return cached.keys
     }
   }
   return { read }
 }
 
-async function versionOf(path: string): Promise<string> {
-  try {
-    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
-    return [dev, ino, size, mtimeNs, ctimeNs].join(' ')
-  } catch (error) {
-    throw invalid(path, reasonOf(error), error)
-  }
-}
-
-async function readKeys(path: string): Promise<PublicKey[]> {
+/**
+ * Read a file of CA keys, one a line.
+ *
+ * @returns at least one
+ * @throws AgentError CONFIG_INVALID that names the file and what is wrong with it
+ */
+export async function readCaKeys(path: string): Promise<readonly PublicKey[]> {
   let text: string
   try {
     text = await readBoundedFile(path, SMALL_FILE_BYTES)
@@ -69,6 +70,15 @@ async function readKeys(path: string): Promise<PublicKey[]> {
   return keys
 }
 
+async function versionOf(path: string): Promise<string> {
+  try {
+    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
+    return [dev, ino, size, mtimeNs, ctimeNs].join(' ')
+  } catch (error) {
+    throw invalid(path, reasonOf(error), error)
+  }
+}
+
 function invalid(path: string, why: string, cause?: unknown): AgentError {
-  return new AgentError('CONFIG_INVALID', `verify.host_ca_file ${path}: ${why}`, { cause })
+  return new AgentError('CONFIG_INVALID', `${path}: ${why}`, { cause })
 }

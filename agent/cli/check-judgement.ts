@@ -16,6 +16,7 @@ export interface Judgement {
   readonly message: string
   /** Negative once it is over; null without a certificate, and for one that never ends. */
   readonly secondsLeft: number | null
+  /** Null without a certificate, for one that never ends, and for a host key that is left alone. */
   readonly limits: Limits | null
   readonly lifetimeSeconds: number | null
 }
@@ -28,21 +29,30 @@ export interface JudgementRules {
 }
 
 /**
- * Judge one host key. Absent, invalid, expired: critical. `unconfirmed` is critical when sshd presents no certificate,
- * for then clients are refused or asked now, and a warning when it presents another one or does not answer. A failed
- * attempt alone is nothing yet: there is time.
+ * Judge one host key. Absent, invalid, expired: critical. So is what sshd presents when it is no certificate, or another
+ * that has ended or is about to: then clients are refused or asked, whatever lies on disk. Another one that holds, and an
+ * sshd that does not answer, are a warning. A failed attempt alone is nothing yet: there is time.
+ *
+ * @param servedEnd when the certificate that sshd presents ends; null when that is not known
  */
-export function judge(certificate: CertificateStatus, rules: JudgementRules, now: UnixSeconds): Judgement {
+export function judge(
+  certificate: CertificateStatus,
+  servedEnd: UnixSeconds | null,
+  rules: JudgementRules,
+  now: UnixSeconds,
+): Judgement {
   const { host_key: hostKey, state } = certificate
   const life = lifeOf(certificate, rules, now)
-  const [status, words] = verdict(certificate, life?.limits ?? null, life?.secondsLeft ?? null)
+  const left = { disk: life?.secondsLeft ?? null, served: servedEnd === null ? null : servedEnd - now }
+  const [status, words] = verdict(certificate, left, life?.limits ?? null, rules)
   return {
     hostKey,
     status,
     state,
     message: [words, errorOf(certificate)].filter((text) => text !== '').join('; '),
     secondsLeft: life?.secondsLeft ?? null,
-    limits: life?.limits ?? null,
+    // Nobody renews what is left alone: without limits it has no performance data, and no graph sees one crossed.
+    limits: state === 'ignored' ? null : (life?.limits ?? null),
     lifetimeSeconds: life?.lifetimeSeconds ?? null,
   }
 }
@@ -62,11 +72,21 @@ function lifeOf(
   }
 }
 
+/** Seconds; null where it is not known, for what never ends, or without a certificate. */
+interface Left {
+  readonly disk: number | null
+  readonly served: number | null
+}
+
+type Verdict = readonly [CheckStatus, string]
+
 function verdict(
-  { state, reason, served, serial, valid_before }: CertificateStatus,
+  certificate: CertificateStatus,
+  left: Left,
   limits: Limits | null,
-  secondsLeft: number | null,
-): readonly [CheckStatus, string] {
+  rules: JudgementRules,
+): Verdict {
+  const { state, reason, serial, valid_before } = certificate
   const why = reason === null ? '' : ` (${reason})`
   switch (state) {
     case 'ignored':
@@ -76,22 +96,46 @@ function verdict(
     case 'invalid':
       return ['CRITICAL', `what is on disk cannot be used${why}`]
     case 'expired':
-      return ['CRITICAL', `the certificate ended ${formatDuration(-(secondsLeft ?? 0))} ago`]
+      return ['CRITICAL', `the certificate ended ${formatDuration(-(left.disk ?? 0))} ago`]
     case 'overdue':
     case 'unconfirmed':
     case 'due':
     case 'valid':
       break
   }
-  const left =
-    serial !== null && valid_before === null ? 'never ends' : `${formatDuration(secondsLeft ?? 0)} left`
-  const words = state === 'valid' ? left : `${state}, ${left}`
-  const byTime = statusByTime(limits, secondsLeft)
-  if (state !== 'unconfirmed') return [byTime, words]
-  if (served === null) return [worst([byTime, 'WARNING']), `${words}; sshd does not answer`]
-  return served.serial === null
-    ? ['CRITICAL', `${words}; sshd presents no certificate`]
-    : [worst([byTime, 'WARNING']), `${words}; sshd presents another certificate, serial ${served.serial}`]
+  const onDisk =
+    serial !== null && valid_before === null ? 'never ends' : `${formatDuration(left.disk ?? 0)} left`
+  const byDisk: Verdict = [
+    statusByTime(limits, left.disk),
+    state === 'valid' ? onDisk : `${state}, ${onDisk}`,
+  ]
+  const byServed = servedVerdict(certificate, left.served, limits?.critical ?? shortest(rules))
+  if (byServed === null) return byDisk
+  return [worst([byDisk[0], byServed[0]]), `${byDisk[1]}; ${byServed[1]}`]
+}
+
+/**
+ * What is to be said of an sshd that does not present what is on disk; null when it does, or nothing is known.
+ *
+ * @param critical seconds: less than this left of what it presents is critical
+ */
+function servedVerdict(
+  { state, served }: CertificateStatus,
+  left: number | null,
+  critical: number,
+): Verdict | null {
+  if (served === null) return state === 'unconfirmed' ? ['WARNING', 'sshd does not answer'] : null
+  if (served.matches) return null
+  if (served.serial === null) return ['CRITICAL', 'sshd presents no certificate']
+  const another = `sshd presents another certificate, serial ${served.serial}`
+  if (left === null || left === Infinity) return ['WARNING', another]
+  if (left <= 0) return ['CRITICAL', `${another}, which ended ${formatDuration(-left)} ago`]
+  return [left < critical ? 'CRITICAL' : 'WARNING', `${another}, which ends in ${formatDuration(left)}`]
+}
+
+/** The limit where what is on disk never ends, and a share of its lifetime is nothing. */
+function shortest({ critical }: JudgementRules): number {
+  return critical?.kind === 'duration' ? critical.seconds : 0
 }
 
 function statusByTime(limits: Limits | null, secondsLeft: number | null): CheckStatus {

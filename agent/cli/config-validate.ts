@@ -1,6 +1,6 @@
 import { problemLine } from '../config/problem.ts'
 import { EXIT, type CliContext } from './context.ts'
-import { notEnrolledLine, readConfig, type ConfigOption } from './load.ts'
+import { notEnrolledLine, readConfigAsOwner, type ConfigOption } from './load.ts'
 
 export interface ConfigValidateOptions extends ConfigOption {
   readonly json?: boolean
@@ -8,8 +8,7 @@ export interface ConfigValidateOptions extends ConfigOption {
 
 /** `config validate`: every problem, each with its path. */
 export async function configValidate(context: CliContext, options: ConfigValidateOptions): Promise<number> {
-  const { path, loaded } = await readConfig(context, options)
-  if (loaded.kind === 'ok') await context.becomeOwnerOf(loaded.config.stateDirectory)
+  const { path, loaded } = await readConfigAsOwner(context, options)
   const problems = loaded.kind === 'invalid' ? loaded.problems : []
   const warnings = loaded.kind === 'ok' ? loaded.warnings : []
   if (options.json === true) {

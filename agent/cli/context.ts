@@ -14,7 +14,7 @@ export interface CliContext {
   readonly out: (text: string) => void
   /** Messages for people, a line or more, without a newline at the end. */
   readonly err: (text: string) => void
-  /** For stdout: whether to colour, and how wide a line may be. */
+  /** For stdout: whether to colour, and how wide a line may be; `Infinity` where that does not matter, in a pipe. */
   readonly terminal: { readonly colour: boolean; readonly columns: number }
   /**
    * The way to one host, for a verb that looks or acts once.

@@ -2,18 +2,19 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ownerOf } from '../adapters/file-access.ts'
 import { createIssuerProbe } from '../adapters/issuer/probe.ts'
+import { readServiceSandbox, type ServiceSandbox } from '../adapters/service-sandbox.ts'
 import { COPIES_DIRECTORY, HELPER_SOCKET } from '../adapters/sshd.ts'
 import type { Config } from '../config/config.ts'
-import { AgentError } from '../core/errors.ts'
-import type { TrustedCas } from '../renewal/ports.ts'
+import { configPathFrom } from '../config/load.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
-import { isCertifiable, NOTHING_KNOWN, observe, type HostKeyView } from '../renewal/observe.ts'
+import { isCertifiable, observe, type HostKeyView } from '../renewal/observe.ts'
+import { NOTHING_KNOWN } from '../renewal/served-knowledge.ts'
 import { statusOf } from '../renewal/status.ts'
-import { knownCas } from '../renewal/trusted-cas.ts'
+import { knownCasOrNone } from '../renewal/trusted-cas.ts'
 import { EXIT, type CliContext } from './context.ts'
 import { examineCertificates } from './doctor/certificates.ts'
-import { examineConfiguration } from './doctor/configuration.ts'
+import { examineConfiguration, examinePinnedCas } from './doctor/configuration.ts'
 import { examineCredentials } from './doctor/credentials.ts'
 import { examineDaemon } from './doctor/daemon.ts'
 import { examineDirectories, examineReadable } from './doctor/directory.ts'
@@ -31,6 +32,7 @@ import { examineServed } from './doctor/served.ts'
 import { examineSshdConfig } from './doctor/sshd-config.ts'
 import { readConfig, type ConfigOption } from './load.ts'
 
+const SERVICE = 'hostcertd.service'
 const SSHD_CONFIG_FILE = '/etc/ssh/sshd_config'
 
 export interface DoctorOptions extends ConfigOption {
@@ -48,11 +50,11 @@ export async function doctor(
   options: DoctorOptions,
   signal: AbortSignal,
 ): Promise<number> {
-  const { path, loaded } = await readConfig(context, options)
-  const findings: Finding[] = examineConfiguration(path, loaded)
+  const { path, loaded } = await readConfig(context, options, false)
+  const findings: Finding[] = await examineConfiguration(path, loaded)
   if (loaded.kind === 'ok') {
     const patient = await admit(context, options, loaded.config, path, signal)
-    findings.push(...(await examineReadable(patient, loaded.files)))
+    findings.push(...(await examinePinnedCas(patient)), ...(await examineReadable(patient, loaded.files)))
     findings.push(...(await examine(patient, options, context.version.version)))
   } else {
     const rest = STEPS.filter((step) => step !== 'configuration')
@@ -86,6 +88,7 @@ async function admit(
     host,
     attempts,
     probe,
+    self,
     isRoot: self.uid === 0,
     daemonUser: (await ownerOf(config.stateDirectory)) ?? self,
     sshdConfigFile: sshdConfig,
@@ -103,14 +106,12 @@ async function examine(
   const way = await examineWayToIssuer(patient)
   findings.push(...way)
 
-  // Wrong CA keys are told with the issuer; the rest is looked at without them.
-  const cas = await knownCas(host, attempts).catch((error: unknown): TrustedCas | null => {
-    if (error instanceof AgentError) return null
-    throw error
-  })
+  // Pinned CAs that cannot be read were told with the configuration.
+  const cas = await knownCasOrNone(host, attempts)
   let knowledge = NOTHING_KNOWN
   let views = await observe(host, attempts, knowledge, cas)
   if (!issue) findings.push(skipped('issue', 'nothing is issued unless asked for with --issue'))
+  else if (cas !== null && cas.failure !== null) findings.push(skipped('issue', 'needs the pinned CAs'))
   else if (hasFailure(way)) findings.push(skipped('issue', 'needs a login at the issuer'))
   else findings.push(...(await examineIssue(patient, views)))
 
@@ -131,7 +132,7 @@ async function examine(
   findings.push(
     ...(await examineHostKeys(patient, views)),
     ...examineCertificates(certificates, host.clock.now()),
-    ...(await examineDirectories(patient)),
+    ...(await examineDirectories(patient, await sandboxOf(patient))),
     await examineDaemon(patient),
     ...sshd.findings,
     await examineReload(patient),
@@ -151,6 +152,10 @@ async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
     return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
   }
   findings.push(...(await examineIssuer(patient)))
+  if (patient.probe.issuer.health().reachable === false) {
+    const rest = ['login', 'permission'] as const
+    return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
+  }
   if (credentials.some(({ status }) => status === 'failure' || status === 'skipped')) {
     const rest = ['login', 'permission'] as const
     return [...findings, ...rest.map((step) => skipped(step, 'needs the credentials'))]
@@ -161,6 +166,11 @@ async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
     login.status === 'failure' ? skipped('permission', 'needs a login') : await examinePermission(patient),
   )
   return findings
+}
+
+/** Of the service, when it is the one that runs with this configuration. */
+async function sandboxOf({ configPath, signal }: Patient): Promise<ServiceSandbox | null> {
+  return configPath === configPathFrom(undefined, {}) ? readServiceSandbox(SERVICE, signal) : null
 }
 
 function placesSshdReads({ config }: Patient, views: readonly HostKeyView[]): string[] {

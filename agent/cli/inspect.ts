@@ -62,7 +62,7 @@ export async function inspect(
 
 /** The configuration serves only to name the user to become: one that is bad or absent is no reason to fail. */
 async function dropPrivileges(context: CliContext, options: InspectOptions): Promise<void> {
-  const { loaded } = await readConfig(context, options)
+  const { loaded } = await readConfig(context, options, false)
   if (loaded.kind === 'ok') await context.becomeOwnerOf(loaded.config.stateDirectory)
 }
 
@@ -85,7 +85,7 @@ export function isEachSound(entries: readonly InspectEntry[]): boolean {
 
 async function inspectFile(file: string): Promise<InspectEntry> {
   try {
-    return describe(file, parseCertificate(await readText(file)))
+    return describe(file, parseCertificate(withoutComments(await readText(file))))
   } catch (error) {
     const code = error instanceof AgentError ? error.code : 'CERT_UNPARSABLE'
     return { file, error: { code, message: messageOf(error) } }
@@ -105,6 +105,11 @@ async function readText(file: string): Promise<string> {
       throw new AgentError('CERT_UNPARSABLE', `not an OpenSSH certificate: over ${MAX_BYTES} bytes`)
   }
   return Buffer.concat(chunks).toString('utf8')
+}
+
+/** As ssh-keygen has it; sshd has it otherwise, so what lies in a certificate's place may have none. */
+function withoutComments(text: string): string {
+  return text.replaceAll(/^[ \t]*#.*$/gm, '')
 }
 
 function describe(file: string, cert: Certificate): InspectedCertificate {

@@ -1,5 +1,5 @@
 import type { Config } from '../config/config.ts'
-import { configPathFrom, loadConfig, type LoadedConfig } from '../config/load.ts'
+import { configPathFrom, loadConfig, recheckPinnedCas, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import type { CliContext } from './context.ts'
 import { VerbError } from './verb-error.ts'
@@ -8,13 +8,33 @@ export interface ConfigOption {
   readonly config?: string | undefined
 }
 
-/** Read the configuration that a verb was given; becomes nobody, reports nothing. */
+/**
+ * Read the configuration that a verb was given; becomes nobody, reports nothing.
+ *
+ * @param checkPinnedCas false: for a verb that does without them, or looks at them itself
+ */
 export async function readConfig(
   context: CliContext,
   options: ConfigOption,
+  checkPinnedCas = true,
 ): Promise<{ readonly path: string; readonly loaded: LoadedConfig }> {
-  const path = configPathFrom(options.config, context.environment)
-  return { path, loaded: await loadConfig({ path, environment: context.environment }) }
+  const { environment } = context
+  const path = configPathFrom(options.config, environment)
+  return { path, loaded: await loadConfig({ path, environment, checkPinnedCas }) }
+}
+
+/**
+ * As {@link readConfig}, and when it is well become who the daemon is. What that user cannot read is a problem of the
+ * configuration, whoever started this.
+ */
+export async function readConfigAsOwner(
+  context: CliContext,
+  options: ConfigOption,
+): Promise<{ readonly path: string; readonly loaded: LoadedConfig }> {
+  const { path, loaded } = await readConfig(context, options)
+  if (loaded.kind !== 'ok') return { path, loaded }
+  await context.becomeOwnerOf(loaded.config.stateDirectory)
+  return { path, loaded: await recheckPinnedCas(loaded) }
 }
 
 /**

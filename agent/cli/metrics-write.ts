@@ -7,7 +7,7 @@ import { reasonOf, systemCodeOf } from '../system/one-line.ts'
 import { EXIT, type CliContext } from './context.ts'
 import { configForVerb, type ConfigOption } from './load.ts'
 import { lookOnce } from './look.ts'
-import { getFromDaemon } from './status.ts'
+import { getFromDaemon } from './ask-daemon.ts'
 import { VerbError } from './verb-error.ts'
 
 /** The collector runs as a user of its own. */

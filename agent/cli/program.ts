@@ -103,8 +103,10 @@ export function buildProgram(
     .action(async (options) => act(async () => status(context, options, signal)))
 
   verb('check', 'a monitoring plugin: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN')
-    .addOption(thresholdOption('--warning <left>', 'WARNING below this much left', 'overdue'))
-    .addOption(thresholdOption('--critical <left>', 'CRITICAL below this much left', 'a third of overdue'))
+    .addOption(thresholdOption('-w, --warning <left>', 'WARNING below this much left', 'overdue'))
+    .addOption(
+      thresholdOption('-c, --critical <left>', 'CRITICAL below this much left', 'a third of overdue'),
+    )
     .addOption(jsonOption())
     .action(async (options: CheckOptions, command: Command) => {
       const { warning, critical } = options

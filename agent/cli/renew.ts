@@ -1,8 +1,8 @@
 import { holdCredentials } from '../adapters/issuer/auth/held-credentials.ts'
 import { AgentError } from '../core/errors.ts'
-import { notServed } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
-import { NOTHING_KNOWN, type HostKeyView } from '../renewal/observe.ts'
+import type { HostKeyView } from '../renewal/observe.ts'
+import { NOTHING_KNOWN } from '../renewal/served-knowledge.ts'
 import type { AttemptRecords } from '../renewal/ports.ts'
 import { renewHost, type PassResult } from '../renewal/renew.ts'
 import type { Host } from '../renewal/settings.ts'
@@ -39,7 +39,7 @@ export async function renew(
   if (options.json === true) {
     context.out(`${JSON.stringify(outcomes.map(outcomeDocument), null, 2)}\n`)
   } else reportOutcomes(context, outcomes, host.clock.now())
-  const troubles = troublesOf(result, only, options.dryRun === true)
+  const troubles = troublesOf(result, only)
   for (const trouble of troubles) context.err(trouble)
   for (const { name, state } of views)
     if (name === only && state.state === 'ignored') context.err(`${name}: ignored: ${state.reason}`)
@@ -70,12 +70,14 @@ async function passWithLock(
   }
 }
 
-/** What is wrong beside the attempts themselves. */
-function troublesOf({ views }: PassResult, only: string | null, dryRun: boolean): string[] {
-  const unserved = dryRun ? [] : notServed(views)
+/** What is wrong beside the attempts themselves: keys that cannot be read, certificates that are not served. */
+function troublesOf({ views, trouble }: PassResult, only: string | null): string[] {
+  const isAsked = (name: string): boolean => only === null || name === only
+  const unreadable = views.filter(({ name }) => isAsked(name)).flatMap(unreadableLine)
+  if (trouble === null) return unreadable
   return [
-    ...views.filter(({ name }) => only === null || name === only).flatMap(unreadableLine),
-    ...unserved.map(({ name, state }) => `${name}: ${state.reason}: sshd does not serve the certificate`),
+    ...unreadable,
+    ...trouble.hostKeys.filter(isAsked).map((name) => `${name}: ${failureLine(trouble.failure)}`),
   ]
 }
 

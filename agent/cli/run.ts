@@ -1,16 +1,12 @@
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { EXIT, type CliContext } from './context.ts'
-import { readConfig, type ConfigOption } from './load.ts'
+import { readConfigAsOwner, type ConfigOption } from './load.ts'
 
 /** `run`: the daemon, in the foreground, until `stop` fires. */
 export async function run(context: CliContext, options: ConfigOption, stop: AbortSignal): Promise<number> {
-  const load = async (): Promise<LoadedConfig> => {
-    const { loaded } = await readConfig(context, options)
-    // Here, for the configuration may come later than the daemon.
-    if (loaded.kind === 'ok') await context.becomeOwnerOf(loaded.config.stateDirectory)
-    return loaded
-  }
+  // Each time, for the configuration may come later than the daemon.
+  const load = async (): Promise<LoadedConfig> => (await readConfigAsOwner(context, options)).loaded
   const loaded = await load()
   if (loaded.kind === 'invalid') {
     const log = context.daemonLog()

@@ -1,20 +1,28 @@
 import type { CertificateState } from '../core/certificate-state.ts'
+import { remedyOf } from '../core/remedies.ts'
 import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
 import { formatDuration, parseTime, type UnixSeconds } from '../core/time.ts'
 import { escapeControls } from '../log/line-format.ts'
+import { lifetimeBar } from './lifetime-bar.ts'
+import type { Remark } from './remarks.ts'
 import { failureLine } from './verb-error.ts'
+import { wrap } from './wrap.ts'
 
 export interface Terminal {
   readonly colour: boolean
+  /** `Infinity` where lines may have any length: in a file, in a pipe. */
   readonly columns: number
 }
 
+/** Of a bar in the line of its host key; one in a line of its own is as long as fits, and this at most. */
 const BAR_CELLS = 20
-const BAR_WIDTH = BAR_CELLS + 2
+const LONGEST_BAR_CELLS = 60
 /** The longest name of a state. */
 const STATE_WIDTH = 11
-/** A narrower terminal has no room for the bar: a line of usual names then fits 80 columns. */
-const COLUMNS_FOR_BAR = 100
+const INDENT = '    '
+/** Reasons for a state in which all is as it should be. */
+const NO_TROUBLE: readonly string[] = ['window-open']
+const ARROW = `${INDENT}-> `
 
 /** SGR codes; red for what endangers the host, yellow for what will. */
 const COLOURS: Readonly<Record<CertificateState, number>> = {
@@ -28,85 +36,104 @@ const COLOURS: Readonly<Record<CertificateState, number>> = {
   valid: 32,
 }
 
-/** The status document for people: a line per host key, and one more for each thing that is wrong. */
-export function formatStatus(status: StatusDocument, now: UnixSeconds, terminal: Terminal): string {
-  const { certificates } = status
-  if (!status.enrolled) return 'not enrolled: there is no configuration\n'
-  if (certificates.length === 0) return 'no host keys found\n'
-  const rows = certificates.map((certificate) => rowOf(certificate, now))
-  const nameWidth = Math.max(...rows.map(({ name }) => name.length))
-  const longest = Math.max(...rows.map(({ summary }) => summary.length))
-  const width = nameWidth + 2 + STATE_WIDTH + 1 + BAR_WIDTH + 1 + longest
-  const hasBars = terminal.columns >= Math.max(width, COLUMNS_FOR_BAR)
-  return rows
-    .map(({ name, state, bar, summary, troubles }) => {
-      const start = `${name.padEnd(nameWidth)}  ${painted(state, terminal)}`
-      const line = `${start}${hasBars ? ` ${bar}` : ''} ${summary}`.trimEnd()
-      return [line, ...troubles.map((trouble) => `    ${trouble}`)].map((text) => `${text}\n`).join('')
-    })
-    .join('')
-}
-
-function rowOf(
-  certificate: CertificateStatus,
+/**
+ * The status document for people: a line per host key with its lifetime as a bar, below it what is wrong and what to do
+ * about it, and last what concerns the host as a whole. Where a line has no room the bar stands in one of its own, then
+ * the rest as well.
+ */
+export function formatStatus(
+  status: StatusDocument,
   now: UnixSeconds,
-): {
-  readonly name: string
-  readonly state: CertificateState
-  readonly bar: string
-  readonly summary: string
-  readonly troubles: readonly string[]
-} {
-  const parts = [left(certificate, now), due(certificate, now), servedText(certificate)]
-  return {
-    name: escapeControls(certificate.host_key),
-    state: certificate.state,
-    bar: lifetimeBar(certificate, now),
-    summary: parts.filter((text) => text !== '').join(', '),
-    troubles: troublesOf(certificate).map(escapeControls),
-  }
+  terminal: Terminal,
+  remarks: readonly Remark[] = [],
+): string {
+  const { columns } = terminal
+  const lines = status.enrolled
+    ? hostKeyLines(status.certificates, now, terminal)
+    : ['not enrolled: there is no configuration']
+  const last = remarks.flatMap(({ text, remedy }) => [
+    ...wrap(escapeControls(text), columns, ''),
+    ...wrap(escapeControls(remedy), columns, ARROW),
+  ])
+  return [...lines, ...last].map((line) => `${line}\n`).join('')
 }
 
-function painted(state: CertificateState, { colour }: Terminal): string {
-  const padded = state.padEnd(STATE_WIDTH)
+function hostKeyLines(
+  certificates: readonly CertificateStatus[],
+  now: UnixSeconds,
+  terminal: Terminal,
+): string[] {
+  if (certificates.length === 0) return ['no host keys found']
+  const { columns } = terminal
+  const names = certificates.map(({ host_key }) => escapeControls(host_key))
+  const summaries = certificates.map((certificate) => summaryOf(certificate, now))
+  const nameWidth = Math.max(...names.map(({ length }) => length))
+  const startWidth = nameWidth + 2 + STATE_WIDTH + 1
+  const textWidth = Math.max(...summaries.map(({ length }) => length))
+  const isWide = columns >= startWidth + BAR_CELLS + 2 + 1 + textWidth
+  const hasRoom = columns >= startWidth + textWidth
+  const ownCells = Math.min(LONGEST_BAR_CELLS, Math.max(BAR_CELLS / 2, columns - INDENT.length - 2))
+  const explained = new Set<string>()
+
+  return certificates.flatMap((certificate, index) => {
+    const bar = lifetimeBar(certificate, now, isWide ? BAR_CELLS : ownCells)
+    const summary = summaries[index] ?? ''
+    const start = (width: number): string =>
+      `${(names[index] ?? '').padEnd(nameWidth)}  ${painted(certificate.state, width, terminal)}`
+    const troubles = troublesOf(certificate, columns, explained)
+    if (isWide) {
+      const inLine = (bar ?? '').padEnd(BAR_CELLS + 2)
+      const line = summary === '' ? start(0) : `${start(STATE_WIDTH)} ${inLine} ${summary}`
+      return [line, ...troubles]
+    }
+    const ownLine = bar === null ? [] : [`${INDENT}${bar}`]
+    if (summary === '') return [start(0), ...troubles]
+    if (hasRoom) return [`${start(STATE_WIDTH)} ${summary}`, ...ownLine, ...troubles]
+    return [start(0), ...ownLine, ...wrap(summary, columns, INDENT), ...troubles]
+  })
+}
+
+/** @param width filled up with blanks, which are painted too */
+function painted(state: CertificateState, width: number, { colour }: Terminal): string {
+  const padded = state.padEnd(width)
   return colour ? `\u001B[${COLOURS[state]}m${padded}\u001B[0m` : padded
 }
 
-/** What is wrong, each in a line of its own: the reason for the state, and the last error. */
-function troublesOf({
-  state,
-  reason,
-  last_error: error,
-  failures,
-  serial,
-  served,
-}: CertificateStatus): string[] {
-  const lines: string[] = []
-  if (reason !== null && state !== 'valid' && reason !== error?.code) lines.push(reason)
-  if (error !== null) {
-    lines.push(`${failureLine(error)}${failures > 1 ? ` (${failures} times in a row)` : ''}`)
-  }
-  if (serial !== null && served !== null && !served.matches && served.serial !== null) {
-    lines.push(`sshd serves serial ${served.serial}, on disk is ${serial}`)
-  }
-  return lines
+/** What remains to be said in the line of a host key; empty without a certificate. */
+function summaryOf(certificate: CertificateStatus, now: UnixSeconds): string {
+  const parts = [left(certificate, now), due(certificate, now), servedText(certificate)]
+  return parts.filter((text) => text !== '').join(', ')
 }
 
-/** `[=====>----!---]`: `>` is now, `!` is where renewal falls due. */
-export function lifetimeBar(
-  { valid_after, valid_before, renewal_due }: CertificateStatus,
-  now: UnixSeconds,
-): string {
-  if (valid_after === null || valid_before === null) return `[${' '.repeat(BAR_CELLS)}]`
-  const start = parseTime(valid_after)
-  const cellOf = (at: UnixSeconds): number => {
-    const share = (at - start) / (parseTime(valid_before) - start)
-    return Math.min(BAR_CELLS - 1, Math.max(0, Math.floor(share * BAR_CELLS)))
+/**
+ * What is wrong with a host key, each in a line of its own, with what to do about it: the reason for the state, and the
+ * last error. A key that is left alone has nothing wrong with it.
+ *
+ * @param explained codes whose remedy was told already, of another host key: it is the same, and told once
+ */
+function troublesOf(certificate: CertificateStatus, columns: number, explained: Set<string>): string[] {
+  const { state, reason, last_error: error, failures, serial, served } = certificate
+  const say = (text: string): string[] => wrap(escapeControls(text), columns, INDENT, `${INDENT}  `)
+  if (state === 'ignored') return reason === null ? [] : say(reason)
+  const advise = (code: string): string[] => {
+    const remedy = remedyOf(code)?.remedy ?? null
+    if (remedy === null || explained.has(code)) return []
+    explained.add(code)
+    return wrap(remedy, columns, ARROW)
   }
-  const cells: string[] = Array.from({ length: BAR_CELLS }, (_, cell) => (cell < cellOf(now) ? '=' : '-'))
-  if (renewal_due !== null) cells[cellOf(parseTime(renewal_due))] = '!'
-  cells[cellOf(now)] = '>'
-  return `[${cells.join('')}]`
+  const lines: string[] = []
+  if (reason !== null && !NO_TROUBLE.includes(reason) && reason !== error?.code) {
+    const cause = remedyOf(reason)?.cause
+    lines.push(...say(cause === undefined ? reason : failureLine({ code: reason, message: cause })))
+  }
+  if (serial !== null && served !== null && !served.matches && served.serial !== null)
+    lines.push(...say(`sshd serves serial ${served.serial}, on disk is ${serial}`))
+  if (reason !== null && reason !== error?.code) lines.push(...advise(reason))
+  if (error !== null) {
+    const often = failures > 1 ? ` (${failures} times in a row)` : ''
+    lines.push(...say(`${failureLine(error)}${often}`), ...advise(error.code))
+  }
+  return lines
 }
 
 function left({ serial, valid_before }: CertificateStatus, now: UnixSeconds): string {

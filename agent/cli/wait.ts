@@ -4,7 +4,7 @@ import { readinessOf, type StatusDocument } from '../core/status-document.ts'
 import { EXIT, type CliContext } from './context.ts'
 import { requireConfig, type ConfigOption } from './load.ts'
 import { lookOnce } from './look.ts'
-import { askDaemon } from './status.ts'
+import { daemonStatus } from './ask-daemon.ts'
 
 /** The daemon is asked often; sshd, where there is no daemon, seldom: it punishes whoever asks too much. */
 const ASK_DAEMON_MILLISECONDS = 250
@@ -52,7 +52,7 @@ function createLooker(context: CliContext, config: Config): (signal: AbortSignal
   const interval = asksSshd ? ASK_SSHD_MILLISECONDS : ASK_DAEMON_MILLISECONDS
   let own: { readonly status: StatusDocument; readonly at: number } | null = null
   return async (signal) => {
-    const fromDaemon = await askDaemon(config.health.listen, signal)
+    const fromDaemon = await daemonStatus(config.health.listen, signal)
     if (fromDaemon !== null) return fromDaemon
     if (own === null || performance.now() >= own.at + interval) {
       const { status } = await lookOnce(context, config, asksSshd, signal)

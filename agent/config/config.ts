@@ -1,3 +1,4 @@
+import type { Login } from '../core/login.ts'
 import type { RenewalPolicy } from '../core/renewal-decision.ts'
 
 /** The configuration, complete and checked; `config.example.yaml` explains every key. */
@@ -9,14 +10,7 @@ export interface Config {
     readonly caFile: string | null
     readonly timeoutMilliseconds: number
   }
-  readonly auth:
-    | {
-        readonly method: 'universal-auth'
-        readonly clientId: { readonly value: string } | { readonly file: string }
-        /** A path; `credential:NAME` is resolved already. */
-        readonly clientSecretFile: string
-      }
-    | { readonly method: 'token'; readonly tokenFile: string }
+  readonly auth: Login
   /** Patterns or paths. */
   readonly hostKeys: readonly string[]
   readonly certificates: { readonly directory: string }

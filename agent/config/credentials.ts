@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { mustBeUnquoted, value, type Reading } from './reading.ts'
 import { isAbsolutePath } from './values.ts'
@@ -8,6 +9,10 @@ export type CredentialReference =
   | { readonly kind: 'credential'; readonly name: string }
 
 const PREFIX = 'credential:'
+/** Main folder of an installed host. */
+const PACKAGED_FOLDER = '/etc/hostcertd'
+/** Where systemd keeps what it gave to the service, while that runs; root and the service's user can read it. */
+export const CREDENTIALS_OF_SERVICE = '/run/credentials/hostcertd.service'
 
 /** An absolute path, or `credential:NAME`. The message does not quote the text: it may be the secret itself. */
 export function readCredentialReference(text: string): Reading<CredentialReference> {
@@ -28,18 +33,23 @@ export function readCredentialReference(text: string): Reading<CredentialReferen
  *
  * Under systemd it is `$CREDENTIALS_DIRECTORY/hostcertd_NAME`: systemd.exec(5), `LoadCredential=` of the folder
  * /etc/hostcertd/credentials. A verb run by hand has no such folder and takes `credentials/NAME` beside the main
- * configuration file, which is what systemd copies from; only root may read it.
+ * configuration file, which is what systemd copies from; only root may read it. When there is none on an installed host,
+ * the credential comes from another of systemd's stores: then it takes what the running service was given.
  *
  * @param folder of the main configuration file
+ * @param isThere whether a file exists, as far as this user can see
  */
 export function credentialPath(
   reference: CredentialReference,
   folder: string,
   environment: Readonly<Record<string, string | undefined>>,
+  isThere: (path: string) => boolean = existsSync,
 ): string {
   if (reference.kind === 'path') return reference.path
   const given = environment['CREDENTIALS_DIRECTORY']
-  return given !== undefined && isAbsolute(given)
-    ? join(given, `hostcertd_${reference.name}`)
-    : join(folder, 'credentials', reference.name)
+  const systemds = `hostcertd_${reference.name}`
+  if (given !== undefined && isAbsolute(given)) return join(given, systemds)
+  const own = join(folder, 'credentials', reference.name)
+  const ofService = join(CREDENTIALS_OF_SERVICE, systemds)
+  return folder === PACKAGED_FOLDER && !isThere(own) && isThere(ofService) ? ofService : own
 }

@@ -4,11 +4,12 @@ import * as v from 'valibot'
 import { systemCodeOf } from '../system/one-line.ts'
 import { isLoopback } from './addresses.ts'
 import type { Config } from './config.ts'
+import { findHostCaProblems, hostCaProblemsOf } from './host-ca-file.ts'
 import { checkHostKeyFiles, type HostKeyFindings } from './host-key-files.ts'
 import { pathText, type KeyProblem, type Problem } from './problem.ts'
 import { readConfigFiles, type ConfigFile } from './read-files.ts'
-import { checkTree, hostKeys } from './schema.ts'
-import { toConfig } from './to-config.ts'
+import { checkTree, hostKeys, type Settings } from './schema.ts'
+import { LONGEST_TIMEOUT_SECONDS, toConfig } from './to-config.ts'
 import { hasPath, mergeTrees, ownValue, type Tree } from './tree.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -18,6 +19,8 @@ export interface LoadRequest {
   readonly path: string
   /** `CREDENTIALS_DIRECTORY` is read from it. */
   readonly environment: Environment
+  /** False: whether the pinned CAs can be read is somebody else's to see. Default: true. */
+  readonly checkPinnedCas?: boolean
 }
 
 export type LoadedConfig =
@@ -50,10 +53,11 @@ export function configPathFrom(option: string | undefined, environment: Environm
 }
 
 /**
- * Read, merge and check the configuration. Looks for the host keys that it names, and leaves everything else that it
- * names alone. Never throws, whatever the files hold.
+ * Read, merge and check the configuration. Looks for the host keys that it names, reads the CAs that it pins, and leaves
+ * everything else that it names alone. Never throws, whatever the files hold.
  */
-export async function loadConfig({ path, environment }: LoadRequest): Promise<LoadedConfig> {
+export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
+  const { path, environment, checkPinnedCas = true } = request
   const mainFile = resolve(path)
   const read = await readConfigFiles(mainFile)
   // With a file missing from the picture, what the others lack may be in it.
@@ -63,23 +67,36 @@ export async function loadConfig({ path, environment }: LoadRequest): Promise<Lo
   const tree = read.files.reduce<Tree>((merged, over) => mergeTrees(merged, over.tree), {})
   const checked = checkTree(tree)
   const found = await findHostKeys(tree)
+  const defaultHostCaFile = (await isThere(DEFAULT_HOST_CA_FILE)) ? DEFAULT_HOST_CA_FILE : null
   const valueProblems = [
     ...(checked.ok ? [] : checked.problems),
     ...found.problems.map((message) => ({ keys: ['host_keys'], message })),
+    ...(checkPinnedCas ? await findHostCaProblems(tree, defaultHostCaFile) : []),
   ].map((problem) => locate(problem, read.files))
   // A key without a value is told already; that it is missing would say the same again.
   const told = new Set(read.problems.map((problem) => problem.path))
   const problems = [...read.problems, ...valueProblems.filter((problem) => !told.has(problem.path))]
   if (!checked.ok || problems.length > 0) return { kind: 'invalid', problems }
 
-  const defaultHostCaFile = (await isThere(DEFAULT_HOST_CA_FILE)) ? DEFAULT_HOST_CA_FILE : null
   const config = toConfig(checked.settings, { folder: dirname(mainFile), environment, defaultHostCaFile })
   return {
     kind: 'ok',
     config,
-    warnings: [...read.warnings, ...found.warnings, ...warningsOf(config)],
+    warnings: [...read.warnings, ...found.warnings, ...warningsOf(checked.settings)],
     files: read.files.map(({ file }) => file),
   }
+}
+
+/**
+ * Look at the pinned CAs again, as whoever this process has become since the configuration was loaded: what root could
+ * read the daemon must be able to read too.
+ */
+export async function recheckPinnedCas(loaded: LoadedConfig): Promise<LoadedConfig> {
+  const file = loaded.kind === 'ok' ? loaded.config.verify.hostCaFile : null
+  const problems = file === null ? [] : await hostCaProblemsOf(file)
+  return problems.length === 0
+    ? loaded
+    : { kind: 'invalid', problems: problems.map((problem) => locate(problem, [])) }
 }
 
 /** Also done when another key has a problem: all problems at once. */
@@ -94,9 +111,13 @@ function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Pr
   return { path: pathText(keys), message, ...(from === undefined ? {} : { file: from.file }) }
 }
 
-function warningsOf({ health: { listen } }: Config): string[] {
-  if (listen.kind !== 'tcp' || isLoopback(listen.host)) return []
-  return [`health.listen: anybody who reaches ${listen.host} can read what is served there`]
+function warningsOf({ health: { listen }, issuer: { timeout } }: Settings): string[] {
+  const warnings: string[] = []
+  if (timeout > LONGEST_TIMEOUT_SECONDS)
+    warnings.push(`issuer.timeout: more than ${LONGEST_TIMEOUT_SECONDS} s count as that`)
+  if (listen.kind === 'tcp' && !isLoopback(listen.host))
+    warnings.push(`health.listen: anybody who reaches ${listen.host} can read what is served there`)
+  return warnings
 }
 
 /** What cannot be looked at counts as there: to go without a pinned CA by mistake would be worse than to fail. */

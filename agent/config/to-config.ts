@@ -1,3 +1,4 @@
+import type { CredentialSource, Login } from '../core/login.ts'
 import type { Config } from './config.ts'
 import { credentialPath, type CredentialReference } from './credentials.ts'
 import type { Settings } from './schema.ts'
@@ -11,6 +12,9 @@ export interface ConfigContext {
   readonly defaultHostCaFile: string | null
 }
 
+/** The issuer has a minute of each pass; a longer wait for one answer is never waited out. */
+export const LONGEST_TIMEOUT_SECONDS = 60
+
 /** The configuration by the names that the program uses. */
 export function toConfig(settings: Settings, context: ConfigContext): Config {
   const { issuer, renewal, verify, sshd } = settings
@@ -19,7 +23,7 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
       url: issuer.url,
       sshHostId: issuer.ssh_host_id,
       caFile: issuer.ca_file ?? null,
-      timeoutMilliseconds: issuer.timeout,
+      timeoutMilliseconds: Math.min(issuer.timeout, LONGEST_TIMEOUT_SECONDS) * 1000,
     },
     auth: toAuth(settings.auth, context),
     hostKeys: settings.host_keys,
@@ -46,7 +50,7 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
   }
 }
 
-function toAuth(auth: Settings['auth'], { folder, environment }: ConfigContext): Config['auth'] {
+function toAuth(auth: Settings['auth'], { folder, environment }: ConfigContext): Login {
   const pathOf = (reference: CredentialReference): string => credentialPath(reference, folder, environment)
   if (auth.method === 'token') return { method: 'token', tokenFile: pathOf(auth.token_file) }
   return {
@@ -56,12 +60,10 @@ function toAuth(auth: Settings['auth'], { folder, environment }: ConfigContext):
   }
 }
 
-type ClientId = Extract<Config['auth'], { method: 'universal-auth' }>['clientId']
-
 function clientIdOf(
   auth: Extract<Settings['auth'], { method: 'universal-auth' }>,
   pathOf: (reference: CredentialReference) => string,
-): ClientId {
+): CredentialSource {
   const { client_id: id, client_id_file: file } = auth
   // The schema lets through exactly one of them.
   return file === undefined ? { value: id ?? '' } : { file: pathOf(file) }

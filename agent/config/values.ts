@@ -1,5 +1,5 @@
 import { isAbsolute } from 'node:path'
-import { formatDuration, parseDuration } from '../core/time.ts'
+import { parseDuration } from '../core/time.ts'
 import { mustBe, value, type Reading } from './reading.ts'
 
 /** Nothing that is set here has a use for a newline or a NUL, and both end in surprises further on. */
@@ -30,19 +30,11 @@ export function readUuid(text: string): Reading<string> {
     : mustBe('a UUID such as 8c1efcfc-434c-4c43-80e3-53c9eae6672a', text)
 }
 
-const SHORTEST_TIMEOUT_SECONDS = 1
-/** A turn of the loop is abandoned after two minutes, so a longer wait for an answer is never waited out. */
-const LONGEST_TIMEOUT_SECONDS = 60
-
-/** @returns milliseconds */
+/** @returns seconds, 1 at least */
 export function readTimeout(text: string): Reading<number> {
   const seconds = parseDuration(text)
-  if (seconds === null || seconds < SHORTEST_TIMEOUT_SECONDS || seconds > LONGEST_TIMEOUT_SECONDS)
-    return mustBe(
-      `${formatDuration(SHORTEST_TIMEOUT_SECONDS)} to ${formatDuration(LONGEST_TIMEOUT_SECONDS)} (a whole number and s or m; a turn is abandoned after two minutes)`,
-      text,
-    )
-  return value(seconds * 1000)
+  if (seconds === null || seconds < 1) return mustBe('1s or more (a whole number and s, m, h or d)', text)
+  return value(seconds)
 }
 
 export type RenewalWindow =

@@ -12,6 +12,12 @@ export type NextStep =
   /** All keys wait minutes, up to an hour; SIGHUP ends it. */
   | 'administrator'
 
+/** Somebody must act before it can go better; the failure does not mend itself, or seldom. */
+export function needsAdministrator(code: ErrorCode, next: NextStep): boolean {
+  if (next === 'administrator' || next === 'login-backoff') return true
+  return next === 'key-backoff' && (code.startsWith('CERT_') || code === 'ISSUER_REJECTED')
+}
+
 /** What is waited for: an attempt at the issuer, or at sshd. */
 export type BackoffCause = NextStep | 'sshd-trouble' | 'reload'
 

@@ -34,7 +34,7 @@ export const REMEDIES: Readonly<Record<ErrorCode, Remedy>> = {
   ISSUER_FORBIDDEN: {
     cause: 'This identity may not issue for this host, or not from this address',
     remedy:
-      'An administrator of the issuer must grant `issue-host-cert` on this host; then `systemctl reload hostcertd`',
+      'An administrator of the issuer must put this host’s address on the identity’s list of allowed addresses, if the message is about the address, else grant `issue-host-cert` on this host; then `systemctl reload hostcertd`',
   },
   ISSUER_NOT_FOUND: {
     cause: 'The issuer knows no such host, or has no such route',

@@ -80,7 +80,8 @@ export function readinessOf(status: StatusDocument | null, hostKey: string | nul
   if (hostKey !== null && certificates.length === 0) return null
   const checks = certificates.map(({ host_key, state, reason }) => ({ host_key, state, reason }))
   if (certificates.some(({ state }) => FAILING.includes(state))) return { status: 'fail', checks }
-  if (certificates.every(({ state }) => state === 'ignored'))
+  // A key that is left alone is no failure of its own; a host that serves none is one.
+  if (hostKey === null && certificates.every(({ state }) => state === 'ignored'))
     return { status: 'fail', reason: 'no-host-key', checks }
   if (certificates.some(({ state, failures }) => state === 'due' && failures > 0))
     return { status: 'warn', checks }

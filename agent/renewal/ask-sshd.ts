@@ -1,11 +1,6 @@
 import type { Attempts } from './attempts.ts'
-import {
-  isCertifiable,
-  learn,
-  type CertifiableView,
-  type HostKeyView,
-  type ServedKnowledge,
-} from './observe.ts'
+import { isCertifiable, type CertifiableView, type HostKeyView } from './observe.ts'
+import { learn, type ServedKnowledge } from './served-knowledge.ts'
 import type { Host } from './settings.ts'
 
 /**
@@ -33,7 +28,10 @@ export function confirm(host: Host, attempts: Attempts, views: readonly Certifia
   for (const { name, subject, served, onDisk, offerProblem } of views) {
     const record = attempts.of(subject.identity)
     if (offerProblem === null && record.notOffered !== null) attempts.notOffered(subject.identity, null)
-    if (served.kind !== 'certificate' || !served.matches || onDisk.kind !== 'usable') continue
+    if (onDisk.kind !== 'usable') continue
+    const isOther = served.kind === 'none' || (served.kind === 'certificate' && !served.matches)
+    if (isOther) attempts.refuted(subject.identity)
+    if (served.kind !== 'certificate' || !served.matches) continue
     const { serial } = onDisk.certificate
     const isNews = record.confirmedSerial !== String(serial)
     const hasError = record.lastError?.code.startsWith('SSHD_') === true && !attempts.record.reloadOwed

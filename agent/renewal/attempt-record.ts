@@ -11,6 +11,9 @@ export interface AttemptRecord {
   /** All keys wait. */
   readonly issuer: Wait | null
   readonly login: Wait | null
+  /** Before the root helper is asked again for what it could not copy. */
+  readonly install: Wait | null
+  /** Before a reload that failed, or did not help, is tried again. */
   readonly reload: Wait | null
   /** sshd was to be reloaded and could not be; kept where what it serves does not tell. */
   readonly reloadOwed: boolean
@@ -19,6 +22,12 @@ export interface AttemptRecord {
   /** CA keys that it gave before, newest first: certificates in place may still be theirs. */
   readonly formerCas: readonly string[]
   readonly hostKeys: Readonly<Record<string, HostKeyRecord>>
+}
+
+/** A host key as the record knows it. */
+export interface KeyIdentity {
+  readonly name: string
+  readonly fingerprint: string
 }
 
 export interface HostKeyRecord {
@@ -47,6 +56,7 @@ export const EMPTY_RECORD: AttemptRecord = {
   version: 1,
   issuer: null,
   login: null,
+  install: null,
   reload: null,
   reloadOwed: false,
   issuerCas: null,
@@ -54,7 +64,17 @@ export const EMPTY_RECORD: AttemptRecord = {
   hostKeys: {},
 }
 
-export function newHostKeyRecord(fingerprint: string): HostKeyRecord {
+/** What is on record for this key. */
+export function recordOf({ hostKeys }: AttemptRecord, { name, fingerprint }: KeyIdentity): HostKeyRecord {
+  const known = hostKeys[name]
+  if (known === undefined) return newHostKeyRecord(fingerprint)
+  // A new key owes nothing to the old one's failures, but a host whose keys change all the time is a storm too.
+  return known.fingerprint === fingerprint
+    ? known
+    : { ...newHostKeyRecord(fingerprint), repairs: known.repairs }
+}
+
+function newHostKeyRecord(fingerprint: string): HostKeyRecord {
   return {
     fingerprint,
     wait: null,
@@ -77,6 +97,14 @@ export function afterReload(record: AttemptRecord): AttemptRecord {
   return { ...record, reloadOwed: false, hostKeys }
 }
 
+/** The root helper has copied everything: what it could not before is over. */
+export function afterInstall(record: AttemptRecord): AttemptRecord {
+  const hostKeys = mapHostKeys(record, (key) =>
+    key.lastError !== null && key.lastError.code === record.install?.code ? { ...key, lastError: null } : key,
+  )
+  return { ...record, install: null, hostKeys }
+}
+
 /** The issuer named these CAs; those that it named before are kept for the certificates in place. */
 export function withCas(record: AttemptRecord, lines: readonly string[]): AttemptRecord {
   const before = [...(record.issuerCas ?? []), ...record.formerCas].filter((line) => !lines.includes(line))
@@ -87,7 +115,7 @@ export function withCas(record: AttemptRecord, lines: readonly string[]): Attemp
 export function withoutAdministratorWaits(record: AttemptRecord): AttemptRecord {
   const drop = (wait: Wait | null): Wait | null => (wait?.kind === 'administrator' ? null : wait)
   const hostKeys = mapHostKeys(record, (key) => ({ ...key, wait: drop(key.wait) }))
-  return { ...record, issuer: drop(record.issuer), login: null, reload: null, hostKeys }
+  return { ...record, issuer: drop(record.issuer), login: null, install: null, reload: null, hostKeys }
 }
 
 /** Without the host keys that are neither named nor were tried since then. */

@@ -1,31 +1,23 @@
-import { backoffSeconds, isWaiting, retryAfterSeconds, type Wait } from '../core/backoff.ts'
-import { AgentError, type ErrorCode, type Failure } from '../core/errors.ts'
+import { backoffSeconds, needsAdministrator, retryAfterSeconds, type Wait } from '../core/backoff.ts'
+import { AgentError, type Failure } from '../core/errors.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import {
+  afterInstall,
   afterReload,
   EMPTY_RECORD,
-  newHostKeyRecord,
+  recordOf,
   withCas,
   withOnly,
   withoutAdministratorWaits,
   type AttemptRecord,
   type HostKeyRecord,
+  type KeyIdentity,
 } from './attempt-record.ts'
 import type { AttemptRecords, Clock, IssuerFailure } from './ports.ts'
+import { recentRepairs } from './waits.ts'
 
-/** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */
-const MAX_REPAIRS = 10
-const REPAIR_SECONDS = 600
 /** The record of a host key that is gone is kept this long. */
 const FORGET_SECONDS = 3600
-/** Between two issuances for one host key. */
-const SHORTEST_PAUSE_SECONDS = 10
-
-/** A host key as the record knows it. */
-export interface KeyIdentity {
-  readonly name: string
-  readonly fingerprint: string
-}
 
 /** The attempt record while a pass works on it: every change is a whole new record, saved when the pass says so. */
 export class Attempts {
@@ -72,55 +64,18 @@ export class Attempts {
     return this.#record
   }
 
+  /** By the wall clock, read anew. */
+  get now(): UnixSeconds {
+    return this.#clock.now()
+  }
+
   /** Put back what {@link record} was before an attempt that was cut short by us. */
   restore(record: AttemptRecord): void {
     this.#record = record
   }
 
-  of({ name, fingerprint }: KeyIdentity): HostKeyRecord {
-    const known = this.#record.hostKeys[name]
-    if (known === undefined) return newHostKeyRecord(fingerprint)
-    // A new key owes nothing to the old one's failures, but a host whose keys change all the time is a storm too.
-    return known.fingerprint === fingerprint
-      ? known
-      : { ...newHostKeyRecord(fingerprint), repairs: known.repairs }
-  }
-
-  /**
-   * Why this key must not be issued for now; null when it may.
-   *
-   * @param everything false: only what the server asked for (`Retry-After`) counts, as `renew` has it
-   */
-  waitOf(key: KeyIdentity, everything: boolean): Wait | null {
-    const now = this.#clock.now()
-    const { issuer, login } = this.#record
-    const waits = [issuer, login, this.of(key).wait].filter((wait) => isWaiting(wait, now))
-    const binding = waits.filter((wait) => everything || wait.kind === 'retry-after')
-    return binding.toSorted((a, b) => b.until - a.until)[0] ?? null
-  }
-
-  /** A wait before yet another repair of the same host key; null when it may be repaired. */
-  repairWaitOf(key: KeyIdentity): UnixSeconds | null {
-    const recent = this.#recentRepairs(key)
-    const [first] = recent
-    return recent.length < MAX_REPAIRS || first === undefined ? null : first + REPAIR_SECONDS
-  }
-
-  reloadWait(): Wait | null {
-    return isWaiting(this.#record.reload, this.#clock.now()) ? this.#record.reload : null
-  }
-
-  issuerWait(): Wait | null {
-    const now = this.#clock.now()
-    return [this.#record.issuer, this.#record.login].find((wait) => isWaiting(wait, now)) ?? null
-  }
-
-  /** Too soon after the last issuance for another: a life of seconds must not become a storm either. */
-  pauseAfterIssuance(key: KeyIdentity): UnixSeconds | null {
-    const { issued } = this.of(key)
-    const now = this.#clock.now()
-    if (issued === null || issued.at > now || now >= issued.at + SHORTEST_PAUSE_SECONDS) return null
-    return issued.at + SHORTEST_PAUSE_SECONDS
+  of(key: KeyIdentity): HostKeyRecord {
+    return recordOf(this.#record, key)
   }
 
   /** An attempt is about to start. Until its result is known it counts as failed: a crash must not repeat it at once. */
@@ -128,16 +83,15 @@ export class Attempts {
     const before = this.of(key)
     // A wait that is still on record was left by a crash: each crash in a row waits longer than the one before.
     const failures = Math.max(before.failures, before.wait?.failures ?? 0) + 1
-    const now = this.#clock.now()
-    const until = now + backoffSeconds('key-backoff', failures, null, this.#clock.dice())
+    const until = this.now + backoffSeconds('key-backoff', failures, null, this.#clock.dice())
     this.#update(key, {
-      lastAttempt: now,
+      lastAttempt: this.now,
       wait: { kind: 'backoff', code: 'ISSUER_UNREACHABLE', failures, until },
     })
   }
 
   /**
-   * The issuer, or its answer, failed.
+   * The issuer as a whole failed.
    *
    * @param keys that wanted a certificate and now lack one
    * @param validitySecondsLeft the least of all certificates in place; null when there is none
@@ -147,7 +101,6 @@ export class Attempts {
     failure: IssuerFailure,
     validitySecondsLeft: number | null,
   ): Wait {
-    const now = this.#clock.now()
     const dice = this.#clock.dice()
     const isLogin = failure.next === 'login-backoff'
     const before = isLogin ? this.#record.login : this.#record.issuer
@@ -156,7 +109,7 @@ export class Attempts {
       failure.retryAfterSeconds === null
         ? backoffSeconds(failure.next, failures, validitySecondsLeft, dice)
         : retryAfterSeconds(failure.retryAfterSeconds, dice)
-    const wait: Wait = { kind: kindOf(failure), code: failure.code, failures, until: now + seconds }
+    const wait: Wait = { kind: kindOf(failure), code: failure.code, failures, until: this.now + seconds }
     this.#record = { ...this.#record, [isLogin ? 'login' : 'issuer']: wait }
     for (const key of keys) this.#failed(key, failure, null)
     return wait
@@ -166,12 +119,11 @@ export class Attempts {
   keyFailed(key: KeyIdentity, failure: Failure, validitySecondsLeft: number | null): Wait {
     const failures = this.of(key).failures + 1
     const seconds = backoffSeconds('key-backoff', failures, validitySecondsLeft, this.#clock.dice())
-    const needsAdministrator = failure.code.startsWith('CERT_') || failure.code === 'ISSUER_REJECTED'
     const wait: Wait = {
-      kind: needsAdministrator ? 'administrator' : 'backoff',
+      kind: needsAdministrator(failure.code, 'key-backoff') ? 'administrator' : 'backoff',
       code: failure.code,
       failures,
-      until: this.#clock.now() + seconds,
+      until: this.now + seconds,
     }
     this.#failed(key, failure, wait)
     return wait
@@ -184,8 +136,8 @@ export class Attempts {
 
   /** A new certificate is in place. */
   swapped(key: KeyIdentity, serial: bigint, isRepair: boolean): void {
-    const now = this.#clock.now()
-    const repairs = this.#recentRepairs(key)
+    const { now } = this
+    const repairs = recentRepairs(this, key)
     this.#update(key, {
       wait: null,
       failures: 0,
@@ -198,7 +150,7 @@ export class Attempts {
 
   /** The answer was for a key that is no more: no failure, but an issuance all the same. */
   dropped(key: KeyIdentity): void {
-    this.#update(key, { wait: null, repairs: [...this.#recentRepairs(key), this.#clock.now()] })
+    this.#update(key, { wait: null, repairs: [...recentRepairs(this, key), this.now] })
   }
 
   /** sshd was seen to serve this serial. */
@@ -208,27 +160,33 @@ export class Attempts {
     this.#update(key, { confirmedSerial: String(serial), notOffered: null, lastError: cleared })
   }
 
+  /** sshd was seen not to serve the certificate in place: should it fall silent now, it serves it no more for that. */
+  refuted(key: KeyIdentity): void {
+    if (this.of(key).confirmedSerial !== null) this.#update(key, { confirmedSerial: null })
+  }
+
   /** sshd is not configured to offer this key, or, null, it is. */
   notOffered(key: KeyIdentity, notOffered: HostKeyRecord['notOffered']): void {
     this.#update(key, { notOffered })
   }
 
-  /** What sshd serves is not what it should, or it could not be reloaded. Wants no new certificate. */
-  notServed(keys: readonly KeyIdentity[], failure: Failure): Wait {
-    const at = this.#clock.now()
-    const failures = (this.#record.reload?.failures ?? 0) + 1
-    const seconds = backoffSeconds(
-      failure.code === 'SSHD_NOT_SERVING' ? 'reload' : 'sshd-trouble',
-      failures,
-      null,
-      this.#clock.dice(),
-    )
-    const reload: Wait = { kind: 'backoff', code: failure.code, failures, until: at + seconds }
-    this.#record = { ...this.#record, reload }
-    for (const key of keys) this.#update(key, { lastError: { ...pick(failure), at } })
-    return reload
+  /** The root helper could not copy what these keys have in place. */
+  notInstalled(keys: readonly KeyIdentity[], failure: Failure): Wait {
+    return this.#sshdFailed('install', 'sshd-trouble', keys, failure)
   }
 
+  /** Every copy is what it should be. */
+  installed(): void {
+    if (this.#record.install !== null) this.#record = afterInstall(this.#record)
+  }
+
+  /** What sshd serves is not what it should, or it could not be reloaded. Wants no new certificate. */
+  notServed(keys: readonly KeyIdentity[], failure: Failure): Wait {
+    const cause = failure.code === 'SSHD_NOT_SERVING' ? 'reload' : 'sshd-trouble'
+    return this.#sshdFailed('reload', cause, keys, failure)
+  }
+
+  /** sshd serves everything, as far as it tells. */
   allServed(): void {
     if (!this.#record.reloadOwed) this.#record = { ...this.#record, reload: null }
   }
@@ -255,22 +213,28 @@ export class Attempts {
 
   /** Forget host keys that are no more. Not at once: one that is deleted and made again all the time is a storm too. */
   keepOnly(names: readonly string[]): void {
-    this.#record = withOnly(this.#record, names, this.#clock.now() - FORGET_SECONDS)
+    this.#record = withOnly(this.#record, names, this.now - FORGET_SECONDS)
   }
 
-  #recentRepairs(key: KeyIdentity): readonly UnixSeconds[] {
-    const now = this.#clock.now()
-    return this.of(key).repairs.filter((at) => at > now - REPAIR_SECONDS && at <= now)
+  #sshdFailed(
+    what: 'install' | 'reload',
+    cause: 'reload' | 'sshd-trouble',
+    keys: readonly KeyIdentity[],
+    failure: Failure,
+  ): Wait {
+    const at = this.now
+    const failures = (this.#record[what]?.failures ?? 0) + 1
+    const until = at + backoffSeconds(cause, failures, null, this.#clock.dice())
+    const wait: Wait = { kind: 'backoff', code: failure.code, failures, until }
+    this.#record = { ...this.#record, [what]: wait }
+    for (const key of keys) this.#update(key, { lastError: errorAt(failure, at) })
+    return wait
   }
 
   #failed(key: KeyIdentity, failure: Failure, wait: Wait | null): void {
-    const at = this.#clock.now()
-    this.#update(key, {
-      wait,
-      failures: this.of(key).failures + 1,
-      lastAttempt: at,
-      lastError: { ...pick(failure), at },
-    })
+    const at = this.now
+    const failures = this.of(key).failures + 1
+    this.#update(key, { wait, failures, lastAttempt: at, lastError: errorAt(failure, at) })
   }
 
   #update(key: KeyIdentity, change: Partial<HostKeyRecord>): void {
@@ -292,6 +256,7 @@ function kindOf(failure: IssuerFailure): Wait['kind'] {
   }
 }
 
-function pick({ code, message }: Failure): { code: ErrorCode; message: string } {
-  return { code, message }
+/** A failure is more than these two at times; no more of it is kept. */
+function errorAt({ code, message }: Failure, at: UnixSeconds): NonNullable<HostKeyRecord['lastError']> {
+  return { code, message, at }
 }

@@ -52,8 +52,8 @@ async function fired(signal: AbortSignal): Promise<void> {
   await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }
 
-/** A signal that fires after a time, unless it is ended before. */
-export class Deadline {
+/** A signal that fires after a time, unless it is disposed of before. */
+export class Deadline implements Disposable {
   readonly #fired = new AbortController()
   readonly #over = new AbortController()
 
@@ -65,7 +65,7 @@ export class Deadline {
     return this.#fired.signal
   }
 
-  end(): void {
+  [Symbol.dispose](): void {
     this.#over.abort()
   }
 

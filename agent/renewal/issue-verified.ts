@@ -44,8 +44,6 @@ export async function issueVerified(
   const answer = await host.issuer.issue(`${key.type} ${key.blob.toString('base64')} ${sentComment}`, signal)
   if (!answer.ok) return { kind: 'issuer-failed', failure: answer.failure }
   const { requestId } = answer
-  if (!(await isStill(host, view))) return { kind: 'key-changed', requestId, serial: answer.serialNumber }
-
   const inPlace = view.onDisk.kind === 'usable' ? view.onDisk.certificate : null
   const check = (cas: readonly PublicKey[] | null): ReturnType<typeof verifyIssued> => {
     const requirements = { hostKey: key, trustedCas: cas, wantedPrincipals: host.settings.wantedPrincipals }
@@ -60,6 +58,8 @@ export async function issueVerified(
     const asked = await askIssuer(host, attempts, signal)
     if (asked.ok) verification = check(asked.keys)
   }
+  // Last of all, for asking for the CA takes its time too.
+  if (!(await isStill(host, view))) return { kind: 'key-changed', requestId, serial: answer.serialNumber }
   if (!verification.ok) {
     const { failure, certificate } = verification
     return { kind: 'rejected', failure, requestId, serial: certificate && String(certificate.serial) }

@@ -2,7 +2,10 @@ import { validBeforeOf } from '../core/host-certificate.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
 import { notServed } from './ask-sshd.ts'
+import type { HostKeyView } from './observe.ts'
 import type { PassResult } from './renew.ts'
+import type { KeyOutcome } from './key-request.ts'
+import { installWait, pauseAfterIssuance, reloadWait, waitOf } from './waits.ts'
 
 /**
  * When something falls due before anybody asks: a renewal, the end of a wait, a change of state.
@@ -14,23 +17,32 @@ export function nextLook(
   attempts: Attempts,
   now: UnixSeconds,
 ): UnixSeconds | null {
-  const times: UnixSeconds[] = []
-  for (const { onDisk, times: renewal } of views) {
+  const times: (UnixSeconds | null)[] = []
+  for (const view of views) {
+    const { onDisk, times: renewal } = view
     if (renewal !== null) times.push(renewal.dueAt, renewal.overdueAt)
     if (onDisk.kind === 'usable') times.push(validBeforeOf(onDisk.certificate))
+    const outcome = outcomes.find(({ hostKey }) => hostKey === view.name)
+    times.push(nextAttempt(view, outcome, attempts, now))
   }
-  for (const outcome of outcomes) {
-    if (outcome.kind === 'waiting' && outcome.until !== null) times.push(outcome.until)
-  }
-  for (const { name, due, state, subject } of views) {
-    // It fell due while the turn was busy with something else.
-    const isNew = due !== null && subject !== null && !outcomes.some(({ hostKey }) => hostKey === name)
-    if (isNew && state.state !== 'ignored') times.push(now + 1)
-    const wait = subject === null ? null : attempts.waitOf(subject.identity, true)
-    if (wait !== null) times.push(wait.until)
-  }
-  const reload = attempts.reloadWait()
-  if (reload !== null && (attempts.record.reloadOwed || notServed(views).length > 0)) times.push(reload.until)
-  const next = Math.min(...times.filter((at) => at > now && Number.isFinite(at)))
+  times.push(installWait(attempts)?.until ?? null)
+  if (attempts.record.reloadOwed || notServed(views).length > 0)
+    times.push(reloadWait(attempts)?.until ?? null)
+  const next = Math.min(...times.filter((at) => at !== null).filter((at) => at > now && Number.isFinite(at)))
   return Number.isFinite(next) ? next : null
+}
+
+/** When to try again for a key that is due; what ended while the turn was busy with something else has its turn at once. */
+function nextAttempt(
+  { due, state, subject }: HostKeyView,
+  outcome: KeyOutcome | undefined,
+  attempts: Attempts,
+  now: UnixSeconds,
+): UnixSeconds | null {
+  if (subject === null || due === null || state.state === 'ignored') return null
+  // The host key keeps changing: its files will tell, or the tick.
+  if (outcome?.kind === 'waiting' && outcome.until === null) return null
+  const wait = waitOf(attempts, subject.identity, true)?.until
+  const until = outcome?.kind === 'waiting' ? outcome.until : pauseAfterIssuance(attempts, subject.identity)
+  return Math.max(wait ?? 0, until ?? 0, now + 1)
 }

@@ -16,25 +16,11 @@ import {
 } from '../core/renewal-decision.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import { findFlaw, tryParse } from '../core/verify-issued.ts'
-import type { Attempts, KeyIdentity } from './attempts.ts'
-import type { HostKeyFile, ServedObservation, ServedOffer, TrustedCas } from './ports.ts'
+import type { KeyIdentity } from './attempt-record.ts'
+import type { Attempts } from './attempts.ts'
+import type { HostKeyFile, TrustedCas } from './ports.ts'
+import { offerProblemOf, servedOf, type ServedKnowledge } from './served-knowledge.ts'
 import type { Host } from './settings.ts'
-
-/** The last that is known of what sshd presents; kept in memory from turn to turn. */
-export interface ServedKnowledge {
-  /** The last time it answered; null before the first. */
-  readonly answered: {
-    readonly offers: ReadonlyMap<string, ServedOffer | null>
-    readonly at: UnixSeconds
-  } | null
-  /** Why it did not answer the last time it was asked; null when it did, or was not asked yet. */
-  readonly silence: string | null
-  readonly askedAt: UnixSeconds | null
-  /** What the helper said sshd listens on. */
-  readonly listen: readonly string[]
-}
-
-export const NOTHING_KNOWN: ServedKnowledge = { answered: null, silence: null, askedAt: null, listen: [] }
 
 /** Everything that one turn sees of one host key. */
 export interface HostKeyView {
@@ -49,7 +35,7 @@ export interface HostKeyView {
   } | null
   readonly certificatePath: string
   readonly onDisk: OnDisk
-  /** Null unless what is on disk is usable. */
+  /** Of what is on disk when it is usable, or would be if it had not ended; else null. */
   readonly times: RenewalTimes | null
   readonly served: Served
   /** Why sshd will not serve this key whatever we do, as it was seen; null when it will, undefined when unknown. */
@@ -65,7 +51,7 @@ export type CertifiableView = HostKeyView & { readonly subject: NonNullable<Host
 /**
  * Step "observed" of the path: host keys, the certificates on disk, and what is known of sshd. Writes nothing.
  *
- * @param trusted null while no CA is known
+ * @param trusted null while no CA is known, and then any passes
  */
 export async function observe(
   host: Host,
@@ -113,16 +99,25 @@ async function observeKey(
   const record = attempts.of(identity)
   const trustedCas = trusted === null ? null : [...trusted.current, ...trusted.former]
   const requirements = { hostKey: key, trustedCas, wantedPrincipals: host.settings.wantedPrincipals }
-  const onDisk = await lookOnDisk(host, name, (certificate) => findFlaw(certificate, requirements, now))
-  const certificate = onDisk.kind === 'usable' ? onDisk.certificate : null
-  const times = certificate === null ? null : timesOf(host, certificate, record.issued, now)
+  const onDisk = await lookOnDisk(host, name, (found) => {
+    const flaw = findFlaw(found, requirements, now)
+    // With no CA to compare with, it is no fault of the certificate's.
+    return flaw?.code === 'CERT_CA_MISMATCH' ? (trusted?.failure ?? flaw) : flaw
+  })
+  // sshd serves also what is not usable, an expired certificate above all, and then it serves what is on disk.
+  const certificate = onDisk.kind === 'absent' ? null : onDisk.certificate
+  const times = hasTimes(onDisk) ? timesOf(host, onDisk.certificate, record.issued, now) : null
   const offerProblem = offerProblemOf(key, knowledge)
-  const served = servedOf(host, key, certificate, knowledge, record.confirmedSerial)
+  const served = host.served.enabled
+    ? servedOf(key, certificate, knowledge, record.confirmedSerial)
+    : ({ kind: 'not-asked' } as const)
   const isLeftAlone = offerProblem !== null && record.notOffered?.pairVersion === pairVersion
   const ignored = isLeftAlone ? record.notOffered.why : null
   const facts = { ignored, onDisk, times, served, lastErrorCode: record.lastError?.code ?? null }
   const state = stateOf(facts, now)
-  const isFormer = trusted?.former.some((ca) => certificate?.ca.blob.equals(ca.blob)) === true
+  const isFormer =
+    onDisk.kind === 'usable' &&
+    trusted?.former.some((ca) => onDisk.certificate.ca.blob.equals(ca.blob)) === true
   const wanted = dueReasonOf(onDisk, now) ?? windowReason(times, now) ?? (isFormer ? 'ca-changed' : null)
   const due = ignored === null ? wanted : null
   return {
@@ -167,6 +162,17 @@ async function lookOnDisk(
   return failure === null ? { kind: 'usable', certificate } : { kind: 'unusable', failure, certificate }
 }
 
+/** One that ended and has no other flaw was due once. */
+function hasTimes(onDisk: OnDisk): onDisk is OnDisk & { readonly certificate: Certificate } {
+  if (onDisk.kind !== 'unusable') return onDisk.kind === 'usable'
+  const { certificate, failure } = onDisk
+  return (
+    certificate !== null &&
+    failure.code === 'CERT_EXPIRED' &&
+    certificate.validAfter < certificate.validBefore
+  )
+}
+
 function timesOf(
   host: Host,
   certificate: Certificate,
@@ -185,55 +191,6 @@ function windowReason(times: RenewalTimes | null, now: UnixSeconds): DueReason |
   if (times === null) return null
   const decision = decideRenewal(times, now)
   return decision.kind === 'due' ? decision.reason : null
-}
-
-function offerProblemOf(key: PublicKey, { answered }: ServedKnowledge): string | null | undefined {
-  const offer = answered?.offers.get(key.type)
-  if (offer === undefined) return undefined
-  if (offer === null) return `sshd does not offer a host key of type ${key.type}`
-  switch (offer.kind) {
-    case 'hidden':
-    case 'no-certificate':
-      return undefined
-    case 'key':
-      return offer.blob.equals(key.blob) ? null : `sshd offers another host key of type ${key.type}`
-    case 'certificate':
-      return offer.certificate.publicKey.blob.equals(key.blob)
-        ? null
-        : `sshd offers another host key of type ${key.type}`
-  }
-}
-
-function servedOf(
-  host: Host,
-  key: PublicKey,
-  certificate: Certificate | null,
-  knowledge: ServedKnowledge,
-  confirmedSerial: string | null,
-): Served {
-  if (!host.served.enabled) return { kind: 'not-asked' }
-  const wasSeen = certificate !== null && confirmedSerial === String(certificate.serial)
-  const { answered, silence } = knowledge
-  const offer = answered?.offers.get(key.type)
-  if (offer?.kind === 'hidden') return { kind: 'not-asked' }
-  if (offer?.kind === 'certificate' && offer.certificate.publicKey.blob.equals(key.blob)) {
-    const matches = certificate !== null && offer.certificate.blob.equals(certificate.blob)
-    if (!matches && silence !== null) return { kind: 'never-seen' }
-    return { kind: 'certificate', certificate: offer.certificate, matches }
-  }
-  if (silence !== null) return { kind: wasSeen ? 'unknown' : 'never-seen' }
-  return offer === undefined ? { kind: 'unknown' } : { kind: 'none' }
-}
-
-/** What asking sshd taught, laid over what was known: silence says nothing. */
-export function learn(
-  before: ServedKnowledge,
-  observation: ServedObservation,
-  at: UnixSeconds,
-): ServedKnowledge {
-  if (observation.kind === 'no-banner') return { ...before, silence: observation.detail, askedAt: at }
-  const offers = new Map([...(before.answered?.offers ?? []), ...observation.offers])
-  return { ...before, answered: { offers, at }, silence: null, askedAt: at }
 }
 
 export function isCertifiable(view: HostKeyView): view is CertifiableView {

@@ -90,7 +90,7 @@ export type IssueAnswer =
 
 export type HostCaAnswer =
   | { readonly ok: true; readonly keys: readonly PublicKey[] }
-  /** This issuer has no such route. */
+  /** `noSuchRoute`: the issuer itself says that it has no such route, for good; anything else may pass. */
   | { readonly ok: false; readonly failure: IssuerFailure; readonly noSuchRoute: boolean }
 
 export interface Issuer {
@@ -204,6 +204,8 @@ export interface TrustedCas {
   readonly current: readonly PublicKey[]
   /** On those in place only: the issuer named these before. */
   readonly former: readonly PublicKey[]
+  /** Why they cannot be known, and then there are none; null when these are all. */
+  readonly failure: Failure | null
 }
 
 /** CA keys that an administrator pinned; null when none are configured. */

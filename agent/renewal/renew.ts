@@ -2,20 +2,18 @@ import { isRoutine, type DueReason } from '../core/renewal-decision.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
 import { levelOfFailure } from './failure-level.ts'
-import {
-  isCertifiable,
-  observe,
-  type CertifiableView,
-  type HostKeyView,
-  type ServedKnowledge,
-} from './observe.ts'
-import type { IssuerFailure } from './ports.ts'
-import { renewKey, secondsLeft, type KeyOutcome } from './renew-key.ts'
-import { askSshd, confirm, notServed } from './ask-sshd.ts'
-import { bringIntoService, needsInstall } from './serve.ts'
+import { isCertifiable, observe, type CertifiableView, type HostKeyView } from './observe.ts'
+import type { ServedKnowledge } from './served-knowledge.ts'
+import type { HostCaAnswer, IssuerFailure } from './ports.ts'
+import { secondsLeft } from './failed-attempt.ts'
+import type { KeyOutcome } from './key-request.ts'
+import { renewKey, TOO_LATE, type IssuingSignals } from './renew-key.ts'
+import { askSshd, confirm } from './ask-sshd.ts'
+import { bringIntoService, type ServingTrouble } from './serve.ts'
 import type { Host } from './settings.ts'
 import { Deadline } from './bounded-work.ts'
 import { askIssuer, knownCas, mustAskIssuer } from './trusted-cas.ts'
+import { issuerWait, pauseAfterIssuance, repairWaitOf, waitOf } from './waits.ts'
 
 /** sshd is asked what it serves at least this often, not more: each question is a log line of sshd's. */
 export const ASK_EVERY_SECONDS = 900
@@ -49,6 +47,8 @@ export interface PassResult {
   readonly views: readonly HostKeyView[]
   readonly knowledge: ServedKnowledge
   readonly outcomes: readonly KeyOutcome[]
+  /** What kept certificates from being served in this pass; null when nothing did, or nothing was to be done. */
+  readonly trouble: ServingTrouble | null
 }
 
 /** A host key that wants a certificate, and why. */
@@ -77,12 +77,9 @@ export async function renewHost(
 
   // observed
   let views = await look()
-  const issuing = new Deadline(host.clock, ISSUING_MILLISECONDS)
-  try {
-    if (await learnCa(host, attempts, views, AbortSignal.any([signal, issuing.signal]))) views = await look()
-  } catch (error) {
-    if (signal.aborted || !issuing.signal.aborted) throw error
-  }
+  using issuing = new Deadline(host.clock, ISSUING_MILLISECONDS)
+  const signals: IssuingSignals = { stop: signal, deadline: issuing.signal }
+  if (await learnCa(host, attempts, views, signals)) views = await look()
   attempts.keepOnly(views.map(({ name }) => name))
   if (request.ask || isTimeToAsk(knowledge, host.clock.now())) {
     knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
@@ -111,27 +108,23 @@ export async function renewHost(
       (await look()).filter(isCertifiable).find((other) => other.name === name) ?? null
     const alsoWanting = wanted.slice(index + 1).map((other) => other.view)
     const keyRequest = { view, reason, views: await look(), alsoWanting, dryRun: request.dryRun, lookAgain }
-    const outcome = await renewKey(host, attempts, keyRequest, { stop: signal, deadline: issuing.signal })
+    const outcome = await renewKey(host, attempts, keyRequest, signals)
     outcomes.push(outcome)
     if (outcome.kind === 'failed') issuerFailure = outcome.issuerFailure
   }
-  issuing.end()
 
   // reloaded, confirmed
   const swapped = outcomes.filter(({ kind }) => kind === 'renewed').map(({ hostKey }) => hostKey)
-  views = await look()
-  if (
-    !request.dryRun &&
-    (swapped.length > 0 || (await wantsService(host, attempts, knowledge, views, request)))
-  ) {
-    const impatient = request.byHand
-    knowledge = await bringIntoService(host, attempts, knowledge, { swapped, impatient }, signal)
-    views = await look()
+  let trouble: ServingTrouble | null = null
+  if (!request.dryRun) {
+    const serve = { swapped, byHand: request.byHand }
+    ;({ knowledge, trouble } = await bringIntoService(host, attempts, knowledge, serve, signal))
   }
+  views = await look()
   const unsaved = request.dryRun ? null : await attempts.save()
   if (unsaved !== null)
     host.log.error({ code: unsaved.code }, `the attempt record is kept in memory: ${unsaved.message}`)
-  return { views, knowledge, outcomes }
+  return { views, knowledge, outcomes, trouble }
 }
 
 /**
@@ -143,10 +136,15 @@ async function learnCa(
   host: Host,
   attempts: Attempts,
   views: readonly HostKeyView[],
-  signal: AbortSignal,
+  { stop, deadline }: IssuingSignals,
 ): Promise<boolean> {
-  if (attempts.issuerWait() !== null || !(await mustAskIssuer(host, attempts))) return false
-  const answer = await askIssuer(host, attempts, signal)
+  if (issuerWait(attempts) !== null || !(await mustAskIssuer(host, attempts))) return false
+  const answer = await askIssuer(host, attempts, AbortSignal.any([stop, deadline])).catch(
+    (error: unknown): HostCaAnswer => {
+      if (stop.aborted || !deadline.aborted) throw error
+      return { ok: false, failure: TOO_LATE, noSuchRoute: false }
+    },
+  )
   if (answer.ok || answer.noSuchRoute) return true
   const { code, message, requestId } = answer.failure
   // Keys that want a certificate do not get one for it; for the others it is no failure.
@@ -188,23 +186,11 @@ function mayStartAt(
   reason: DueReason,
   { byHand }: PassRequest,
 ): UnixSeconds | null {
-  const wait = attempts.waitOf(subject.identity, !byHand)
+  const wait = waitOf(attempts, subject.identity, !byHand)
   if (wait !== null) return wait.until
   if (byHand) return null
   const now = host.clock.now()
   if (isRoutine(reason) && !host.settings.maintenance.contains(now)) return Math.floor(now / 60 + 1) * 60
-  if (isRoutine(reason) || reason === 'overdue') return attempts.pauseAfterIssuance(subject.identity)
-  return attempts.repairWaitOf(subject.identity)
-}
-
-async function wantsService(
-  host: Host,
-  attempts: Attempts,
-  knowledge: ServedKnowledge,
-  views: readonly HostKeyView[],
-  { byHand }: PassRequest,
-): Promise<boolean> {
-  if (attempts.reloadWait() !== null && !byHand) return false
-  if (await needsInstall(host, views)) return true
-  return attempts.record.reloadOwed || (notServed(views).length > 0 && knowledge.silence === null)
+  if (isRoutine(reason) || reason === 'overdue') return pauseAfterIssuance(attempts, subject.identity)
+  return repairWaitOf(attempts, subject.identity)
 }

@@ -2,7 +2,8 @@ import type { CertificateStatus, StatusDocument } from '../core/status-document.
 import { validBeforeOf } from '../core/host-certificate.ts'
 import { formatCertificateTime, formatTime, type UnixSeconds } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
-import type { HostKeyView, ServedKnowledge } from './observe.ts'
+import type { HostKeyView } from './observe.ts'
+import type { ServedKnowledge } from './served-knowledge.ts'
 import type { IssuerHealth } from './ports.ts'
 
 /** What of the status document does not come from looking. */

@@ -5,8 +5,9 @@ import { formatTime, type UnixSeconds } from '../core/time.ts'
 import { Attempts } from './attempts.ts'
 import { AbandonedError, withinLimits } from './bounded-work.ts'
 import { nextLook } from './next-look.ts'
-import { knownCas } from './trusted-cas.ts'
-import { NOTHING_KNOWN, observe, type HostKeyView, type ServedKnowledge } from './observe.ts'
+import { knownCasOrNone } from './trusted-cas.ts'
+import { observe, type HostKeyView } from './observe.ts'
+import { NOTHING_KNOWN, type ServedKnowledge } from './served-knowledge.ts'
 import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
 import { renewHost, ROUTINE_PASS, type PassResult } from './renew.ts'
 import type { Host } from './settings.ts'
@@ -185,7 +186,9 @@ export class Supervisor {
 
   /** The status of a turn that could do nothing: what can be seen, and why nothing was done. */
   async #tellOnly(host: Host, identity: StatusIdentity, attempts: Attempts, error: unknown): Promise<void> {
-    const cas = await knownCas(host, attempts).catch(() => null)
+    // What the issuer said of its CA is in the record, which a lock that cannot be had keeps from being loaded.
+    await attempts.load()
+    const cas = await knownCasOrNone(host, attempts)
     const views = await observe(host, attempts, this.#knowledge, cas)
     const status = statusOf(identity, views, attempts, this.#knowledge, host.issuer.health())
     this.#tell(host, views)

@@ -1,3 +1,4 @@
+import { AgentError } from '../core/errors.ts'
 import { parseCaKeys, type PublicKey } from '../core/public-key.ts'
 import type { Attempts } from './attempts.ts'
 import type { HostCaAnswer, TrustedCas } from './ports.ts'
@@ -12,10 +13,21 @@ import type { Host } from './settings.ts'
  */
 export async function knownCas(host: Host, attempts: Attempts): Promise<TrustedCas | null> {
   const pinned = await host.pinnedCas.read()
-  if (pinned !== null) return { current: pinned, former: [] }
+  if (pinned !== null) return { current: pinned, former: [], failure: null }
   const { issuerCas, formerCas } = attempts.record
   if (issuerCas === null || issuerCas.length === 0) return null
-  return { current: parseCaKeys(issuerCas.join('\n')), former: parseCaKeys(formerCas.join('\n')) }
+  const keysOf = (lines: readonly string[]): PublicKey[] => parseCaKeys(lines.join('\n'))
+  return { current: keysOf(issuerCas), former: keysOf(formerCas), failure: null }
+}
+
+/** As {@link knownCas}, for who only looks: when they cannot be known none is trusted, and what is seen says why. */
+export async function knownCasOrNone(host: Host, attempts: Attempts): Promise<TrustedCas | null> {
+  try {
+    return await knownCas(host, attempts)
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    return { current: [], former: [], failure: { code: error.code, message: error.message } }
+  }
 }
 
 /** Whether the issuer is still to be asked: nothing is pinned, and it never was. */

@@ -12,6 +12,8 @@ export interface ProgramLimits {
   readonly environment?: Readonly<Record<string, string>>
   /** Open files that the program gets as 3, 4 … */
   readonly files?: readonly number[]
+  /** As whom it runs, without other groups; only root may. */
+  readonly user?: { readonly uid: number; readonly gid: number }
   /** Give it a process group of its own, so that what it started is stopped with it. */
   readonly ownGroup?: boolean
 }
@@ -51,6 +53,7 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
         stdio: ['ignore', 'pipe', 'pipe', ...files],
         detached: ownGroup,
         env: { ...process.env, ...limits.environment },
+        ...limits.user,
       })
     } catch (error) {
       // Most failures come as an event, some (no memory, a NUL in an argument) at once.

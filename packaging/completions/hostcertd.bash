@@ -21,7 +21,9 @@ _hostcertd() {
         'needs-renewal:--host-key' | \
         'status:--config' | \
         'check:--config' | \
+        'check:-w' | \
         'check:--warning' | \
+        'check:-c' | \
         'check:--critical' | \
         'inspect:--config' | \
         'wait:--config' | \
@@ -90,7 +92,9 @@ _hostcertd() {
         compopt -o default 2>/dev/null
         return
         ;;
-      'check:--warning' | \
+      'check:-w' | \
+        'check:--warning' | \
+        'check:-c' | \
         'check:--critical' | \
         'wait:--timeout')
         return
@@ -105,7 +109,7 @@ _hostcertd() {
     'renew'::*) offers='--config --force --dry-run --host-key --json -h --help' ;;
     'needs-renewal'::*) offers='--config --host-key --json -h --help' ;;
     'status'::*) offers='--config --json -h --help' ;;
-    'check'::*) offers='--config --warning --critical --json -h --help' ;;
+    'check'::*) offers='--config -w --warning -c --critical --json -h --help' ;;
     'inspect'::-*) offers='--config --json -h --help' ;;
     'inspect':*)
       compopt -o default 2>/dev/null

@@ -12,7 +12,7 @@ function __hostcertd_at
             continue
         end
         switch "$verb:$word"
-            case 'run:--config' 'renew:--config' 'renew:--host-key' 'needs-renewal:--config' 'needs-renewal:--host-key' 'status:--config' 'check:--config' 'check:--warning' 'check:--critical' 'inspect:--config' 'wait:--config' 'wait:--timeout' 'doctor:--config' 'doctor:--sshd-config' 'config validate:--config' 'metrics write:--config' 'version:--config'
+            case 'run:--config' 'renew:--config' 'renew:--host-key' 'needs-renewal:--config' 'needs-renewal:--host-key' 'status:--config' 'check:--config' 'check:-w' 'check:--warning' 'check:-c' 'check:--critical' 'inspect:--config' 'wait:--config' 'wait:--timeout' 'doctor:--config' 'doctor:--sshd-config' 'config validate:--config' 'metrics write:--config' 'version:--config'
                 set is_value yes
             case '*:-*'
             case '*'
@@ -57,8 +57,8 @@ complete -c hostcertd -n '__hostcertd_at \'status\'' -l config -r -F -d 'configu
 complete -c hostcertd -n '__hostcertd_at \'status\'' -l json -d 'print JSON'
 complete -c hostcertd -n '__hostcertd_at \'status\'' -s h -l help -d 'print this help'
 complete -c hostcertd -n '__hostcertd_at \'check\'' -l config -r -F -d 'configuration file (default: $HOSTCERTD_CONFIG, else /etc/hostcertd/hostcertd.yaml)'
-complete -c hostcertd -n '__hostcertd_at \'check\'' -l warning -r -f -d 'WARNING below this much left: 15% of the lifetime, or 3d (default: overdue)'
-complete -c hostcertd -n '__hostcertd_at \'check\'' -l critical -r -f -d 'CRITICAL below this much left: 15% of the lifetime, or 3d (default: a third of overdue)'
+complete -c hostcertd -n '__hostcertd_at \'check\'' -s w -l warning -r -f -d 'WARNING below this much left: 15% of the lifetime, or 3d (default: overdue)'
+complete -c hostcertd -n '__hostcertd_at \'check\'' -s c -l critical -r -f -d 'CRITICAL below this much left: 15% of the lifetime, or 3d (default: a third of overdue)'
 complete -c hostcertd -n '__hostcertd_at \'check\'' -l json -d 'print JSON'
 complete -c hostcertd -n '__hostcertd_at \'check\'' -s h -l help -d 'print this help'
 complete -c hostcertd -n '__hostcertd_at \'inspect\'' -l config -r -F -d 'configuration file (default: $HOSTCERTD_CONFIG, else /etc/hostcertd/hostcertd.yaml)'

@@ -2,7 +2,7 @@ import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createAttemptRecords } from '../../agent/adapters/attempt-records.ts'
-import { EMPTY_RECORD, newHostKeyRecord, type AttemptRecord } from '../../agent/renewal/attempt-record.ts'
+import { EMPTY_RECORD, recordOf, type AttemptRecord } from '../../agent/renewal/attempt-record.ts'
 import { RecordingLog } from '../fakes/recording-log.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
@@ -20,13 +20,14 @@ const RECORD: AttemptRecord = {
   version: 1,
   issuer: { failures: 2, until: 1_800_000_000.25, kind: 'retry-after', code: 'ISSUER_BUSY' },
   login: null,
+  install: { failures: 3, until: 1_800_000_030, kind: 'backoff', code: 'SSHD_CONFIG_INVALID' },
   reload: { failures: 1, until: 1_800_000_060, kind: 'backoff', code: 'SSHD_RELOAD_FAILED' },
   reloadOwed: false,
   formerCas: [],
   issuerCas: ['ssh-ed25519 AAAA'],
   hostKeys: {
     ssh_host_ed25519_key: {
-      ...newHostKeyRecord('SHA256:abc'),
+      ...recordOf(EMPTY_RECORD, { name: 'ssh_host_ed25519_key', fingerprint: 'SHA256:abc' }),
       wait: { failures: 1, until: 1_800_000_005, kind: 'backoff', code: 'CERT_KEY_MISMATCH' },
       lastAttempt: 1_800_000_000,
       failures: 1,

@@ -124,6 +124,13 @@ test.each<{ name: string; state: CertificateState; renewal: number[] }>([
   expect(await values('certificate_renewal_timestamp_seconds')).toEqual(renewal)
 })
 
+test('an expired certificate that sshd presents matches, and is due no more', async () => {
+  const metrics = newMetrics()
+  metrics.status(snapshot([{ ...VALID, state: 'expired' }]))
+  expect(await samplesOf(metrics, 'served_certificate_match')).toEqual([{ labels: ED25519, value: 1 }])
+  expect(await samplesOf(metrics, 'certificate_renewal_timestamp_seconds')).toEqual([])
+})
+
 test.each([951_868_799n, 253_402_300_799n, 253_402_300_800n, 378_691_200_000n, 2n ** 52n, FOREVER - 1n])(
   'an end at %d reaches the metrics as it is',
   async (end) => {

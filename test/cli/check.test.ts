@@ -1,11 +1,9 @@
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { rm, writeFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
 import type { CertificateStatus } from '../../agent/core/status-document.ts'
 import type { SignOptions } from '../support/ssh-keygen.ts'
 import { ECDSA, ED25519, makeBareHost } from './bare-host.ts'
+import { HANGS, LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
 import { hostcertd } from './hostcertd.ts'
 import { parseOnly } from './in-process.ts'
 
@@ -159,7 +157,7 @@ describe('unknown', () => {
     await writeFile(`${host.folder}/ca.pub`, 'nothing | of use\n')
     const { status, stdout } = await host.verb(['check'])
     expect(status).toBe(3)
-    expect(stdout).toMatch(/^HOSTCERTD UNKNOWN - CONFIG_INVALID: verify.host_ca_file [^|]*\n$/)
+    expect(stdout).toMatch(/^HOSTCERTD UNKNOWN - CONFIG_INVALID: verify.host_ca_file: [^|]*\n$/)
   })
 })
 
@@ -206,11 +204,18 @@ describe('by what the daemon says', () => {
     last_error: null,
   }
   const error = { code: 'ISSUER_FORBIDDEN', message: 'no | way', at: checkedAt } as const
+  const anotherServed = {
+    state: 'unconfirmed',
+    reason: 'SSHD_NOT_SERVING',
+    served: { serial: '6', matches: false, checked_at: checkedAt },
+  } as const
   const rows: readonly {
     readonly name: string
     readonly change: Partial<CertificateStatus>
     readonly status: number
     readonly says: string | RegExp
+    /** Seconds until what sshd presents ends, as the metrics tell it. */
+    readonly servedLeft?: number
   }[] = [
     { name: 'valid and served', change: {}, status: 0, says: 'the first ends in 19d 23h' },
     {
@@ -237,13 +242,56 @@ describe('by what the daemon says', () => {
     },
     {
       name: 'sshd presents another',
-      change: {
-        state: 'unconfirmed',
-        reason: 'SSHD_NOT_SERVING',
-        served: { serial: '6', matches: false, checked_at: checkedAt },
-      },
+      change: anotherServed,
       status: 1,
       says: 'sshd presents another certificate, serial 6',
+    },
+    {
+      name: 'sshd presents another, which has ended: clients are refused, whatever lies on disk',
+      change: anotherServed,
+      servedLeft: -3 * 3600,
+      status: 2,
+      says: /^HOSTCERTD CRITICAL - .*unconfirmed, 19d .* left; sshd .* certificate, serial 6, which ended 3h.* ago/,
+    },
+    {
+      name: 'sshd presents another, which is about to end',
+      change: anotherServed,
+      servedLeft: DAY,
+      status: 2,
+      says: /^HOSTCERTD CRITICAL - .*serial 6, which ends in (23h|1d)/,
+    },
+    {
+      name: 'sshd presents another, which ends soon, and what is on disk never does',
+      change: { ...anotherServed, valid_before: null, renewal_due: null },
+      servedLeft: DAY,
+      status: 1,
+      says: /^HOSTCERTD WARNING - .*never ends; .*serial 6, which ends in (23h|1d)/,
+    },
+    {
+      name: 'sshd presents another, which holds for long',
+      change: anotherServed,
+      servedLeft: 10 * DAY,
+      status: 1,
+      says: /^HOSTCERTD WARNING - .*serial 6, which ends in (9d|10d)/,
+    },
+    {
+      name: 'overdue, and sshd presents none',
+      change: { state: 'overdue', served: { serial: null, matches: false, checked_at: checkedAt } },
+      status: 2,
+      says: 'overdue, 19d 23h left; sshd presents no certificate',
+    },
+    {
+      name: 'overdue, and sshd presents another, which has ended',
+      change: { ...anotherServed, state: 'overdue', reason: null },
+      servedLeft: -60,
+      status: 2,
+      says: /serial 6, which ended \d+m/,
+    },
+    {
+      name: 'overdue, and nobody knows what sshd presents',
+      change: { state: 'overdue', valid_before: time(DAY), served: null },
+      status: 1,
+      says: /WARNING - .*: overdue, (23h .*|1d) left \|/,
     },
     {
       name: 'sshd does not answer',
@@ -253,27 +301,63 @@ describe('by what the daemon says', () => {
     },
     { name: 'all ignored', change: { state: 'ignored', reason: 'P-521' }, status: 2, says: 'no host key' },
   ]
-  test.each(rows)('$name: $status', async ({ change, status, says }) => {
-    const issuer = { url: 'u', reachable: true, last_success: null, clock_skew_seconds: 90 }
-    const document = { version: '9', enrolled: true, issuer, certificates: [{ ...usual, ...change }] }
-    const server = createServer((_request, response) => response.end(JSON.stringify(document)))
-    server.listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    try {
-      const { port } = server.address() as AddressInfo
-      await using host = await makeBareHost({ health: { listen: `127.0.0.1:${port}` } })
-      const result = await host.verb(['check'])
-      expect(result.status).toBe(status)
-      expect(result.stdout).toMatch(says)
-      const [first = ''] = result.stdout.split('\n')
-      // One bar, and a label that no parser stumbles over.
-      expect(first.split('|')).toHaveLength(2)
-      expect(first.split(' | ')[1]).toMatch(PERFORMANCE)
-      expect(first).toContain("'key''_/'=")
-      expect(result.stdout).toContain("the issuer's clock and this host's differ by 90 s")
-      expect(result.stdout).not.toContain('the daemon does not answer')
-    } finally {
-      server.close()
-    }
+  /** As Prometheus escapes the name of the host key. */
+  const series =
+    'hostcertd_served_certificate_not_after_timestamp_seconds{host_key="key\'=|",key_type="ssh-ed25519"}'
+  test.each(rows)('$name: $status', async ({ change, servedLeft = null, status, says }) => {
+    await using daemon = await startFakeDaemon({
+      '/status': statusAnswer([{ ...usual, ...change }], { reachable: false, clock_skew_seconds: 90 }),
+      '/livez': LIVE,
+      '/metrics': { body: servedLeft === null ? '' : `${series} ${now + servedLeft}\n` },
+    })
+    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    const result = await host.verb(['check'])
+    expect(result.status).toBe(status)
+    expect(result.stdout).toMatch(says)
+    const [first = ''] = result.stdout.split('\n')
+    // One bar, and a label that no parser stumbles over.
+    const [, performance = "'key''_/'=0s;;;;", ...more] = first.split(' | ')
+    expect(performance).toMatch(PERFORMANCE)
+    expect(performance).toContain("'key''_/'=")
+    expect(more).toEqual([])
+    expect(result.stdout).toContain("the issuer's clock and this host's differ by 90 s -> set the clock")
+    expect(result.stdout).toContain('the issuer https://issuer did not answer')
+    expect(result.stdout).not.toContain('the daemon')
   })
+
+  test('a host key that is left alone has no performance data, whose limits it would only cross', async () => {
+    await using daemon = await startFakeDaemon({
+      '/status': statusAnswer([usual, { ...usual, host_key: 'other', state: 'ignored', reason: 'P-521' }]),
+      '/livez': LIVE,
+      '/metrics': { body: '' },
+    })
+    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    const { status, stdout } = await host.verb(['check'])
+    expect(status).toBe(0)
+    expect(stdout).toContain("'key''_/'=")
+    expect(stdout).not.toContain("'other'=")
+  })
+
+  test('a limit for what never ends: as a duration it holds for what sshd presents', async () => {
+    await using daemon = await startFakeDaemon({
+      '/status': statusAnswer([{ ...usual, ...anotherServed, valid_before: null }]),
+      '/livez': LIVE,
+      '/metrics': { body: `${series} ${now + DAY}\n` },
+    })
+    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    expect((await host.verb(['check', '--critical', '2d'])).status).toBe(2)
+    expect((await host.verb(['check', '--critical', '50%'])).status).toBe(1)
+  })
+})
+
+test('a daemon that hangs: what it said before is not believed, and that it hangs is told', async () => {
+  await using daemon = await startFakeDaemon({ '/status': statusAnswer([]), '/livez': HANGS })
+  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await host.certify(ED25519)
+  const { status, stdout } = await host.verb(['check'])
+  expect(status).toBe(0)
+  expect(stdout).toContain('1 host key has its certificate')
+  expect(stdout).toMatch(
+    /\nthe daemon hangs: .* since 2026-11-23T13:00:00Z; .* -> `systemctl restart hostcertd`; /,
+  )
 })

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -52,6 +52,15 @@ async function put(name: string, content: string): Promise<string> {
 async function putCrafted(name: string, changed: Partial<CertificateFields>): Promise<string> {
   return put(name, craftCertificate(craftKey(), craftKey(), changed))
 }
+
+test('lines that begin with # are comments, as for ssh-keygen -L', async () => {
+  const commented = await put(
+    'commented-cert.pub',
+    `# made by hand\n${await readFile(good, 'utf8')}\n  # the end\n`,
+  )
+  const [entry] = await inspectFiles([commented])
+  expect(entry).toMatchObject({ key_id: 'host-8c1efcfc', signature_valid: true })
+})
 
 test('every key of the interface, in its order', async () => {
   const entries = await inspectFiles([good])

@@ -77,7 +77,9 @@ describe('hostcertd(8)', () => {
     ).toEqual(
       VERBS.map((verb) => ({
         head: `Cm ${nameOf(verb)}`,
-        options: verb.options.map(({ long }) => long).filter((long) => !COMMON.includes(long)),
+        options: verb.options
+          .filter(({ long }) => !COMMON.includes(long))
+          .flatMap(({ short, long }) => (short === null ? [long] : [short, long])),
       })),
     )
   })

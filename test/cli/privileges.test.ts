@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { startLocalIssuer } from '../support/local-issuer.ts'
@@ -66,6 +66,29 @@ describe.skipIf(!isRoot)('run as root', () => {
     await host.configure({ verify: { host_ca_file: join(host.folder, 'root-ca.pub') } })
     const refused = await host.verb(verb)
     expect(refused.stderr).toMatch(/^CONFIG_INVALID: .*root-ca\.pub/)
+  })
+
+  test.each([{ verb: ['config', 'validate'] }, { verb: ['run'] }])(
+    '$verb: pinned CAs that the owner cannot read are a problem of the configuration',
+    async ({ verb }) => {
+      const { host } = await hostOfAnother()
+      await using _host = host
+      const pin = join(host.folder, 'ca.pub')
+      await chmod(pin, 0o400)
+      const { status, stdout, stderr } = await host.verb(verb)
+      expect({ status, stdout }).toEqual({ status: 78, stdout: '' })
+      expect(stderr).toContain(`verify.host_ca_file: ${pin}: permission denied (EACCES)`)
+    },
+  )
+
+  test('inspect becomes the owner also where no CA can be read', async () => {
+    const { host } = await hostOfAnother()
+    await using _host = host
+    await host.certify(ED25519)
+    await chmod(host.certificatePath(ED25519), 0o400)
+    await rm(join(host.folder, 'ca.pub'))
+    const { status, stdout } = await host.verb(['inspect', host.certificatePath(ED25519), '--json'])
+    expect({ status, stdout }).toEqual({ status: 1, stdout: expect.stringContaining('EACCES') as string })
   })
 
   test('inspect reads as the owner too', async () => {

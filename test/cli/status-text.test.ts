@@ -1,6 +1,9 @@
 import { expect, test } from 'vitest'
-import { formatStatus, lifetimeBar } from '../../agent/cli/status-text.ts'
+import { lifetimeBar } from '../../agent/cli/lifetime-bar.ts'
+import { formatStatus } from '../../agent/cli/status-text.ts'
 import { CERTIFICATE_STATES } from '../../agent/core/certificate-state.ts'
+import { ERROR_CODES } from '../../agent/core/errors.ts'
+import { REMEDIES } from '../../agent/core/remedies.ts'
 import type { CertificateStatus, StatusDocument } from '../../agent/core/status-document.ts'
 
 const DAY = 86_400
@@ -33,7 +36,10 @@ const NO_CERTIFICATE = {
   renewal_due: null,
   served: null,
 }
-const narrow = { colour: false, columns: 80 }
+/** A pipe. */
+const wide = { colour: false, columns: Infinity }
+const BAR = '[======>-------!-----]'
+const LOOK = `    -> ${REMEDIES.SSHD_NOT_SERVING.remedy}`
 
 function document(...certificates: readonly CertificateStatus[]): StatusDocument {
   const issuer = { url: 'https://x', reachable: true, last_success: null, clock_skew_seconds: 0 }
@@ -47,17 +53,23 @@ interface Case {
 }
 
 const CASES: readonly Case[] = [
-  { name: 'valid', change: {}, says: 'valid       26d 23h left, renewal in 16d 23h, served' },
+  { name: 'valid', change: {}, says: `valid       ${BAR} 26d 23h left, renewal in 16d 23h, served` },
   {
-    name: 'another is served',
+    name: 'in its window, which is no trouble',
+    change: { state: 'due', reason: 'window-open', renewal_due: time(NOW - 60) },
+    says: 'due         [======!>------------] 26d 23h left, renewal due, served',
+  },
+  {
+    name: 'another is served: the code with its cause, and what to do',
     change: {
       state: 'unconfirmed',
       reason: 'SSHD_NOT_SERVING',
       served: { serial: '9223372036854775806', matches: false, checked_at: time(NOW) },
     },
-    says: `unconfirmed 26d 23h left, renewal in 16d 23h, not served
-    SSHD_NOT_SERVING
-    sshd serves serial 9223372036854775806, on disk is 9223372036854775807`,
+    says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not served
+    SSHD_NOT_SERVING: sshd serves another certificate than the one on disk, or none
+    sshd serves serial 9223372036854775806, on disk is 9223372036854775807
+${LOOK}`,
   },
   {
     name: 'none is served, and the last error says it already',
@@ -68,29 +80,35 @@ const CASES: readonly Case[] = [
       failures: 3,
       last_error: { code: 'SSHD_NOT_SERVING', message: 'even after a reload', at: time(NOW) },
     },
-    says: `unconfirmed 26d 23h left, renewal in 16d 23h, not served
-    SSHD_NOT_SERVING: even after a reload (3 times in a row)`,
+    says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not served
+    SSHD_NOT_SERVING: even after a reload (3 times in a row)
+${LOOK}`,
   },
   {
-    name: 'ignored',
-    change: { ...NO_CERTIFICATE, state: 'ignored', reason: 'sshd does not offer a host key of type x' },
+    name: 'ignored, whose last error is no trouble',
+    change: {
+      ...NO_CERTIFICATE,
+      state: 'ignored',
+      reason: 'sshd does not offer a host key of type x',
+      last_error: { code: 'SSHD_NOT_SERVING', message: 'even after a reload', at: time(NOW) },
+    },
     says: 'ignored\n    sshd does not offer a host key of type x',
   },
   { name: 'absent', change: { ...NO_CERTIFICATE, state: 'absent' }, says: 'absent' },
   {
     name: 'forever',
     change: { valid_before: null, renewal_due: null },
-    says: 'valid       never ends, served',
+    says: `valid       ${' '.repeat(BAR.length)} never ends, served`,
   },
   {
     name: 'past the year 9999, which Date does not read',
     change: { valid_before: '+12345-01-01T00:00:00Z', renewal_due: '+10000-01-01T00:00:00Z', served: null },
-    says: 'valid       3768610d 11h left, renewal in 2912116d 11h',
+    says: 'valid       [>--------------!----] 3768610d 11h left, renewal in 2912116d 11h',
   },
   {
     name: 'expired',
     change: { state: 'expired', valid_before: time(NOW - 3600), renewal_due: time(NOW - DAY) },
-    says: 'expired     ended 1h ago, renewal due, served',
+    says: 'expired     [==================!>] ended 1h ago, renewal due, served',
   },
   {
     name: 'nothing steers the terminal',
@@ -100,30 +118,87 @@ const CASES: readonly Case[] = [
 ]
 
 test.each(CASES)('$name', ({ change, says }) => {
-  const text = formatStatus(document({ ...VALID, ...change }), NOW, narrow)
+  const text = formatStatus(document({ ...VALID, ...change }), NOW, wide)
   expect(text).toBe(`ssh_host_ed25519_key  ${says}\n`)
 })
 
-test.each([80, 99, 100, 101, 200])('at %i columns nothing wraps, whatever the state', (columns) => {
+test('every error code: its remedy below it, as a reason and as the last error, once for all host keys', () => {
+  for (const code of ERROR_CODES) {
+    const reason = { ...VALID, state: 'invalid', reason: code } as const
+    const error = { ...VALID, last_error: { code, message: 'x', at: time(NOW) } }
+    for (const [one, says] of [
+      [reason, `    ${code}: ${REMEDIES[code].cause}`],
+      [error, `    ${code}: x`],
+    ] as const) {
+      const lines = formatStatus(document(one, { ...one, host_key: 'b' }), NOW, wide).split('\n')
+      expect(lines.slice(1, 3)).toEqual([says, `    -> ${REMEDIES[code].remedy}`])
+      expect(lines.slice(4)).toEqual([says, ''])
+    }
+  }
+})
+
+const SKEW = { text: "the issuer's clock and this host's differ by 90 s", remedy: '`timedatectl`, say' }
+
+test.each([40, 80, 99, 100, 101, 120, 200])('at %i columns nothing wraps, whatever the state', (columns) => {
   for (const state of CERTIFICATE_STATES) {
     for (const { change } of CASES) {
-      const text = formatStatus(document({ ...VALID, ...change, state }), NOW, { colour: false, columns })
+      const one = { ...VALID, ...change, state, last_error: null }
+      const text = formatStatus(document(one), NOW, { colour: false, columns }, [SKEW])
       for (const line of text.split('\n')) expect(line.length, line).toBeLessThanOrEqual(columns)
     }
   }
 })
 
-test.each([
-  { columns: 99, bars: false },
-  { columns: 100, bars: true },
-])('bars at $columns columns: $bars', ({ columns, bars }) => {
-  const text = formatStatus(document(VALID), NOW, { colour: false, columns })
-  expect(/ \[[=>!-]{20}\] /.test(text)).toBe(bars)
+test.each([40, 80, 120])('at %i columns both marks are in the bar, whatever the state', (columns) => {
+  for (const state of CERTIFICATE_STATES) {
+    for (const { change } of CASES.filter((one) => one.change.valid_before !== null)) {
+      const text = formatStatus(document({ ...VALID, ...change, state }), NOW, { colour: false, columns })
+      expect(text).toMatch(/\[[=-]*(?:>[=-]*!|!=*>)-*\]/)
+    }
+  }
+})
+
+test('80 columns: the bar in a line of its own', () => {
+  expect(formatStatus(document(VALID), NOW, { colour: false, columns: 80 })).toBe(
+    `ssh_host_ed25519_key  valid       26d 23h left, renewal in 16d 23h, served
+    [===================>------------------------!---------------]
+`,
+  )
+})
+
+test('40 columns: a line each, words unbroken', () => {
+  const another = { serial: '1', matches: false, checked_at: time(NOW) }
+  const one = { ...VALID, state: 'unconfirmed', reason: 'SSHD_NOT_SERVING', served: another } as const
+  const text = formatStatus(document(one), NOW, { colour: false, columns: 40 }, [SKEW])
+  expect(text).toBe(`ssh_host_ed25519_key  unconfirmed
+    [===========>-------------!--------]
+    26d 23h left, renewal in 16d 23h,
+    not served
+    SSHD_NOT_SERVING: sshd serves
+      another certificate than the one
+      on disk, or none
+    sshd serves serial 1, on disk is
+      9223372036854775807
+    -> Look with \`sshd -T\` for
+       \`HostCertificate\`, \`HostKey\` and
+       \`HostKeyAlgorithms\`;
+       \`hostcertd doctor\` says which
+       line is in the way
+the issuer's clock and this host's
+differ by 90 s
+    -> \`timedatectl\`, say
+`)
+})
+
+test('a bar in the line as soon as there is room for all', () => {
+  const hasBar = (columns: number): boolean =>
+    formatStatus(document(VALID), NOW, { colour: false, columns }).includes(`valid       ${BAR} 26d`)
+  expect([96, 97].map(hasBar)).toEqual([false, true])
 })
 
 test('names are aligned', () => {
   const other = { ...VALID, host_key: 'rsa' }
-  const columns = formatStatus(document(VALID, other), NOW, narrow)
+  const columns = formatStatus(document(VALID, other), NOW, wide)
     .trimEnd()
     .split('\n')
     .map((line) => line.indexOf('valid'))
@@ -133,13 +208,15 @@ test('names are aligned', () => {
 test('colour only when asked for, and only around the state', () => {
   const text = formatStatus(document(VALID), NOW, { colour: true, columns: 80 })
   expect(text).toContain('  \u001B[32mvalid      \u001B[0m 26d')
+  const narrow = formatStatus(document(VALID), NOW, { colour: true, columns: 40 })
+  expect(narrow).toContain('  \u001B[32mvalid\u001B[0m\n    [')
 })
 
 test.each([
   { name: 'not enrolled', status: { ...document(), enrolled: false }, says: 'not enrolled: ' },
   { name: 'no host keys', status: document(), says: 'no host keys found\n' },
 ])('$name', ({ status, says }) => {
-  expect(formatStatus(status, NOW, narrow)).toContain(says)
+  expect(formatStatus(status, NOW, wide)).toContain(says)
 })
 
 test.each([
@@ -148,5 +225,19 @@ test.each([
   { name: 'before the start', now: NOW - 14 * DAY, bar: '[>-------------!-----]' },
   { name: 'after the end', now: NOW + 40 * DAY, bar: '[==============!====>]' },
 ])('the bar at $name', ({ now, bar }) => {
-  expect(lifetimeBar(VALID, now)).toBe(bar)
+  expect(lifetimeBar(VALID, now, 20)).toBe(bar)
+})
+
+test.each([
+  { name: 'a moment before it is due', now: NOW, due: NOW + 60, bar: '[===>!-----]' },
+  { name: 'a moment after', now: NOW, due: NOW - 60, bar: '[===!>-----]' },
+  { name: 'at the end, before', now: NOW + 26 * DAY, due: NOW + 26 * DAY + 60, bar: '[========>!]' },
+  { name: 'at the end, after', now: NOW + 40 * DAY, due: NOW + 26 * DAY, bar: '[========!>]' },
+  { name: 'at the start, after', now: NOW - 13 * DAY + 60, due: NOW - 13 * DAY, bar: '[!>--------]' },
+])('both marks are seen: $name', ({ now, due, bar }) => {
+  expect(lifetimeBar({ ...VALID, renewal_due: time(due) }, now, 10)).toBe(bar)
+})
+
+test.each([{ valid_before: null }, { valid_after: null }])('no bar without an end or a start', (change) => {
+  expect(lifetimeBar({ ...VALID, ...change }, NOW, 10)).toBeNull()
 })

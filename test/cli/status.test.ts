@@ -1,9 +1,8 @@
-import { createServer } from 'node:http'
-import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
 import { expect, test } from 'vitest'
 import manifest from '../../package.json' with { type: 'json' }
+import { closedPort } from '../adapters/issuer/harness.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
+import { HANGS, LIVE, startFakeDaemon, statusAnswer, type FakeAnswer } from './fake-daemon.ts'
 
 const CERTIFICATE_KEYS =
   'host_key,key_type,certificate,state,reason,serial,key_id,principals,ca_fingerprint,valid_after,' +
@@ -53,12 +52,14 @@ test('from the disk: every key of the interface, in its order', async () => {
   expect(await host.files()).toEqual(before)
 })
 
-test('for people: a line, not as wide as a terminal, without colour in a pipe', async () => {
+test('for people: a line with a bar, without colour in a pipe', async () => {
   await using host = await makeBareHost()
   await host.certify(ED25519)
   const { status, stdout, stderr } = await host.verb(['status'])
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-  expect(stdout).toMatch(/^ssh_host_ed25519_key {2}valid {7}59m.* left, renewal in \d+m.*\n$/)
+  expect(stdout).toMatch(
+    /^ssh_host_ed25519_key {2}valid {7}\[=+>-*!-*\] (59m.*|1h) left, renewal in \d+m.*\n$/,
+  )
 })
 
 test('a failed attempt is told with its last error', async () => {
@@ -66,28 +67,79 @@ test('a failed attempt is told with its last error', async () => {
   await host.verb(['renew'])
   const { status, stdout } = await host.verb(['status'])
   expect(status).toBe(0)
-  expect(stdout).toMatch(/^ssh_host_ed25519_key {2}absent\n {4}ISSUER_UNREACHABLE: .*\n$/)
+  const told = /^ssh_host_ed25519_key {2}absent\n {4}ISSUER_UNREACHABLE: .*\n {4}-> Try `curl -v` .*\n$/
+  expect(stdout).toMatch(told)
 })
 
 test.each([
   { name: 'another program', body: '{"hello":1}', fromDaemon: false },
   { name: 'no JSON', body: '<html>', fromDaemon: false },
   { name: 'nothing seen yet', body: 'null', fromDaemon: false },
-  {
-    name: 'a daemon',
-    body: JSON.stringify({ version: '9', enrolled: true, issuer: {}, certificates: [] }),
-    fromDaemon: true,
-  },
+  { name: 'a daemon', ...statusAnswer([]), fromDaemon: true },
 ])('what answers on the health port: $name', async ({ body, fromDaemon }) => {
-  const server = createServer((_request, response) => response.end(body)).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  try {
-    const { port } = server.address() as AddressInfo
-    await using host = await makeBareHost({ health: { listen: `127.0.0.1:${port}` } })
-    const { status, stdout } = await host.verb(['status', '--json'])
-    expect(status).toBe(0)
-    expect((JSON.parse(stdout) as Document).certificates).toHaveLength(fromDaemon ? 0 : 1)
-  } finally {
-    server.close()
-  }
+  await using daemon = await startFakeDaemon({ '/status': { body }, '/livez': LIVE })
+  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  const { status, stdout } = await host.verb(['status', '--json'])
+  expect(status).toBe(0)
+  expect((JSON.parse(stdout) as Document).certificates).toHaveLength(fromDaemon ? 0 : 1)
+})
+
+const STARTING: FakeAnswer = { status: 503, body: '{"error":"starting"}' }
+const stranger =
+  /\nnot the daemon, but another program answers at 127.*\n {4}-> `ss -ltnp` says which: stop it, or /
+
+test.each<{
+  name: string
+  answers: Readonly<Record<string, FakeAnswer | null>> | null
+  says: RegExp
+}>([
+  {
+    name: 'down',
+    answers: null,
+    says: /\nthe daemon does not answer; this is what .*\n {4}-> `systemctl enable --now hostcertd`;/,
+  },
+  {
+    name: 'hangs',
+    answers: { '/status': statusAnswer([]), '/livez': HANGS },
+    says: /\nthe daemon hangs: .* since 2026-11-23T13:00:00Z; this is .*\n {4}-> `systemctl restart hostcertd`;/,
+  },
+  {
+    name: 'hangs since it was started',
+    answers: { '/status': STARTING, '/livez': { status: 503, body: '{"status":"fail","last_turn":null}' } },
+    says: /\nthe daemon hangs: it has not looked at anything yet; /,
+  },
+  {
+    name: 'stopped, or another program that says nothing',
+    answers: { '/status': null },
+    says: /\nwho listens at 127.* does not answer; .*\n {4}-> `ss -ltnp` says who it is: if it is hostcertd, /,
+  },
+  { name: 'another program on its port', answers: { '/': LIVE }, says: stranger },
+  {
+    name: 'a program of another sort',
+    answers: { '/status': { status: 500, body: '<html>' } },
+    says: stranger,
+  },
+  { name: 'starting', answers: { '/status': STARTING, '/livez': LIVE }, says: /^.*\n$/ },
+])('the daemon is $name: told below what can be seen without it', async ({ answers, says }) => {
+  await using daemon = await startFakeDaemon(answers ?? {})
+  const listen = answers === null ? `127.0.0.1:${await closedPort()}` : daemon.listen
+  await using host = await makeBareHost({ health: { listen } })
+  await host.certify(ED25519)
+  const { status, stdout } = await host.verb(['status'])
+  expect(status).toBe(0)
+  expect(stdout).toMatch(/^ssh_host_ed25519_key {2}valid /)
+  expect(stdout).toMatch(says)
+})
+
+test('an issuer that does not answer, and clocks that differ, are told below', async () => {
+  const answer = statusAnswer([], { reachable: false, clock_skew_seconds: -90 })
+  await using daemon = await startFakeDaemon({ '/status': answer, '/livez': LIVE })
+  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  const { stdout } = await host.verb(['status'])
+  expect(stdout).toBe(`no host keys found
+the issuer https://issuer did not answer the last time it was asked
+    -> \`hostcertd doctor\` tells how far the way to it goes
+the issuer's clock and this host's differ by 90 s
+    -> set the clock and keep it right: \`timedatectl set-ntp true\`, or chrony
+`)
 })

@@ -16,14 +16,19 @@ export async function writeFiles(
   }
 }
 
-/** Load a configuration of these files, `hostcertd.yaml` the main one. */
+/**
+ * Load a configuration of these files, `hostcertd.yaml` the main one.
+ *
+ * @param checkPinnedCas false where it pins CAs that this machine has not
+ */
 export async function loadFiles(
   files: Readonly<Record<string, string | Uint8Array>>,
   environment: Readonly<Record<string, string>> = {},
+  checkPinnedCas = true,
 ): Promise<LoadedConfig> {
   await using folder = await makeTemporaryFolder()
   await writeFiles(folder.path, files)
-  return await loadConfig({ path: join(folder.path, 'hostcertd.yaml'), environment })
+  return await loadConfig({ path: join(folder.path, 'hostcertd.yaml'), environment, checkPinnedCas })
 }
 
 /** The problems as lines, without the name of the folder. */

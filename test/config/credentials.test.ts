@@ -35,8 +35,26 @@ describe('credentials', () => {
     { directory: 'relative', want: '/etc/hostcertd/credentials/x' },
   ])('credential:x with CREDENTIALS_DIRECTORY=$directory is $want', ({ directory, want }) => {
     const environment = { CREDENTIALS_DIRECTORY: directory }
-    expect(credentialPath({ kind: 'credential', name: 'x' }, '/etc/hostcertd', environment)).toBe(want)
+    const reference = { kind: 'credential', name: 'x' } as const
+    expect(credentialPath(reference, '/etc/hostcertd', environment, () => false)).toBe(want)
     expect(credentialPath({ kind: 'path', path: '/x' }, '/etc/hostcertd', environment)).toBe('/x')
+  })
+
+  const [OWN, OF_SERVICE] = [
+    '/etc/hostcertd/credentials/x',
+    '/run/credentials/hostcertd.service/hostcertd_x',
+  ] as const
+  test.each([
+    { there: [OWN, OF_SERVICE], want: OWN },
+    { there: [OF_SERVICE], want: OF_SERVICE },
+    { there: [], want: OWN },
+    { there: [OF_SERVICE], folder: '/home/me', want: '/home/me/credentials/x' },
+    { there: [OF_SERVICE], directory: '/run/c', want: '/run/c/hostcertd_x' },
+  ])('by hand, with $there in place, it is $want', ({ there, folder, directory, want }) => {
+    const reference = { kind: 'credential', name: 'x' } as const
+    const environment = { CREDENTIALS_DIRECTORY: directory }
+    const isThere = (path: string) => there.some((file) => file === path)
+    expect(credentialPath(reference, folder ?? '/etc/hostcertd', environment, isThere)).toBe(want)
   })
 
   test('no name leads out of the folder', () => {

@@ -21,6 +21,11 @@ const IN_OTHER_WORDS = [
 const OTHER_WARNINGS = [
   {
     file: 'config/load.ts',
+    words: 's count as that',
+    message: 'issuer.timeout: more than … s count as that',
+  },
+  {
+    file: 'config/load.ts',
     words: 'anybody who reaches',
     message: 'health.listen: anybody who reaches … can read what is served there',
   },

@@ -1,14 +1,15 @@
 import { describe, expect, test } from 'vitest'
+import type { Config } from '../../agent/config/config.ts'
 import { configOf, LEAST, loadFiles } from './config-folder.ts'
 import { INTERFACE_EXAMPLE } from './interface-example.ts'
 
+async function read(text: string, environment: Readonly<Record<string, string>> = {}): Promise<Config> {
+  return configOf(await loadFiles({ 'hostcertd.yaml': text }, environment, false))
+}
+
 describe('the example of the interface', () => {
   test('word for word', async () => {
-    const loaded = await loadFiles(
-      { 'hostcertd.yaml': INTERFACE_EXAMPLE },
-      { CREDENTIALS_DIRECTORY: '/run/c' },
-    )
-    expect(configOf(loaded)).toEqual({
+    expect(await read(INTERFACE_EXAMPLE, { CREDENTIALS_DIRECTORY: '/run/c' })).toEqual({
       issuer: {
         url: 'https://us.infisical.com',
         sshHostId: '8c1efcfc-434c-4c43-80e3-53c9eae6672a',
@@ -39,9 +40,7 @@ describe('the example of the interface', () => {
 
   test('with the client id in a file', async () => {
     const text = INTERFACE_EXAMPLE.replace(/client_id: \S+/, 'client_id_file: credential:client-id')
-    const { auth } = configOf(
-      await loadFiles({ 'hostcertd.yaml': text }, { CREDENTIALS_DIRECTORY: '/run/c' }),
-    )
+    const { auth } = await read(text, { CREDENTIALS_DIRECTORY: '/run/c' })
     expect(auth).toMatchObject({ clientId: { file: '/run/c/hostcertd_client-id' } })
   })
 
@@ -49,13 +48,13 @@ describe('the example of the interface', () => {
     const text = INTERFACE_EXAMPLE.replace('method: universal-auth', 'method: token')
       .replace(/ {2}client_id:.*\n/, '')
       .replace('client_secret_file: credential:client-secret', 'token_file: /run/token')
-    const { auth } = configOf(await loadFiles({ 'hostcertd.yaml': text }))
+    const { auth } = await read(text)
     expect(auth).toEqual({ method: 'token', tokenFile: '/run/token' })
   })
 
   test('with http:// for a loopback address', async () => {
     const text = INTERFACE_EXAMPLE.replace('https://us.infisical.com', 'http://127.0.0.1:8080/')
-    const { issuer } = configOf(await loadFiles({ 'hostcertd.yaml': text }))
+    const { issuer } = await read(text)
     expect(issuer.url).toBe('http://127.0.0.1:8080')
   })
 })

@@ -3,8 +3,9 @@ import { mkdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { configPathFrom, loadConfig } from '../../agent/config/load.ts'
+import { configPathFrom, loadConfig, type LoadedConfig } from '../../agent/config/load.ts'
 import { problemLine } from '../../agent/config/problem.ts'
+import { craftKey } from '../core/craft.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { configOf, LEAST, linesOf, loadFiles, writeFiles } from './config-folder.ts'
 
@@ -42,6 +43,14 @@ describe('which files', () => {
     expect(config.issuer).toMatchObject({ url: 'https://us.infisical.com', timeoutMilliseconds: 5000 })
     expect(loaded).toMatchObject({
       files: ['hostcertd.yaml', 'conf.d/10.yaml', 'conf.d/20.yaml'].map((name) => join(folder.path, name)),
+    })
+  })
+
+  test('a longer time than a pass has for the issuer counts as that, and says so', async () => {
+    const loaded = await loadFiles({ 'hostcertd.yaml': LEAST, 'conf.d/10.yaml': 'issuer: {timeout: 1d}' })
+    expect(loaded).toMatchObject({
+      config: { issuer: { timeoutMilliseconds: 60_000 } },
+      warnings: expect.arrayContaining(['issuer.timeout: more than 60 s count as that']),
     })
   })
 
@@ -103,6 +112,52 @@ describe('which files', () => {
 
   test('a path with a NUL', async () => {
     expect((await loadConfig({ path: '/x\0y', environment: {} })).kind).toBe('invalid')
+  })
+})
+
+describe('pinned CAs', () => {
+  const FILE = 'host-ca.pub'
+  const pinning = (path: string): string => `${LEAST}verify: {host_ca_file: ${JSON.stringify(path)}}\n`
+
+  async function load(content: string | null, more = '', checkPinnedCas = true): Promise<LoadedConfig> {
+    await using folder = await makeTemporaryFolder()
+    const path = join(folder.path, FILE)
+    const text = `${pinning(path)}${more}`
+    await writeFiles(folder.path, {
+      'hostcertd.yaml': text,
+      ...(content === null ? {} : { [FILE]: content }),
+    })
+    return await loadConfig({ path: join(folder.path, 'hostcertd.yaml'), environment: {}, checkPinnedCas })
+  }
+
+  test('that can be read', async () => {
+    const loaded = await load(`# the CA\n${craftKey().line}\n`)
+    expect(configOf(loaded).verify.hostCaFile).toMatch(/\/host-ca\.pub$/)
+  })
+
+  test.each([
+    { name: 'missing', content: null, why: 'no such file or directory (ENOENT)' },
+    { name: 'empty', content: '\n# none yet\n', why: 'it holds no CA key' },
+    {
+      name: 'garbage',
+      content: '# a\n\nnonsense\n',
+      why: 'line 3: the public key line is incomplete or damaged',
+    },
+  ])('$name: a problem with its path', async ({ content, why }) => {
+    expect(linesOf(await load(content))).toEqual([`verify.host_ca_file: ${FILE}: ${why} (hostcertd.yaml)`])
+    expect((await load(content, '', false)).kind).toBe('ok')
+  })
+
+  test('told together with all other problems', async () => {
+    expect(linesOf(await load('', 'renewal: {tick: often}\n'))).toEqual([
+      expect.stringMatching(/^renewal\.tick: /),
+      expect.stringMatching(/^verify\.host_ca_file: host-ca\.pub: it holds no CA key/),
+    ])
+  })
+
+  test('a path that is none is told once', async () => {
+    const lines = linesOf(await loadFiles({ 'hostcertd.yaml': pinning('host-ca.pub') }))
+    expect(lines).toEqual([expect.stringMatching(/^verify\.host_ca_file: must be an absolute path/)])
   })
 })
 

@@ -55,6 +55,14 @@ describe('one host key', () => {
   })
 })
 
+test('a key that is left alone is no failure when it is asked for by its name', () => {
+  const ignored = status([certificate('ignored', { reason: 'why' })])
+  expect(readinessOf(ignored, 'ssh_host_ed25519_key')).toMatchObject({
+    status: 'pass',
+    checks: [{ state: 'ignored', reason: 'why' }],
+  })
+})
+
 describe('the host', () => {
   test.each<{ name: string; document: StatusDocument | null; want: object }>([
     {

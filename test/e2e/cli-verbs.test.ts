@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { StatusDocument } from '../../agent/core/status-document.ts'
 import { makeWorld } from '../support/world.ts'
@@ -86,5 +88,55 @@ test('renew says when sshd does not come to serve the certificates', async () =>
   const { status, stdout, stderr } = await agent.verb('renew')
   expect(status).toBe(1)
   expect(stdout.match(/: renewed \(absent\), /g)).toHaveLength(3)
-  expect(stderr).toMatch(/^ssh_host_ed25519_key: SSHD_\w+: sshd does not serve the certificate$/m)
+  expect(stderr).toMatch(/^ssh_host_ed25519_key: SSHD_RELOAD_FAILED: reload_command failed: /m)
+})
+
+test('renew: a reload that fails is a failure, also where sshd is not asked, until one succeeds', async () => {
+  await using world = await makeWorld({ sshd: { hostKeyTypes: ['ed25519'] } })
+  const { agent, sshd } = world
+  const reloadedBy = async (program: string): Promise<void> =>
+    agent.configure(world.configWith({ sshd: { address: 'none', reload_command: [program] } }))
+  await reloadedBy('/bin/false')
+  for (const stdout of [/: renewed \(absent\), /, /^nothing is due/]) {
+    const result = await agent.verb('renew')
+    expect(result.stdout).toMatch(stdout)
+    expect(result.stderr).toMatch(/^ssh_host_ed25519_key: SSHD_RELOAD_FAILED: /m)
+    expect(result.status).toBe(1)
+  }
+  await reloadedBy(sshd.reloadScript)
+  expect((await agent.verb('renew')).status).toBe(0)
+  expect(await sshd.reloadCount()).toBe(1)
+})
+
+test('renew: nothing is due, and sshd does not answer: no failure of its own', async () => {
+  await using world = await makeWorld({ sshd: { hostKeyTypes: ['ed25519'] } })
+  await world.sshd.stop()
+  await world.agent.configure(world.configWith({}))
+  const first = await world.agent.verb('renew')
+  expect(first.stderr).toMatch(/^ssh_host_ed25519_key: SSHD_\w+: /m)
+  expect(first.status).toBe(1)
+  const second = await world.agent.verb('renew')
+  expect(second).toMatchObject({ status: 0, stdout: 'nothing is due\n' })
+})
+
+test('renew --host-key answers for that key alone, served or not', async () => {
+  await using world = await makeWorld({ sshd: { hostKeyTypes: ['ed25519', 'ecdsa'] } })
+  const { agent, folder, sshd } = world
+  const staged = join(folder, 'staged')
+  const script = join(folder, 'copy-one')
+  const copy = `cp '${staged}/ssh_host_ed25519_key-cert.pub' '${sshd.certificateDirectory}'`
+  await writeFile(script, `#!/bin/sh\n${copy} && exec '${sshd.reloadScript}'\n`, { mode: 0o755 })
+  const changes = { certificates: { directory: staged }, sshd: { reload_command: [script] } }
+  await agent.configure(world.configWith(changes))
+  const both = await agent.verb('renew')
+  expect(both.status).toBe(1)
+  expect(both.stderr).toMatch(
+    /^ssh_host_ecdsa_key: SSHD_NOT_SERVING: sshd serves another certificate or none/m,
+  )
+
+  const served = await agent.verb('renew', '--force', '--host-key', 'ssh_host_ed25519_key')
+  expect(served.stdout).toMatch(/^ssh_host_ed25519_key: renewed \(forced\), .*\n$/)
+  expect(served.stderr).not.toMatch(/^ssh_host_ecdsa_key: /m)
+  expect(served.status).toBe(0)
+  expect((await agent.verb('renew', '--host-key', 'ssh_host_ecdsa_key')).status).toBe(1)
 })

@@ -1,8 +1,11 @@
+import { execFile } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { findingsIn, of, troubles, type Finding } from '../cli/doctor/findings.ts'
-import { untilReady } from '../support/looks.ts'
+import { isServed, untilReady } from '../support/looks.ts'
+import { signCertificate } from '../support/ssh-keygen.ts'
 import { makeWorld, type World } from '../support/world.ts'
 
 const ONE_KEY = { sshd: { hostKeyTypes: ['ed25519'] } } as const
@@ -63,6 +66,57 @@ test('sshd serves another certificate than the one on disk', async () => {
   const [config] = of('sshd-config', findings)
   const asRoot = `does not name ${staged}/ssh_host_ed25519_key-cert.pub; it names `
   expect(config?.message).toContain(isRoot ? asRoot : 'only root')
+})
+
+test('an expired certificate, which sshd serves: that is what is wrong, and a reload would not help', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent, issuer, sshd } = world
+  await agent.configure(world.configWith({}))
+  const wish = { ca: issuer.caKeyPath, principals: ['web1.example.com'], serial: 7n, validity: '-2h:-1h' }
+  const publicKey = `${sshd.hostKeyPath('ed25519')}.pub`
+  await writeFile(sshd.certificatePath('ed25519'), `${await signCertificate({ ...wish, publicKey })}\n`)
+  await promisify(execFile)(sshd.reloadScript)
+  await agent.waitFor('sshd serves it', async () => isServed(world, 'ed25519'))
+  const findings = await diagnose(world)
+  expect(troubles(findings)).toEqual(['certificates failure', 'daemon warning'])
+  expect(of('served', findings)).toMatchObject([
+    {
+      status: 'skipped',
+      message: expect.stringMatching(
+        /presents serial 7, which is what is on disk \(CERT_EXPIRED\)/,
+      ) as string,
+      remedy: null,
+    },
+  ])
+  const { stdout } = await agent.verb('status')
+  expect(stdout).toMatch(/ expired .* ended 1h ago, renewal due, served\n/)
+  expect(stdout).not.toContain('sshd serves serial')
+})
+
+test('renewed on disk, while what sshd still presents has expired: check is critical, with a daemon and without', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent, issuer, sshd } = world
+  const wish = { ca: issuer.caKeyPath, principals: ['web1.example.com'], serial: 7n, validity: '-2h:-1h' }
+  const publicKey = `${sshd.hostKeyPath('ed25519')}.pub`
+  await writeFile(sshd.certificatePath('ed25519'), `${await signCertificate({ ...wish, publicKey })}\n`)
+  await promisify(execFile)(sshd.reloadScript)
+  await agent.waitFor('sshd serves it', async () => isServed(world, 'ed25519'))
+  const staged = { certificates: { directory: join(world.folder, 'staged') }, sshd: { reload: 'never' } }
+  await agent.configure(world.configWith(staged))
+  const says =
+    /^HOSTCERTD CRITICAL - \S+: unconfirmed, \d+m.* left; sshd .* certificate, serial 7, which ended 1h.* ago;/
+  await agent.verb('renew')
+  expect(of('served', await diagnose(world))[0]?.message).toMatch(
+    /presents serial 7, which ended 1h.* ago, on disk is serial \d+$/,
+  )
+  expect(await agent.verb('check')).toMatchObject({
+    status: 2,
+    stdout: expect.stringMatching(says) as string,
+  })
+  await agent.start()
+  const withDaemon = await agent.verb('check')
+  expect(withDaemon).toMatchObject({ status: 2, stdout: expect.stringMatching(says) as string })
+  expect(withDaemon.stdout).not.toContain('the daemon')
 })
 
 test('sshd presents no certificate at all', async () => {

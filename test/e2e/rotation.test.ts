@@ -74,13 +74,18 @@ test('all host keys rotated at once: one batch, one reload', async () => {
   expect(await sshd.reloadCount()).toBe(2)
 })
 
+/** @returns where the host key of type ed25519 is, and another one that is to take its place; both without `.pub` */
+async function makeFreshKey(sshd: World['sshd']): Promise<{ path: string; fresh: string }> {
+  const fresh = join(sshd.folder, 'fresh')
+  await generateKey(fresh, 'ed25519', `root@${HOSTNAME}`)
+  return { path: sshd.hostKeyPath('ed25519'), fresh }
+}
+
 test('a public half that is half written is left alone until it is whole', async () => {
   await using world = await makeWorld()
   const before = await startReady(world)
   const { agent, sshd } = world
-  const path = sshd.hostKeyPath('ed25519')
-  const fresh = join(sshd.folder, 'fresh')
-  await generateKey(fresh, 'ed25519', `root@${HOSTNAME}`)
+  const { path, fresh } = await makeFreshKey(sshd)
   const line = await readFile(`${fresh}.pub`, 'utf8')
   await copyFile(fresh, path)
   await writeFile(`${path}.pub`, line.slice(0, 40))
@@ -96,9 +101,7 @@ test('the private half comes before the public half', async () => {
   await using world = await makeWorld()
   const before = await startReady(world)
   const { agent, sshd } = world
-  const path = sshd.hostKeyPath('ed25519')
-  const fresh = join(sshd.folder, 'fresh')
-  await generateKey(fresh, 'ed25519', `root@${HOSTNAME}`)
+  const { path, fresh } = await makeFreshKey(sshd)
   await rm(`${path}.pub`)
   await copyFile(fresh, path)
   await agent.waitFor('the key is seen to be gone', async () =>
@@ -112,9 +115,7 @@ test('the public half comes before the private half', async () => {
   await using world = await makeWorld()
   const before = await startReady(world)
   const { agent, sshd } = world
-  const path = sshd.hostKeyPath('ed25519')
-  const fresh = join(sshd.folder, 'fresh')
-  await generateKey(fresh, 'ed25519', `root@${HOSTNAME}`)
+  const { path, fresh } = await makeFreshKey(sshd)
   await copyFile(`${fresh}.pub`, `${path}.pub`)
   await agent.waitFor('sshd is seen to offer another key', async () => {
     return /^(?:ignored|unconfirmed) /.test(await agent.stateOf(NAME))

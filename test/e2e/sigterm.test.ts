@@ -1,38 +1,85 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
+import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import type { AttemptRecord } from '../../agent/renewal/attempt-record.ts'
+import { endGracefully, makeOneDue, readRecord, waitsOnRecord } from '../support/interrupted.ts'
 import {
   certificateOnDisk,
   hostKeyName,
   isServed,
   leftovers,
-  lookNow,
   requestsTo,
   untilReady,
 } from '../support/looks.ts'
 import { makeWorld, type World } from '../support/world.ts'
 
-const NAME = hostKeyName('ed25519')
 const ONE_KEY = { sshd: { hostKeyTypes: ['ed25519'] } } as const
-/** What SIGTERM has by `interface.md`. */
-const END_MILLISECONDS = 10_000
 
-/** Put a certificate in place, then rotate the key while nobody looks: now another one is due. @returns the old one */
-async function makeOneDue(world: World): Promise<string> {
-  await world.agent.configure(world.configWith({}))
-  expect((await world.agent.verb('renew')).status).toBe(0)
-  const old = await certificateOnDisk(world, 'ed25519')
-  await world.sshd.rotateKey('ed25519', 'rename')
-  if (old === null) throw new Error('renew put nothing in place')
-  return old
-}
+test('SIGTERM while waiting for the lock: nothing was done, and the next start does it', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const old = await makeOneDue(world)
+  const { agent, issuer } = world
+  const lock = join(agent.folder, 'state', 'lock')
+  const holder = spawn('flock', [lock, 'sh', '-c', 'echo held; read _'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
+  const released = once(holder, 'exit')
+  try {
+    await once(holder.stdout, 'data')
+    await agent.launch()
+    await agent.waitFor('the first turn is under way', () => Number.isFinite(agent.healthPort))
+    await sleep(1_000)
+    expect(await agent.status()).toBeNull()
+    expect(await endGracefully(world)).toBeNull()
+    expect(holder.exitCode).toBeNull()
+  } finally {
+    holder.stdin.end('\n')
+    await released
+  }
+  expect(await certificateOnDisk(world, 'ed25519')).toBe(old)
+  expect(requestsTo(issuer, 'issue')).toBe(1)
+  await expectAllWellAtNextStart(world, 2)
+})
 
-async function endGracefully({ agent }: World): Promise<void> {
-  const start = performance.now()
-  expect(await agent.stop('SIGTERM')).toBe(0)
-  expect(performance.now() - start).toBeLessThan(END_MILLISECONDS)
-}
+test('SIGTERM during the question for the host CA: it is asked again at the next start', async () => {
+  await using world = await makeWorld({ ...ONE_KEY, config: { verify: { host_ca_file: undefined } } })
+  const { agent, issuer } = world
+  issuer.failNext({ kind: 'hang' }, 1, 'host-ca')
+  await agent.launch()
+  await agent.waitFor('the question is under way', () => requestsTo(issuer, 'host-ca') === 1)
+  expect(await endGracefully(world)).toBeNull()
+  expect(issuer.issued).toEqual([])
+  await expectAllWellAtNextStart(world, 1)
+  expect(requestsTo(issuer, 'host-ca')).toBe(2)
+})
+
+test('SIGTERM during the question to sshd: nothing was issued yet', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const old = await makeOneDue(world)
+  const { agent, issuer } = world
+  const asking = new Set<Socket>()
+  const silent = createServer((socket) => {
+    asking.add(socket.on('error', () => {}).on('close', () => asking.delete(socket)))
+  }).listen(0, '127.0.0.1')
+  try {
+    await once(silent, 'listening')
+    const { port } = silent.address() as AddressInfo
+    await agent.configure(world.configWith({ sshd: { address: `127.0.0.1:${port}` } }))
+    await agent.launch()
+    await agent.waitFor('sshd is asked', () => asking.size > 0)
+    expect(await endGracefully(world)).toBeNull()
+    await agent.waitFor('who asked is gone too', () => asking.size === 0, 2)
+  } finally {
+    silent.close()
+  }
+  expect(await certificateOnDisk(world, 'ed25519')).toBe(old)
+  expect(requestsTo(issuer, 'issue')).toBe(1)
+  await agent.configure(world.configWith({}))
+  await expectAllWellAtNextStart(world, 2)
+})
 
 test.each(['login', 'issue'] as const)('SIGTERM while waiting for the answer to: %s', async (route) => {
   await using world = await makeWorld(ONE_KEY)
@@ -42,17 +89,28 @@ test.each(['login', 'issue'] as const)('SIGTERM while waiting for the answer to:
   issuer.failNext({ kind: 'hang' }, 1, route)
   await agent.launch()
   await agent.waitFor('the request is under way', () => requestsTo(issuer, route) > before)
-  await endGracefully(world)
+  expect(await endGracefully(world)).toBeNull()
   expect(await certificateOnDisk(world, 'ed25519')).toBe(old)
-  expect(await leftovers(world)).toEqual([])
+  await expectAllWellAtNextStart(world, 2)
+})
 
-  // Ended by us, not failed: the next start owes no wait.
-  const { issuer: issuerWait, login, hostKeys } = await readRecord(world)
-  expect([issuerWait, login, hostKeys[NAME]?.wait]).toEqual([null, null, null])
-  await agent.start()
-  await untilReady(world)
-  expect(issuer.issued).toHaveLength(2)
-  expect(issuer.issued[1]?.line).toContain(await certificateOnDisk(world, 'ed25519'))
+test('SIGTERM in a batch, one key swapped and the next one asked for: only that one is asked for again', async () => {
+  await using world = await makeWorld({ sshd: { hostKeyTypes: ['ecdsa', 'ed25519'] } })
+  const { agent, issuer } = world
+  issuer.failNext({ kind: 'slow', milliseconds: 0 }, 1, 'issue')
+  issuer.failNext({ kind: 'hang' }, 1, 'issue')
+  await agent.launch()
+  await agent.waitFor('the second request is under way', () => requestsTo(issuer, 'issue') === 2)
+  const first = await certificateOnDisk(world, 'ecdsa')
+  expect(issuer.issued.map(({ line }) => line)).toEqual([expect.stringContaining(first ?? 'none')])
+  expect(await endGracefully(world)).toBeNull()
+  expect(await certificateOnDisk(world, 'ed25519')).toBeNull()
+  const { hostKeys } = await readRecord(world)
+  expect(hostKeys[hostKeyName('ecdsa')]?.issued?.serial).toBe(String(issuer.issued[0]?.serial))
+
+  await expectAllWellAtNextStart(world, 2)
+  expect(await certificateOnDisk(world, 'ecdsa')).toBe(first)
+  expect(await isServed(world, 'ecdsa')).toBe(true)
 })
 
 test('SIGTERM while sshd is being reloaded: the swap stays, and the next start finds nothing due', async () => {
@@ -63,19 +121,15 @@ test('SIGTERM while sshd is being reloaded: the swap stays, and the next start f
   await agent.configure(world.configWith({ sshd: { reload: 'always', reload_command: slow.command } }))
   await agent.launch()
   await agent.waitFor('the reload is under way', async () => (await slow.pids()).length > 0)
-  await endGracefully(world)
+  expect(await endGracefully(world)).toBeNull()
   const swapped = await certificateOnDisk(world, 'ed25519')
   expect(swapped).not.toBe(old)
   expect(issuer.issued[1]?.line).toContain(swapped)
-  expect(await leftovers(world)).toEqual([])
   for (const pid of await slow.pids())
     expect(() => process.kill(pid, 0), `reload ${pid} lives on`).toThrow('ESRCH')
 
   await agent.configure(world.configWith({ sshd: { reload_command: [sshd.reloadScript] } }))
-  await agent.start()
-  await untilReady(world)
-  expect(await isServed(world, 'ed25519')).toBe(true)
-  expect(issuer.issued).toHaveLength(2)
+  await expectAllWellAtNextStart(world, 2)
 })
 
 /** A `reload_command` that is never done. */
@@ -88,6 +142,37 @@ async function slowReload({ folder }: World): Promise<{ command: string[]; pids:
     return text.split('\n').filter(Boolean).map(Number)
   }
   return { command: [script], pids }
+}
+
+test('SIGTERM while waiting for sshd to serve it after a reload: the next start reloads again', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent, folder, sshd } = world
+  const staged = { certificates: { directory: join(folder, 'staged') } }
+  await agent.configure(world.configWith({ ...staged, sshd: { reload_command: ['/bin/true'] } }))
+  await agent.launch()
+  await agent.waitForLog('reloaded sshd')
+  // The first wait is 0.4 s, the second 4.6 s.
+  await sleep(700)
+  expect(await agent.status()).toBeNull()
+  expect(await endGracefully(world)).toBeNull()
+
+  const script = join(folder, 'copy-and-reload')
+  const copy = `cp '${folder}'/staged/*-cert.pub '${sshd.certificateDirectory}'`
+  await writeFile(script, `#!/bin/sh\n${copy} && exec '${sshd.reloadScript}'\n`, { mode: 0o755 })
+  await agent.configure(world.configWith({ ...staged, sshd: { reload_command: [script] } }))
+  await expectAllWellAtNextStart(world, 1)
+  expect(await sshd.reloadCount()).toBe(1)
+})
+
+/** Ended by us, not failed: no part of a file, no wait; what is lacking is done at once, and nothing twice. */
+async function expectAllWellAtNextStart(world: World, issued: number): Promise<void> {
+  const { agent, issuer } = world
+  expect(await leftovers(world)).toEqual([])
+  expect(await waitsOnRecord(world)).toEqual([])
+  await agent.start()
+  await untilReady(world)
+  expect(issuer.issued).toHaveLength(issued)
+  expect(issuer.issued.at(-1)?.line).toContain(await world.sshd.scan('ed25519'))
 }
 
 test('SIGTERM and SIGINT at rest, and SIGTERM twice', async () => {
@@ -103,59 +188,4 @@ test('SIGTERM and SIGINT at rest, and SIGTERM twice', async () => {
   expect(await agent.stop('SIGTERM')).toBe(0)
   expect(issuer.issued).toHaveLength(1)
   expect(await leftovers(world)).toEqual([])
-})
-
-test('killed again and again during a request: the record on disk bounds the requests', async () => {
-  await using world = await makeWorld(ONE_KEY)
-  const { agent, issuer } = world
-  issuer.failAlways({ kind: 'hang' }, 'issue')
-  const startAndKill = async (): Promise<void> => {
-    const before = requestsTo(issuer, 'issue')
-    await agent.launch()
-    await agent.waitFor('a request, or a turn without one', async () => {
-      return requestsTo(issuer, 'issue') > before || (await agent.status()) !== null
-    })
-    await agent.stop('SIGKILL')
-  }
-  for (let start = 1; start <= 6; start += 1) await startAndKill()
-  const requests = requestsTo(issuer, 'issue')
-  expect(requests).toBeGreaterThan(0)
-  expect(requests).toBeLessThanOrEqual(3)
-
-  // Each crash counts as a failure, so that the wait grows.
-  const failures = await endWait(world)
-  await startAndKill()
-  expect(requestsTo(issuer, 'issue')).toBe(requests + 1)
-  expect(await endWait(world)).toBe(failures + 1)
-})
-
-/** Let the wait on record be over, and say how many failures it counts. */
-async function endWait(world: World): Promise<number> {
-  const record = await readRecord(world)
-  const key = record.hostKeys[NAME]
-  if (key === undefined || key.wait === null) throw new Error(`no wait in ${recordPath(world)}`)
-  const wait = { ...key.wait, until: Date.now() / 1000 - 1 }
-  const ended = { ...record, hostKeys: { ...record.hostKeys, [NAME]: { ...key, wait } } }
-  await writeFile(recordPath(world), JSON.stringify(ended))
-  return wait.failures
-}
-
-function recordPath({ agent }: World): string {
-  return join(agent.folder, 'state', 'attempts.json')
-}
-
-async function readRecord(world: World): Promise<AttemptRecord> {
-  return JSON.parse(await readFile(recordPath(world), 'utf8')) as AttemptRecord
-}
-
-test('killed at rest: the next start goes on where it was', async () => {
-  await using world = await makeWorld(ONE_KEY)
-  const { agent, issuer } = world
-  await agent.start()
-  await untilReady(world)
-  await agent.stop('SIGKILL')
-  await agent.start()
-  await lookNow(world)
-  await untilReady(world)
-  expect(issuer.issued).toHaveLength(1)
 })

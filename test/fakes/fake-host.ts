@@ -97,7 +97,13 @@ export class FakeHost implements Host {
     },
   }
 
-  readonly pinnedCas = { read: async () => this.pinned }
+  pinFailure: AgentError | null = null
+  readonly pinnedCas = {
+    read: async () => {
+      if (this.pinFailure !== null) throw this.pinFailure
+      return this.pinned
+    },
+  }
 
   readonly metrics: Metrics = {
     renewal: (hostKey, result) => void this.results.push(`${hostKey} ${result}`),

@@ -30,6 +30,7 @@ export class FakeIssuer implements Issuer {
   namesCa = true
   /** Before each answer. */
   onIssue: (signal: AbortSignal) => void | Promise<void> = () => {}
+  onHostCa: (signal: AbortSignal) => void | Promise<void> = () => {}
   spoil: (fields: CertificateFields) => Partial<CertificateFields> = () => ({})
   readonly issuedAt: UnixSeconds[] = []
   readonly lines: string[] = []
@@ -66,8 +67,10 @@ export class FakeIssuer implements Issuer {
     return { ok: true, signedKey, serialNumber: String(changed.serial.readBigUInt64BE()), requestId }
   }
 
-  async hostCa(): Promise<HostCaAnswer> {
+  async hostCa(signal: AbortSignal): Promise<HostCaAnswer> {
     this.caQuestions += 1
+    await this.onHostCa(signal)
+    signal.throwIfAborted()
     const noSuchRoute = !this.namesCa
     if (noSuchRoute)
       return { ok: false, noSuchRoute, failure: failureOf('ISSUER_NOT_FOUND', 'administrator') }

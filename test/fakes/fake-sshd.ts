@@ -22,6 +22,8 @@ export class FakeSshd implements Sshd, ServedCertificates {
   canReload = true
   isDown = false
   readsPerConnection = true
+  /** False: somebody took the `HostCertificate` lines away. */
+  hasCertificateLines = true
   /** Names of host keys that its configuration does not name. */
   readonly notConfigured = new Set<string>()
   reloadFailure: Failure | null = null
@@ -90,7 +92,7 @@ export class FakeSshd implements Sshd, ServedCertificates {
     for (const [name, { key, certificate }] of this.#loaded) {
       const { blob, type: keyType } = parsePublicKeyLine(key)
       if (keyType !== type || this.notConfigured.has(name)) continue
-      const parsed = certificate === null ? null : parseCertificate(certificate)
+      const parsed = certificate === null || !this.hasCertificateLines ? null : parseCertificate(certificate)
       // sshd leaves out a certificate that is not for the key.
       if (parsed?.publicKey.blob.equals(blob) !== true) return { kind: 'key', blob }
       return { kind: 'certificate', certificate: parsed }

@@ -2,7 +2,9 @@ import { expect, test } from 'vitest'
 import { askHelper } from './support/helper.ts'
 import { sharedEnrolledHost } from './support/installed-host.ts'
 import { describeOnEachRelease } from './support/releases.ts'
-import { tryInSandbox } from './support/sandbox.ts'
+import { ALLOWED, FORBIDDEN } from './support/sandbox-probes.ts'
+import { NO_SANDBOX, REFUSED_CALLS, SANDBOX } from './support/sandbox-settings.ts'
+import { CONFINED, tryAsRoot, tryInSandbox } from './support/sandbox.ts'
 import { unitProperty } from './support/status.ts'
 
 /** As `systemd-analyze security` has it, 0 to 10. */
@@ -26,53 +28,45 @@ describeOnEachRelease('the agent of an installed host', (release) => {
     expect(fieldOf(status, 'Seccomp')).toBe('2')
   })
 
-  test.each([
-    '/etc/ssh/ssh_host_ed25519_key',
-    '/etc/ssh/ssh_host_rsa_key',
-    '/etc/ssh/ssh_host_ecdsa_key',
-    '/etc/shadow',
-    '/etc/hostcertd/credentials/client-secret',
-    '/root/.ssh/authorized_keys',
-  ])('cannot read %s', async (path) => {
+  test.each(CONFINED)('%s: each line of its sandbox is there, and understood', async (unit) => {
     const { container } = shared()
-    await container.run(['test', '-s', path])
-    expect(await tryInSandbox(container, `cat ${path} >/dev/null`)).toMatchObject({ done: false })
-  })
-
-  test.each([
-    '/etc/probe',
-    '/etc/ssh/probe',
-    '/etc/ssh/sshd_config.d/99-probe.conf',
-    '/etc/ssh/hostcertd/probe-cert.pub',
-    '/etc/hostcertd/probe',
-    '/etc/systemd/system/probe.service',
-    '/run/probe',
-    '/usr/lib/hostcertd/probe',
-    '/var/lib/probe',
-    '/var/log/probe',
-    '/home/probe',
-    '/root/probe',
-    '/srv/probe',
-    '/dev/shm/probe',
-  ])('cannot write %s', async (path) => {
-    expect(await tryInSandbox(shared().container, `echo probe >${path}`)).toMatchObject({ done: false })
-  })
-
-  test.each(['/var/lib/hostcertd/probe', '/run/hostcertd/probe'])('can write %s, its own', async (path) => {
-    expect(await tryInSandbox(shared().container, `echo probe >${path} && rm ${path}`)).toMatchObject({
-      done: true,
+    const want = SANDBOX[unit]
+    const properties = Object.keys(want).join()
+    const said = await container.run(['systemctl', 'show', `--property=${properties}`, unit])
+    const settings = said.split('\n').flatMap((line) => {
+      const [, name = '', setting = ''] = /^(\w+)=(.*)$/.exec(line) ?? []
+      return name === '' ? [] : [[name, setting] as const]
     })
+    expect(Object.fromEntries(settings)).toEqual(want)
+    const calls = (await unitProperty(container, unit, 'SystemCallFilter')).split(' ')
+    expect(calls).toContain('execve')
+    expect(calls.filter((call) => REFUSED_CALLS.includes(call))).toEqual([])
+    // Whoever adds a line to the unit adds it here too.
+    const file = await container.run(['cat', await unitProperty(container, unit, 'FragmentPath')])
+    const written = [...file.replace(/^[^]*\[Service\]/, '').matchAll(/^(\w+)=/gm)].map(
+      ([, name = '']) => name,
+    )
+    expect(written.filter((name) => !(name in want) && !NO_SANDBOX.has(name) && name !== 'WantedBy')).toEqual(
+      [],
+    )
   })
 
-  test.each(['hostcertd.service', 'hostcertd-reload@probe.service'])(
-    'systemd rates %s 1.5 or better',
-    async (unit) => {
-      const said = await shared().container.run(['systemd-analyze', 'security', '--no-pager', unit])
-      const [, exposure] = /Overall exposure level for .*: ([\d.]+)/.exec(said) ?? []
-      console.log(`${release.title}: ${unit}: exposure ${exposure}`)
-      expect(Number(exposure)).toBeLessThanOrEqual(MOST_EXPOSED)
-    },
-  )
+  test.each(CONFINED)('%s can do its work, and none of what root can do elsewhere', async (unit) => {
+    const { container } = shared()
+    await container.sh('echo >/tmp/of-root')
+    const [forbidden, allowed] = [FORBIDDEN[unit], ALLOWED[unit]]
+    // A probe that fails for another reason than the sandbox would prove nothing.
+    expect(await tryAsRoot(container, forbidden)).toEqual(Object.keys(forbidden))
+    const done = await tryInSandbox(container, unit, { ...forbidden, ...allowed })
+    expect(done).toEqual(Object.keys(allowed))
+  })
+
+  test.each(CONFINED)('systemd rates %s 1.5 or better', async (unit) => {
+    const said = await shared().container.run(['systemd-analyze', 'security', '--no-pager', unit])
+    const [, exposure] = /Overall exposure level for .*: ([\d.]+)/.exec(said) ?? []
+    console.log(`${release.title}: ${unit}: exposure ${exposure}`)
+    expect(Number(exposure)).toBeLessThanOrEqual(MOST_EXPOSED)
+  })
 
   test('alone among users may talk to the root helper', async () => {
     const { container } = shared()

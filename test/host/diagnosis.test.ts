@@ -55,4 +55,21 @@ describeOnEachRelease('diagnosis on an installed host', (release) => {
     await untilServed(shared())
     expect(await complaints()).toEqual([])
   })
+
+  test('doctor names a folder that only the sandbox of the service keeps the daemon out of', async () => {
+    const { container } = shared()
+    const file = '/etc/hostcertd/conf.d/90-elsewhere.yaml'
+    await container.sh('install -d -o hostcertd -g hostcertd /srv/certs && mkdir -p /etc/hostcertd/conf.d')
+    await container.write(file, 'certificates:\n  directory: /srv/certs\n')
+    const found = await complaints()
+    await container.run(['rm', '-r', file, '/srv/certs'])
+    expect(found.filter(({ step }) => step === 'directory')).toEqual([
+      expect.objectContaining({
+        status: 'failure',
+        message: '/srv/certs: it is read-only for hostcertd.service (ProtectSystem=strict)',
+        remedy: expect.stringContaining('`ReadWritePaths=/srv/certs`') as string,
+      }),
+    ])
+    expect(await complaints()).toEqual([])
+  })
 })

@@ -33,7 +33,7 @@ describe.skipIf(process.getuid?.() !== 0 || process.arch !== 'x64')('the package
   }, FIVE_MINUTES)
   afterAll(() => folder.remove())
 
-  test('lintian and rpmlint have nothing to say', async () => {
+  test('lintian and rpmlint have nothing to say', { timeout: FIVE_MINUTES }, async () => {
     const lintian = await tryCommand(['lintian', '--allow-root', '--fail-on', 'error,warning', deb])
     expect(lintian).toMatchObject({ status: 0, stdout: '' })
     const rpmlint = await tryCommand(['rpmlint', '-r', 'packaging/rpm/hostcertd.rpmlintrc', rpm])
@@ -138,6 +138,82 @@ describe.skipIf(process.getuid?.() !== 0 || process.arch !== 'x64')('the package
     )
     for (const { ref, dependsOn } of bill.dependencies)
       expect([ref, ...dependsOn].filter((r) => !refs.has(r))).toEqual([])
+  })
+})
+
+/** Debian's package of each library that a Node from nodejs.org is linked with. */
+const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
+  'ld-linux-aarch64.so.1': 'libc6',
+  'libatomic.so.1': 'libatomic1',
+  'libc.so.6': 'libc6',
+  'libdl.so.2': 'libc6',
+  'libgcc_s.so.1': 'libgcc-s1',
+  'libm.so.6': 'libc6',
+  'libpthread.so.0': 'libc6',
+  'libstdc++.so.6': 'libstdc++6',
+}
+
+// In this file, for two builds at the same time would write the same bundle.
+describe.skipIf(process.getuid?.() !== 0 || process.arch !== 'x64')('the packages for arm64', () => {
+  let folder: TemporaryFolder
+  let deb: string
+  let rpm: string
+  let node: string
+
+  beforeAll(async () => {
+    folder = await makeTemporaryFolder()
+    const out = join(folder.path, 'out')
+    await command(['npm', 'run', '--silent', 'package', '--', '--fast', '--arch', 'arm64', '--out', out], {
+      timeout: FIVE_MINUTES,
+    })
+    const files = await readdir(out)
+    deb = join(out, files.find((file) => /^hostcertd_[\d.]+_arm64\.deb$/.test(file)) ?? 'no deb')
+    rpm = join(out, files.find((file) => /^hostcertd-[\d.]+-1\.aarch64\.rpm$/.test(file)) ?? 'no rpm')
+    await command(['dpkg-deb', '--extract', deb, join(folder.path, 'root')])
+    node = join(folder.path, 'root/usr/lib/hostcertd/bin/node')
+  }, FIVE_MINUTES)
+  afterAll(() => folder.remove())
+
+  test('are for arm64, and so is the stripped Node in both', async () => {
+    expect(await command(['dpkg-deb', '--field', deb, 'Architecture'])).toBe('arm64\n')
+    expect(await command(['rpm', '-qp', '--queryformat', '%{ARCH} %{OS}', rpm])).toBe('aarch64 linux')
+    expect(await command(['readelf', '--file-header', node])).toMatch(/^\s*Machine:\s+AArch64$/m)
+    expect(await command(['readelf', '--section-headers', '--wide', node])).not.toContain(' .symtab ')
+    const inDeb = (await command(['sha256sum', node])).slice(0, 64)
+    const digests = await command(['rpm', '-qp', '--queryformat', '[%{FILENAMES} %{FILEDIGESTS}\n]', rpm])
+    expect(digests).toContain(`/usr/lib/hostcertd/bin/node ${inDeb}\n`)
+  })
+
+  test('dependencies are what that Node is linked with', async () => {
+    const needed = [
+      ...(await command(['readelf', '--dynamic', node])).matchAll(/\(NEEDED\)\s.*\[(.*)\]$/gm),
+    ].map(([, library = '']) => library)
+    expect(needed.length).toBeGreaterThan(5)
+    const depends = await command(['dpkg-deb', '--field', deb, 'Depends'])
+    const libraries = depends.match(/\blib[\w+-]+\d(?= \()/g)
+    expect(libraries).toEqual(
+      [...new Set(needed.map((library) => DEBIAN_PACKAGES[library] ?? library))].toSorted(),
+    )
+    // A glibc that is old enough for what is asked for lacks nothing that Node wants.
+    const [, enough = ''] = /libc6 \(>= ([\d.]+)\)/.exec(depends) ?? []
+    const versions = await command(['readelf', '--version-info', '--wide', node])
+    for (const version of new Set(versions.match(/(?<=GLIBC_)[\d.]+/g)))
+      await command(['dpkg', '--compare-versions', version, 'le', enough])
+    const requires = (await command(['rpm', '-qp', '--requires', rpm])).split('\n')
+    expect(requires).toEqual(expect.arrayContaining(needed.map((library) => `${library}()(64bit)`)))
+  })
+
+  test('the bill of materials is that of arm64, with the same Node as here', async () => {
+    const text = await readFile(join(folder.path, 'root/usr/lib/hostcertd/hostcertd.cdx.json'), 'utf8')
+    const { metadata, components } = JSON.parse(text) as Bill
+    expect(metadata.component['bom-ref']).toMatch(/^pkg:generic\/hostcertd@[\d.]+\?arch=arm64$/)
+    const { version = '', 'bom-ref': ref } = components.find(({ name }) => name === 'node') ?? {}
+    expect(ref).toBe(`pkg:generic/node@${version}?arch=arm64`)
+    expect(version).toBe(process.versions.node)
+    // The Node that is in there cannot be run here, but it has its version in it.
+    expect(await command(['strings', '-n', '8', node])).toMatch(
+      new RegExp(`^node v${version}$|/v${version}/`, 'm'),
+    )
   })
 })
 

@@ -62,6 +62,74 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
     expect(await host.installed()).toEqual({})
   })
 
+  // From 6 s on `timeout` ends it.
+  test.each([
+    { name: 'is too slow', does: 'sleep 6' },
+    { name: 'is killed', does: 'kill -KILL $$' },
+    { name: 'cannot be run', does: 'exec /nowhere' },
+  ])('ssh-keygen $name: no key seems to be gone, nothing is touched', async ({ does }) => {
+    await using host = await makeHelperHost()
+    await host.stage(ECDSA)
+    await host.stage(ED25519)
+    await host.ask('install\n')
+    const good = await host.installed()
+    expect(Object.keys(good)).toHaveLength(3)
+    for (const { option, file } of [
+      { option: '-l', file: '/etc/ssh/ssh_host_ecdsa_key.pub' },
+      { option: '-L', file: '/etc/ssh/hostcertd/\\S*' },
+    ]) {
+      const before = `mkdir /run/bin; cp /usr/bin/ssh-keygen /run/bin/ssh-keygen
+        printf '%s\\n' '#!/bin/sh' 'case $1 in ${option}) ${does} ;; esac; exec /run/bin/ssh-keygen "$@"' >/run/bin/fails
+        chmod 755 /run/bin/fails; mount --bind /run/bin/fails /usr/bin/ssh-keygen`
+      const { stdout } = await host.ask('install\n', { before })
+      expect(stdout).toMatch(answer('error STORE_FAILED', ` : ssh-keygen could not look at ${file}.*`))
+      expect(await host.installed()).toEqual(good)
+    }
+  })
+
+  test('a public half that is none: that key is left out, the others are served', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ECDSA)
+    const ed25519 = await host.stage(ED25519)
+    await writeFile(join(host.ssh, `${ECDSA}.pub`), 'half writ')
+    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
+    expect(await host.installed()).toEqual({
+      [`hostcertd/${ED25519}-cert.pub`]: ed25519,
+      [DROP_IN]: dropInFor(ED25519),
+    })
+  })
+
+  test.each([{ certified: 'first' }, { certified: 'second' }])(
+    'two host keys of one name: the certificate is for the $certified, and stays',
+    async ({ certified }) => {
+      await using host = await makeHelperHost()
+      await mkdir(join(host.ssh, 'other'))
+      await host.addHostKey(`other/${ED25519}`, 'ed25519')
+      const folders = certified === 'first' ? ['other/', ''] : ['', 'other/']
+      const lines = folders.map((folder) => `HostKey /etc/ssh/${folder}${ED25519}\n`)
+      await appendFile(join(host.ssh, 'sshd_config'), lines.join(''))
+      const publicKey = (await readFile(join(host.ssh, 'other', `${ED25519}.pub`), 'utf8')).trimEnd()
+      const certificate = await host.stage(ED25519, { publicKey })
+      const want = { [`hostcertd/${ED25519}-cert.pub`]: certificate, [DROP_IN]: dropInFor(ED25519) }
+      expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
+      expect(await host.installed()).toEqual(want)
+      expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=no'))
+      expect(await host.installed()).toEqual(want)
+    },
+  )
+
+  test('a host key whose name looks like a pattern for another', async () => {
+    await using host = await makeHelperHost()
+    await host.addHostKey('host_key', 'ed25519')
+    await host.addHostKey('host.key', 'ed25519')
+    const lines = ['host_key', 'host.key'].map((name) => `HostKey /etc/ssh/${name}\n`)
+    await appendFile(join(host.ssh, 'sshd_config'), lines.join(''))
+    const certificate = await host.stage('host.key')
+    const want = { 'hostcertd/host.key-cert.pub': certificate, [DROP_IN]: dropInFor('host.key') }
+    await host.ask('install\n')
+    expect(await host.installed()).toEqual(want)
+  })
+
   test('only for the host keys that sshd is configured to load', async () => {
     await using host = await makeHelperHost()
     await host.stage(ECDSA)

@@ -54,6 +54,16 @@ esac`)
     expect(seen.at(-1)).toMatch(/^drwxr-xr-x/)
   })
 
+  // In the unit's sandbox /run is read-only.
+  test.each([
+    { name: 'comes back', back: 'sleep 1.3; mount -o remount,rw /run; mkdir -pm 755 /run/sshd', says: 'ok' },
+    { name: 'does not come back', back: ':', says: 'error SSHD_CONFIG_INVALID' },
+  ])('/run/sshd is gone while sshd is being restarted, and $name', async ({ back, says }) => {
+    await using host = await makeHelperHost()
+    const before = `mount -o remount,ro /run; { ${back}; } &`
+    expect((await host.ask('reload\n', { before })).stdout).toMatch(new RegExp(`^${says} .*\\n$`))
+  })
+
   test('a configuration that `sshd -t` refuses: the listener is left alone', async () => {
     await using host = await makeHelperHost()
     await host.systemctl(active('ssh.service'))

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import type { NextStep } from '../../agent/core/backoff.ts'
+import type { ErrorCode } from '../../agent/core/errors.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
-import { NOTHING_KNOWN, observe } from '../../agent/renewal/observe.ts'
+import { observe } from '../../agent/renewal/observe.ts'
+import { NOTHING_KNOWN } from '../../agent/renewal/served-knowledge.ts'
 import { renewHost, ROUTINE_PASS } from '../../agent/renewal/renew.ts'
 import { NOTHING_TOLD, tellChanges } from '../../agent/renewal/tell-changes.ts'
 import { stringList } from '../core/craft.ts'
@@ -43,7 +45,8 @@ describe('how loud a failed attempt is', () => {
     expect(levels).toEqual(['info', 'info', 'warn', 'warn'])
   })
 
-  test.each<{ code: 'ISSUER_FORBIDDEN' | 'ISSUER_UNAUTHORIZED'; next: NextStep }>([
+  test.each<{ code: ErrorCode; next: NextStep }>([
+    { code: 'ISSUER_REJECTED', next: 'key-backoff' },
     { code: 'ISSUER_FORBIDDEN', next: 'administrator' },
     { code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' },
   ])('$code, which an administrator must mend, is a warning at once', async ({ code, next }) => {

@@ -1,35 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { Attempts } from '../../agent/renewal/attempts.ts'
-import { NOTHING_KNOWN, type ServedKnowledge } from '../../agent/renewal/observe.ts'
-import { renewHost, ROUTINE_PASS, type PassRequest, type PassResult } from '../../agent/renewal/renew.ts'
+import { NOTHING_KNOWN } from '../../agent/renewal/served-knowledge.ts'
+import { renewHost, ROUTINE_PASS } from '../../agent/renewal/renew.ts'
 import { sshString, stringList, uint32, uint64 } from '../core/craft.ts'
 import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
-
-const KEY = 'ssh_host_ed25519_key'
-const NEVER = new AbortController().signal
-
-/** One pass as a process of its own would make it: nothing but the host's files carries over. */
-async function pass(
-  host: FakeHost,
-  request: Partial<PassRequest> = {},
-  knowledge: ServedKnowledge = NOTHING_KNOWN,
-  signal = NEVER,
-): Promise<PassResult> {
-  const attempts = new Attempts(host.records, host.clock)
-  await attempts.load()
-  const controller = { ...ROUTINE_PASS, ...request }
-  const work = renewHost(host, attempts, knowledge, controller, signal)
-  const settled = { done: false }
-  void work.finally(() => (settled.done = true)).catch(() => {})
-  for (let second = 0; second < 60 && !settled.done; second++) await host.clock.advance(0.1)
-  return work
-}
-
-const stateOf = (result: PassResult, name = KEY): string => {
-  const view = result.views.find((other) => other.name === name)
-  return `${view?.state.state} ${view?.state.reason}`
-}
+import { KEY, NEVER, pass, stateOf } from './one-pass.ts'
 
 describe('the path of one certificate', () => {
   test('first issue: swapped, served without a reload, confirmed', async () => {
@@ -200,22 +176,47 @@ describe('failures', () => {
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
   })
 
-  test.each(['before', 'after'] as const)(
-    'a swap that fails (%s it was done) loses nothing',
-    async (when) => {
-      const host = new FakeHost()
-      await pass(host)
-      const old = host.files.get(KEY)
-      host.swapFault = { when }
-      host.clock.jump(OVERDUE)
-      const result = await pass(host)
-      expect(result.outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'STORE_FAILED' } }])
-      expect(host.files.get(KEY) === old).toBe(when === 'before')
-      // What lies on disk decides, not what was reported.
-      expect(result.views[0]?.onDisk.kind).toBe('usable')
-      expect(stateOf(result)).toMatch(when === 'before' ? /^overdue/ : /^(valid|due)/)
-    },
-  )
+  test('a swap that fails loses nothing', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const old = host.files.get(KEY)
+    host.swapFault = { when: 'before' }
+    host.clock.jump(OVERDUE)
+    const result = await pass(host)
+    expect(result.outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'STORE_FAILED' } }])
+    expect(host.files.get(KEY)).toBe(old)
+    expect(stateOf(result)).toBe('overdue STORE_FAILED')
+  })
+
+  test('a swap that was done and reported failed counts as done: what lies on disk decides', async () => {
+    const host = new FakeHost()
+    host.sshd.enabled = false
+    await pass(host)
+    const old = host.files.get(KEY)
+    host.swapFault = { when: 'after' }
+    host.clock.jump(OVERDUE)
+    const result = await pass(host)
+    expect(result.outcomes).toMatchObject([{ kind: 'renewed' }])
+    expect(host.files.get(KEY)).not.toBe(old)
+    expect(stateOf(result)).toBe('valid null')
+    expect(host.record.hostKeys[KEY]).toMatchObject({ failures: 0, lastError: null })
+    expect(host.log.messages('warn')).toContainEqual(expect.stringContaining('perhaps not for good'))
+    // sshd has to be told all the same.
+    expect(host.sshd.reloads).toBe(2)
+  })
+
+  test('a key that changes while the CA is asked again is signed anew', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    host.issuer.ca = new FakeHost().issuer.ca
+    host.issuer.onHostCa = () => {
+      if (host.issuer.issuedAt.length === 2) host.rotate(KEY)
+    }
+    const result = await pass(host, { force: true, byHand: true })
+    expect(result.outcomes).toMatchObject([{ kind: 'renewed' }])
+    expect(stateOf(result)).toBe('valid null')
+    expect(host.issuer.issuedAt).toHaveLength(3)
+  })
 
   test.each([
     ['CERT_NOT_HOST', { kind: uint32(1) }],
@@ -339,6 +340,17 @@ test('the wait for the issuer is as short as the shortest life left wants it', a
 })
 
 describe('the CA', () => {
+  test('that cannot be had within the turn is a failure like any other, and waited for', async () => {
+    const host = new FakeHost()
+    host.issuer.onHostCa = async (signal) =>
+      new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+    const attempts = new Attempts(host.records, host.clock)
+    const work = renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+    await host.clock.advance(61)
+    expect(stateOf(await work)).toBe('absent ISSUER_TIMEOUT')
+    expect(host.record.issuer).toMatchObject({ code: 'ISSUER_TIMEOUT', failures: 1 })
+  })
+
   test('is asked of the issuer once, and kept', async () => {
     const host = new FakeHost()
     await pass(host)
@@ -403,111 +415,5 @@ describe('the CA', () => {
     host.issuer.ca = new FakeHost().issuer.ca
     const result = await pass(host, { force: true, byHand: true })
     expect(result.outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'CERT_CA_MISMATCH' } }])
-  })
-})
-
-describe('sshd', () => {
-  test('that is down changes nothing for the certificate; it is confirmed when sshd is back', async () => {
-    const host = new FakeHost()
-    host.sshd.isDown = true
-    const first = await pass(host)
-    expect(first.outcomes).toMatchObject([{ kind: 'renewed' }])
-    expect(stateOf(first)).toBe('unconfirmed SSHD_UNREACHABLE')
-    host.sshd.isDown = false
-    host.clock.jump(host.clock.now() + 31)
-    const second = await pass(host, {}, first.knowledge)
-    expect(stateOf(second)).toBe('valid null')
-    expect(host.issuer.issuedAt).toHaveLength(1)
-  })
-
-  test('that does not answer any more leaves a confirmed certificate valid', async () => {
-    const host = new FakeHost()
-    await pass(host)
-    host.sshd.isDown = true
-    expect(stateOf(await pass(host))).toBe('valid null')
-  })
-
-  test('whose configuration is broken is not reloaded to death: the reload is tried again, later and later', async () => {
-    const host = new FakeHost()
-    host.sshd.readsPerConnection = false
-    host.sshd.load()
-    host.sshd.reloadFailure = { code: 'SSHD_CONFIG_INVALID', message: 'line 3: bad' }
-    let result = await pass(host)
-    expect(stateOf(result)).toBe('unconfirmed SSHD_NOT_SERVING')
-    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('SSHD_CONFIG_INVALID')
-    for (let minute = 0; minute < 60; minute++) {
-      host.clock.jump(host.clock.now() + 60)
-      result = await pass(host, {}, result.knowledge)
-    }
-    expect(host.sshd.reloads).toBeGreaterThan(3)
-    expect(host.sshd.reloads).toBeLessThan(10)
-    expect(host.issuer.issuedAt).toHaveLength(1)
-    host.sshd.reloadFailure = null
-    host.clock.jump(host.clock.now() + 3700)
-    expect(stateOf(await pass(host, {}, result.knowledge))).toBe('valid null')
-    expect(host.issuer.issuedAt).toHaveLength(1)
-    expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
-  })
-
-  test('that does not offer a key even after a reload: the key is ignored until it does', async () => {
-    const host = new FakeHost(30 * DAY, ['a'])
-    host.sshd.notConfigured.add('a')
-    const first = await pass(host)
-    expect(stateOf(first, 'a')).toBe('ignored sshd does not offer a host key of type ssh-ed25519')
-    host.clock.jump(START + 31 * DAY)
-    expect((await pass(host)).outcomes).toEqual([])
-    expect(host.sshd.reloads).toBe(1)
-    host.sshd.notConfigured.clear()
-    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
-  })
-
-  test('that is to get the private half of a new key only after the reload: the key is not left alone for long', async () => {
-    const host = new FakeHost(30 * DAY, ['a'])
-    host.sshd.readsPerConnection = false
-    host.sshd.load()
-    const old = new Map(host.keys)
-    host.rotate('a')
-    // What sshd loads is still the old pair.
-    host.sshd.loadsInstead = old
-    const first = await pass(host)
-    expect(stateOf(first, 'a')).toBe('ignored sshd offers another host key of type ssh-ed25519')
-    expect((await pass(host, {}, first.knowledge)).outcomes).toEqual([])
-    expect(host.sshd.reloads).toBe(1)
-    host.sshd.loadsInstead = null
-    host.pairVersion = 'the private half has come'
-    host.clock.jump(host.clock.now() + 61)
-    const second = await pass(host, {}, first.knowledge)
-    expect(stateOf(second, 'a')).toBe('valid null')
-    expect([host.sshd.reloads, host.issuer.issuedAt.length]).toEqual([2, 1])
-  })
-
-  test('is asked seldom: at the start, after a swap, on request, every 15 minutes', async () => {
-    const host = new FakeHost()
-    let result = await pass(host)
-    const after = host.sshd.questions
-    for (let minute = 0; minute < 14; minute++) {
-      host.clock.jump(host.clock.now() + 60)
-      result = await pass(host, {}, result.knowledge)
-    }
-    expect(host.sshd.questions).toBe(after)
-    result = await pass(host, { ask: true }, result.knowledge)
-    expect(host.sshd.questions).toBe(after + 1)
-    host.clock.jump(host.clock.now() + 901)
-    await pass(host, {}, result.knowledge)
-    expect(host.sshd.questions).toBe(after + 2)
-  })
-
-  test('behind the helper: what cannot be copied is tried again, without a new certificate', async () => {
-    const host = new FakeHost()
-    host.sshd.needsInstall = true
-    host.sshd.installFailure = { code: 'STORE_FAILED', message: 'no space left on device' }
-    let result = await pass(host)
-    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('STORE_FAILED')
-    host.sshd.installFailure = null
-    host.clock.jump(host.clock.now() + 120)
-    result = await pass(host, {}, result.knowledge)
-    expect([host.sshd.installs, host.sshd.needsInstall]).toEqual([2, false])
-    expect(host.issuer.issuedAt).toHaveLength(1)
-    expect(stateOf(result)).toBe('valid null')
   })
 })

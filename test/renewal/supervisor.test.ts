@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { AgentError } from '../../agent/core/errors.ts'
 import { validBeforeOf } from '../../agent/core/host-certificate.ts'
 import { parseCertificate } from '../../agent/core/host-certificate.ts'
 import type { ServiceManager } from '../../agent/renewal/ports.ts'
+import { readinessOf } from '../../agent/core/status-document.ts'
 import { Supervisor, type Enrolment } from '../../agent/renewal/supervisor.ts'
+import { craftKey } from '../core/craft.ts'
 import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
 
@@ -140,6 +143,20 @@ describe('an issuer that is down', () => {
 })
 
 describe('the loop', () => {
+  test('a wait that ends while its turn goes on is not forgotten until the next tick', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b'])
+    host.sshd.enabled = false
+    host.issuer.failures.push(failureOf('ISSUER_REJECTED', 'key-backoff'))
+    // The second request takes longer than the first key has to wait.
+    host.issuer.onIssue = async (signal) => {
+      if (host.issuer.issuedAt.length === 1) await host.clock.sleep(8000, signal)
+    }
+    const daemon = supervise(host)
+    await host.clock.advance(15)
+    expect([...host.files.keys()].toSorted()).toEqual(['a', 'b'])
+    await daemon.stop()
+  })
+
   test('READY comes after the first look, the watchdog is fed after each', async () => {
     const host = new FakeHost()
     const daemon = supervise(host)
@@ -200,15 +217,51 @@ describe('the loop', () => {
     const host = new FakeHost()
     const daemon = supervise(host)
     await host.clock.advance(1)
-    host.lockFailure = new (await import('../../agent/core/errors.ts')).AgentError(
-      'STORE_FAILED',
-      'cannot lock',
-    )
+    host.lockFailure = new AgentError('STORE_FAILED', 'cannot lock')
     host.files.delete(KEY)
     daemon.supervisor.wake('file-event')
     await host.clock.advance(1)
     expect(host.log.messages('error')).toContain('cannot lock')
     expect(daemon.supervisor.status?.certificates[0]?.state).toBe('absent')
+    await daemon.stop()
+  })
+
+  test('pinned CAs that cannot be read: no certificate passes, and the status says why', async () => {
+    const host = new FakeHost()
+    await runOnce(host)
+    host.pinFailure = new AgentError('CONFIG_INVALID', 'verify.host_ca_file: /ca.pub: not there')
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    expect(daemon.supervisor.status?.certificates).toMatchObject([
+      {
+        state: 'invalid',
+        reason: 'CONFIG_INVALID',
+        serial: '1001',
+        last_error: { code: 'CONFIG_INVALID', message: 'verify.host_ca_file: /ca.pub: not there' },
+      },
+    ])
+    expect(readinessOf(daemon.supervisor.status, null)?.status).toBe('fail')
+    expect(host.log.messages('error')).toContain('verify.host_ca_file: /ca.pub: not there')
+    host.pinFailure = null
+    await daemon.live(60)
+    await host.clock.advance(1)
+    expect(daemon.supervisor.status?.certificates[0]?.state).toBe('valid')
+    await daemon.stop()
+  })
+
+  test('a lock that cannot be had from the start: what the issuer said before still counts', async () => {
+    const host = new FakeHost()
+    await runOnce(host)
+    const [before] = host.record.issuerCas ?? []
+    expect(before).toBeDefined()
+    host.record = { ...host.record, issuerCas: [craftKey().line.split(' ').slice(0, 2).join(' ')] }
+    host.lockFailure = new AgentError('STORE_FAILED', 'cannot lock')
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    expect(daemon.supervisor.status?.certificates[0]).toMatchObject({
+      state: 'invalid',
+      reason: 'CERT_CA_MISMATCH',
+    })
     await daemon.stop()
   })
 
@@ -228,6 +281,14 @@ describe('the loop', () => {
     await daemon.stop()
   })
 })
+
+/** Let a daemon bring the host into order, and end it. */
+async function runOnce(host: FakeHost): Promise<void> {
+  const daemon = supervise(host)
+  await host.clock.advance(1)
+  await daemon.stop()
+  expect(daemon.supervisor.status?.certificates[0]?.state).toBe('valid')
+}
 
 function countCalls(host: FakeHost): () => number {
   let calls = 0

@@ -56,6 +56,11 @@ export class Agent implements AsyncDisposable {
     return pid
   }
 
+  /** Whether the last daemon that was started still runs. */
+  get running(): boolean {
+    return this.#child !== null && this.#child.exitCode === null && this.#child.signalCode === null
+  }
+
   /** The port that this run's log says the health server listens on; NaN before. */
   get healthPort(): number {
     const line = this.log.slice(this.#earlier).findLast(({ msg }) => msg === 'the health server listens')

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Sees to what npm cannot bring: `node` (the library that the pinned Node needs), `sshd` (OpenSSH server and client),
-# `host` (what boots hosts in containers), `packaging`, `packaging-arm64` (what makes and checks packages),
-# `monitoring` (a Prometheus to try the alert rules with) and `browser` (Chromium to look at the status page with).
+# `host` (what boots hosts in containers), `packaging`, `packaging-arm64` (what makes and checks packages), `shells` (what
+# completions and manual pages are tried with), `monitoring` (a Prometheus to try the alert rules with) and `browser`
+# (Chromium to look at the status page with).
 # As root on a system with apt it installs what is missing; else it says in one line what to install.
 set -eu
 
@@ -37,6 +38,11 @@ for wanted in "$@"; do
       for program in lintian rpmlint shellcheck busybox; do
         command -v "$program" >/dev/null 2>&1 || need "$program"
       done
+      ;;
+    shells)
+      for program in zsh fish mandoc; do command -v "$program" >/dev/null 2>&1 || need "$program"; done
+      command -v mandb >/dev/null 2>&1 || need man-db
+      command -v script >/dev/null 2>&1 || need bsdutils
       ;;
     monitoring)
       # Without promtool and Prometheus the tests of the alert rules are skipped and say so.

@@ -33,8 +33,8 @@ export async function isServed(world: World, type: HostKeyType): Promise<boolean
 }
 
 /** How many requests of a route have reached the issuer, answered or not. */
-export function requestsTo(issuer: LocalIssuer, route: 'login' | 'issue'): number {
-  const end = { login: '/login', issue: '/issue-host-cert' }[route]
+export function requestsTo(issuer: LocalIssuer, route: 'login' | 'issue' | 'host-ca'): number {
+  const end = { login: '/login', issue: '/issue-host-cert', 'host-ca': '/host-ca-public-key' }[route]
   return issuer.requests.filter(({ path }) => path.endsWith(end)).length
 }
 

@@ -1,4 +1,5 @@
 import { messageOf } from '../../core/errors.ts'
+import type { Login } from '../../core/login.ts'
 import { parseCaKeys } from '../../core/public-key.ts'
 import type {
   Clock,
@@ -12,10 +13,10 @@ import type {
 import type { Authenticator } from './auth/authenticator.ts'
 import { readCredentialFile, type ReadCredentialFile } from './auth/credential-file.ts'
 import { AccessTokenFile } from './auth/token.ts'
-import { UniversalAuth, type CredentialSource } from './auth/universal-auth.ts'
+import { UniversalAuth } from './auth/universal-auth.ts'
 import { parseObject } from './error-body.ts'
 import { IssuerExchange, type Answer, type Outcome } from './exchange.ts'
-import { answerFailure, invalidAnswer, isTokenRefused } from './failures.ts'
+import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from './failures.ts'
 import { HealthRecord } from './health.ts'
 import { TlsRoots } from './tls-roots.ts'
 
@@ -27,13 +28,7 @@ export interface IssuerOptions {
   readonly caFile: string | null
   /** For one exchange, from connecting to the last byte; `issue` may need four of them (login, issue, both again). */
   readonly timeoutMilliseconds: number
-  readonly auth:
-    | {
-        readonly method: 'universal-auth'
-        readonly clientId: CredentialSource
-        readonly clientSecretFile: string
-      }
-    | { readonly method: 'token'; readonly tokenFile: string }
+  readonly auth: Login
   /** How credential files are read; left out: from the disk, anew at each use. */
   readonly readCredentialFile?: ReadCredentialFile | undefined
   /** Of this program, for `User-Agent`. */
@@ -129,10 +124,8 @@ function readIssued(outcome: Outcome): IssueAnswer {
 }
 
 function readHostCa(answer: Answer): HostCaAnswer {
-  if (answer.status !== 200) {
-    const noSuchRoute = answer.status === 404 && answer.body.requestId === null
-    return { ok: false, failure: answerFailure(answer), noSuchRoute }
-  }
+  if (answer.status !== 200)
+    return { ok: false, failure: answerFailure(answer), noSuchRoute: saysNoSuchRoute(answer) }
   try {
     const keys = answer.complete && !answer.isHtml ? parseCaKeys(answer.text) : []
     if (keys.length > 0) return { ok: true, keys }

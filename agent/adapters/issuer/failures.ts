@@ -17,6 +17,20 @@ export function isTokenRefused({ status, body }: Answer): boolean {
 }
 
 /**
+ * Whether the issuer itself says that it has no such route. That answer has no request id, and what stands in front of
+ * the issuer gives none either, so here alone the words decide too: those of the table of issuer.md.
+ */
+export function saysNoSuchRoute({ status, isHtml, body }: Answer): boolean {
+  return (
+    status === 404 &&
+    !isHtml &&
+    body.requestId === null &&
+    body.error === 'Not Found' &&
+    /^Route [A-Z]+:\S+ not found$/.test(body.message ?? '')
+  )
+}
+
+/**
  * An answer of status 200 whose content is no good.
  *
  * @param flaw goes on after "HOST answered"
@@ -122,6 +136,14 @@ function redirectOrOdd(answer: Answer): IssuerFailure {
     answer,
     `with a redirect to ${to}, which is not followed; is issuer.url right? (${status})`,
   )
+}
+
+/**
+ * Whether the message of a failure repeats the issuer's own word for the error, `ForbiddenError` for one. For what a
+ * person is advised first; nothing is done by it.
+ */
+export function namesError({ message }: Pick<IssuerFailure, 'message'>, error: string): boolean {
+  return message.endsWith(` ${error})`)
 }
 
 /** `HOST refused the access token: "invalid signature" (403 TokenError)`. */

@@ -25,16 +25,31 @@ export interface TlsFindings {
 const STEP_MILLISECONDS = 8_000
 const TIMED_OUT = 'ETIMEDOUT'
 
-/** The proxy that requests to a URL go through, `HOST:PORT`; null for none. By the same variables as the requests. */
-export function proxyFor(url: URL, environment: Readonly<Record<string, string | undefined>>): string | null {
+/** A proxy that the environment names. */
+export interface Proxy {
+  /** The variable that names it, as it is spelled there. */
+  readonly variable: string
+  /** Null when its value is not the URL of a proxy. */
+  readonly at: { readonly host: string; readonly port: number } | null
+}
+
+/** The proxy that requests to a URL go through; null for none. By the same variables as the requests. */
+export function proxyFor(url: URL, environment: Readonly<Record<string, string | undefined>>): Proxy | null {
   if (url.protocol !== 'https:') return null
-  const of = (name: string): string => environment[name.toLowerCase()] ?? environment[name] ?? ''
-  const proxy = of('HTTPS_PROXY') || of('HTTP_PROXY')
-  if (proxy === '' || isExempt(url.hostname, of('NO_PROXY'))) return null
+  const of = (name: string): { variable: string; value: string } | null => {
+    const variable = [name.toLowerCase(), name].find((one) => environment[one] !== undefined)
+    const value = variable === undefined ? '' : (environment[variable] ?? '')
+    return variable === undefined || value === '' ? null : { variable, value }
+  }
+  const proxy = of('HTTPS_PROXY') ?? of('HTTP_PROXY')
+  if (proxy === null || isExempt(url.hostname, of('NO_PROXY')?.value ?? '')) return null
   try {
-    return new URL(proxy).host
+    const { hostname, port, protocol } = new URL(proxy.value)
+    const usual = protocol === 'https:' ? 443 : 80
+    const at = { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: port === '' ? usual : Number(port) }
+    return { variable: proxy.variable, at: hostname === '' ? null : at }
   } catch {
-    return 'HTTPS_PROXY'
+    return { variable: proxy.variable, at: null }
   }
 }
 

@@ -62,6 +62,8 @@ function invalidRemedy(reason: string | null, otherwise: string): string {
       return 'if the CA was changed on purpose, put its public key into verify.host_ca_file; then `hostcertd renew`'
     case 'CERT_PRINCIPALS_MISMATCH':
       return 'register the lacking name at the issuer, or take it out of verify.principals'
+    case 'CONFIG_INVALID':
+      return 'see configuration above'
     case 'HOST_KEY_UNREADABLE':
       return 'see host-keys above'
     default:

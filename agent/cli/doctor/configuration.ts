@@ -1,9 +1,14 @@
+import { access, constants } from 'node:fs/promises'
 import type { LoadedConfig } from '../../config/load.ts'
 import { problemLine } from '../../config/problem.ts'
+import { AgentError } from '../../core/errors.ts'
+import { systemCodeOf } from '../../system/one-line.ts'
+import { failureLine } from '../verb-error.ts'
 import { failure, ok, warning, type Finding } from './finding.ts'
+import type { Patient } from './patient.ts'
 
 /** Whether there is a configuration, and what is wrong with it. */
-export function examineConfiguration(path: string, loaded: LoadedConfig): Finding[] {
+export async function examineConfiguration(path: string, loaded: LoadedConfig): Promise<Finding[]> {
   switch (loaded.kind) {
     case 'not-enrolled':
       return [
@@ -14,11 +19,9 @@ export function examineConfiguration(path: string, loaded: LoadedConfig): Findin
         ),
       ]
     case 'invalid':
-      return loaded.problems.map((problem) =>
-        failure(
-          'configuration',
-          problemLine(problem),
-          `mend it in ${problem.file ?? path}; \`hostcertd config validate\` tells whether it is well`,
+      return Promise.all(
+        loaded.problems.map(async (problem) =>
+          failure('configuration', problemLine(problem), await remedyFor(problem.file ?? path)),
         ),
       )
     case 'ok':
@@ -27,4 +30,25 @@ export function examineConfiguration(path: string, loaded: LoadedConfig): Findin
         ...loaded.warnings.map((text) => warning('configuration', text, `see to it in ${path}`)),
       ]
   }
+}
+
+/** Whether the pinned CAs can be read: without them no certificate passes, and the daemon does not start. */
+export async function examinePinnedCas({ host }: Patient): Promise<Finding[]> {
+  try {
+    await host.pinnedCas.read()
+    return []
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    const remedy =
+      'write the public key of the host CA into that file, one key a line; then `systemctl restart hostcertd`'
+    return [failure('configuration', failureLine(error), remedy)]
+  }
+}
+
+/** Who may not read a file cannot say what is wrong in it. */
+async function remedyFor(file: string): Promise<string> {
+  const code = await access(file, constants.R_OK).then(() => null, systemCodeOf)
+  return code === 'EACCES'
+    ? `run \`sudo hostcertd doctor\`; or \`chmod a+rX ${file}\`: there are no secrets in it, and the daemon reads it too`
+    : `mend it in ${file}; \`hostcertd config validate\` tells whether it is well`
 }

@@ -1,6 +1,7 @@
 import { dirname, join } from 'node:path'
 import { factsOf, whyDenied, type FileFacts } from '../../adapters/file-access.ts'
 import { readCredentialFile } from '../../adapters/issuer/auth/credential-file.ts'
+import { CREDENTIALS_OF_SERVICE } from '../../config/credentials.ts'
 import { reasonOf, systemCodeOf } from '../../system/one-line.ts'
 import { failure, ok, skipped, warning, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
@@ -36,7 +37,7 @@ function credentialsOf({ config: { auth } }: Patient): Credential[] {
 async function examine({ what, path }: Credential, patient: Patient): Promise<Finding> {
   const isSystemds = isFromSystemd(path, patient)
   const afterwards = isSystemds ? '; then `systemctl restart hostcertd`' : ''
-  let facts: FileFacts
+  let facts: FileFacts | null = null
   let text: string
   try {
     facts = await factsOf(path)
@@ -44,10 +45,11 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
   } catch (error) {
     const message = `cannot read the ${what} from ${path}: ${reasonOf(error)}`
     const code = systemCodeOf(error)
-    if (code === 'EACCES' && isSystemds && !patient.isRoot) {
-      return skipped('credentials', message, 'only root may read it: run `sudo hostcertd doctor`')
+    if (code === 'EACCES') {
+      return patient.isRoot || (!isSystemds && (await isDaemonDenied(path, facts, patient)))
+        ? failure('credentials', message, ownershipRemedy(path, patient))
+        : skipped('credentials', message, 'run `sudo hostcertd doctor`: root may read it')
     }
-    if (code === 'EACCES') return failure('credentials', message, ownershipRemedy(path, patient))
     const write = `write the ${what} into it: (umask 077; cat > ${path})${afterwards}`
     return failure('credentials', message, code === 'ENOENT' ? write : `put a file with the ${what} there`)
   }
@@ -81,10 +83,21 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
   return ok('credentials', `${what}: ${path}, mode 0${facts.mode.toString(8)}`)
 }
 
+/**
+ * Whether the daemon may not read a file either that we may not.
+ *
+ * @param facts null where we cannot even look at the file, and so cannot tell
+ */
+async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Patient): Promise<boolean> {
+  const { daemonUser, self } = patient
+  if (self.uid === daemonUser.uid) return true
+  return facts !== null && (await whyDenied(path, daemonUser, 'read')) !== null
+}
+
 /** Whether systemd hands the file to the service: `credential:NAME` of the configuration. */
 function isFromSystemd(path: string, { configPath, environment }: Patient): boolean {
   const given = environment['CREDENTIALS_DIRECTORY']
-  const folders = [join(dirname(configPath), 'credentials'), ...(given === undefined ? [] : [given])]
+  const folders = [join(dirname(configPath), 'credentials'), CREDENTIALS_OF_SERVICE, given]
   return folders.includes(dirname(path))
 }
 

@@ -1,26 +1,45 @@
 import type { StatusDocument } from '../../core/status-document.ts'
-import { askDaemon } from '../status.ts'
-import { ok, skipped, warning, type Finding } from './finding.ts'
+import { askDaemon, placeOf } from '../ask-daemon.ts'
+import { findOut, hangingSince, RESTART_DAEMON, START_DAEMON, takenBy } from '../remarks.ts'
+import { failure, ok, skipped, warning, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
 
-/** Whether the daemon runs, by its health port, and with this configuration. */
+/** Whether the daemon runs and its loop turns, by its health port, and with this configuration. */
 export async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
   const { listen } = config.health
-  if (listen.kind === 'none') return skipped('daemon', 'it cannot be asked: health.listen is none')
-  const where = listen.kind === 'unix' ? listen.path : `${listen.host}:${listen.port}`
-  const status = await askDaemon(listen, signal)
-  if (status === null) {
-    const remedy = '`systemctl enable --now hostcertd`; `journalctl -u hostcertd` tells why it ended'
-    return warning(
-      'daemon',
-      `no hostcertd answers at ${where}: nothing is renewed while it does not run`,
-      remedy,
-    )
+  const place = placeOf(listen)
+  const answer = await askDaemon(listen, signal)
+  switch (answer.kind) {
+    case 'runs': {
+      if (answer.status === null) return ok('daemon', `it answers at ${place}, and looks for the first time`)
+      const well = ok('daemon', `it runs, version ${answer.status.version}, and answers at ${place}`)
+      return differs(answer.status, config.issuer.url) ?? well
+    }
+    case 'hangs':
+      return failure('daemon', `it answers at ${place}, but ${hangingSince(answer.lastTurn)}`, RESTART_DAEMON)
+    case 'silent':
+      return warning(
+        'daemon',
+        `who listens at ${place} does not answer: hostcertd, stuck, or another program`,
+        findOut(listen),
+      )
+    case 'stranger':
+      return warning(
+        'daemon',
+        `another program answers at ${place}: whether hostcertd runs cannot be seen there`,
+        `${takenBy(listen)}; \`systemctl status hostcertd\` tells whether it runs`,
+      )
+    case 'denied':
+      return skipped('daemon', `it cannot be asked at ${place}: ${answer.why}`, 'run `sudo hostcertd doctor`')
+    case 'nobody':
+      return warning(
+        'daemon',
+        `no hostcertd answers at ${place}: nothing is renewed while it does not run`,
+        START_DAEMON,
+      )
+    case 'not-asked':
+      return skipped('daemon', 'it cannot be asked: health.listen is none')
   }
-  return (
-    differs(status, config.issuer.url) ??
-    ok('daemon', `it runs, version ${status.version}, and answers at ${where}`)
-  )
 }
 
 function differs({ enrolled, issuer }: StatusDocument, url: string): Finding | null {

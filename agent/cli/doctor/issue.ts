@@ -1,5 +1,6 @@
 import { issueVerified } from '../../renewal/issue-verified.ts'
 import { isCertifiable, type CertifiableView, type HostKeyView } from '../../renewal/observe.ts'
+import { waitOf } from '../../renewal/waits.ts'
 import { failureLine } from '../verb-error.ts'
 import { failure, ok, skipped, type Finding } from './finding.ts'
 import { issuerRemedy } from './issuer.ts'
@@ -28,7 +29,7 @@ async function issueOne(
   views: readonly HostKeyView[],
 ): Promise<Finding> {
   const { attempts, host, probe, signal } = patient
-  const wait = attempts.waitOf(view.subject.identity, false)
+  const wait = waitOf(attempts, view.subject.identity, false)
   if (wait !== null) {
     const seconds = Math.ceil(wait.until - host.clock.now())
     return skipped('issue', `the issuer asked to wait ${seconds} s more (${wait.code})`)

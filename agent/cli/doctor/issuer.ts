@@ -1,3 +1,5 @@
+import { namesError } from '../../adapters/issuer/failures.ts'
+import { proxyFor } from '../../adapters/issuer/reachability.ts'
 import { AgentError, type ErrorCode } from '../../core/errors.ts'
 import { SKEW_WARNING_SECONDS } from '../../core/status-document.ts'
 import { FUTURE_TOLERANCE_SECONDS } from '../../core/verify-issued.ts'
@@ -5,11 +7,14 @@ import type { PublicKey } from '../../core/public-key.ts'
 import type { IssuerFailure } from '../../renewal/ports.ts'
 import { failureLine } from '../verb-error.ts'
 import { failure, ok, skipped, warning, type Finding } from './finding.ts'
+import { WHERE_PROXIES_ARE_SET } from './network.ts'
 import type { Patient } from './patient.ts'
+
+const ALLOW_ADDRESS = "put this host's address on the list of addresses that the issuer allows the identity"
 
 /** Ask what needs no login: the CA of this host's certificates. It also shows the base URL, the host id, the clock. */
 export async function examineIssuer(patient: Patient): Promise<Finding[]> {
-  const { host, probe, signal } = patient
+  const { probe, signal } = patient
   const answer = await probe.issuer.hostCa(signal)
   const { clockSkewSeconds } = probe.issuer.health()
   const clock = clockFinding(clockSkewSeconds)
@@ -19,25 +24,26 @@ export async function examineIssuer(patient: Patient): Promise<Finding[]> {
     const remedy = `if it is the issuer, an old one, pin its CA with verify.host_ca_file; else correct issuer.url`
     return [warning('issuer', `it does not name its host CA: ${line}`, remedy), clock]
   }
-  let pinned: readonly PublicKey[] | null
-  try {
-    pinned = await host.pinnedCas.read()
-  } catch (error) {
-    if (!(error instanceof AgentError)) throw error
-    const remedy = 'write the public key of the host CA into that file, one key a line'
-    return [failure('issuer', failureLine(error), remedy), clock]
-  }
-  return [caFinding(answer.keys, pinned, patient), clock]
+  return [caFinding(answer.keys, await readPinned(patient), patient), clock]
 }
 
-function caFinding(
-  keys: readonly PublicKey[],
-  pinned: readonly PublicKey[] | null,
-  { config }: Patient,
-): Finding {
+type Pinned = readonly PublicKey[] | null | 'unreadable'
+
+/** What is wrong with them is told with the configuration. */
+async function readPinned({ host }: Patient): Promise<Pinned> {
+  try {
+    return await host.pinnedCas.read()
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    return 'unreadable'
+  }
+}
+
+function caFinding(keys: readonly PublicKey[], pinned: Pinned, { config }: Patient): Finding {
   const fingerprints = keys.map(({ fingerprint }) => fingerprint).join(', ')
   const signs = `the issuer answers; its CA for this host is ${fingerprints}`
   if (pinned === null) return ok('issuer', `${signs} (none is pinned)`)
+  if (pinned === 'unreadable') return ok('issuer', `${signs} (what is pinned cannot be read)`)
   if (keys.some((key) => pinned.some(({ blob }) => blob.equals(key.blob))))
     return ok('issuer', `${signs}, as pinned`)
   const file = config.verify.hostCaFile ?? 'verify.host_ca_file'
@@ -94,33 +100,49 @@ export async function examinePermission(patient: Patient): Promise<Finding> {
 }
 
 /** What to do about a failure that the issuer, or the way to it, gave. */
-export function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, patient: Patient): string {
+export function issuerRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, patient: Patient): string {
   const { sshHostId, url } = patient.config.issuer
   const remedies: Partial<Record<ErrorCode, string>> = {
-    ISSUER_UNREACHABLE: `see name, tcp and tls above; where a proxy stands in between (HTTPS_PROXY), is it up, and does it let this host through to ${url}?`,
+    ISSUER_UNREACHABLE: unreachableRemedy(patient),
     ISSUER_NOT_FOUND: `check issuer.url (${url}) and issuer.ssh_host_id (${sshHostId}) against the issuer's list of SSH hosts`,
-    ISSUER_FORBIDDEN:
-      "grant the identity issue-host-cert on ssh-hosts for this host in its project; see to the identity's list of allowed addresses too",
-    ISSUER_UNAUTHORIZED: credentialRemedy(patient),
+    ISSUER_FORBIDDEN: forbiddenRemedy(failed),
+    ISSUER_UNAUTHORIZED: `${credentialRemedy(patient)}. An identity that is locked opens after 5 minutes`,
     ISSUER_TIMEOUT:
-      'the issuer takes connections and does not answer: look at the server, and at issuer.timeout',
+      'the issuer takes connections and does not answer: look at the server, at what stands in front of it, and at issuer.timeout',
     ISSUER_BUSY: 'wait; with many hosts behind one address, ask for higher limits',
     ISSUER_INVALID_RESPONSE: `is there a proxy in the way? ${url} must be the issuer itself`,
     CONFIG_INVALID: 'mend the configuration, or the environment that the message names',
   }
-  return remedies[code] ?? 'the message says what was refused; look at the issuer'
+  return remedies[failed.code] ?? 'the message says what was refused; look at the issuer'
 }
 
-function loginRemedy({ code }: Pick<IssuerFailure, 'code'>, patient: Patient): string {
-  if (code === 'CREDENTIAL_UNREADABLE') return 'see credentials above'
-  if (code === 'ISSUER_FORBIDDEN')
-    return "put this host's address on the list of addresses that the issuer allows the identity"
-  return issuerRemedy({ code }, patient)
+function unreachableRemedy({ config: { issuer }, environment }: Patient): string {
+  const url = new URL(issuer.url)
+  const proxy = proxyFor(url, environment)
+  if (proxy === null) return 'see name, tcp and tls above'
+  return `does the proxy (${proxy.variable}) let this host through to ${issuer.url}, and does it want a login? Ask who runs it, or add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
+}
+
+/** The issuer has one word for an address, and for an identity, that it does not let in at all. */
+function forbiddenRemedy(failed: Pick<IssuerFailure, 'message'>): string {
+  const grant = 'issue-host-cert on ssh-hosts for this host in its project'
+  return namesError(failed, 'ForbiddenError')
+    ? `${ALLOW_ADDRESS}; if the message is about the project, make the identity a member of it and grant it ${grant}`
+    : `grant the identity ${grant}; see to the identity's list of allowed addresses too`
+}
+
+function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, patient: Patient): string {
+  if (failed.code === 'CREDENTIAL_UNREADABLE') return 'see credentials above'
+  if (failed.code === 'ISSUER_FORBIDDEN') return ALLOW_ADDRESS
+  // Only its words tell a locked identity from a wrong secret; this is about the order of the advice.
+  if (failed.code === 'ISSUER_UNAUTHORIZED' && failed.message.includes('locked'))
+    return `wait 5 minutes: after wrong secrets the issuer lets nobody in by this identity for so long. Then, if it refuses the secret: ${credentialRemedy(patient)}`
+  return issuerRemedy(failed, patient)
 }
 
 function credentialRemedy({ config: { auth } }: Patient): string {
   if (auth.method === 'token')
     return `put a new access token of the identity into ${auth.tokenFile}; an old one ends by itself`
   const id = 'value' in auth.clientId ? `auth.client_id (${auth.clientId.value})` : auth.clientId.file
-  return `check ${id}, make a new client secret for that identity and put it into ${auth.clientSecretFile}; then \`systemctl reload hostcertd\` (restart for credential:NAME). An identity that is locked opens after 5 minutes`
+  return `check ${id}, make a new client secret for that identity and put it into ${auth.clientSecretFile}; then \`systemctl reload hostcertd\` (restart for credential:NAME)`
 }

@@ -4,6 +4,7 @@ import {
   reachPort,
   resolveName,
   shakeHands,
+  type Proxy,
   type Reached,
   type TlsFindings,
 } from '../../adapters/issuer/reachability.ts'
@@ -23,37 +24,64 @@ const UNTRUSTED = [
   'DEPTH_ZERO_SELF_SIGNED_CERT',
 ]
 
-/** The way to the issuer below HTTP: name, TCP, TLS. What comes after a failure is skipped. */
+/** The service has its environment from there; that of a shell is another. */
+export const WHERE_PROXIES_ARE_SET = 'for the service they are set in /etc/default/hostcertd'
+
+/** The other end of the first connection on the way to the issuer, and how to mend what is wrong with it. */
+interface FarEnd {
+  readonly host: string
+  readonly port: number
+  readonly secure: boolean
+  /** Null: the issuer itself. */
+  readonly proxy: Proxy | null
+  /** Where host and port are written. */
+  readonly source: string
+}
+
+/**
+ * The way to the issuer below HTTP: name, TCP, TLS. Through a proxy the way to that; what lies behind it shows when the
+ * issuer is asked. What comes after a failure is skipped.
+ */
 export async function examineNetwork(patient: Patient): Promise<Finding[]> {
   const { config, environment, host, signal } = patient
   const url = new URL(config.issuer.url)
-  const name = url.hostname.replace(/^\[(.*)\]$/, '$1')
-  const isSecure = url.protocol === 'https:'
-  const port = url.port === '' ? (isSecure ? 443 : 80) : Number(url.port)
   const proxy = proxyFor(url, environment)
-  if (proxy !== null) {
-    const why = `requests to ${name} go through the proxy ${proxy}, which does this`
-    return [skipped('name', why), skipped('tcp', why), skipped('tls', why)]
+  const end = farEnd(url, proxy)
+  if (end === null) {
+    const message = `${proxy?.variable} in the environment is not the URL of a proxy`
+    return [
+      failure('name', message, `correct it, or take it out: ${WHERE_PROXIES_ARE_SET}`),
+      ...skips('the name', 'tcp', 'tls'),
+    ]
   }
+  const { host: name, port } = end
+  const what = proxy === null ? '' : `the proxy (${proxy.variable}) `
 
   const named = isIP(name) === 0 ? await resolveName(name, signal) : null
   if (named?.ok === false) {
-    const remedy = `correct issuer.url, or name resolution: \`getent hosts ${name}\` must find it (/etc/resolv.conf, /etc/hosts)`
+    const remedy = `correct ${end.source}, or name resolution: \`getent hosts ${name}\` must find it (/etc/resolv.conf, /etc/hosts)`
     return [
-      failure('name', `cannot resolve ${name}: ${named.why}`, remedy),
+      failure('name', `cannot resolve ${what}${name}: ${named.why}`, `${remedy}${pastProxy(url, end)}`),
       ...skips('the name', 'tcp', 'tls'),
     ]
   }
   const first = ok(
     'name',
-    named === null ? `${name} is an address` : `${name}: ${named.addresses.join(', ')}`,
+    named === null ? `${what}${name} is an address` : `${what}${name}: ${named.addresses.join(', ')}`,
   )
 
   const reached = await reachPort(name, port, signal)
-  if (!reached.ok) return [first, tcpFailure(name, port, reached), ...skips('a connection', 'tls')]
-  const second = ok('tcp', `${name}:${port} takes connections`)
+  if (!reached.ok) {
+    const message = `cannot connect to ${what}${name}:${port}: ${reached.why}`
+    const remedy = `${tcpRemedy(end, reached.code)}${pastProxy(url, end)}`
+    return [first, failure('tcp', message, remedy), ...skips('a connection', 'tls')]
+  }
+  const second = ok('tcp', `${what}${name}:${port} takes connections`)
 
-  if (!isSecure) return [first, second, skipped('tls', `${config.issuer.url} has none, on this host only`)]
+  if (proxy !== null) {
+    return [first, second, skipped('tls', `it goes through ${what}${name}:${port}, see issuer`)]
+  }
+  if (!end.secure) return [first, second, skipped('tls', `${config.issuer.url} has none, on this host only`)]
   try {
     const shaken = await shakeHands(name, port, config.issuer.caFile, signal)
     return [first, second, tlsFinding(name, port, shaken, host.clock.now())]
@@ -65,32 +93,33 @@ export async function examineNetwork(patient: Patient): Promise<Finding[]> {
   }
 }
 
+function farEnd(url: URL, proxy: Proxy | null): FarEnd | null {
+  const secure = url.protocol === 'https:'
+  if (proxy !== null) return proxy.at && { ...proxy.at, secure, proxy, source: proxy.variable }
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1')
+  const port = url.port === '' ? (secure ? 443 : 80) : Number(url.port)
+  return { host, port, secure, proxy, source: 'issuer.url' }
+}
+
+/** What else can be done about a proxy. */
+function pastProxy({ hostname }: URL, { proxy }: FarEnd): string {
+  return proxy === null ? '' : `. To go past it add ${hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
+}
+
 function skips(what: string, ...steps: readonly ('tcp' | 'tls')[]): Finding[] {
   return steps.map((step) => skipped(step, `needs ${what}`))
 }
 
-function tcpFailure(
-  name: string,
-  port: number,
-  { code, why }: { readonly code: string; readonly why: string },
-): Finding {
-  const message = `cannot connect to ${name}:${port}: ${why}`
+function tcpRemedy({ port, proxy, source }: FarEnd, code: string): string {
+  const who = proxy === null ? 'issuer' : 'proxy'
   switch (code) {
     case 'ECONNREFUSED':
-      return failure(
-        'tcp',
-        message,
-        `nobody listens there: is the issuer up, and the port of issuer.url right?`,
-      )
+      return `nobody listens there: is the ${who} up, and the port of ${source} right?`
     case 'ENETUNREACH':
     case 'EHOSTUNREACH':
-      return failure('tcp', message, "there is no route: see to this host's network (`ip route`)")
+      return "there is no route: see to this host's network (`ip route`)"
     default:
-      return failure(
-        'tcp',
-        message,
-        `a firewall drops it, or the issuer is down: let this host out to port ${port}`,
-      )
+      return `a firewall drops it, or the ${who} is down: let this host out to port ${port}`
   }
 }
 

@@ -14,6 +14,8 @@ export interface Patient {
   /** Loaded; what is changed in it is never saved. */
   readonly attempts: Attempts
   readonly probe: IssuerProbe
+  /** Who runs this. */
+  readonly self: User
   readonly isRoot: boolean
   /** Who the daemon is: the owner of the state directory, else who runs this. */
   readonly daemonUser: User

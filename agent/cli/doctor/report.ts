@@ -1,19 +1,24 @@
 import { escapeControls } from '../../log/line-format.ts'
 import type { Terminal } from '../status-text.ts'
+import { wrap } from '../wrap.ts'
 import type { Finding, FindingStatus } from './finding.ts'
 
 const STATUS_WIDTH = 8
 const STEP_WIDTH = 14
+/** Below the step. */
+const INDENT = ' '.repeat(STATUS_WIDTH + 1)
+const ARROW = `${INDENT}-> `
 /** SGR codes. */
 const COLOURS: Readonly<Record<FindingStatus, number>> = { ok: 32, warning: 33, failure: 31, skipped: 2 }
 
 /** A line for each finding, its remedy below it, and a line that sums up. */
-export function formatFindings(findings: readonly Finding[], { colour }: Pick<Terminal, 'colour'>): string {
+export function formatFindings(findings: readonly Finding[], { colour, columns }: Terminal): string {
   const lines = findings.flatMap(({ status, step, message, remedy }) => {
-    const word = status.padEnd(STATUS_WIDTH)
-    const painted = colour ? `\u001B[${COLOURS[status]}m${word}\u001B[0m` : word
-    const line = `${painted} ${step.padEnd(STEP_WIDTH)} ${escapeControls(message)}`
-    return remedy === null ? [line] : [line, `${' '.repeat(STATUS_WIDTH + 1)}-> ${escapeControls(remedy)}`]
+    const head = `${status.padEnd(STATUS_WIDTH)} ${step.padEnd(STEP_WIDTH)} `
+    const [first = '', ...more] = wrap(escapeControls(message), columns, head, INDENT)
+    const line = colour ? `\u001B[${COLOURS[status]}m${status}\u001B[0m${first.slice(status.length)}` : first
+    const advice = remedy === null ? [] : wrap(escapeControls(remedy), columns, ARROW)
+    return [line, ...more, ...advice]
   })
   return [...lines, summaryOf(findings)].map((line) => `${line}\n`).join('')
 }

@@ -1,9 +1,7 @@
-import {
-  isCertifiable,
-  type CertifiableView,
-  type HostKeyView,
-  type ServedKnowledge,
-} from '../../renewal/observe.ts'
+import { validBeforeOf } from '../../core/host-certificate.ts'
+import { formatDuration, type UnixSeconds } from '../../core/time.ts'
+import { isCertifiable, type CertifiableView, type HostKeyView } from '../../renewal/observe.ts'
+import type { ServedKnowledge } from '../../renewal/served-knowledge.ts'
 import { failure, ok, skipped, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
 
@@ -28,26 +26,31 @@ export function examineServed(
     const remedy = `start sshd, or set sshd.address (${where}) to where it listens${says}`
     return [failure('served', `SSHD_UNREACHABLE: sshd does not answer: ${silence}`, remedy)]
   }
-  return keys.map(examine)
+  return keys.map((view) => examine(view, host.clock.now()))
 }
 
-function examine({ name, served, onDisk }: CertifiableView): Finding {
+function examine({ name, served, onDisk }: CertifiableView, now: UnixSeconds): Finding {
   const reload =
     'see sshd-config and reload above; then reload sshd: `sshd -t && systemctl reload ssh` (sshd)'
   switch (served.kind) {
     case 'certificate': {
-      const { serial } = served.certificate
-      if (served.matches) return ok('served', `${name}: sshd presents serial ${serial}`)
-      const disk = onDisk.kind === 'usable' ? `serial ${onDisk.certificate.serial}` : 'nothing usable'
-      return failure(
-        'served',
-        `SSHD_NOT_SERVING: ${name}: sshd presents serial ${serial}, on disk is ${disk}`,
-        reload,
-      )
+      const presented = `${name}: sshd presents serial ${served.certificate.serial}`
+      // A reload would bring nothing better, at worst no certificate at all.
+      if (onDisk.kind === 'absent')
+        return skipped('served', `${presented}, which is no longer on disk: see certificates above`)
+      if (onDisk.kind === 'unusable') {
+        const which = served.matches ? 'which is what is on disk' : 'and what is on disk is of no use'
+        return skipped('served', `${presented}, ${which} (${onDisk.failure.code}): see certificates above`)
+      }
+      if (served.matches) return ok('served', presented)
+      const since = now - validBeforeOf(served.certificate)
+      const ended = since < 0 ? '' : `, which ended ${formatDuration(since)} ago`
+      const disk = `on disk is serial ${onDisk.certificate.serial}`
+      return failure('served', `SSHD_NOT_SERVING: ${presented}${ended}, ${disk}`, reload)
     }
     case 'none':
-      if (onDisk.kind === 'absent')
-        return skipped('served', `${name}: sshd presents none, and there is none yet`)
+      if (onDisk.kind !== 'usable')
+        return skipped('served', `${name}: sshd presents none, and on disk is none that it could`)
       return failure('served', `SSHD_NOT_SERVING: ${name}: sshd presents no certificate`, reload)
     case 'not-asked':
     case 'unknown':

@@ -1,7 +1,8 @@
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { expect, test } from 'vitest'
 import { listen } from '../../adapters/issuer/harness.ts'
+import { errorRow } from '../../support/local-issuer.ts'
 import { ED25519 } from '../bare-host.ts'
 import { testBroken } from './broken.ts'
 import { of, troubles } from './findings.ts'
@@ -58,8 +59,16 @@ testBroken([
   {
     name: 'a pinned CA file with nonsense',
     breakIt: async ({ caFile }) => writeFile(caFile, 'nonsense\n'),
-    troubles: ['issuer failure'],
-    message: /CONFIG_INVALID: verify\.host_ca_file .*issuer-ca\.pub: line 1/,
+    troubles: ['configuration failure', 'certificates failure'],
+    message: /CONFIG_INVALID: verify\.host_ca_file: .*issuer-ca\.pub: line 1/,
+    remedy: /write the public key of the host CA into that file, .*restart hostcertd/,
+  },
+  {
+    name: 'no pinned CA file, and a certificate to be issued',
+    args: ['--issue'],
+    breakIt: async ({ caFile }) => rm(caFile),
+    troubles: ['configuration failure', 'certificates failure'],
+    message: /CONFIG_INVALID: verify\.host_ca_file: .*issuer-ca\.pub: no such file/,
     remedy: /write the public key of the host CA into that file/,
   },
   {
@@ -68,6 +77,28 @@ testBroken([
     troubles: ['login failure'],
     message: /ISSUER_UNAUTHORIZED: .*Invalid credentials/,
     remedy: /check auth\.client_id \([0-9a-f-]{36}\), make a new client secret .*client-secret/,
+  },
+  {
+    name: 'an identity that is locked after wrong secrets',
+    breakIt: async ({ issuer }) => issuer.failAlways(errorRow('identity-locked'), 'login'),
+    troubles: ['login failure'],
+    message: /ISSUER_UNAUTHORIZED: .*temporarily locked/,
+    remedy: /^wait 5 minutes: .*Then, if it refuses the secret: check auth\.client_id/,
+  },
+  {
+    name: 'an address that the issuer lets nobody in from',
+    breakIt: async ({ issuer }) => issuer.failAlways(errorRow('forbidden-ip')),
+    troubles: ['issuer failure', 'login failure'],
+    message: /ISSUER_FORBIDDEN: .*current IP address" \(403 ForbiddenError\)$/,
+    remedy: /^put this host's address on the list of addresses that the issuer allows the identity; if the /,
+  },
+  {
+    name: 'an address that it lets in, but not to issue',
+    args: ['--issue'],
+    breakIt: async ({ issuer }) => issuer.failAlways(errorRow('forbidden-ip'), 'issue'),
+    troubles: ['issue failure'],
+    message: /ISSUER_FORBIDDEN: .*current IP address" \(403 ForbiddenError\)$/,
+    remedy: /^put this host's address on the list of addresses/,
   },
   {
     name: 'an access token that is no good',
@@ -107,7 +138,8 @@ test('a server that takes connections and says nothing ends the waiting', async 
   const url = `http://127.0.0.1:${silent.port}`
   await ward.configure({ issuer: { url, ssh_host_id: ward.hostId, timeout: '1s' } })
   const { findings } = await ward.diagnose()
-  expect(troubles(findings)).toEqual(['issuer failure', 'login failure'])
+  expect(troubles(findings)).toEqual(['issuer failure'])
+  expect(of('login', findings)).toMatchObject([{ status: 'skipped', message: 'needs a way to the issuer' }])
   expect(of('issuer', findings)[0]).toMatchObject({
     message: expect.stringMatching(/^ISSUER_TIMEOUT/) as string,
     remedy: expect.stringContaining('does not answer') as string,

@@ -1,15 +1,16 @@
 import { execFile } from 'node:child_process'
+import { createServer } from 'node:http'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { expect, test } from 'vitest'
-import { closedPort, startRawServer } from '../../adapters/issuer/harness.ts'
+import { describe, expect, test } from 'vitest'
+import { closedPort, listen, startRawServer } from '../../adapters/issuer/harness.ts'
 import { makeTlsCertificate } from '../../support/local-issuer/tls-certificate.ts'
 import { hostcertd } from '../hostcertd.ts'
 import { isInstalled } from '../typed.ts'
 import { testBroken } from './broken.ts'
-import { findingsIn, of, troubles } from './findings.ts'
-import { makeWard } from './ward.ts'
+import { findingsIn, of, troubles, type Finding } from './findings.ts'
+import { makeWard, type Ward } from './ward.ts'
 
 const run = promisify(execFile)
 const HAS_OPENSSL = await isInstalled('openssl')
@@ -90,18 +91,70 @@ test.skipIf(!HAS_OPENSSL)('a TLS certificate that soon ends (skipped without ope
   })
 })
 
-test("behind a proxy, name, connection and TLS are the proxy's", async () => {
-  await using ward = await makeWard({ https: true })
-  const proxy = `http://user:hidden@127.0.0.1:${await closedPort()}`
-  const diagnose = async (environment: Readonly<Record<string, string>>) =>
-    hostcertd(['doctor', '--json', '--config', ward.host.configPath], { environment })
-  const { stdout } = await diagnose({ HTTPS_PROXY: proxy })
-  const findings = findingsIn(stdout)
-  expect(of('tcp', findings)[0]).toMatchObject({ status: 'skipped' })
-  expect(of('tcp', findings)[0]?.message).toContain('through the proxy 127.0.0.1:')
-  expect(of('issuer', findings)[0]).toMatchObject({ status: 'failure' })
+/** What `doctor` finds with these variables in its environment, and whom it says to ask. */
+async function diagnoseBehind(
+  { host }: Ward,
+  environment: Readonly<Record<string, string>>,
+): Promise<readonly Finding[]> {
+  const { stdout } = await hostcertd(['doctor', '--json', '--config', host.configPath], { environment })
   expect(stdout).not.toContain('hidden')
+  return findingsIn(stdout)
+}
 
-  const exempt = await diagnose({ HTTPS_PROXY: proxy, NO_PROXY: 'example.com, 127.0.0.1' })
-  expect(of('tcp', findingsIn(exempt.stdout))[0]).toMatchObject({ status: 'ok' })
+const wayOf = (findings: readonly Finding[]): string[] =>
+  (['name', 'tcp', 'tls', 'issuer', 'login'] as const).map((step) => `${of(step, findings)[0]?.status}`)
+
+describe('behind a proxy', () => {
+  test('that is down: the connection to it fails, and the issuer is not blamed', async () => {
+    await using ward = await makeWard({ https: true })
+    const proxy = `http://user:hidden@127.0.0.1:${await closedPort()}`
+    const findings = await diagnoseBehind(ward, { HTTPS_PROXY: proxy })
+    expect(wayOf(findings)).toEqual(['ok', 'failure', 'skipped', 'skipped', 'skipped'])
+    expect(of('tcp', findings)[0]).toMatchObject({
+      message: expect.stringMatching(
+        /^cannot connect to the proxy \(HTTPS_PROXY\) 127\.0\.0\.1:\d+: connection refused/,
+      ) as string,
+      remedy: expect.stringMatching(
+        /is the proxy up, and the port of HTTPS_PROXY right\?.* add 127\.0\.0\.1 to NO_PROXY: .*\/etc\/default\/hostcertd$/,
+      ) as string,
+    })
+    const exempt = await diagnoseBehind(ward, { HTTPS_PROXY: proxy, NO_PROXY: 'example.com, 127.0.0.1' })
+    expect(wayOf(exempt)).toEqual(['ok', 'ok', 'ok', 'ok', 'ok'])
+    expect(ward.issuer.requests.filter(({ path }) => path.endsWith('/login'))).toHaveLength(1)
+  })
+
+  test('whose name nobody knows', async () => {
+    await using ward = await makeWard({ https: true })
+    const findings = await diagnoseBehind(ward, { http_proxy: 'http://user:hidden@proxy.invalid:3128' })
+    expect(wayOf(findings)).toEqual(['failure', 'skipped', 'skipped', 'skipped', 'skipped'])
+    expect(of('name', findings)[0]).toMatchObject({
+      message: expect.stringMatching(/^cannot resolve the proxy \(http_proxy\) proxy\.invalid: /) as string,
+      remedy: expect.stringMatching(
+        /^correct http_proxy, or name resolution: `getent hosts proxy\.invalid`/,
+      ) as string,
+    })
+  })
+
+  test('that is no URL', async () => {
+    await using ward = await makeWard({ https: true })
+    const findings = await diagnoseBehind(ward, { HTTPS_PROXY: 'hidden hidden' })
+    expect(wayOf(findings)).toEqual(['failure', 'skipped', 'skipped', 'skipped', 'skipped'])
+    expect(of('name', findings)[0]?.message).toBe('HTTPS_PROXY in the environment is not the URL of a proxy')
+  })
+
+  test('that does not let it through: whoever runs it is to be asked, and no login is tried', async () => {
+    await using ward = await makeWard({ https: true })
+    const server = createServer()
+    server.on('connect', (_request, client) => client.end('HTTP/1.1 407 No\r\n\r\n'))
+    await using proxy = await listen(server)
+    const findings = await diagnoseBehind(ward, { HTTPS_PROXY: `http://user:hidden@127.0.0.1:${proxy.port}` })
+    expect(wayOf(findings)).toEqual(['ok', 'ok', 'skipped', 'failure', 'skipped'])
+    expect(of('issuer', findings)[0]).toMatchObject({
+      message: expect.stringContaining('the proxy answered CONNECT with 407') as string,
+      remedy: expect.stringMatching(
+        /^does the proxy \(HTTPS_PROXY\) let this host through to https:/,
+      ) as string,
+    })
+    expect(ward.issuer.requests).toEqual([])
+  })
 })

@@ -16,7 +16,7 @@ const BARE_HOST = [
   'openssh-client',
   'rpm',
 ]
-const TEN_MINUTES = 600_000
+const HALF_AN_HOUR = 1_800_000
 
 /**
  * Fill a folder for each release with debootstrap, both at a time; one that is there already is left as it is.
@@ -40,7 +40,7 @@ async function makeRoot(root: string, suite: string, mirror: string): Promise<vo
   await mkdir(unfinished, { recursive: true })
   const include = `--include=${BARE_HOST.join(',')}`
   await command(['debootstrap', '--variant=minbase', include, suite, unfinished, mirror], {
-    timeout: TEN_MINUTES,
+    timeout: HALF_AN_HOUR,
   })
   // Every container is a host of its own, with its own id, made at its first boot.
   await writeFile(join(unfinished, 'etc/machine-id'), '')
@@ -57,7 +57,7 @@ async function installDependencies(root: string, dependencies: readonly string[]
   const installed = await tryCommand(inRoot('dpkg-query', '--show', ...dependencies))
   if (dependencies.length === 0 || installed.status === 0) return
   const install = ['apt-get', '-qq', 'install', '--yes', '--no-install-recommends', ...dependencies]
-  await command(inRoot(...install), { timeout: TEN_MINUTES })
+  await command(inRoot(...install), { timeout: HALF_AN_HOUR })
 }
 
 async function exists(path: string): Promise<boolean> {

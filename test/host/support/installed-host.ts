@@ -58,10 +58,11 @@ verify:
   host_ca_file: /etc/hostcertd/host-ca.pub
   principals: [${HOSTNAME}]
 `
-  await container.write('/etc/hostcertd/hostcertd.yaml', configuration)
   await container.write('/etc/hostcertd/tls-ca.pem', await readFile(issuer.facts.tlsCaFile, 'utf8'))
   await container.write('/etc/hostcertd/host-ca.pub', `${issuer.facts.caPublicKey}\n`)
   await container.write('/etc/hostcertd/credentials/client-secret', identity.clientSecret, 0o600)
+  // Last, for the daemon looks for it each minute, and then for what it names.
+  await container.write('/etc/hostcertd/hostcertd.yaml', configuration)
   await container.run(['systemctl', 'restart', 'hostcertd.service'])
   return hostId
 }

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { command } from './commands.ts'
+import { packageCommand } from './packages.ts'
 
 /**
  * The same package with a later version: what an upgrade installs.
@@ -17,4 +18,20 @@ export async function makeNextVersion(deb: string, folder: string): Promise<stri
   // What it says, not how it is compressed, is under test.
   await command(['dpkg-deb', '--build', '--root-owner-group', '-Zgzip', '-z1', content, next])
   return next
+}
+
+/** Of {@link makeNextRpm}. */
+export const NEXT_RPM_VERSION = '99.0.0'
+const TEN_MINUTES = 600_000
+
+/**
+ * The rpm with a later version, built as it is for a release: it cannot be taken apart and put together again.
+ *
+ * @param folder an existing folder for it
+ * @returns its path
+ */
+export async function makeNextRpm(folder: string): Promise<string> {
+  const argv = packageCommand('--only', 'rpm', '--fast', '--version', NEXT_RPM_VERSION, '--out', folder)
+  await command(argv, { timeout: TEN_MINUTES })
+  return join(folder, `hostcertd-${NEXT_RPM_VERSION}-1.x86_64.rpm`)
 }

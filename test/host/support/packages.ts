@@ -21,9 +21,14 @@ const TEN_MINUTES = 600_000
  */
 export async function findPackages(): Promise<Packages> {
   if ((await named(/_amd64\.deb$/)).length === 0) {
-    await command(['npm', '--prefix', CHECKOUT, 'run', '--silent', 'package'], { timeout: TEN_MINUTES })
+    await command(packageCommand(), { timeout: TEN_MINUTES })
   }
   return { deb: await only(/_amd64\.deb$/), rpm: await only(/\.x86_64\.rpm$/) }
+}
+
+/** `npm run package`, wherever this is run. */
+export function packageCommand(...options: readonly string[]): readonly string[] {
+  return ['npm', '--prefix', CHECKOUT, 'run', '--silent', 'package', '--', ...options]
 }
 
 /** The packages that a .deb depends on, without versions; of alternatives the first. */

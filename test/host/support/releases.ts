@@ -9,7 +9,7 @@ export interface Release {
 }
 
 /** Both ways that sshd treats certificates, and both ends of the systemd versions supported. */
-export const RELEASES: readonly Release[] = [
+export const RELEASES: readonly [Release, Release] = [
   { suite: 'bookworm', title: 'Debian 12', readsCertificatesAnew: true },
   { suite: 'trixie', title: 'Debian 13', readsCertificatesAnew: false },
 ]

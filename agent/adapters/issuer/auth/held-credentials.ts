@@ -1,4 +1,4 @@
-import type { IssuerOptions } from '../client.ts'
+import type { Login } from '../../../core/login.ts'
 import { readCredentialFile, type ReadCredentialFile } from './credential-file.ts'
 
 /**
@@ -7,7 +7,7 @@ import { readCredentialFile, type ReadCredentialFile } from './credential-file.t
  *
  * @returns reads from memory; a file that could not be read fails when it is asked for, for it may never be
  */
-export async function holdCredentials(auth: IssuerOptions['auth']): Promise<ReadCredentialFile> {
+export async function holdCredentials(auth: Login): Promise<ReadCredentialFile> {
   const paths = credentialFiles(auth)
   const read = await Promise.allSettled(paths.map(async (path) => readCredentialFile(path)))
   const held = new Map(paths.map((path, index) => [path, read[index]]))
@@ -19,7 +19,7 @@ export async function holdCredentials(auth: IssuerOptions['auth']): Promise<Read
   }
 }
 
-function credentialFiles(auth: IssuerOptions['auth']): readonly string[] {
+function credentialFiles(auth: Login): readonly string[] {
   switch (auth.method) {
     case 'universal-auth':
       return [auth.clientSecretFile, ...('file' in auth.clientId ? [auth.clientId.file] : [])]

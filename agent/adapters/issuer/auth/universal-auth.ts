@@ -1,3 +1,4 @@
+import type { CredentialSource } from '../../../core/login.ts'
 import type { UnixSeconds } from '../../../core/time.ts'
 import type { Clock } from '../../../renewal/ports.ts'
 import { parseObject } from '../error-body.ts'
@@ -5,9 +6,6 @@ import type { Answer, IssuerExchange } from '../exchange.ts'
 import { answerFailure, invalidAnswer } from '../failures.ts'
 import type { Authenticator, TokenAnswer } from './authenticator.ts'
 import { credentialFailure, isToken, readCredential, type ReadCredentialFile } from './credential-file.ts'
-
-/** Written in the configuration, or in a file. */
-export type CredentialSource = { readonly value: string } | { readonly file: string }
 
 /** A token this near to its end, or with less than a tenth of its life left, is not used any more. */
 const MARGIN_SECONDS = 60

@@ -1,0 +1,62 @@
+import { isWaiting, type Wait } from '../core/backoff.ts'
+import type { UnixSeconds } from '../core/time.ts'
+import { recordOf, type AttemptRecord, type KeyIdentity } from './attempt-record.ts'
+
+/** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */
+const MAX_REPAIRS = 10
+const REPAIR_SECONDS = 600
+/** Between two issuances for one host key. */
+const SHORTEST_PAUSE_SECONDS = 10
+
+/** The attempt record, and the time by which its waits are judged. */
+export interface RecordNow {
+  readonly record: AttemptRecord
+  readonly now: UnixSeconds
+}
+
+/**
+ * Why this key must not be issued for now; null when it may. Of several waits the longest.
+ *
+ * @param everything false: only what the server asked for (`Retry-After`) counts, as `renew` has it
+ */
+export function waitOf({ record, now }: RecordNow, key: KeyIdentity, everything: boolean): Wait | null {
+  const waits = [record.issuer, record.login, recordOf(record, key).wait].filter((wait) =>
+    isWaiting(wait, now),
+  )
+  const binding = waits.filter((wait) => everything || wait.kind === 'retry-after')
+  return binding.toSorted((a, b) => b.until - a.until)[0] ?? null
+}
+
+/** A wait that is all keys', of the issuer or of the login; null when there is none. */
+export function issuerWait({ record, now }: RecordNow): Wait | null {
+  return [record.issuer, record.login].find((wait) => isWaiting(wait, now)) ?? null
+}
+
+/** When this key may be repaired once more; null for now. */
+export function repairWaitOf(recordNow: RecordNow, key: KeyIdentity): UnixSeconds | null {
+  const recent = recentRepairs(recordNow, key)
+  const [first] = recent
+  return recent.length < MAX_REPAIRS || first === undefined ? null : first + REPAIR_SECONDS
+}
+
+/** Those that still count. */
+export function recentRepairs({ record, now }: RecordNow, key: KeyIdentity): readonly UnixSeconds[] {
+  return recordOf(record, key).repairs.filter((at) => at > now - REPAIR_SECONDS && at <= now)
+}
+
+/** Too soon after the last issuance for another: a life of seconds must not become a storm either. */
+export function pauseAfterIssuance({ record, now }: RecordNow, key: KeyIdentity): UnixSeconds | null {
+  const { issued } = recordOf(record, key)
+  if (issued === null || issued.at > now || now >= issued.at + SHORTEST_PAUSE_SECONDS) return null
+  return issued.at + SHORTEST_PAUSE_SECONDS
+}
+
+/** Before the root helper is asked again to copy; null when it may be. */
+export function installWait({ record, now }: RecordNow): Wait | null {
+  return isWaiting(record.install, now) ? record.install : null
+}
+
+/** Before sshd is reloaded again; null when it may be. */
+export function reloadWait({ record, now }: RecordNow): Wait | null {
+  return isWaiting(record.reload, now) ? record.reload : null
+}

@@ -1,0 +1,52 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { CertificateStatus, StatusDocument } from '../../agent/core/status-document.ts'
+
+export interface FakeAnswer {
+  readonly status?: number
+  readonly body: string
+}
+
+/** What listens on a health port in place of the daemon. `await using` ends it. */
+export interface FakeDaemon extends AsyncDisposable {
+  /** For `health.listen`. */
+  readonly listen: string
+}
+
+/** @param answers by path; null: takes the request and says nothing. Any other path is a 404. */
+export async function startFakeDaemon(
+  answers: Readonly<Record<string, FakeAnswer | null>>,
+): Promise<FakeDaemon> {
+  const server: Server = createServer((request, response) => {
+    const answer = answers[request.url ?? '']
+    if (answer === null) return
+    response.writeHead(answer?.status ?? (answer === undefined ? 404 : 200)).end(answer?.body)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  return {
+    listen: `127.0.0.1:${port}`,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections()
+      server.close()
+    },
+  }
+}
+
+export const LIVE: FakeAnswer = { body: '{"status":"pass","last_turn":"2026-11-23T13:00:00Z"}' }
+export const HANGS: FakeAnswer = {
+  status: 503,
+  body: '{"status":"fail","last_turn":"2026-11-23T13:00:00Z"}',
+}
+
+/** What a daemon says at `/status`. */
+export function statusAnswer(
+  certificates: readonly CertificateStatus[],
+  issuer: Partial<StatusDocument['issuer']> = {},
+): FakeAnswer {
+  const usual = { url: 'https://issuer', reachable: true, last_success: null, clock_skew_seconds: 0 }
+  const document = { version: '9', enrolled: true, issuer: { ...usual, ...issuer }, certificates }
+  return { body: JSON.stringify(document) }
+}

@@ -1,0 +1,37 @@
+import { expect, test } from 'vitest'
+import { sharedEnrolledHost, untilServed } from './support/installed-host.ts'
+import { describeOnEachRelease } from './support/releases.ts'
+import { journal, unitProperty } from './support/status.ts'
+
+const UNIT = 'hostcertd.service'
+const FOLDER = '/etc/hostcertd/credentials'
+const STORE = '/etc/credstore'
+
+describeOnEachRelease('credentials', (release) => {
+  const shared = sharedEnrolledHost(release)
+
+  test("a secret that only the system's store has: for the service, and for verbs that root runs", async () => {
+    const { container, client, issuer } = shared()
+    await container.sh(`
+      systemctl stop ${UNIT}
+      mkdir -pm 700 ${STORE}
+      mv ${FOLDER}/client-secret ${STORE}/hostcertd_client-secret
+      rm /var/lib/hostcertd/certs/*
+      systemctl start ${UNIT}`)
+    const signed = Number(await issuer.ask({ do: 'count' }))
+    await untilServed(shared())
+    expect(await client.verifyAll()).toEqual([])
+    expect(await journal(container, '--priority=err')).toEqual([])
+    expect(await container.try(['hostcertd', 'renew', '--force'])).toMatchObject({ status: 0 })
+    expect(await issuer.ask({ do: 'count' })).toBeGreaterThanOrEqual(signed + 3)
+    await untilServed(shared())
+    const doctor = await container.try(['hostcertd', 'doctor'])
+    expect(doctor).toMatchObject({ status: 0, stdout: expect.stringContaining('hostcertd_client-secret') })
+
+    await container.sh(`
+      mv ${STORE}/hostcertd_client-secret ${FOLDER}/client-secret
+      rmdir ${STORE}
+      systemctl restart ${UNIT}`)
+    expect(await unitProperty(container, UNIT, 'ActiveState')).toBe('active')
+  })
+})

@@ -1,0 +1,103 @@
+import type { ConfinedUnit } from './sandbox.ts'
+
+/** Lines of shell by name. */
+export type Probes = Readonly<Record<string, string>>
+
+function writing(...paths: readonly string[]): Probes {
+  return Object.fromEntries(paths.map((path) => [`write ${path}`, `echo probe >${path} && rm ${path}`]))
+}
+
+function reading(...paths: readonly string[]): Probes {
+  return Object.fromEntries(paths.map((path) => [`read ${path}`, `test -s ${path} && cat ${path}`]))
+}
+
+/** @param families by the numbers that Linux has for them */
+function sockets(families: Readonly<Record<string, number>>): Probes {
+  const tries = Object.entries(families).map(([name, family]) => {
+    const type = name === 'AF_PACKET' || name === 'AF_NETLINK' ? 3 : 1
+    return [`open a socket of ${name}`, `perl -e "socket(S, ${family}, ${type}, 0) or exit 1"`] as const
+  })
+  return Object.fromEntries(tries)
+}
+
+/** What root can do on a host in a container, and neither unit may. */
+const NEITHER: Probes = {
+  ...writing(
+    '/etc/probe',
+    '/etc/hostcertd/probe',
+    '/etc/systemd/system/probe.service',
+    '/run/probe',
+    '/run/lock/probe',
+    '/run/systemd/system/probe.service',
+    '/usr/lib/hostcertd/probe',
+    '/var/lib/probe',
+    '/var/log/probe',
+    '/home/probe',
+    '/root/probe',
+    '/srv/probe',
+    '/boot/probe',
+    '/dev/shm/probe',
+  ),
+  ...sockets({ AF_PACKET: 17 }),
+  'have capabilities': 'grep -q "^CapEff:.*[1-9a-f]" /proc/self/status',
+  'regain capabilities': 'grep -q "^CapBnd:.*[1-9a-f]" /proc/self/status',
+  'gain privileges by a program': 'grep -q "^NoNewPrivs:.0" /proc/self/status',
+  'make a user namespace': 'unshare --user true',
+  'make a mount namespace': 'unshare --mount true',
+  'make a network namespace': 'unshare --net true',
+  'mount a file system': 'mount -t tmpfs tmpfs /mnt && umount /mnt',
+  'make a device': 'mknod /tmp/probe c 1 3; test -c /tmp/probe && rm /tmp/probe',
+  'give a file away': 'echo >/tmp/probe; chown 1 /tmp/probe; s=$?; rm /tmp/probe; exit $s',
+  'make a program setuid': 'echo >/tmp/probe; chmod u+s /tmp/probe; s=$?; rm /tmp/probe; exit $s',
+  'be somebody else': 'setpriv --reuid=1 --clear-groups true',
+  'change the hostname': 'hostname "$(hostname)"',
+  'change the control groups': 'mkdir /sys/fs/cgroup/probe && rmdir /sys/fs/cgroup/probe',
+  'run in real time': 'chrt --fifo 1 true',
+  'change the personality': 'setarch --addr-no-randomize true',
+  'see other programs in /tmp': 'ls /tmp/of-root',
+}
+
+/** What a unit must not be able to do. */
+export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
+  'hostcertd.service': {
+    ...NEITHER,
+    ...writing(
+      '/etc/ssh/probe',
+      '/etc/ssh/sshd_config.d/99-probe.conf',
+      '/etc/ssh/hostcertd/probe-cert.pub',
+      '/run/sshd/probe',
+    ),
+    ...reading(
+      '/etc/ssh/ssh_host_ed25519_key',
+      '/etc/ssh/ssh_host_rsa_key',
+      '/etc/ssh/ssh_host_ecdsa_key',
+      '/etc/shadow',
+      '/etc/hostcertd/credentials/client-secret',
+      '/root/.ssh/authorized_keys',
+    ),
+    'see the processes of others': 'test -d /proc/1',
+  },
+  'hostcertd-reload@probe.service': {
+    ...NEITHER,
+    ...writing('/var/lib/hostcertd/certs/probe', '/run/hostcertd/probe'),
+    ...sockets({ AF_INET: 2, AF_INET6: 10, AF_NETLINK: 16 }),
+    'see the network': 'grep -q host0: /proc/self/net/dev',
+    // mmap(NULL, 4096, PROT_READ|PROT_WRITE|PROT_EXEC, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0), by its number on amd64
+    'have memory to write and execute': 'perl -e "exit(syscall(9, 0, 4096, 7, 34, -1, 0) == -1)"',
+  },
+}
+
+/** What it must be able to do: its work. */
+export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
+  'hostcertd.service': {
+    ...writing('/var/lib/hostcertd/probe', '/var/lib/hostcertd/certs/probe', '/run/hostcertd/probe'),
+    ...reading('/etc/ssh/ssh_host_ed25519_key.pub'),
+    ...sockets({ AF_INET: 2, AF_INET6: 10 }),
+  },
+  'hostcertd-reload@probe.service': {
+    ...writing('/etc/ssh/probe', '/run/sshd/probe'),
+    ...reading('/etc/ssh/ssh_host_ed25519_key', '/var/lib/hostcertd/certs/ssh_host_ed25519_key-cert.pub'),
+    'judge what sshd is told': 'sshd -t',
+    'reload sshd': 'systemctl reload ssh.service',
+  },
+}

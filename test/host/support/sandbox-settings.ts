@@ -1,0 +1,117 @@
+import type { ConfinedUnit } from './sandbox.ts'
+
+/** As `systemctl show` has them. */
+export type Settings = Readonly<Record<string, string>>
+
+const BOTH: Settings = {
+  UMask: '0077',
+  LimitCORE: '0',
+  NoNewPrivileges: 'yes',
+  CapabilityBoundingSet: '',
+  AmbientCapabilities: '',
+  ProtectSystem: 'strict',
+  ReadOnlyPaths: '/run',
+  InaccessiblePaths: '-/dev/shm -/dev/mqueue -/dev/hugepages',
+  PrivateTmp: 'yes',
+  PrivateDevices: 'yes',
+  PrivateMounts: 'yes',
+  PrivateUsers: 'yes',
+  PrivateIPC: 'yes',
+  ProtectProc: 'invisible',
+  ProcSubset: 'pid',
+  ProtectClock: 'yes',
+  ProtectHostname: 'yes',
+  ProtectKernelTunables: 'yes',
+  ProtectKernelModules: 'yes',
+  ProtectKernelLogs: 'yes',
+  ProtectControlGroups: 'yes',
+  RestrictNamespaces: 'yes',
+  RestrictRealtime: 'yes',
+  RestrictSUIDSGID: 'yes',
+  LockPersonality: 'yes',
+  RemoveIPC: 'yes',
+  KeyringMode: 'private',
+  DevicePolicy: 'closed',
+  SystemCallArchitectures: 'native',
+  // EPERM.
+  SystemCallErrorNumber: '1',
+}
+
+/** What each unit must have in force, for its sandbox. */
+export const SANDBOX: Readonly<Record<ConfinedUnit, Settings>> = {
+  'hostcertd.service': {
+    ...BOTH,
+    User: 'hostcertd',
+    Group: 'hostcertd',
+    ProtectHome: 'yes',
+    RestrictAddressFamilies: 'AF_INET AF_INET6 AF_NETLINK AF_UNIX',
+    StateDirectory: 'hostcertd hostcertd/certs',
+    StateDirectoryMode: '0755',
+    RuntimeDirectory: 'hostcertd',
+    TasksMax: '64',
+    MemoryMax: String(256 * 2 ** 20),
+  },
+  'hostcertd-reload@probe.service': {
+    ...BOTH,
+    ProtectHome: 'read-only',
+    ReadWritePaths: '/etc/ssh',
+    RuntimeDirectory: 'sshd',
+    RuntimeDirectoryMode: '0755',
+    RuntimeDirectoryPreserve: 'yes',
+    PrivateNetwork: 'yes',
+    RestrictAddressFamilies: 'AF_UNIX',
+    MemoryDenyWriteExecute: 'yes',
+    TasksMax: '32',
+    MemoryMax: String(64 * 2 ** 20),
+  },
+}
+
+/** What a `[Service]` may have besides; SystemCallFilter is looked at by itself. */
+export const NO_SANDBOX: ReadonlySet<string> = new Set([
+  'Type',
+  'NotifyAccess',
+  'EnvironmentFile',
+  'Environment',
+  'ExecStart',
+  'ExecReload',
+  'StandardInput',
+  'StandardOutput',
+  'StandardError',
+  'SyslogIdentifier',
+  'LogLevelMax',
+  'KillMode',
+  'TimeoutStartSec',
+  'TimeoutStopSec',
+  'Restart',
+  'RestartSec',
+  'RestartPreventExitStatus',
+  'WatchdogSec',
+  'LoadCredential',
+  'SystemCallFilter',
+])
+
+/** A system call of each kind that no program here has any business with. */
+export const REFUSED_CALLS: readonly string[] = [
+  'bpf',
+  'chroot',
+  'chown',
+  'clock_settime',
+  'delete_module',
+  'init_module',
+  'iopl',
+  'kexec_load',
+  'mount',
+  'open_by_handle_at',
+  'perf_event_open',
+  'pivot_root',
+  'ptrace',
+  'quotactl',
+  'reboot',
+  'sched_setscheduler',
+  'setrlimit',
+  'settimeofday',
+  'setuid',
+  'swapon',
+  'syslog',
+  'umount2',
+]

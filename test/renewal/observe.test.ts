@@ -1,0 +1,75 @@
+import { expect, test } from 'vitest'
+import type { CertificateStatus } from '../../agent/core/status-document.ts'
+import { askSshd } from '../../agent/renewal/ask-sshd.ts'
+import { Attempts } from '../../agent/renewal/attempts.ts'
+import { isCertifiable, observe } from '../../agent/renewal/observe.ts'
+import { NOTHING_KNOWN } from '../../agent/renewal/served-knowledge.ts'
+import { renewHost, ROUTINE_PASS } from '../../agent/renewal/renew.ts'
+import { statusOf } from '../../agent/renewal/status.ts'
+import { knownCas } from '../../agent/renewal/trusted-cas.ts'
+import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
+
+const NEVER = new AbortController().signal
+
+async function attemptsOf(host: FakeHost): Promise<Attempts> {
+  const attempts = new Attempts(host.records, host.clock)
+  await attempts.load()
+  return attempts
+}
+
+/** A host whose one certificate, of 30 days from {@link START}, was issued and is served. */
+async function enrolled(): Promise<FakeHost> {
+  const host = new FakeHost()
+  await renewHost(host, await attemptsOf(host), NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+  return host
+}
+
+/** What the status document says of the one host key, after sshd was asked. */
+async function seen(host: FakeHost): Promise<CertificateStatus | undefined> {
+  const attempts = await attemptsOf(host)
+  const cas = await knownCas(host, attempts)
+  const views = await observe(host, attempts, NOTHING_KNOWN, cas)
+  const knowledge = await askSshd(host, attempts, views.filter(isCertifiable), NOTHING_KNOWN, false, NEVER)
+  const identity = { version: '1', issuerUrl: 'https://x' }
+  const after = await observe(host, attempts, knowledge, cas)
+  return statusOf(identity, after, attempts, knowledge, host.issuer.health()).certificates[0]
+}
+
+test('an expired certificate that sshd still presents is served, and was due', async () => {
+  const host = await enrolled()
+  const before = await seen(host)
+  host.clock.jump(START + 31 * DAY)
+  expect(await seen(host)).toMatchObject({
+    state: 'expired',
+    reason: 'CERT_EXPIRED',
+    serial: '1001',
+    renewal_due: before?.renewal_due,
+    served: { serial: '1001', matches: true },
+  })
+  expect(before?.renewal_due).toMatch(/Z$/)
+})
+
+test('so is one that is unusable for another reason, which was never due', async () => {
+  const host = await enrolled()
+  host.settings = { ...host.settings, wantedPrincipals: ['other.example.com'] }
+  expect(await seen(host)).toMatchObject({
+    state: 'invalid',
+    reason: 'CERT_PRINCIPALS_MISMATCH',
+    renewal_due: null,
+    served: { serial: '1001', matches: true },
+  })
+})
+
+test('an expired certificate is not served when sshd presents the one before it', async () => {
+  const host = await enrolled()
+  host.sshd.readsPerConnection = false
+  host.settings = { ...host.settings, reload: 'never' }
+  const again = { ...ROUTINE_PASS, force: true, byHand: true }
+  await renewHost(host, await attemptsOf(host), NOTHING_KNOWN, again, NEVER)
+  host.clock.jump(START + 31 * DAY)
+  expect(await seen(host)).toMatchObject({
+    state: 'expired',
+    serial: '1002',
+    served: { serial: '1001', matches: false },
+  })
+})
