@@ -40,9 +40,10 @@ test.concurrent('certificates that live for seconds are renewed before their end
       expect(client, `connect ${connects} by ${hostKeyAlgorithms}`).toMatchObject({ status: 0 })
       await neverExpired(world)
       const now = await certificatesOnDisk(world)
-      return connects >= 30 && now.every((line, index) => line !== null && line !== first[index])
+      // Each host key some times; on a machine with little else to do it is a hundred, for a renewal takes its time.
+      return connects >= 12 && now.every((line, index) => line !== null && line !== first[index])
     },
-    // A connection takes 80 ms, or two seconds where the machine has much else to do.
+    // A connection takes 80 ms, or three seconds on a machine with much else to do.
     90,
   )
   for (const type of HOST_KEY_TYPES) expect(await isServed(world, type), type).toBe(true)
