@@ -115,16 +115,14 @@ export async function renewHost(
 
   // reloaded, confirmed
   const swapped = outcomes.filter(({ kind }) => kind === 'renewed').map(({ hostKey }) => hostKey)
-  let trouble: ServingTrouble | null = null
-  if (!request.dryRun) {
-    const serve = { swapped, byHand: request.byHand }
-    ;({ knowledge, trouble } = await bringIntoService(host, attempts, knowledge, serve, signal))
-  }
   views = await look()
-  const unsaved = request.dryRun ? null : await attempts.save()
+  if (request.dryRun) return { views, knowledge, outcomes, trouble: null }
+  const serve = { swapped, byHand: request.byHand }
+  const serving = await bringIntoService(host, attempts, knowledge, views, serve, signal)
+  const unsaved = await attempts.save()
   if (unsaved !== null)
     host.log.error({ code: unsaved.code }, `the attempt record is kept in memory: ${unsaved.message}`)
-  return { views, knowledge, outcomes, trouble }
+  return { ...serving, outcomes }
 }
 
 /**

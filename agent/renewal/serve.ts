@@ -27,6 +27,8 @@ export interface ServingTrouble {
 export interface ServingResult {
   /** What is known of sshd afterwards. */
   readonly knowledge: ServedKnowledge
+  /** All host keys afterwards. */
+  readonly views: readonly HostKeyView[]
   /** A copy or a reload that failed or did not help in this pass; null when none did. */
   readonly trouble: ServingTrouble | null
 }
@@ -42,11 +44,14 @@ export interface ServeRequest {
  * Steps "reloaded" and "confirmed" of the path, for all host keys at once: see to it that sshd serves what lies on
  * disk. Also mends what an earlier pass could not: a failed copy, a failed reload. Does nothing when there is nothing
  * to do.
+ *
+ * @param all host keys as they are now
  */
 export async function bringIntoService(
   host: Host,
   attempts: Attempts,
   before: ServedKnowledge,
+  all: readonly HostKeyView[],
   request: ServeRequest,
   signal: AbortSignal,
 ): Promise<ServingResult> {
@@ -58,18 +63,22 @@ export async function bringIntoService(
     return (await look()).filter(isCertifiable)
   }
 
-  const all = await look()
+  const { record } = attempts
   const copiesDiffer = await needsInstall(host, all)
   // What the helper could not copy was put right, or taken away, by somebody else.
   if (!copiesDiffer) attempts.installed()
   const first = decide(host, attempts, all, knowledge, request, copiesDiffer)
-  if (first === 'leave' && request.swapped.length === 0) return { knowledge, trouble: null }
+  if (first === 'leave' && request.swapped.length === 0) {
+    // Mostly there is nothing to do: then nothing is looked at once more either.
+    return { knowledge, views: attempts.record === record ? all : await look(), trouble: null }
+  }
   let views = all.filter(isCertifiable)
   if (first === 'install') {
     const installed = await install(host, attempts, signal)
     if (!installed.ok) {
       const { until } = attempts.notInstalled(identitiesOf(views), installed.failure)
-      return { knowledge, trouble: tell(host, views, installed.failure, until) }
+      const trouble = tell(host, views, installed.failure, until)
+      return { knowledge, views: await look(), trouble }
     }
     knowledge = { ...knowledge, listen: installed.listen }
   }
@@ -101,11 +110,12 @@ export async function bringIntoService(
   confirm(host, attempts, views)
   const concerned = notServed(views)
   if (decision === 'leave' || (problem === null && concerned.length === 0))
-    return { knowledge, trouble: null }
+    return { knowledge, views: await look(), trouble: null }
   const affected = concerned.length > 0 ? concerned : views.filter(({ onDisk }) => onDisk.kind === 'usable')
   const failure = problem ?? notServing(knowledge, decision)
   const { until } = attempts.notServed(identitiesOf(affected), failure)
-  return { knowledge, trouble: tell(host, affected, failure, until) }
+  const trouble = tell(host, affected, failure, until)
+  return { knowledge, views: await look(), trouble }
 }
 
 function decide(

@@ -7,46 +7,46 @@ import { hostcertd } from './hostcertd.ts'
 const BAD = { renewal: { tick: 'nonsense', colour: 'red' }, log: { level: 'loud' } }
 const PATHS = ['renewal.tick', 'renewal.colour', 'log.level']
 
-test.concurrent.each([
+const VERBS = [
   { verb: 'config validate', status: 78 },
   { verb: 'run', status: 78 },
   { verb: 'renew', status: 1 },
   { verb: 'needs-renewal', status: 255 },
   { verb: 'status', status: 1 },
   { verb: 'wait', status: 1 },
-])('$verb with a bad configuration: $status, and every problem with its path', async ({ verb, status }) => {
-  await using host = await makeBareHost(BAD)
-  const result = await host.verb(verb.split(' '))
-  expect(result).toMatchObject({ status, stdout: '' })
-  const lines = result.stderr.trimEnd().split('\n')
-  expect(lines).toHaveLength(PATHS.length)
-  for (const path of PATHS) {
-    const line = lines.find((text) => text.includes(`${path}: `))
-    expect(line, path).toContain('CONFIG_INVALID')
-    expect(line, path).toContain(host.configPath)
-  }
-})
+]
 
-test.concurrent.each([
-  { verb: 'config validate', status: 78 },
-  { verb: 'run', status: 78 },
-  { verb: 'renew', status: 1 },
-  { verb: 'needs-renewal', status: 255 },
-  { verb: 'status', status: 1 },
-  { verb: 'wait', status: 1 },
-  { verb: 'metrics write /nowhere/metrics', status: 1 },
-])('$verb with pinned CAs that cannot be read: $status, with path and file', async ({ verb, status }) => {
-  await using host = await makeBareHost()
-  await host.certify('ssh_host_ed25519_key')
-  const pin = join(host.folder, 'ca.pub')
-  await rm(pin)
-  const result = await host.verb(verb.split(' '))
-  expect(result).toMatchObject({ status, stdout: '' })
-  expect(result.stderr.trimEnd().split('\n')).toHaveLength(1)
-  expect(result.stderr).toContain('CONFIG_INVALID')
-  expect(result.stderr).toContain(`verify.host_ca_file: ${pin}: no such file or directory (ENOENT)`)
-  expect(result.stderr).toContain(host.configPath)
-})
+test.concurrent.each(VERBS)(
+  '$verb with a bad configuration: $status, and every problem with its path',
+  async ({ verb, status }) => {
+    await using host = await makeBareHost(BAD)
+    const result = await host.verb(verb.split(' '))
+    expect(result).toMatchObject({ status, stdout: '' })
+    const lines = result.stderr.trimEnd().split('\n')
+    expect(lines).toHaveLength(PATHS.length)
+    for (const path of PATHS) {
+      const line = lines.find((text) => text.includes(`${path}: `))
+      expect(line, path).toContain('CONFIG_INVALID')
+      expect(line, path).toContain(host.configPath)
+    }
+  },
+)
+
+test.concurrent.each([...VERBS, { verb: 'metrics write /nowhere/metrics', status: 1 }])(
+  '$verb with pinned CAs that cannot be read: $status, with path and file',
+  async ({ verb, status }) => {
+    await using host = await makeBareHost()
+    await host.certify('ssh_host_ed25519_key')
+    const pin = join(host.folder, 'ca.pub')
+    await rm(pin)
+    const result = await host.verb(verb.split(' '))
+    expect(result).toMatchObject({ status, stdout: '' })
+    expect(result.stderr.trimEnd().split('\n')).toHaveLength(1)
+    expect(result.stderr).toContain('CONFIG_INVALID')
+    expect(result.stderr).toContain(`verify.host_ca_file: ${pin}: no such file or directory (ENOENT)`)
+    expect(result.stderr).toContain(host.configPath)
+  },
+)
 
 test.concurrent('config validate --json: problems as objects', async () => {
   await using host = await makeBareHost(BAD)
