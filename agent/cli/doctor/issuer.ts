@@ -1,5 +1,5 @@
 import { namesError } from '../../adapters/issuer/failures.ts'
-import { proxyFor } from '../../adapters/issuer/reachability.ts'
+import { proxyFor } from '../../adapters/issuer/proxy.ts'
 import { AgentError, type ErrorCode } from '../../core/errors.ts'
 import { SKEW_WARNING_SECONDS } from '../../core/status-document.ts'
 import { FUTURE_TOLERANCE_SECONDS } from '../../core/verify-issued.ts'
