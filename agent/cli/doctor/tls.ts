@@ -109,7 +109,7 @@ function withoutRoot(
     }
     const name = nameOf(top)
     return {
-      why: `its root CA "${name}" is not in ${places}${below(path, inCaFile)}${pinned}`,
+      why: `its root CA "${name}" is not in ${places}${heldBelow(path, inCaFile)}${pinned}`,
       remedy: `${put(certificateOf(name))}${otherwise}`,
     }
   }
@@ -144,8 +144,8 @@ function withoutRoot(
   }
 }
 
-/** ` (it holds only "X", below it)`: what of a path without its root is in `ca_file`. */
-function below([, ...above]: readonly X509Certificate[], inCaFile: readonly X509Certificate[]): string {
+/** ` (which holds "X", an intermediate CA)`: what of a path without its root is in `ca_file`. */
+function heldBelow([, ...above]: readonly X509Certificate[], inCaFile: readonly X509Certificate[]): string {
   const held = above.filter((one) => isIn(inCaFile, one)).map((one) => `"${nameOf(one)}"`)
   return held.length === 0 ? '' : ` (which holds ${held.join(', ')}, an intermediate CA)`
 }

@@ -226,6 +226,6 @@ test.each([
   { environment: {}, want: [undefined, null, null] },
 ])('which proxy $environment names', ({ environment, want }) => {
   const proxy = proxyFor(new URL('https://issuer.example.com'), environment)
-  const end = proxy?.url == null ? null : endpointOf(proxy.url)
+  const end = proxy === null || proxy.url === null ? null : endpointOf(proxy.url)
   expect([proxy?.variable, end?.host ?? null, end?.port ?? null]).toEqual(want)
 })
