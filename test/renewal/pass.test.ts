@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Attempts } from '../../agent/renewal/attempts.ts'
-import { NOTHING_KNOWN } from '../../agent/renewal/served-knowledge.ts'
-import { renewHost, ROUTINE_PASS } from '../../agent/renewal/renew.ts'
+import { pass as makePass, ROUTINE_PASS } from '../../agent/renewal/pass.ts'
 import { sshString, stringList, uint32, uint64 } from '../core/craft.ts'
 import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
@@ -14,14 +13,30 @@ describe('the path of one certificate', () => {
     expect(result.outcomes).toMatchObject([{ kind: 'renewed', reason: 'absent' }])
     expect(stateOf(result)).toBe('valid null')
     expect(host.sshd.reloads).toBe(0)
-    expect(host.record.hostKeys[KEY]).toMatchObject({ failures: 0, wait: null, confirmedSerial: '1001' })
+    expect(host.record.hostKeys[KEY]).toMatchObject({
+      failures: 0,
+      wait: null,
+      evidence: { kind: 'certificate', serial: '1001' },
+    })
     expect(host.files.get(KEY)).toMatch(/ root@fake\n$/)
     expect((await pass(host)).outcomes).toEqual([])
   })
 
+  const THREE = ['a', 'b_ecdsa', 'c_ecdsa384']
+
+  test('each file is read once: three certificates in an idle pass over three keys, and for a first issue', async () => {
+    const host = new FakeHost(30 * DAY, THREE)
+    await pass(host)
+    expect(host.certificatesRead).toBe(3)
+    await pass(host)
+    expect(host.certificatesRead).toBe(6)
+    host.clock.jump(OVERDUE)
+    expect((await pass(host)).outcomes).toHaveLength(3)
+    expect(host.certificatesRead).toBe(9)
+  })
+
   test('several keys are served by one reload', async () => {
-    const host = new FakeHost(30 * DAY, ['a', 'b', 'c'])
-    for (const name of ['b', 'c']) host.sshd.notConfigured.add(name)
+    const host = new FakeHost(30 * DAY, THREE)
     host.sshd.readsPerConnection = false
     host.sshd.load()
     await pass(host)
@@ -161,7 +176,7 @@ describe('failures', () => {
     }
     const attempts = new Attempts(crashing, host.clock)
     await attempts.load()
-    await expect(renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)).rejects.toThrow('as if')
+    await expect(makePass(host, attempts, ROUTINE_PASS, NEVER)).rejects.toThrow('as if')
     host.issuer.onIssue = () => {}
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting' }])
     expect(host.issuer.issuedAt).toHaveLength(0)
@@ -171,7 +186,7 @@ describe('failures', () => {
     const host = new FakeHost()
     const stop = new AbortController()
     host.issuer.onIssue = () => stop.abort(new Error('ended'))
-    await expect(pass(host, {}, NOTHING_KNOWN, stop.signal)).rejects.toThrow('ended')
+    await expect(pass(host, {}, stop.signal)).rejects.toThrow('ended')
     host.issuer.onIssue = () => {}
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
   })
@@ -292,7 +307,7 @@ describe('no storm', () => {
     const attempts = new Attempts(host.records, host.clock)
     for (let second = 0; second < 60; second++) {
       await attempts.load()
-      await renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+      await makePass(host, attempts, ROUTINE_PASS, NEVER)
       host.clock.jump(START + second)
     }
     expect(host.issuer.issuedAt).toHaveLength(0)
@@ -301,7 +316,7 @@ describe('no storm', () => {
     host.saveFails = false
     host.clock.jump(START + 7200)
     await attempts.load()
-    const { outcomes } = await renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+    const { outcomes } = await makePass(host, attempts, ROUTINE_PASS, NEVER)
     expect(outcomes).toMatchObject([{ kind: 'renewed' }])
     expect(host.record.hostKeys[KEY]?.failures).toBe(0)
   })
@@ -323,7 +338,7 @@ test('an issuer that takes longer than its part of a turn has failed, and the re
     new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
-  const work = renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+  const work = makePass(host, attempts, ROUTINE_PASS, NEVER)
   await host.clock.advance(61)
   expect((await work).outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'ISSUER_TIMEOUT' } }])
   expect(host.record.issuer).toMatchObject({ code: 'ISSUER_TIMEOUT', failures: 1 })
@@ -345,7 +360,7 @@ describe('the CA', () => {
     host.issuer.onHostCa = async (signal) =>
       new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
     const attempts = new Attempts(host.records, host.clock)
-    const work = renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+    const work = makePass(host, attempts, ROUTINE_PASS, NEVER)
     await host.clock.advance(61)
     expect(stateOf(await work)).toBe('absent ISSUER_TIMEOUT')
     expect(host.record.issuer).toMatchObject({ code: 'ISSUER_TIMEOUT', failures: 1 })
