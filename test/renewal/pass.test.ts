@@ -182,6 +182,31 @@ describe('failures', () => {
     expect(host.issuer.issuedAt).toHaveLength(0)
   })
 
+  test('each crash in a row waits longer than the one before', async () => {
+    const host = new FakeHost()
+    const waits: number[] = []
+    for (let crash = 0; crash < 4; crash++) {
+      const { records } = host
+      let saves = 0
+      const crashing = {
+        load: records.load,
+        save: async (record: typeof host.record) => {
+          if (saves++ === 0) await records.save(record)
+        },
+      }
+      host.issuer.onIssue = () => {
+        throw new Error('as if the process had died here')
+      }
+      const attempts = new Attempts(crashing, host.clock)
+      await attempts.load()
+      await expect(makePass(host, attempts, ROUTINE_PASS, NEVER)).rejects.toThrow('as if')
+      const { wait } = host.record.hostKeys[KEY] ?? {}
+      waits.push((wait?.until ?? 0) - host.clock.now())
+      host.clock.jump((wait?.until ?? 0) + 1)
+    }
+    expect(waits).toEqual([5, 15, 60, 180])
+  })
+
   test('an attempt that we cut short ourselves counts for nothing', async () => {
     const host = new FakeHost()
     const stop = new AbortController()
@@ -330,6 +355,40 @@ describe('no storm', () => {
   })
 })
 
+describe('a clock that is set back', () => {
+  test('what was issued in its future neither delays a renewal nor measures a lifetime', async () => {
+    const host = new FakeHost(30 * DAY)
+    host.clock.jump(START + 20 * DAY)
+    await pass(host)
+    const issued = host.record.hostKeys[KEY]?.issued?.at ?? 0
+    expect(issued).toBeGreaterThan(START + 19 * DAY)
+    // The certificate starts in the future now, and is of no use.
+    host.clock.jump(START)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed', reason: 'unusable' }])
+  })
+
+  test('a wait of its future holds no longer than any wait can', async () => {
+    const host = new FakeHost()
+    host.clock.jump(START + DAY)
+    host.issuer.failures.push(failureOf('ISSUER_UNREACHABLE', 'issuer-backoff'))
+    await pass(host)
+    host.clock.jump(START)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
+  })
+
+  test('repairs of its future are none', async () => {
+    const host = new FakeHost()
+    host.clock.jump(START + DAY)
+    for (let repair = 0; repair < 12; repair++) {
+      await pass(host)
+      host.files.delete(KEY)
+    }
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting' }])
+    host.clock.jump(START)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
+  })
+})
+
 test('an issuer that takes longer than its part of a turn has failed, and the rest of the turn goes on', async () => {
   const host = new FakeHost(30 * DAY, ['a'])
   await pass(host)
@@ -364,6 +423,24 @@ describe('the CA', () => {
     await host.clock.advance(61)
     expect(stateOf(await work)).toBe('absent ISSUER_TIMEOUT')
     expect(host.record.issuer).toMatchObject({ code: 'ISSUER_TIMEOUT', failures: 1 })
+  })
+
+  test('is not asked for while a wait for the issuer holds', async () => {
+    const host = new FakeHost()
+    const down = failureOf('ISSUER_UNREACHABLE', 'issuer-backoff')
+    host.issuer.failures.push(down)
+    host.issuer.failsForGood = true
+    for (let second = 0; second < 60; second++) {
+      await pass(host)
+      host.clock.jump(START + second)
+    }
+    expect(host.issuer.caQuestions).toBeGreaterThan(2)
+    expect(host.issuer.caQuestions).toBeLessThan(7)
+    host.clock.jump(START + 60)
+    const { caQuestions } = host.issuer
+    await pass(host)
+    await pass(host)
+    expect(host.issuer.caQuestions).toBeLessThanOrEqual(caQuestions + 1)
   })
 
   test('is asked of the issuer once, and kept', async () => {
