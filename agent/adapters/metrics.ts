@@ -86,8 +86,8 @@ export class PrometheusMetrics implements Metrics {
     this.#turn.set(at)
   }
 
-  status(snapshot: StatusDocument, servedNotAfter: ReadonlyMap<string, UnixSeconds> = new Map()): void {
-    this.#certificates.replace(snapshot.certificates, servedNotAfter)
+  status(snapshot: StatusDocument): void {
+    this.#certificates.replace(snapshot.certificates)
     setOrRemove(this.#skew, snapshot.issuer.clock_skew_seconds)
     const successes = snapshot.certificates.flatMap(({ last_success: at }) =>
       at === null ? [] : [parseTime(at)],
@@ -147,10 +147,7 @@ class CertificateSeries {
   }
 
   /** Forget all series and make those of these host keys; no scrape comes in between. */
-  replace(
-    certificates: readonly CertificateStatus[],
-    servedNotAfter: ReadonlyMap<string, UnixSeconds>,
-  ): void {
+  replace(certificates: readonly CertificateStatus[]): void {
     for (const gauge of [
       this.#notBefore,
       this.#notAfter,
@@ -167,21 +164,21 @@ class CertificateSeries {
       const id = certificate.host_key
       if (seen.has(id)) continue
       seen.add(id)
-      this.#set(labels, certificate, servedNotAfter.get(certificate.host_key) ?? null)
+      this.#set(labels, certificate)
     }
   }
 
-  #set(labels: KeyValues, certificate: CertificateStatus, servedNotAfter: UnixSeconds | null): void {
+  #set(labels: KeyValues, certificate: CertificateStatus): void {
     for (const state of CERTIFICATE_STATES)
       this.#state.set({ ...labels, state }, state === certificate.state ? 1 : 0)
     const notAfter = notAfterOf(certificate)
     setIfKnown(this.#notBefore, labels, secondsOrNull(certificate.valid_after))
     setIfKnown(this.#notAfter, labels, notAfter)
     setIfKnown(this.#renewal, labels, renewalOf(certificate, notAfter))
-    if (certificate.served === null) return
-    const { matches } = certificate.served
-    this.#servedMatch.set(labels, matches ? 1 : 0)
-    setIfKnown(this.#servedNotAfter, labels, servedNotAfter ?? (matches ? notAfter : null))
+    const { served } = certificate
+    if (served === null || served.matches === null) return
+    this.#servedMatch.set(labels, served.matches ? 1 : 0)
+    setIfKnown(this.#servedNotAfter, labels, notAfterOf(served))
   }
 
   #gauge<T extends string = never>(name: string, help: string, ...more: T[]): Gauge<KeyLabels | T> {
@@ -190,7 +187,11 @@ class CertificateSeries {
   }
 }
 
-function notAfterOf({ serial, valid_before }: CertificateStatus): UnixSeconds | null {
+/** When a certificate ends, on disk or presented: null without one, or when that is not known. */
+function notAfterOf({
+  serial,
+  valid_before,
+}: Pick<CertificateStatus, 'serial' | 'valid_before'>): UnixSeconds | null {
   if (valid_before !== null) return parseTime(valid_before)
   return serial === null ? null : Infinity
 }

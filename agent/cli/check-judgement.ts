@@ -32,18 +32,12 @@ export interface JudgementRules {
  * Judge one host key. Absent, invalid, expired: critical. So is what sshd presents when it is no certificate, or another
  * that has ended or is about to: then clients are refused or asked, whatever lies on disk. Another one that holds, and an
  * sshd that does not answer, are a warning. A failed attempt alone is nothing yet: there is time.
- *
- * @param servedEnd when the certificate that sshd presents ends; null when that is not known
  */
-export function judge(
-  certificate: CertificateStatus,
-  servedEnd: UnixSeconds | null,
-  rules: JudgementRules,
-  now: UnixSeconds,
-): Judgement {
+export function judge(certificate: CertificateStatus, rules: JudgementRules, now: UnixSeconds): Judgement {
   const { host_key: hostKey, state } = certificate
   const life = lifeOf(certificate, rules, now)
-  const left = { disk: life?.secondsLeft ?? null, served: servedEnd === null ? null : servedEnd - now }
+  const end = certificate.served?.valid_before ?? null
+  const left = { disk: life?.secondsLeft ?? null, served: end === null ? null : parseTime(end) - now }
   const [status, words] = verdict(certificate, left, life?.limits ?? null, rules)
   return {
     hostKey,
@@ -128,7 +122,7 @@ function servedVerdict(
   if (served.matches) return null
   if (served.serial === null) return ['CRITICAL', 'sshd presents no certificate']
   const another = `sshd presents another certificate, serial ${served.serial}`
-  if (left === null || left === Infinity) return ['WARNING', another]
+  if (left === null) return ['WARNING', another]
   if (left <= 0) return ['CRITICAL', `${another}, which ended ${formatDuration(-left)} ago`]
   return [left < critical ? 'CRITICAL' : 'WARNING', `${another}, which ends in ${formatDuration(left)}`]
 }

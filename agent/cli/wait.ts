@@ -63,7 +63,7 @@ function createLooker(context: CliContext, config: Config): (signal: AbortSignal
 }
 
 function isServed(status: StatusDocument, { sshd: { address } }: Config): boolean {
-  const readiness = readinessOf(status, null)
+  const readiness = readinessOf(status, null, Date.now() / 1000)
   if (readiness === null || readiness.status === 'fail') return false
   // An sshd that does not answer changes no state, but then nothing was seen to be served either.
   return address === 'none' || status.certificates.some(({ served }) => served?.matches === true)

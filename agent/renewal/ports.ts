@@ -243,11 +243,6 @@ export interface Metrics {
   /** `code`: HTTP status or error code. */
   issuerRequest(route: 'login' | 'issue' | 'host-ca', code: string, seconds: number): void
   turn(at: UnixSeconds): void
-  /**
-   * A new look at everything; the certificate series are read from it.
-   *
-   * @param servedNotAfter when the certificate that sshd presents ends, by host key name, `Infinity` for forever:
-   *   the snapshot does not tell when sshd serves another than ours. Without it, only for those that match.
-   */
-  status(snapshot: StatusDocument, servedNotAfter?: ReadonlyMap<string, UnixSeconds>): void
+  /** A new look at everything; the certificate series are read from it. */
+  status(snapshot: StatusDocument): void
 }

@@ -1,6 +1,5 @@
 import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
-import { validBeforeOf } from '../core/host-certificate.ts'
-import { formatCertificateTime, formatTime, type UnixSeconds } from '../core/time.ts'
+import { formatCertificateTime, formatTime } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
 import type { HostKeyView } from './observe.ts'
 import type { ServedKnowledge } from './served-knowledge.ts'
@@ -30,22 +29,15 @@ export function statusOf(
       clock_skew_seconds: issuer.clockSkewSeconds,
     },
     certificates: views.map((view) => certificateStatus(view, attempts, knowledge)),
+    notes: [],
+    sshd: { state: null, since: null },
   }
-}
-
-/** When the certificates that sshd presents end, by host key name; where it presents none there is no entry. */
-export function servedNotAfter(views: readonly HostKeyView[]): ReadonlyMap<string, UnixSeconds> {
-  return new Map(
-    views.flatMap(({ name, served }): [string, UnixSeconds][] =>
-      served.kind === 'certificate' ? [[name, validBeforeOf(served.certificate)]] : [],
-    ),
-  )
 }
 
 /** The status document of a host without a configuration. */
 export function notEnrolledStatus(version: string): StatusDocument {
   const issuer = { url: null, reachable: null, last_success: null, clock_skew_seconds: null }
-  return { version, enrolled: false, issuer, certificates: [] }
+  return { version, enrolled: false, issuer, certificates: [], notes: [], sshd: { state: null, since: null } }
 }
 
 function certificateStatus(
@@ -90,17 +82,29 @@ function keyTypeOf({ file: { content } }: HostKeyView): string | null {
   }
 }
 
-function servedStatus({ served }: HostKeyView, { answered }: ServedKnowledge): CertificateStatus['served'] {
-  if (answered === null) return null
-  const checkedAt = formatTime(answered.at) ?? ''
+function servedStatus(
+  { served, subject, onDisk }: HostKeyView,
+  { answered, silence }: ServedKnowledge,
+): CertificateStatus['served'] {
+  if (subject === null || served.kind === 'not-asked') return null
+  const checkedAt = formatTime(answered?.at ?? null)
+  const nothing = { serial: null, matches: null, valid_before: null, checked_at: null, unknown: silence }
   switch (served.kind) {
-    case 'certificate':
-      return { serial: String(served.certificate.serial), matches: served.matches, checked_at: checkedAt }
+    case 'certificate': {
+      const { serial, validBefore } = served.certificate
+      const end = formatCertificateTime(validBefore)
+      const { matches } = served
+      return { serial: String(serial), matches, valid_before: end, checked_at: checkedAt, unknown: silence }
+    }
     case 'none':
-      return { serial: null, matches: false, checked_at: checkedAt }
-    case 'not-asked':
-    case 'unknown':
+      return { ...nothing, matches: false, checked_at: checkedAt }
+    case 'unknown': {
+      if (silence === null || onDisk.kind === 'absent' || onDisk.certificate === null) return nothing
+      const { serial, validBefore } = onDisk.certificate
+      const end = formatCertificateTime(validBefore)
+      return { ...nothing, serial: String(serial), matches: true, valid_before: end, checked_at: checkedAt }
+    }
     case 'never-seen':
-      return null
+      return nothing
   }
 }

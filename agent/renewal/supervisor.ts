@@ -11,7 +11,7 @@ import { NOTHING_KNOWN, type ServedKnowledge } from './served-knowledge.ts'
 import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
 import { renewHost, ROUTINE_PASS, type PassResult } from './renew.ts'
 import type { Host } from './settings.ts'
-import { notEnrolledStatus, servedNotAfter, statusOf, type StatusIdentity } from './status.ts'
+import { notEnrolledStatus, statusOf, type StatusIdentity } from './status.ts'
 import { NOTHING_TOLD, tellChanges, type Told } from './tell-changes.ts'
 
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
@@ -60,7 +60,6 @@ export class Supervisor {
   #stuck: Promise<unknown> | null = null
   #told: Told = NOTHING_TOLD
   #status: StatusDocument | null = null
-  #servedNotAfter: ReadonlyMap<string, UnixSeconds> = new Map()
   #lastTurn: UnixSeconds | null = null
   #isReady = false
 
@@ -142,7 +141,7 @@ export class Supervisor {
     this.#lastTurn = clock.now()
     metrics.turn(this.#lastTurn)
     const status = this.#status ?? notEnrolledStatus(this.#options.version)
-    metrics.status(status, this.#servedNotAfter)
+    metrics.status(status)
     const summary = summarize(status, clock.now())
     if (this.#isReady) await serviceManager.status(summary)
     else await serviceManager.ready(summary)
@@ -173,7 +172,6 @@ export class Supervisor {
         host.log.warn({}, `the issuer does not name its host CA: ${advice}`)
       }
       this.#knowledge = result.knowledge
-      this.#servedNotAfter = servedNotAfter(result.views)
       this.#status = statusOf(identity, result.views, attempts, result.knowledge, host.issuer.health())
       this.#tell(host, result.views)
       return nextLook(result, attempts, host.clock.now())

@@ -240,7 +240,7 @@ describe('the loop', () => {
         last_error: { code: 'CONFIG_INVALID', message: 'verify.host_ca_file: /ca.pub: not there' },
       },
     ])
-    expect(readinessOf(daemon.supervisor.status, null)?.status).toBe('fail')
+    expect(readinessOf(daemon.supervisor.status, null, host.clock.now())?.status).toBe('fail')
     expect(host.log.messages('error')).toContain('verify.host_ca_file: /ca.pub: not there')
     host.pinFailure = null
     await daemon.live(60)

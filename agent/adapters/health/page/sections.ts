@@ -36,6 +36,7 @@ export function sshdSection({ status }: PageView): Html | null {
 function servedRow(certificate: CertificateStatus): Html {
   const { host_key, served } = certificate
   const { tone, words } = presented(certificate)
+  const at = served?.checked_at ?? null
   return html`<tr role="row">
     <th role="rowheader" scope="row" class="name">${host_key}</th>
     <td role="cell">
@@ -46,14 +47,14 @@ function servedRow(certificate: CertificateStatus): Html {
           : html`<span class="name quiet">serial ${served.serial}</span>`
       }
     </td>
-    <td role="cell" class="${served === null ? 'unknown' : 'asked'}">
-      ${served === null ? '–' : html`<time datetime="${served.checked_at}">${second(served.checked_at)}<span class="away">${day(served.checked_at)}</span></time>`}
+    <td role="cell" class="${at === null ? 'unknown' : 'asked'}">
+      ${at === null ? '–' : html`<time datetime="${at}">${second(at)}<span class="away">${day(at)}</span></time>`}
     </td>
   </tr>`
 }
 
 function presented({ state, served }: CertificateStatus): { readonly tone: Tone; readonly words: string } {
-  if (served === null) return { tone: 'idle', words: 'not known' }
+  if (served === null || served.matches === null) return { tone: 'idle', words: 'not known' }
   if (served.serial === null) return { tone: 'bad', words: 'no certificate' }
   if (!served.matches) return { tone: 'warn', words: 'another certificate' }
   if (state === 'expired') return { tone: 'bad', words: 'this certificate, expired' }

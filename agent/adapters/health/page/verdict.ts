@@ -1,5 +1,5 @@
 import { readinessOf, type CertificateStatus, type StatusDocument } from '../../../core/status-document.ts'
-import { formatTime, parseTime } from '../../../core/time.ts'
+import { formatTime, parseTime, type UnixSeconds } from '../../../core/time.ts'
 import { isBare, toneOf, type Tone } from './tone.ts'
 import type { PageView } from './view.ts'
 import { count, day, minute, second } from './words.ts'
@@ -61,7 +61,7 @@ const GRAVE: readonly Grave[] = [
 ]
 
 /** The same judgement as `/readyz`, in words. */
-export function verdictOf({ status, live }: PageView): Verdict {
+export function verdictOf({ status, live, now }: PageView): Verdict {
   if (!live.ok) {
     const since = live.lastTurn === null ? '' : ` since ${second(formatTime(live.lastTurn) ?? '')} UTC`
     return {
@@ -81,10 +81,10 @@ export function verdictOf({ status, live }: PageView): Verdict {
         'This host has no configuration, so it asks for no certificates. Put a configuration in place, as hostcertd.yaml(5) has it: hostcertd looks for one each minute',
     }
   }
-  return enrolled(status)
+  return enrolled(status, now)
 }
 
-function enrolled(status: StatusDocument): Verdict {
+function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
   const { certificates } = status
   for (const { is, title, detail } of GRAVE) {
     const [first, ...others] = certificates.filter(is)
@@ -92,7 +92,7 @@ function enrolled(status: StatusDocument): Verdict {
     const why = status.issuer.reachable === false ? '. The issuer does not answer' : ''
     return { tone: toneOf(first), title: title(1 + others.length), detail: `${detail}${why}` }
   }
-  const readiness = readinessOf(status, null)
+  const readiness = readinessOf(status, null, now)
   if (readiness?.reason === 'no-host-key') {
     const detail = 'There is no host key that the issuer signs and sshd offers'
     return { tone: 'bad', title: 'Nothing to certify', detail }
