@@ -7,7 +7,7 @@ import type { Threshold } from './check-thresholds.ts'
 import type { CliContext } from './context.ts'
 import { requireConfig, type ConfigOption } from './load.ts'
 import { lookOnce } from './look.ts'
-import { remarkLine, remarksOn } from './remarks.ts'
+import { remarkLine, remarksOn, sshdDown } from './remarks.ts'
 import { linesOf } from './verb-error.ts'
 
 export interface CheckOptions extends ConfigOption {
@@ -57,11 +57,14 @@ function report(
   const rules = { policy: config.renewal, warning, critical }
   const judgements = document.certificates.map((one) => judge(one, rules, Date.now() / 1000))
   if (judgements.every(({ state }) => state === 'ignored')) {
-    const summary = 'there is no host key that could have a certificate'
+    const why = judgements.length === 0 ? 'none was found' : 'all are ignored'
+    const summary = `there is no host key whose certificate could be checked: ${why}`
     return tell(context, options, 'CRITICAL', summary, judgements, remarks)
   }
-  const status = worst(judgements.map((one) => one.status))
-  return tell(context, options, status, summaryOf(status, judgements), judgements, remarks)
+  const down = sshdDown(document)
+  const ofKeys = judgements.map((one) => one.status)
+  const status = worst(down === null ? ofKeys : [...ofKeys, 'WARNING'])
+  return tell(context, options, status, summaryOf(status, down, judgements), judgements, remarks)
 }
 
 function unknown(context: CliContext, options: CheckOptions, lines: readonly string[]): number {

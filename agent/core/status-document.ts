@@ -83,13 +83,17 @@ const EVIDENCE_OLD_SECONDS = 30 * 60
  */
 export type Evidence = 'not-asked' | 'unseen' | 'refuted' | 'served' | 'served-before'
 
-/** @param now also a clock that was set back makes evidence old: its age is not known then */
+/** Whether evidence is too old to say that all is well. So it is under a clock that was set back: its age is not known. */
+export function isOld({ checked_at }: ServedStatus, now: UnixSeconds): boolean {
+  const age = checked_at === null ? NaN : now - parseTime(checked_at)
+  return !(Math.abs(age) < EVIDENCE_OLD_SECONDS)
+}
+
 export function evidenceOf(served: ServedStatus | null, now: UnixSeconds): Evidence {
   if (served === null) return 'not-asked'
   if (served.matches === null) return 'unseen'
   if (!served.matches) return 'refuted'
-  const age = served.checked_at === null ? NaN : now - parseTime(served.checked_at)
-  return Math.abs(age) < EVIDENCE_OLD_SECONDS ? 'served' : 'served-before'
+  return isOld(served, now) ? 'served-before' : 'served'
 }
 
 /** What `GET /readyz` prints. */
