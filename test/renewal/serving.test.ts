@@ -103,14 +103,14 @@ describe('sshd', () => {
 
   test('is asked seldom: at the start, after a swap, on request, every 15 minutes', async () => {
     const host = new FakeHost()
-    let result = await pass(host)
+    await pass(host)
     const after = host.sshd.questions
     for (let minute = 0; minute < 14; minute++) {
       host.clock.jump(host.clock.now() + 60)
-      result = await pass(host)
+      await pass(host)
     }
     expect(host.sshd.questions).toBe(after)
-    result = await pass(host, { ask: true })
+    await pass(host, { ask: true })
     expect(host.sshd.questions).toBe(after + 1)
     host.clock.jump(host.clock.now() + 901)
     await pass(host)
@@ -358,13 +358,13 @@ describe('the root helper', () => {
     async ({ asked }) => {
       const host = helped()
       host.sshd.enabled = asked
-      let result = await pass(host)
+      await pass(host)
       host.sshd.needsInstall = true
       host.sshd.installFailure = { code: 'SSHD_CONFIG_INVALID', message: 'line 3: bad' }
       const before = host.sshd.installs
       for (let minute = 0; minute < 60; minute++) {
         host.clock.jump(host.clock.now() + 60)
-        result = await pass(host)
+        await pass(host)
       }
       expect(host.sshd.installs - before).toBeGreaterThan(4)
       expect(host.sshd.installs - before).toBeLessThan(10)
