@@ -1,4 +1,5 @@
 import { formatTime } from '../../agent/core/time.ts'
+import { servedAs } from '../support/health-server.ts'
 import { NOW, shownCertificate, shownStatus, type ShownState } from './states.ts'
 
 const DAY = 86_400
@@ -14,7 +15,7 @@ export const RARE_STATES = {
           shownCertificate('ed25519', {
             state: 'unconfirmed',
             reason: 'SSHD_NOT_SERVING',
-            served: { serial: null, matches: false, checked_at: formatTime(NOW - 40) ?? '' },
+            served: servedAs({ matches: false, checked_at: formatTime(NOW - 40) }),
           }),
           shownCertificate('rsa'),
         ],

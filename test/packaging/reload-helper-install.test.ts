@@ -3,10 +3,19 @@ import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { answer, DROP_IN, dropInFor, makeHelperHost } from './helper-host.ts'
+import { answer, DROP_IN, dropInFor, makeHelperHost, type HelperHost } from './helper-host.ts'
 
 const run = promisify(execFile)
 const [ED25519, ECDSA] = ['ssh_host_ed25519_key', 'ssh_host_ecdsa_key']
+const MIXED_CASE = 'test/packaging/sshd-T-10.6.txt'
+
+/** Shell for {@link HelperHost.ask}: `sshd -T` says this, whatever its configuration is. */
+async function sshdThatSays(host: HelperHost, text: string): Promise<string> {
+  await writeFile(join(host.ssh, 'sshd-T'), text)
+  return `mkdir /run/bin; cp /usr/sbin/sshd /run/bin/sshd
+    printf '%s\\n' '#!/bin/sh' 'case $1 in -T) exec cat /etc/ssh/sshd-T ;; esac' 'exec /run/bin/sshd "$@"' >/run/bin/says
+    chmod 755 /run/bin/says; mount --bind /run/bin/says /usr/sbin/sshd`
+}
 
 describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
   test.each([{ shell: ['dash'] }, { shell: ['busybox', 'sh'] }, { shell: ['bash', '--posix'] }])(
@@ -60,6 +69,38 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
       answer('ok', `reload=yes : not installed: .*${ED25519}-cert.pub is for another key`),
     )
     expect(await host.installed()).toEqual({})
+  })
+
+  // The output is an excerpt of what OpenSSH 10.6p1 of Debian testing says with the ed25519 key's copy in place.
+  test('sshd -T of OpenSSH 10.4 and later writes its keywords as in sshd_config(5)', async () => {
+    await using host = await makeHelperHost()
+    const ed25519 = await host.stage(ED25519)
+    const want = { [`hostcertd/${ED25519}-cert.pub`]: ed25519, [DROP_IN]: dropInFor(ED25519) }
+    const before = await sshdThatSays(host, await readFile(MIXED_CASE, 'utf8'))
+    expect((await host.ask('install\n', { before })).stdout).toMatch(answer('ok', 'reload=yes'))
+    expect(await host.installed()).toEqual(want)
+    const renewed = await host.stage(ED25519, { serial: 2n })
+    expect((await host.ask('install\n', { before })).stdout).toMatch(answer('ok', 'reload=no'))
+    expect(await host.installed()).toEqual({ ...want, [`hostcertd/${ED25519}-cert.pub`]: renewed })
+  })
+
+  test.each([
+    { name: 'nothing', says: '' },
+    { name: 'no host key', says: 'port 22\nhostcertificate /etc/ssh/hostcertd/x-cert.pub\n' },
+    { name: 'something else', says: 'Host-Key: /etc/ssh/ssh_host_ed25519_key\n' },
+  ])('sshd -T says $name: nothing is touched', async ({ says }) => {
+    await using host = await makeHelperHost()
+    await host.stage(ECDSA)
+    await host.stage(ED25519)
+    await host.ask('install\n')
+    const good = await host.installed()
+    expect(Object.keys(good)).toHaveLength(3)
+    await host.stage(ED25519, { serial: 2n })
+    const { stdout } = await host.ask('install\n', { before: await sshdThatSays(host, says) })
+    expect(stdout).toBe(
+      'error SSHD_CONFIG_INVALID listen= : sshd -T names no host key, nothing was touched\n',
+    )
+    expect(await host.installed()).toEqual(good)
   })
 
   // From 6 s on `timeout` ends it.

@@ -213,6 +213,80 @@ describe('the loop', () => {
     await daemon.stop()
   })
 
+  test('while an abandoned turn hangs, the turns after it do not feed the watchdog; when it ends, they do', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    const { list } = host.hostKeys
+    const hanging = Promise.withResolvers<never>()
+    host.hostKeys.list = async () => hanging.promise
+    daemon.supervisor.wake('tick')
+    await host.clock.advance(121)
+    host.hostKeys.list = list
+    const fed = (): number => daemon.told.filter((line) => line === 'watchdog').length
+    const before = fed()
+    await daemon.live(300)
+    expect(daemon.told.filter((line) => line.startsWith('status')).length).toBeGreaterThan(3)
+    expect(fed()).toBe(before)
+    hanging.reject(new Error('the disk is back'))
+    await daemon.live(120)
+    expect(fed()).toBeGreaterThan(before)
+    await daemon.stop()
+  })
+
+  test('a SIGHUP or SIGUSR1 whose turn fails is answered by the next one, and by that one only', async () => {
+    for (const reason of ['sighup', 'sigusr1'] as const) {
+      const host = new FakeHost()
+      const daemon = supervise(host)
+      await host.clock.advance(1)
+      const { questions } = host.sshd
+      host.lockFailure = new AgentError('STORE_FAILED', 'cannot lock')
+      daemon.supervisor.wake(reason)
+      await host.clock.advance(1)
+      expect(host.sshd.questions, reason).toBe(questions)
+      host.lockFailure = null
+      await daemon.live(60)
+      await host.clock.advance(1)
+      expect(host.sshd.questions, reason).toBe(questions + 1)
+      await daemon.live(120)
+      expect(host.sshd.questions, reason).toBe(questions + 1)
+      await daemon.stop()
+    }
+  })
+
+  test('a first turn that fails: sshd and the helper are asked in the next one', async () => {
+    const host = new FakeHost()
+    await runOnce(host)
+    host.sshd.hasHelper = true
+    host.lockFailure = new AgentError('STORE_FAILED', 'cannot lock')
+    const [questions, installs] = [host.sshd.questions, host.sshd.installs]
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    expect([host.sshd.questions, host.sshd.installs]).toEqual([questions, installs])
+    host.lockFailure = null
+    await daemon.live(60)
+    await host.clock.advance(1)
+    expect([host.sshd.questions, host.sshd.installs]).toEqual([questions + 1, installs + 1])
+    await daemon.stop()
+  })
+
+  test('sshd that goes down is logged once, and once when it answers again', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    host.log.lines.length = 0
+    host.sshd.isDown = true
+    daemon.supervisor.wake('sigusr1')
+    await daemon.live(300)
+    host.sshd.isDown = false
+    await daemon.live(120)
+    expect(host.log.lines.map(({ level, message }) => `${level} ${message}`)).toEqual([
+      'warn sshd accepts no connections: connection refused',
+      'info sshd answers again',
+    ])
+    await daemon.stop()
+  })
+
   test('a lock that cannot be had is an error, and what is can still be seen', async () => {
     const host = new FakeHost()
     const daemon = supervise(host)
@@ -240,7 +314,7 @@ describe('the loop', () => {
         last_error: { code: 'CONFIG_INVALID', message: 'verify.host_ca_file: /ca.pub: not there' },
       },
     ])
-    expect(readinessOf(daemon.supervisor.status, null)?.status).toBe('fail')
+    expect(readinessOf(daemon.supervisor.status, null, host.clock.now())?.status).toBe('fail')
     expect(host.log.messages('error')).toContain('verify.host_ca_file: /ca.pub: not there')
     host.pinFailure = null
     await daemon.live(60)
