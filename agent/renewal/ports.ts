@@ -4,7 +4,7 @@
  */
 import type { NextStep } from '../core/backoff.ts'
 import type { ErrorCode, Failure } from '../core/errors.ts'
-import type { Certificate } from '../core/host-certificate.ts'
+import type { Presented } from '../core/evidence.ts'
 import type { PublicKey } from '../core/public-key.ts'
 import type { StatusDocument } from '../core/status-document.ts'
 import type { UnixSeconds } from '../core/time.ts'
@@ -115,37 +115,29 @@ export interface IssuerHealth {
   readonly clockSkewSeconds: number | null
 }
 
-/** What a real handshake showed. */
-export type ServedObservation =
-  /** No banner: sshd is down, starting, or dropped us. Says nothing. */
-  | { readonly kind: 'no-banner'; readonly detail: string }
-  | {
-      readonly kind: 'answered'
-      /** By plain key type: the certificate presented (unchecked line), or the bare key, or null for nothing. */
-      readonly offers: ReadonlyMap<string, ServedOffer | null>
-    }
-
-export type ServedOffer =
-  | { readonly kind: 'certificate'; readonly certificate: Certificate }
-  | { readonly kind: 'key'; readonly blob: Buffer }
-  /** No certificate of this type; for the bare key it was not asked. */
-  | { readonly kind: 'no-certificate' }
-  /** sshd shows one curve only, another than the one asked for: nothing can be said. */
-  | { readonly kind: 'hidden' }
-
 export interface ServedQuestion {
-  readonly keyTypes: readonly string[]
+  /** Each is asked about in a connection of its own, one after the other. At most one per key type. */
+  readonly keys: readonly PublicKey[]
   /** Addresses that the helper said sshd listens on, `host:port`; empty when unknown. */
   readonly listen: readonly string[]
-  /** Ask once more, for the bare key, where there is no certificate: another connection for each such type. */
-  readonly bareKeys: boolean
+}
+
+export interface SshdAnswer {
+  /**
+   * - `up`: an SSH server showed at least one key or its list
+   * - `down`: nothing accepts connections at any address asked
+   * - `unknown`: anything else
+   */
+  readonly state: 'up' | 'down' | 'unknown'
+  /** By fingerprint of the key asked about; one entry for each. */
+  readonly presented: ReadonlyMap<string, Presented>
 }
 
 export interface ServedCertificates {
   /** False with `address: none`. */
   readonly enabled: boolean
-  /** Ask sshd what it presents. Each key type is a connection, and a line in sshd's log. */
-  observe(question: ServedQuestion, signal: AbortSignal): Promise<ServedObservation>
+  /** Ask sshd what it presents. Each key is a connection, and a line in sshd's log. */
+  ask(question: ServedQuestion, signal: AbortSignal): Promise<SshdAnswer>
 }
 
 export type SshdOutcome =
