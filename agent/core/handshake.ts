@@ -72,7 +72,7 @@ export function readHandshake(
     return shown ?? { kind: 'unknown', reason: 'the output of ssh was not understood' }
   }
   const reason = reasonIn(lines, ended)
-  if (ended.failure !== null || ended.status !== 255 || lines.length === 0) return { kind: 'unknown', reason }
+  if (ended.status !== 255 || lines.length === 0) return { kind: 'unknown', reason }
   const whyNot = lines.map(connectFailureIn)
   if (whyNot.every((why) => why === 'Connection refused')) return { kind: 'refused', reason }
   if (whyNot.every((why) => NO_ADDRESS.includes(why ?? ''))) return { kind: 'no-address', reason }

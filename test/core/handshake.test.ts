@@ -67,6 +67,7 @@ describe('what was presented', () => {
     { name: 'a second marker cut short', stderr: `${marked(base64)}${NONCE} ${base64.slice(0, 20)}` },
     { name: 'no key in it', stderr: marked('') },
     { name: 'a token that this ssh does not expand', stderr: marked('%K') },
+    { name: 'no nonce before it', stderr: `x ${base64} ${NONCE}\n` },
     { name: 'something before it', stderr: `debug1: ${marked(base64)}` },
     { name: 'something after it', stderr: `${NONCE} ${base64} ${NONCE} again\n` },
     { name: 'base64 in another form', stderr: marked(base64.replace(/=*$/, '====')) },
@@ -174,6 +175,11 @@ describe('no connection', () => {
       kind: 'unknown',
       lines: ['Received disconnect from ::1 port 22:11: x', line('Connection refused')],
       reason: 'Received disconnect from ::1 port 22:11: x; Connection refused',
+    },
+    {
+      kind: 'unknown',
+      lines: ['Received disconnect from ::1 port 22:11: x', line('Cannot assign requested address')],
+      reason: 'Received disconnect from ::1 port 22:11: x; Cannot assign requested address',
     },
   ])('$kind: $reason', ({ kind, lines, reason }) => {
     expect(readHandshake(said(...lines), NONCE, key)).toEqual({ kind, reason })

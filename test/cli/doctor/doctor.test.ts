@@ -82,7 +82,7 @@ test('programs that are missing', async () => {
   expect(missing).toMatchObject(
     [
       { message: /^flock is missing/, remedy: 'install the package util-linux' },
-      { message: /^ssh-keyscan is missing/, remedy: /^install the package openssh-client/ },
+      { message: /^ssh is missing/, remedy: /^install the package openssh-client/ },
     ].map(({ message, remedy }) => ({
       message: expect.stringMatching(message) as string,
       remedy: expect.stringMatching(remedy) as string,
