@@ -56,7 +56,7 @@ export function formatStatus(
 ): string {
   const { columns } = terminal
   const lines = status.enrolled
-    ? hostKeyLines(status.certificates, now, terminal)
+    ? hostKeyLines(status, now, terminal)
     : ['not enrolled: there is no configuration']
   const last = remarks.flatMap(({ text, remedy }) => [
     ...wrap(escapeControls(text), columns, ''),
@@ -66,14 +66,14 @@ export function formatStatus(
 }
 
 function hostKeyLines(
-  certificates: readonly CertificateStatus[],
+  { certificates, sshd }: StatusDocument,
   now: UnixSeconds,
   terminal: Terminal,
 ): string[] {
   if (certificates.length === 0) return ['no host keys found']
   const { columns } = terminal
   const names = certificates.map(({ host_key }) => escapeControls(host_key))
-  const summaries = certificates.map((certificate) => summaryOf(certificate, now))
+  const summaries = certificates.map((certificate) => summaryOf(certificate, sshd.state === 'down', now))
   const nameWidth = Math.max(...names.map(({ length }) => length))
   const startWidth = nameWidth + 2 + STATE_WIDTH + 1
   const textWidth = Math.max(...summaries.map(({ length }) => length))
@@ -107,8 +107,8 @@ function painted(state: CertificateState, width: number, { colour }: Terminal): 
 }
 
 /** What remains to be said in the line of a host key; empty without a certificate. */
-function summaryOf(certificate: CertificateStatus, now: UnixSeconds): string {
-  const parts = [left(certificate, now), due(certificate, now), servedText(certificate, now)]
+function summaryOf(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
+  const parts = [left(certificate, now), due(certificate, now), servedText(certificate, isDown, now)]
   return parts.filter((text) => text !== '').join(', ')
 }
 
@@ -164,9 +164,10 @@ function unknownOf({ unknown }: ServedStatus, explained: Set<string>): string[] 
   return [`sshd could not be asked: ${unknown}`]
 }
 
-function servedText({ served, serial }: CertificateStatus, now: UnixSeconds): string {
+/** With the age of the evidence where it is old, or sshd went down since. */
+function servedText({ served, serial }: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
   if (serial === null || served === null) return ''
-  const seen = isOld(served, now) ? ` as of ${lastSeen(served, now)}` : ''
+  const seen = isDown || isOld(served, now) ? ` as of ${lastSeen(served, now)}` : ''
   switch (evidenceOf(served, now)) {
     case 'not-asked':
       return ''

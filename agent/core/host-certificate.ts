@@ -122,8 +122,19 @@ function readFields(blob: Buffer, type: string, keyType: KeyType): Certificate {
   }
 }
 
+/** A certificate is judged several times in one pass; its signature is verified once. */
+const verifiedSignatures = new WeakMap<Certificate, boolean>()
+
 /** Whether the CA's key made this signature over the bytes as received, by an algorithm that fits that key. */
 export function isSignatureValid(cert: Certificate): boolean {
+  const known = verifiedSignatures.get(cert)
+  if (known !== undefined) return known
+  const isValid = verifySignature(cert)
+  verifiedSignatures.set(cert, isValid)
+  return isValid
+}
+
+function verifySignature(cert: Certificate): boolean {
   const algorithms = SIGNATURE_ALGORITHMS[cert.ca.type]
   if (!Object.hasOwn(algorithms, cert.signatureAlgorithm)) return false
   const hash = algorithms[cert.signatureAlgorithm] ?? null

@@ -7,6 +7,7 @@ import { serialInPlace } from './failures.ts'
 import type { Host } from './host.ts'
 import { isCertifiable, judgeNow, unserved, type CertifiableView, type HostKeyView } from './judge.ts'
 import type { Facts } from './observe.ts'
+import type { SshdOutcome } from './ports.ts'
 import type { KeyIdentity, SshdRecord } from './record.ts'
 import { installWait, reloadWait } from './waits.ts'
 
@@ -54,7 +55,7 @@ export async function serve(
   const copiesDiffer = await needsInstall(host, views())
   // What the helper could not copy was put right, or taken away, by somebody else.
   if (!copiesDiffer && !isHelperUnasked(host, attempts, request)) attempts.copiesMatch()
-  let done = { installed: false, asked: false, reloaded: false }
+  const done = { installed: false, asked: false, reloaded: false }
   let failed: Failed | null = null
   for (let step = 0; step < MOST_STEPS && failed === null; step++) {
     const next = decideServing({ ...knownOf(host, attempts, views(), request, copiesDiffer), ...done })
@@ -62,42 +63,25 @@ export async function serve(
     switch (next) {
       case 'ask':
         await askSshd(host, attempts, views(), signal)
-        done = { ...done, asked: true }
+        done.asked = true
         break
       case 'install': {
-        const outcome = await host.sshd.install(signal)
-        if (outcome.kind === 'failed') {
-          host.metrics.reload(outcome.failure.code)
-          failed = { at: 'install', failure: outcome.failure }
-          break
-        }
-        noteHelper(host, attempts, outcome)
+        const outcome = await install(host, attempts, signal)
         if (outcome.kind === 'busy') return null
-        attempts.copiesMatch()
-        // Where sshd is not asked, nothing else shows that it has not read the changed drop-in yet.
-        if (outcome.reloadNeeded && !host.served.enabled) attempts.oweReload()
-        done = { ...done, installed: true, asked: done.asked && outcome.reloadNeeded }
+        if (outcome.kind === 'failed') failed = { at: 'install', failure: outcome.failure }
+        // Copies that changed are live at once with some versions of sshd; a changed drop-in never is.
+        else Object.assign(done, { installed: true, asked: done.asked && outcome.reloadNeeded })
         break
       }
       case 'reload': {
-        const outcome = await host.sshd.reload(signal)
-        if (outcome.kind === 'busy') {
-          noteHelper(host, attempts, outcome)
-          attempts.reloadPostponed(outcome.retrySeconds)
-          const fields = { retry_in_seconds: outcome.retrySeconds }
-          host.log.info(fields, 'sshd was reloaded several times within a short time: the reload waits')
-          return null
-        }
-        host.metrics.reload(outcome.kind === 'done' ? 'ok' : outcome.failure.code)
+        const outcome = await reload(host, attempts, request.swapped, signal)
+        if (outcome.kind === 'busy') return null
         if (outcome.kind === 'failed') {
           failed = { at: 'reload', failure: outcome.failure }
           break
         }
-        host.log.info({ host_keys: request.swapped }, 'reloaded sshd')
-        if (outcome.listen.length > 0) attempts.helperSaid(outcome.listen, null)
-        attempts.reloaded()
-        done = { ...done, reloaded: true }
-        await confirmReload(host, attempts, views, signal)
+        done.reloaded = true
+        await confirm(host, attempts, views, signal)
         if (unserved(views()).length > 0)
           failed = { at: 'confirm', failure: notServing(views(), 'even after a reload') }
         break
@@ -108,6 +92,48 @@ export async function serve(
     }
   }
   return conclude(host, attempts, views(), failed)
+}
+
+async function install(host: Host, attempts: Attempts, signal: AbortSignal): Promise<SshdOutcome> {
+  const outcome = await host.sshd.install(signal)
+  if (outcome.kind === 'failed') {
+    host.metrics.reload(outcome.failure.code)
+    return outcome
+  }
+  noteHelper(host, attempts, outcome)
+  if (outcome.kind === 'busy') return outcome
+  attempts.copiesMatch()
+  // Where sshd is not asked, nothing else shows that it has not read the changed drop-in yet.
+  if (outcome.reloadNeeded && !host.served.enabled) attempts.oweReload()
+  return outcome
+}
+
+async function reload(
+  host: Host,
+  attempts: Attempts,
+  swapped: readonly string[],
+  signal: AbortSignal,
+): Promise<SshdOutcome> {
+  const outcome = await host.sshd.reload(signal)
+  switch (outcome.kind) {
+    case 'busy': {
+      const { retrySeconds } = outcome
+      noteHelper(host, attempts, outcome)
+      attempts.reloadPostponed(retrySeconds)
+      const fields = { retry_in_seconds: retrySeconds }
+      host.log.info(fields, 'sshd was reloaded several times within a short time: the reload waits')
+      return outcome
+    }
+    case 'failed':
+      host.metrics.reload(outcome.failure.code)
+      return outcome
+    case 'done':
+      host.metrics.reload('ok')
+      host.log.info({ host_keys: swapped }, 'reloaded sshd')
+      if (outcome.listen.length > 0) attempts.helperSaid(outcome.listen, null)
+      attempts.reloaded()
+      return outcome
+  }
 }
 
 interface Failed {
@@ -172,7 +198,7 @@ async function needsInstall(host: Host, views: readonly HostKeyView[]): Promise<
   )
 }
 
-async function confirmReload(
+async function confirm(
   host: Host,
   attempts: Attempts,
   views: () => readonly HostKeyView[],

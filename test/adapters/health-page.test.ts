@@ -195,11 +195,11 @@ test('why the last question brought no answer is told once for all host keys of 
   )
   const answers = async (): Promise<string[] | null> => {
     const { port } = await started({ sources: { status: () => statusOf(keys), now: () => NOW } })
-    return (await ask({ port }, '/')).body.match(/No answer to the last question.[^<]*/g)
+    return (await ask({ port }, '/')).body.match(/sshd could not be asked[^<]*/g)
   }
-  expect(await answers()).toEqual(['No answer to the last question. a, b: &lt;reset&gt;'])
+  expect(await answers()).toEqual(['sshd could not be asked about a, b: &lt;reset&gt;'])
   for (const key of keys) key.served = { ...served, unknown: 'reset' }
-  expect(await answers()).toEqual(['No answer to the last question. reset'])
+  expect(await answers()).toEqual(['sshd could not be asked: reset'])
   for (const key of keys) key.served = served
   expect(await answers()).toBeNull()
 })
@@ -221,6 +221,8 @@ test.each([
   expect(/id="verdict"[^]*?<\/div>/.exec(body)?.[0]).toContain(' is down')
   expect(body).toMatch(/<h3>sshd is down<\/h3>[^]*?Since <time[^>]*>23 Nov 2026, 11:55<\/time> UTC/)
   expect(body).toContain('<code>systemctl start ssh</code>')
+  // What was seen a minute ago is no more so.
+  expect(body).toMatch(/<span>this certificate, as last seen .* ago<\/span>/)
 })
 
 test('evidence that is old is told, whatever else is well', async () => {

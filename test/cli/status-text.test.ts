@@ -216,6 +216,12 @@ test('why sshd could not be asked is told once where it is the same for all host
   ])
 })
 
+test('what was served before sshd went down is served no more', () => {
+  const one = { ...VALID, served: { ...SERVED, checked_at: time(NOW - 60) } }
+  const status: StatusDocument = { ...document(one), sshd: { state: 'down', since: time(NOW) } }
+  expect(formatStatus(status, NOW, wide)).toContain('renewal in 16d 23h, served as of 1m ago\n')
+})
+
 const NOTE = {
   text: 'the root helper reported: left out ssh_host_rsa_key, whose public half is empty',
   remedy: null,

@@ -5,7 +5,7 @@ import { failure, ok, warning, type Finding } from './finding.ts'
 /** Programs that the daemon runs, and what a package is called that has them on Debian and elsewhere. */
 const NEEDED = [
   { program: 'flock', why: 'for the lock between `run` and `renew`', packages: 'util-linux' },
-  { program: 'ssh', why: 'to see what sshd serves', packages: 'openssh-client (openssh-clients)' },
+  { program: 'ssh', why: 'to see what sshd presents', packages: 'openssh-client (openssh-clients)' },
 ] as const
 
 /** Whether the programs are there that the daemon needs, and sshd. */

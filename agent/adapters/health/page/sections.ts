@@ -15,11 +15,11 @@ export function sshdSection({ status, now }: PageView): Html | null {
   const notes = status?.notes ?? []
   if (certificates.length === 0 && notes.length === 0) return null
   return html`<h2 id="sshd-title">What sshd serves</h2>
-    ${certificates.length === 0 ? null : servedTable(certificates, now)}
+    ${certificates.length === 0 ? null : servedTable(certificates, status?.sshd.state === 'down', now)}
     ${notes.length === 0 ? null : notesCard(notes)}`
 }
 
-function servedTable(certificates: readonly CertificateStatus[], now: UnixSeconds): Html {
+function servedTable(certificates: readonly CertificateStatus[], isDown: boolean, now: UnixSeconds): Html {
   return html`<div class="card">
     <table role="table">
       <caption>
@@ -33,7 +33,7 @@ function servedTable(certificates: readonly CertificateStatus[], now: UnixSecond
         </tr>
       </thead>
       <tbody role="rowgroup">
-        ${certificates.map((certificate) => servedRow(certificate, now))}
+        ${certificates.map((certificate) => servedRow(certificate, isDown, now))}
       </tbody>
     </table>
     ${unanswered(certificates)}
@@ -47,9 +47,9 @@ function unanswered(certificates: readonly CertificateStatus[]): Html | null {
   if (byReason.size === 0) return null
   return html`<ul class="unanswered quiet">
     ${[...byReason].map(([reason, keys]) => {
-      const names =
-        keys.length === certificates.length ? '' : `${keys.map(({ host_key }) => host_key).join(', ')}: `
-      return html`<li>No answer to the last question. ${names}${reason}</li>`
+      const names = keys.map(({ host_key }) => host_key).join(', ')
+      const about = keys.length === certificates.length ? '' : ` about ${names}`
+      return html`<li>sshd could not be asked${about}: ${reason}</li>`
     })}
   </ul>`
 }
@@ -64,10 +64,10 @@ function notesCard(notes: readonly string[]): Html {
   </div>`
 }
 
-function servedRow(certificate: CertificateStatus, now: UnixSeconds): Html {
+function servedRow(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): Html {
   const { host_key, served } = certificate
-  const { tone, words } = presented(certificate, now)
-  const at = served?.checked_at ?? null
+  const { tone, words } = presented(certificate, isDown, now)
+  const at = served === null || served.matches === null ? null : served.checked_at
   return html`<tr role="row">
     <th role="rowheader" scope="row" class="name">${host_key}</th>
     <td role="cell">
@@ -84,11 +84,14 @@ function servedRow(certificate: CertificateStatus, now: UnixSeconds): Html {
   </tr>`
 }
 
+/** @param isDown then what was served a moment ago is served no more */
 function presented(
   { state, served }: CertificateStatus,
+  isDown: boolean,
   now: UnixSeconds,
 ): { readonly tone: Tone; readonly words: string } {
-  switch (evidenceOf(served, now)) {
+  const evidence = evidenceOf(served, now)
+  switch (isDown && evidence === 'served' ? 'served-before' : evidence) {
     case 'not-asked':
       return { tone: 'idle', words: 'not asked' }
     case 'unseen':

@@ -127,10 +127,11 @@ thead th { color: var(--soft); font-size: .8125rem; padding-top: 0 }
 tbody tr { border-top: 1px solid var(--line) }
 td .name { display: block }
 
-ul { list-style: none; overflow-wrap: anywhere }
+ul { list-style: none; padding: 0; overflow-wrap: anywhere }
+.unanswered { margin-top: .7rem; padding-top: .6rem; border-top: 1px solid var(--line) }
 .notes { margin-top: .8rem; border-left: 4px solid var(--fill) }
 .notes ul { margin-top: .4rem }
-.notes li + li, .unanswered { margin-top: .4rem }
+li + li { margin-top: .4rem }
 .events { list-style: none; padding-top: .3rem; padding-bottom: .3rem }
 .events li { display: grid; grid-template-columns: 7rem 1fr; gap: 0 1rem; padding: .6rem 0 }
 .events li + li { border-top: 1px solid var(--line) }
