@@ -152,7 +152,8 @@ async function recordedAttempt(
   }
 }
 
-async function attempt(
+/** One request and the verification of its answer. Writes nothing and notes nothing but a CA that it had to ask for. */
+export async function attempt(
   host: Host,
   attempts: Attempts,
   facts: Facts,

@@ -25,6 +25,6 @@ export async function examinePrograms({ sshd: { address } }: Config): Promise<Fi
     const remedy = 'install the package openssh-server, if sshd is meant to run here'
     findings.push(warning('programs', 'there is no sshd on this host', remedy))
   }
-  if (present.length > 0) findings.unshift(ok('programs', `${present.join(', ')}: there`))
+  if (present.length > 0) findings.unshift(ok('programs', `${present.join(', ')}: found`))
   return findings
 }
