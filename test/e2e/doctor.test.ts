@@ -3,6 +3,7 @@ import { copyFile, readFile, rename, symlink, writeFile } from 'node:fs/promises
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
+import { closedPort } from '../adapters/issuer/harness.ts'
 import { findingsIn, of, troubles, type Finding } from '../cli/doctor/findings.ts'
 import { isServed, untilReady } from '../support/looks.ts'
 import { generateKey, signCertificate } from '../support/ssh-keygen.ts'
@@ -45,8 +46,17 @@ test('sshd does not run', async () => {
   expect(troubles(findings)).toEqual(['served failure'])
   const [served] = of('served', findings)
   expect(served?.message).toMatch(/^SSHD_UNREACHABLE: sshd does not run, or not there: 127\.0\.0\.1:\d+: /)
-  expect(served?.remedy).toMatch(/^start sshd, or set sshd\.address/)
-  expect(served?.remedy).toContain(isRoot ? `it listens on 127.0.0.1:${world.sshd.port}` : '')
+  expect(served?.remedy).toMatch(/^start sshd: `systemctl start ssh` \(sshd\)/)
+  if (isRoot) expect(served?.remedy).toMatch(/\(sshd\)$/)
+  // What was seen before is not said as if it were so now.
+  if (isRoot)
+    expect(of('sshd-config', findings)[0]?.message).toMatch(/^when sshd answered last, it presented/)
+  const { port } = world.sshd
+  const elsewhere = await closedPort()
+  await world.agent.configure(world.configWith({ sshd: { address: `127.0.0.1:${elsewhere}` } }))
+  const [other] = of('served', await diagnose(world))
+  const says = `, or set sshd.address (127.0.0.1:${elsewhere}) to where it listens`
+  expect(other?.remedy).toContain(isRoot ? `${says}: by its configuration on 127.0.0.1:${port}` : says)
 })
 
 test('sshd serves another certificate than the one on disk', async () => {
