@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { CERTIFICATE_STATES, type CertificateState } from '../core/certificate-state.ts'
 import type { ErrorCode } from '../core/errors.ts'
-import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
+import { evidenceOf, type CertificateStatus, type StatusDocument } from '../core/status-document.ts'
 import { parseTime, type UnixSeconds } from '../core/time.ts'
 import type { Metrics } from '../renewal/ports.ts'
 
@@ -26,6 +26,7 @@ export interface BuildInfo {
  * success there is no time of it, and a host key that vanished takes its gauges along (its counters stay).
  */
 export class PrometheusMetrics implements Metrics {
+  readonly #now: () => UnixSeconds
   readonly #registry = new Registry()
   readonly #certificates = new CertificateSeries(this.#registry)
   readonly #renewals = this.#counter('renewals_total', 'Renewals tried, by result: ok or an error code', [
@@ -50,7 +51,8 @@ export class PrometheusMetrics implements Metrics {
   readonly #skew = this.#single('clock_skew_seconds', "The issuer's clock minus ours")
   readonly #turn = this.#single('loop_last_turn_timestamp_seconds', 'When the loop last completed a turn')
 
-  constructor(build: BuildInfo) {
+  constructor(build: BuildInfo, now: () => UnixSeconds = () => Date.now() / 1000) {
+    this.#now = now
     new Gauge({
       name: 'hostcertd_build_info',
       help: 'Always 1',
@@ -86,8 +88,8 @@ export class PrometheusMetrics implements Metrics {
     this.#turn.set(at)
   }
 
-  status(snapshot: StatusDocument, servedNotAfter: ReadonlyMap<string, UnixSeconds> = new Map()): void {
-    this.#certificates.replace(snapshot.certificates, servedNotAfter)
+  status(snapshot: StatusDocument): void {
+    this.#certificates.replace(snapshot.certificates, this.#now())
     setOrRemove(this.#skew, snapshot.issuer.clock_skew_seconds)
     const successes = snapshot.certificates.flatMap(({ last_success: at }) =>
       at === null ? [] : [parseTime(at)],
@@ -133,11 +135,11 @@ class CertificateSeries {
     )
     this.#servedNotAfter = this.#gauge(
       'served_certificate_not_after_timestamp_seconds',
-      'When the certificate that sshd presents ends; +Inf for one that never does',
+      'When the certificate that sshd was last seen to present ends; +Inf for one that never does',
     )
     this.#servedMatch = this.#gauge(
       'served_certificate_match',
-      'Whether sshd presents the certificate on disk (1) or another or none (0)',
+      'Whether sshd presents the certificate on disk (1) or another or none (0); none where that is not known, or was seen half an hour ago or longer',
     )
     this.#state = this.#gauge(
       'certificate_state',
@@ -147,10 +149,7 @@ class CertificateSeries {
   }
 
   /** Forget all series and make those of these host keys; no scrape comes in between. */
-  replace(
-    certificates: readonly CertificateStatus[],
-    servedNotAfter: ReadonlyMap<string, UnixSeconds>,
-  ): void {
+  replace(certificates: readonly CertificateStatus[], now: UnixSeconds): void {
     for (const gauge of [
       this.#notBefore,
       this.#notAfter,
@@ -167,21 +166,23 @@ class CertificateSeries {
       const id = certificate.host_key
       if (seen.has(id)) continue
       seen.add(id)
-      this.#set(labels, certificate, servedNotAfter.get(certificate.host_key) ?? null)
+      this.#set(labels, certificate, now)
     }
   }
 
-  #set(labels: KeyValues, certificate: CertificateStatus, servedNotAfter: UnixSeconds | null): void {
+  #set(labels: KeyValues, certificate: CertificateStatus, now: UnixSeconds): void {
     for (const state of CERTIFICATE_STATES)
       this.#state.set({ ...labels, state }, state === certificate.state ? 1 : 0)
     const notAfter = notAfterOf(certificate)
     setIfKnown(this.#notBefore, labels, secondsOrNull(certificate.valid_after))
     setIfKnown(this.#notAfter, labels, notAfter)
     setIfKnown(this.#renewal, labels, renewalOf(certificate, notAfter))
-    if (certificate.served === null) return
-    const { matches } = certificate.served
-    this.#servedMatch.set(labels, matches ? 1 : 0)
-    setIfKnown(this.#servedNotAfter, labels, servedNotAfter ?? (matches ? notAfter : null))
+    const { served } = certificate
+    if (served === null || served.matches === null) return
+    setIfKnown(this.#servedNotAfter, labels, notAfterOf(served))
+    // What was seen long ago to be as it should be may be otherwise now; an alert is built on the difference.
+    const evidence = evidenceOf(served, now)
+    if (evidence !== 'served-before') this.#servedMatch.set(labels, evidence === 'served' ? 1 : 0)
   }
 
   #gauge<T extends string = never>(name: string, help: string, ...more: T[]): Gauge<KeyLabels | T> {
@@ -190,7 +191,11 @@ class CertificateSeries {
   }
 }
 
-function notAfterOf({ serial, valid_before }: CertificateStatus): UnixSeconds | null {
+/** When a certificate ends, on disk or presented: null without one, or when that is not known. */
+function notAfterOf({
+  serial,
+  valid_before,
+}: Pick<CertificateStatus, 'serial' | 'valid_before'>): UnixSeconds | null {
   if (valid_before !== null) return parseTime(valid_before)
   return serial === null ? null : Infinity
 }

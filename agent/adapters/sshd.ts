@@ -48,7 +48,7 @@ export function createSshd(options: SshdOptions): Sshd {
   const { reloadCommand, stagedDirectory, copiesDirectory = COPIES_DIRECTORY } = options
   const helperSocket = options.helperSocket ?? HELPER_SOCKET
   const usesHelper = (): boolean => reloadCommand === null && isSocket(helperSocket)
-  let lastSeen: HostKeyNames = { usable: [], present: [] }
+  let lastSeen: HostKeyNames = { staged: new Map(), present: [] }
   /** What still differs after the helper did its work it will not copy: it is not asked again and again. */
   let settled = ''
 
@@ -65,6 +65,9 @@ export function createSshd(options: SshdOptions): Sshd {
   }
 
   return {
+    get hasHelper() {
+      return usesHelper()
+    },
     get canReload() {
       return reloadCommand !== null || usesHelper()
     },
@@ -72,13 +75,13 @@ export function createSshd(options: SshdOptions): Sshd {
       signal.throwIfAborted()
       if (!usesHelper()) return DONE
       const outcome = await askHelper('install', signal)
-      if (outcome.ok) settled = await differences(lastSeen, stagedDirectory, copiesDirectory)
+      if (outcome.kind === 'done') settled = await differences(lastSeen, copiesDirectory)
       return outcome
     },
-    installNeeded: async (usable, present) => {
-      lastSeen = { usable, present }
+    installNeeded: async (staged, present) => {
+      lastSeen = { staged, present }
       if (!usesHelper()) return false
-      const now = await differences(lastSeen, stagedDirectory, copiesDirectory)
+      const now = await differences(lastSeen, copiesDirectory)
       return now !== '' && now !== settled
     },
     reload: async (signal) => {
@@ -93,10 +96,10 @@ export function createSshd(options: SshdOptions): Sshd {
   }
 }
 
-const DONE: SshdOutcome = { ok: true, listen: [], remark: null, reloadNeeded: false }
+const DONE: SshdOutcome = { kind: 'done', listen: [], notes: [], reloadNeeded: false }
 
 function failed(code: ErrorCode, message: string): SshdOutcome {
-  return { ok: false, failure: { code, message } }
+  return { kind: 'failed', failure: { code, message } }
 }
 
 function isSocket(path: string): boolean {
@@ -190,27 +193,26 @@ function readAnswer(line: string, socketPath: string): SshdOutcome {
     return failed('SSHD_RELOAD_FAILED', `${socketPath}: an answer that is not understood: ${oneLine(line)}`)
   }
   if (code !== undefined) return failed(code as ErrorCode, oneLine(text ?? ''))
-  const remark = text === undefined ? null : oneLine(text)
-  return { ok: true, listen: listen === '' ? [] : listen.split(','), remark, reloadNeeded: reload === 'yes' }
+  const notes = text === undefined ? [] : text.split('\t').map(oneLine)
+  return {
+    kind: 'done',
+    listen: listen === '' ? [] : listen.split(','),
+    notes,
+    reloadNeeded: reload === 'yes',
+  }
 }
 
 interface HostKeyNames {
-  readonly usable: readonly string[]
+  readonly staged: ReadonlyMap<string, string>
   readonly present: readonly string[]
 }
 
 /** A line for each certificate whose copy is not the same, and for each copy too many; empty when there is none. */
-async function differences(
-  { usable, present }: HostKeyNames,
-  staged: string,
-  copies: string,
-): Promise<string> {
+async function differences({ staged, present }: HostKeyNames, copies: string): Promise<string> {
   const lines: string[] = []
-  for (const name of usable) {
-    const certificate = await readOrNull(join(staged, `${name}${SUFFIX}`))
+  for (const [name, certificate] of staged) {
     const copy = await readOrNull(join(copies, `${name}${SUFFIX}`))
-    // What is not there, or is no file, is not copied.
-    if (certificate !== null && certificate !== copy) lines.push(`${name} ${certificate} ${copy}`)
+    if (certificate !== copy) lines.push(`${name} ${certificate} ${copy}`)
   }
   for (const entry of await namesIn(copies)) {
     const name = basename(entry, SUFFIX)

@@ -14,7 +14,7 @@ const DENIED = ['EACCES', 'EPERM']
 export type DaemonAnswer =
   /** `health.listen` is none. */
   | { readonly kind: 'not-asked' }
-  /** The daemon, whose loop turns. `status` is null before its first look is done. */
+  /** The daemon, whose loop turns. `status` is null before its first look is done, and of an older version, which says less. */
   | { readonly kind: 'runs'; readonly status: StatusDocument | null }
   /** The daemon, whose loop has not turned for too long: what it says of the host is old. */
   | { readonly kind: 'hangs'; readonly lastTurn: string | null }
@@ -40,8 +40,9 @@ export async function askDaemon(listen: HealthListen, signal: AbortSignal): Prom
   const answer = await get(listen, '/status', signal)
   if (answer.kind !== 'answered') return answer
   const said = parse(answer.body)
-  const status = answer.status === 200 && isStatusDocument(said) ? said : null
-  if (status === null && !isStarting(answer.status, said)) return { kind: 'stranger' }
+  const isDaemon = answer.status === 200 ? isOfDaemon(said) : isStarting(answer.status, said)
+  if (!isDaemon) return { kind: 'stranger' }
+  const status = isStatusDocument(said) ? said : null
   const live = await get(listen, '/livez', signal)
   if (live.kind === 'answered' && live.status === 200) return { kind: 'runs', status }
   return { kind: 'hangs', lastTurn: live.kind === 'answered' ? lastTurnIn(parse(live.body)) : null }
@@ -125,8 +126,14 @@ function parse(body: string): unknown {
   }
 }
 
-function isStatusDocument(value: unknown): value is StatusDocument {
+/** What `/status` says in every version. */
+function isOfDaemon(value: unknown): boolean {
   return isObject(value) && 'version' in value && 'enrolled' in value && Array.isArray(value['certificates'])
+}
+
+/** What it says from this version on: until the daemon is restarted after an upgrade it is the old one that answers. */
+function isStatusDocument(value: unknown): value is StatusDocument {
+  return isOfDaemon(value) && isObject(value) && isObject(value['sshd']) && Array.isArray(value['notes'])
 }
 
 /** What `/status` says before the first look is done. */

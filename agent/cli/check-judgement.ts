@@ -1,7 +1,8 @@
 import type { Config } from '../config/config.ts'
-import type { CertificateStatus } from '../core/status-document.ts'
+import { evidenceOf, isOld, type CertificateStatus, type ServedStatus } from '../core/status-document.ts'
 import { formatDuration, parseTime, type UnixSeconds } from '../core/time.ts'
 import { limitsFor, type Limits, type Threshold } from './check-thresholds.ts'
+import { lastSeen } from './last-seen.ts'
 import { failureLine } from './verb-error.ts'
 
 /** The exit statuses of the Monitoring Plugins Development Guidelines, by what they are called there. */
@@ -16,7 +17,7 @@ export interface Judgement {
   readonly message: string
   /** Negative once it is over; null without a certificate, and for one that never ends. */
   readonly secondsLeft: number | null
-  /** Null without a certificate, for one that never ends, and for a host key that is left alone. */
+  /** Null without a certificate, for one that never ends, and for an ignored host key. */
   readonly limits: Limits | null
   readonly lifetimeSeconds: number | null
 }
@@ -30,38 +31,39 @@ export interface JudgementRules {
 
 /**
  * Judge one host key. Absent, invalid, expired: critical. So is what sshd presents when it is no certificate, or another
- * that has ended or is about to: then clients are refused or asked, whatever lies on disk. Another one that holds, and an
- * sshd that does not answer, are a warning. A failed attempt alone is nothing yet: there is time.
- *
- * @param servedEnd when the certificate that sshd presents ends; null when that is not known
+ * that has ended or is about to: then clients are refused or asked, whatever is on disk. A warning: another one that is
+ * still valid, no evidence of what sshd presents, evidence that is old. A failed attempt alone, or a question to sshd
+ * without an answer, is nothing yet: there is time.
  */
-export function judge(
-  certificate: CertificateStatus,
-  servedEnd: UnixSeconds | null,
-  rules: JudgementRules,
-  now: UnixSeconds,
-): Judgement {
+export function judge(certificate: CertificateStatus, rules: JudgementRules, now: UnixSeconds): Judgement {
   const { host_key: hostKey, state } = certificate
   const life = lifeOf(certificate, rules, now)
-  const left = { disk: life?.secondsLeft ?? null, served: servedEnd === null ? null : servedEnd - now }
-  const [status, words] = verdict(certificate, left, life?.limits ?? null, rules)
+  const [status, words] = verdict(certificate, life, rules, now)
   return {
     hostKey,
     status,
     state,
     message: [words, errorOf(certificate)].filter((text) => text !== '').join('; '),
     secondsLeft: life?.secondsLeft ?? null,
-    // Nobody renews what is left alone: without limits it has no performance data, and no graph sees one crossed.
+    // Of an ignored key no limit counts: without limits it has no performance data, and no graph sees one crossed.
     limits: state === 'ignored' ? null : (life?.limits ?? null),
     lifetimeSeconds: life?.lifetimeSeconds ?? null,
   }
 }
 
+/** Of the certificate on disk. */
+interface Life {
+  readonly secondsLeft: number
+  readonly limits: Limits
+  readonly lifetimeSeconds: number
+}
+
+/** @returns null without a certificate, and for one that never ends */
 function lifeOf(
   { valid_after, valid_before, last_success }: CertificateStatus,
   { policy, warning, critical }: JudgementRules,
   now: UnixSeconds,
-): { readonly secondsLeft: number; readonly limits: Limits; readonly lifetimeSeconds: number } | null {
+): Life | null {
   if (valid_after === null || valid_before === null) return null
   const validity = { validAfter: parseTime(valid_after), validBefore: parseTime(valid_before) }
   const issuedAt = last_success === null ? null : parseTime(last_success)
@@ -72,22 +74,17 @@ function lifeOf(
   }
 }
 
-/** Seconds; null where it is not known, for what never ends, or without a certificate. */
-interface Left {
-  readonly disk: number | null
-  readonly served: number | null
-}
-
 type Verdict = readonly [CheckStatus, string]
 
 function verdict(
   certificate: CertificateStatus,
-  left: Left,
-  limits: Limits | null,
+  life: Life | null,
   rules: JudgementRules,
+  now: UnixSeconds,
 ): Verdict {
   const { state, reason, serial, valid_before } = certificate
   const why = reason === null ? '' : ` (${reason})`
+  const left = life?.secondsLeft ?? 0
   switch (state) {
     case 'ignored':
       return ['OK', `ignored${why}`]
@@ -96,39 +93,56 @@ function verdict(
     case 'invalid':
       return ['CRITICAL', `what is on disk cannot be used${why}`]
     case 'expired':
-      return ['CRITICAL', `the certificate ended ${formatDuration(-(left.disk ?? 0))} ago`]
+      return ['CRITICAL', `the certificate ended ${formatDuration(-left)} ago`]
     case 'overdue':
     case 'unconfirmed':
     case 'due':
     case 'valid':
       break
   }
-  const onDisk =
-    serial !== null && valid_before === null ? 'never ends' : `${formatDuration(left.disk ?? 0)} left`
-  const byDisk: Verdict = [
-    statusByTime(limits, left.disk),
-    state === 'valid' ? onDisk : `${state}, ${onDisk}`,
-  ]
-  const byServed = servedVerdict(certificate, left.served, limits?.critical ?? shortest(rules))
+  const onDisk = serial !== null && valid_before === null ? 'never ends' : `${formatDuration(left)} left`
+  const byDisk: Verdict = [statusByTime(life), state === 'valid' ? onDisk : `${state}, ${onDisk}`]
+  const byServed = servedVerdict(certificate, life?.limits.critical ?? shortest(rules), now)
   if (byServed === null) return byDisk
   return [worst([byDisk[0], byServed[0]]), `${byDisk[1]}; ${byServed[1]}`]
 }
 
+const NOT_SEEN = 'sshd was not seen to present it'
+
 /**
- * What is to be said of an sshd that does not present what is on disk; null when it does, or nothing is known.
+ * What is known of what sshd presents, where that is more than "the certificate on disk"; else null.
  *
  * @param critical seconds: less than this left of what it presents is critical
  */
 function servedVerdict(
   { state, served }: CertificateStatus,
-  left: number | null,
   critical: number,
+  now: UnixSeconds,
 ): Verdict | null {
-  if (served === null) return state === 'unconfirmed' ? ['WARNING', 'sshd does not answer'] : null
-  if (served.matches) return null
-  if (served.serial === null) return ['CRITICAL', 'sshd presents no certificate']
-  const another = `sshd presents another certificate, serial ${served.serial}`
-  if (left === null || left === Infinity) return ['WARNING', another]
+  if (served === null) return state === 'unconfirmed' ? ['WARNING', NOT_SEEN] : null
+  const because = served.unknown === null ? '' : `: ${served.unknown}`
+  switch (evidenceOf(served, now)) {
+    case 'not-asked':
+      return null
+    case 'unseen':
+      return ['WARNING', `${NOT_SEEN}${because}`]
+    case 'served':
+      return because === '' ? null : ['OK', `sshd could not be asked now${because}`]
+    case 'served-before':
+      return ['WARNING', `sshd was last seen to present it ${lastSeen(served, now)}${because}`]
+    case 'refuted': {
+      const [status, words] = refutedVerdict(served, critical, now)
+      return [status, isOld(served, now) ? `${words} (seen ${lastSeen(served, now)}${because})` : words]
+    }
+  }
+}
+
+function refutedVerdict({ serial, valid_before }: ServedStatus, critical: number, now: UnixSeconds): Verdict {
+  // None at all, or one that no client can read either.
+  if (serial === null) return ['CRITICAL', 'sshd presents no usable certificate']
+  const another = `sshd presents another certificate, serial ${serial}`
+  if (valid_before === null) return ['WARNING', another]
+  const left = parseTime(valid_before) - now
   if (left <= 0) return ['CRITICAL', `${another}, which ended ${formatDuration(-left)} ago`]
   return [left < critical ? 'CRITICAL' : 'WARNING', `${another}, which ends in ${formatDuration(left)}`]
 }
@@ -138,8 +152,9 @@ function shortest({ critical }: JudgementRules): number {
   return critical?.kind === 'duration' ? critical.seconds : 0
 }
 
-function statusByTime(limits: Limits | null, secondsLeft: number | null): CheckStatus {
-  if (limits === null || secondsLeft === null) return 'OK'
+function statusByTime(life: Life | null): CheckStatus {
+  if (life === null) return 'OK'
+  const { secondsLeft, limits } = life
   if (secondsLeft < limits.critical) return 'CRITICAL'
   return secondsLeft < limits.warning ? 'WARNING' : 'OK'
 }

@@ -20,13 +20,20 @@ export function formatCheck(
   return [first, ...lines, ...remarks.map(plain)].map((line) => `${line}\n`).join('')
 }
 
-/** The line for all host keys: those that are worst, or when the first certificate ends. */
-export function summaryOf(status: CheckStatus, judgements: readonly Judgement[]): string {
+/**
+ * The line for all host keys: those that are worst, or when the first certificate ends.
+ *
+ * @param warning what is a warning of the host as a whole; null when nothing is
+ */
+export function summaryOf(
+  status: CheckStatus,
+  warning: string | null,
+  judgements: readonly Judgement[],
+): string {
   if (status !== 'OK') {
-    return judgements
-      .filter((one) => one.status === status)
-      .map(({ hostKey, message }) => `${hostKey}: ${message}`)
-      .join(', ')
+    const worst = judgements.filter((one) => one.status === status)
+    const keys = worst.map(({ hostKey, message }) => `${hostKey}: ${message}`)
+    return [...(warning === null || status !== 'WARNING' ? [] : [warning]), ...keys].join(', ')
   }
   const cared = judgements.filter(({ state }) => state !== 'ignored')
   const ends = cared.flatMap(({ secondsLeft }) => (secondsLeft === null ? [] : [secondsLeft]))

@@ -1,16 +1,13 @@
 import type { Config } from '../config/config.ts'
 import type { StatusDocument } from '../core/status-document.ts'
-import type { UnixSeconds } from '../core/time.ts'
-import { servedNotAfter } from '../renewal/status.ts'
-import { askDaemon, getFromDaemon } from './ask-daemon.ts'
+import { askDaemon } from './ask-daemon.ts'
 import { CHECK_STATUS, judge, worst, type CheckStatus, type Judgement } from './check-judgement.ts'
 import { formatCheck, summaryOf } from './check-text.ts'
 import type { Threshold } from './check-thresholds.ts'
 import type { CliContext } from './context.ts'
 import { requireConfig, type ConfigOption } from './load.ts'
 import { lookOnce } from './look.ts'
-import { remarkLine, remarksOn } from './remarks.ts'
-import { servedEndsIn } from './served-ends.ts'
+import { remarkLine, remarksOn, sshdDown } from './remarks.ts'
 import { linesOf } from './verb-error.ts'
 
 export interface CheckOptions extends ConfigOption {
@@ -37,11 +34,8 @@ export async function check(
     await context.becomeOwnerOf(config.stateDirectory)
     const answer = await askDaemon(config.health.listen, limit)
     const fromDaemon = answer.kind === 'runs' ? answer.status : null
-    const seen =
-      fromDaemon === null
-        ? await lookAround(context, config, limit)
-        : { document: fromDaemon, servedEnds: await servedEndsOf(fromDaemon, config, limit) }
-    return report(context, options, config, seen, remarksOn(seen.document, answer, config).map(remarkLine))
+    const document = fromDaemon ?? (await lookOnce(context, config, true, limit)).status
+    return report(context, options, config, document, remarksOn(document, answer, config).map(remarkLine))
   } catch (error) {
     const isLate = limit.aborted && !signal.aborted
     const late = `nothing could be found out within ${LIMIT_MILLISECONDS / 1000} s`
@@ -49,33 +43,11 @@ export async function check(
   }
 }
 
-/** What is judged. */
-interface Seen {
-  readonly document: StatusDocument
-  /** When what sshd presents ends, by host key name, as far as it is known. */
-  readonly servedEnds: ReadonlyMap<string, UnixSeconds>
-}
-
-async function lookAround(context: CliContext, config: Config, signal: AbortSignal): Promise<Seen> {
-  const { status, views } = await lookOnce(context, config, true, signal)
-  return { document: status, servedEnds: servedNotAfter(views) }
-}
-
-/** Asked only where it matters: where sshd presents another certificate than the one on disk. */
-async function servedEndsOf(
-  { certificates }: StatusDocument,
-  { health }: Config,
-  signal: AbortSignal,
-): Promise<Seen['servedEnds']> {
-  const matters = certificates.some(({ served }) => served?.matches === false && served.serial !== null)
-  return servedEndsIn(matters ? await getFromDaemon(health.listen, '/metrics', signal) : null)
-}
-
 function report(
   context: CliContext,
   options: CheckOptions,
   config: Config,
-  { document, servedEnds }: Seen,
+  document: StatusDocument,
   remarks: readonly string[],
 ): number {
   const { warning = null, critical = null } = options
@@ -83,15 +55,16 @@ function report(
     return unknown(context, options, ['the daemon says that this host is not enrolled'])
   }
   const rules = { policy: config.renewal, warning, critical }
-  const judgements = document.certificates.map((one) =>
-    judge(one, servedEnds.get(one.host_key) ?? null, rules, Date.now() / 1000),
-  )
+  const judgements = document.certificates.map((one) => judge(one, rules, Date.now() / 1000))
   if (judgements.every(({ state }) => state === 'ignored')) {
-    const summary = 'there is no host key that could have a certificate'
+    const why = judgements.length === 0 ? 'none was found' : 'all are ignored'
+    const summary = `there is no host key whose certificate could be checked: ${why}`
     return tell(context, options, 'CRITICAL', summary, judgements, remarks)
   }
-  const status = worst(judgements.map((one) => one.status))
-  return tell(context, options, status, summaryOf(status, judgements), judgements, remarks)
+  const down = sshdDown(document)
+  const ofKeys = judgements.map((one) => one.status)
+  const status = worst(down === null ? ofKeys : [...ofKeys, 'WARNING'])
+  return tell(context, options, status, summaryOf(status, down, judgements), judgements, remarks)
 }
 
 function unknown(context: CliContext, options: CheckOptions, lines: readonly string[]): number {

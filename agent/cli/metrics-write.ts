@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { PrometheusMetrics } from '../adapters/metrics.ts'
 import type { Config } from '../config/config.ts'
-import { servedNotAfter, notEnrolledStatus } from '../renewal/status.ts'
+import { notEnrolledStatus } from '../renewal/status.ts'
 import { replaceFile } from '../system/durable-file.ts'
 import { reasonOf, systemCodeOf } from '../system/one-line.ts'
 import { EXIT, type CliContext } from './context.ts'
@@ -47,7 +47,7 @@ async function metricsText(context: CliContext, config: Config | null, signal: A
   }
   const fromDaemon = await getFromDaemon(config.health.listen, '/metrics', signal)
   if (fromDaemon !== null && SIGN.test(fromDaemon)) return fromDaemon
-  const { status, views } = await lookOnce(context, config, true, signal)
-  metrics.status(status, servedNotAfter(views))
+  const { status } = await lookOnce(context, config, true, signal)
+  metrics.status(status)
   return metrics.metricsText()
 }

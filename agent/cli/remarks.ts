@@ -5,22 +5,34 @@ import { placeOf, type DaemonAnswer } from './ask-daemon.ts'
 /** Something that concerns the host as a whole: what `status` and `check` say below what they say of host keys. */
 export interface Remark {
   readonly text: string
-  /** What to do about it, commands between backticks. */
-  readonly remedy: string
+  /** What to do about it, commands between backticks; null where the text says it. */
+  readonly remedy: string | null
 }
 
 /** For where there is one line: what, and behind an arrow what to do. */
 export function remarkLine({ text, remedy }: Remark): string {
-  return `${text} -> ${remedy}`
+  return remedy === null ? text : `${text} -> ${remedy}`
 }
 
 export const START_DAEMON = '`systemctl enable --now hostcertd`; `journalctl -u hostcertd` tells why it ended'
 export const RESTART_DAEMON =
   '`systemctl restart hostcertd`; `journalctl -u hostcertd` tells what it did last'
 
-/** Remarks on the daemon, the issuer and the clock. */
+/** Remarks on the daemon, sshd, the root helper, the issuer and the clock. */
 export function remarksOn(document: StatusDocument, answer: DaemonAnswer, { health }: Config): Remark[] {
-  return [...onDaemon(answer, health.listen), ...onIssuer(document), ...onClock(document)]
+  return [
+    ...onDaemon(answer, health.listen),
+    ...onSshd(document),
+    ...onHelper(document),
+    ...onIssuer(document),
+    ...onClock(document),
+  ]
+}
+
+/** `sshd has been down since TIME`; null unless it is. */
+export function sshdDown({ sshd: { state, since } }: StatusDocument): string | null {
+  if (state !== 'down') return null
+  return since === null ? 'sshd is down' : `sshd has been down since ${since}`
 }
 
 function onDaemon(answer: DaemonAnswer, listen: Config['health']['listen']): Remark[] {
@@ -70,6 +82,17 @@ export function takenBy(listen: Config['health']['listen']): string {
 
 function listeners({ kind }: Config['health']['listen']): string {
   return kind === 'unix' ? 'ss -lxp' : 'ss -ltnp'
+}
+
+function onSshd(document: StatusDocument): Remark[] {
+  const text = sshdDown(document)
+  if (text === null) return []
+  const remedy = 'start it: `systemctl start ssh` (or `sshd`); if it runs elsewhere, correct `sshd.address`'
+  return [{ text, remedy }]
+}
+
+function onHelper({ notes }: StatusDocument): Remark[] {
+  return notes.map((note) => ({ text: `the root helper reported: ${note}`, remedy: null }))
 }
 
 function onIssuer({ issuer: { url, reachable } }: StatusDocument): Remark[] {

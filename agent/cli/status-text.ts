@@ -1,8 +1,15 @@
 import type { CertificateState } from '../core/certificate-state.ts'
 import { remedyOf } from '../core/remedies.ts'
-import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
+import {
+  evidenceOf,
+  isOld,
+  type CertificateStatus,
+  type ServedStatus,
+  type StatusDocument,
+} from '../core/status-document.ts'
 import { formatDuration, parseTime, type UnixSeconds } from '../core/time.ts'
 import { escapeControls } from '../log/line-format.ts'
+import { lastSeen } from './last-seen.ts'
 import { lifetimeBar } from './lifetime-bar.ts'
 import type { Remark } from './remarks.ts'
 import { failureLine } from './verb-error.ts'
@@ -49,24 +56,24 @@ export function formatStatus(
 ): string {
   const { columns } = terminal
   const lines = status.enrolled
-    ? hostKeyLines(status.certificates, now, terminal)
+    ? hostKeyLines(status, now, terminal)
     : ['not enrolled: there is no configuration']
   const last = remarks.flatMap(({ text, remedy }) => [
     ...wrap(escapeControls(text), columns, ''),
-    ...wrap(escapeControls(remedy), columns, ARROW),
+    ...(remedy === null ? [] : wrap(escapeControls(remedy), columns, ARROW)),
   ])
   return [...lines, ...last].map((line) => `${line}\n`).join('')
 }
 
 function hostKeyLines(
-  certificates: readonly CertificateStatus[],
+  { certificates, sshd }: StatusDocument,
   now: UnixSeconds,
   terminal: Terminal,
 ): string[] {
   if (certificates.length === 0) return ['no host keys found']
   const { columns } = terminal
   const names = certificates.map(({ host_key }) => escapeControls(host_key))
-  const summaries = certificates.map((certificate) => summaryOf(certificate, now))
+  const summaries = certificates.map((certificate) => summaryOf(certificate, sshd.state === 'down', now))
   const nameWidth = Math.max(...names.map(({ length }) => length))
   const startWidth = nameWidth + 2 + STATE_WIDTH + 1
   const textWidth = Math.max(...summaries.map(({ length }) => length))
@@ -100,16 +107,16 @@ function painted(state: CertificateState, width: number, { colour }: Terminal): 
 }
 
 /** What remains to be said in the line of a host key; empty without a certificate. */
-function summaryOf(certificate: CertificateStatus, now: UnixSeconds): string {
-  const parts = [left(certificate, now), due(certificate, now), servedText(certificate)]
+function summaryOf(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
+  const parts = [left(certificate, now), due(certificate, now), servedText(certificate, isDown, now)]
   return parts.filter((text) => text !== '').join(', ')
 }
 
 /**
- * What is wrong with a host key, each in a line of its own, with what to do about it: the reason for the state, and the
- * last error. A key that is left alone has nothing wrong with it.
+ * What is wrong with a host key, each in a line of its own, with what to do about it: the reason for the state, why sshd
+ * could not be asked, and the last error. Of an ignored key only the reason is shown.
  *
- * @param explained codes whose remedy was told already, of another host key: it is the same, and told once
+ * @param explained what was said already of another host key, codes whose remedy is the same and answers of sshd
  */
 function troublesOf(certificate: CertificateStatus, columns: number, explained: Set<string>): string[] {
   const { state, reason, last_error: error, failures, serial, served } = certificate
@@ -126,8 +133,9 @@ function troublesOf(certificate: CertificateStatus, columns: number, explained: 
     const cause = remedyOf(reason)?.cause
     lines.push(...say(cause === undefined ? reason : failureLine({ code: reason, message: cause })))
   }
-  if (serial !== null && served !== null && !served.matches && served.serial !== null)
-    lines.push(...say(`sshd serves serial ${served.serial}, on disk is ${serial}`))
+  if (serial !== null && served?.matches === false && served.serial !== null)
+    lines.push(...say(`sshd presents serial ${served.serial}, on disk is ${serial}`))
+  if (served !== null) lines.push(...unknownOf(served, explained).flatMap(say))
   if (reason !== null && reason !== error?.code) lines.push(...advise(reason))
   if (error !== null) {
     const often = failures > 1 ? ` (${failures} times in a row)` : ''
@@ -149,7 +157,26 @@ function due({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
   return rest > 0 ? `renewal in ${formatDuration(rest)}` : 'renewal due'
 }
 
-function servedText({ served, serial }: CertificateStatus): string {
+/** Why the last question to sshd brought no answer: one that does not answer has one reason for all host keys. */
+function unknownOf({ unknown }: ServedStatus, explained: Set<string>): string[] {
+  if (unknown === null || explained.has(unknown)) return []
+  explained.add(unknown)
+  return [`sshd could not be asked: ${unknown}`]
+}
+
+/** With the age of the evidence where it is old, or sshd went down since. */
+function servedText({ served, serial }: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
   if (serial === null || served === null) return ''
-  return served.matches ? 'served' : 'not served'
+  const seen = isDown || isOld(served, now) ? ` as of ${lastSeen(served, now)}` : ''
+  switch (evidenceOf(served, now)) {
+    case 'not-asked':
+      return ''
+    case 'unseen':
+      return 'not known to be served'
+    case 'refuted':
+      return `not served${seen}`
+    case 'served':
+    case 'served-before':
+      return `served${seen}`
+  }
 }

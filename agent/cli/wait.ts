@@ -5,6 +5,7 @@ import { EXIT, type CliContext } from './context.ts'
 import { requireConfig, type ConfigOption } from './load.ts'
 import { lookOnce } from './look.ts'
 import { daemonStatus } from './ask-daemon.ts'
+import { sshdDown } from './remarks.ts'
 
 /** The daemon is asked often; sshd, where there is no daemon, seldom: it punishes whoever asks too much. */
 const ASK_DAEMON_MILLISECONDS = 250
@@ -36,7 +37,7 @@ export async function wait(context: CliContext, options: WaitOptions, signal: Ab
   try {
     for (;;) {
       last = await looker(limit)
-      if (isServed(last, config)) return EXIT.ok
+      if (isServed(last)) return EXIT.ok
       await sleep(ASK_DAEMON_MILLISECONDS, undefined, { signal: limit })
     }
   } catch (error) {
@@ -62,23 +63,26 @@ function createLooker(context: CliContext, config: Config): (signal: AbortSignal
   }
 }
 
-function isServed(status: StatusDocument, { sshd: { address } }: Config): boolean {
-  const readiness = readinessOf(status, null)
+function isServed(status: StatusDocument): boolean {
+  const readiness = readinessOf(status, null, Date.now() / 1000)
   if (readiness === null || readiness.status === 'fail') return false
-  // An sshd that does not answer changes no state, but then nothing was seen to be served either.
-  return address === 'none' || status.certificates.some(({ served }) => served?.matches === true)
+  // What sshd was seen to serve before it went down, or long ago, is not served now for all that is known.
+  return readiness.reason !== 'evidence-old' && status.sshd.state !== 'down'
 }
 
 function whatIsMissing(status: StatusDocument | null): string {
   if (status === null) return 'nothing could be seen in that time'
   if (!status.enrolled) return 'the daemon says that this host is not enrolled'
-  const open = status.certificates.filter(({ state }) => state !== 'ignored' && state !== 'valid')
+  const counted = status.certificates.filter(({ state }) => state !== 'ignored')
+  const open = counted.filter(({ state }) => state !== 'valid' && state !== 'due')
   if (open.length > 0) {
     return open
       .map(({ host_key, state, reason }) => `${host_key} is ${state}${reason === null ? '' : ` (${reason})`}`)
       .join(', ')
   }
-  return status.certificates.some(({ state }) => state === 'valid')
-    ? 'sshd does not answer'
-    : 'there is no host key that could have one'
+  if (counted.length === 0) return 'there is no host key that could have one'
+  const unknown = counted.map(({ served }) => served?.unknown ?? null).find((why) => why !== null)
+  return (
+    sshdDown(status) ?? `sshd was not seen to serve them lately${unknown === undefined ? '' : `: ${unknown}`}`
+  )
 }

@@ -114,21 +114,23 @@ export const REMEDIES: Readonly<Record<ErrorCode, Remedy>> = {
     remedy: 'The message names the path: look at its owner and mode, and at the space on that disk',
   },
   SSHD_CONFIG_INVALID: {
-    cause: 'sshd’s configuration does not pass its own check, so sshd was left as it was',
-    remedy: 'Run `sshd -t` as root and mend what it names; the rest follows by itself',
+    cause:
+      'sshd’s configuration does not pass its own check, so sshd was not reloaded; it keeps its previous configuration',
+    remedy: 'Run `sshd -t` as root and fix what it names; hostcertd then continues by itself',
   },
   SSHD_RELOAD_FAILED: {
     cause: 'sshd could not be reloaded',
     remedy: 'The message says how it failed; try `systemctl reload ssh` (or `sshd`) as root',
   },
   SSHD_NOT_SERVING: {
-    cause: 'sshd serves another certificate than the one on disk, or none',
+    cause: 'sshd presents another certificate than the one on disk, or none',
     remedy:
-      'Look with `sshd -T` for `HostCertificate`, `HostKey` and `HostKeyAlgorithms`; `hostcertd doctor` says which line is in the way',
+      'Run `hostcertd doctor`: it names the line of sshd’s configuration to change. `sshd -T` shows `HostCertificate`, `HostKey` and `HostKeyAlgorithms`',
   },
   SSHD_UNREACHABLE: {
-    cause: 'sshd does not answer, so nobody knows what it serves',
-    remedy: 'Start sshd, or correct `sshd.address`',
+    cause: 'sshd could not be asked, and was not seen to present this certificate before',
+    remedy:
+      'Start sshd if it is down, or correct `sshd.address`. `hostcertd status` shows why there was no answer',
   },
   CONFIG_INVALID: {
     cause: 'The configuration has a mistake',

@@ -1,5 +1,6 @@
 import type { CertificateState } from './certificate-state.ts'
 import type { ErrorCode } from './errors.ts'
+import { parseTime, type UnixSeconds } from './time.ts'
 
 /** A clock skew above this is reported. */
 export const SKEW_WARNING_SECONDS = 60
@@ -21,6 +22,14 @@ export interface StatusDocument {
     readonly clock_skew_seconds: number | null
   }
   readonly certificates: readonly CertificateStatus[]
+  /** What the root helper left out or found, for people. */
+  readonly notes: readonly string[]
+  readonly sshd: {
+    /** As the last question showed: `down` when nothing accepts connections; null when it is not asked, or was not yet. */
+    readonly state: 'up' | 'down' | 'unknown' | null
+    /** Since when; null with the state. */
+    readonly since: string | null
+  }
 }
 
 export interface CertificateStatus {
@@ -38,11 +47,7 @@ export interface CertificateStatus {
   /** Null with a serial: forever. */
   readonly valid_before: string | null
   readonly renewal_due: string | null
-  readonly served: {
-    readonly serial: string | null
-    readonly matches: boolean
-    readonly checked_at: string
-  } | null
+  readonly served: ServedStatus | null
   readonly last_attempt: string | null
   readonly last_success: string | null
   /** In a row. */
@@ -50,11 +55,52 @@ export interface CertificateStatus {
   readonly last_error: { readonly code: ErrorCode; readonly message: string; readonly at: string } | null
 }
 
+/** What is known of what sshd presents for a host key. Null in its place: sshd is not asked, or there is no key to ask about. */
+export interface ServedStatus {
+  /** Of what sshd presents; null when that is no certificate, or one that cannot be read, or nothing is known. */
+  readonly serial: string | null
+  /** Whether that is the certificate on disk; null while there is no evidence since it was installed. */
+  readonly matches: boolean | null
+  /** The end of what sshd presents; null with a serial: forever. */
+  readonly valid_before: string | null
+  /** When this was seen; null: never. */
+  readonly checked_at: string | null
+  /** Why the last question brought no answer for this key; null when it did. */
+  readonly unknown: string | null
+}
+
+/** Evidence of this age no longer says that all is well: two questions to sshd in a row brought nothing. Seconds. */
+const EVIDENCE_OLD_SECONDS = 30 * 60
+
+/**
+ * What the evidence of sshd is worth.
+ *
+ * - `not-asked`: sshd is not asked, or not about this key
+ * - `unseen`: sshd was not seen to present anything since the certificate was installed
+ * - `refuted`: it presents something else
+ * - `served`: it presents the certificate on disk
+ * - `served-before`: it did, but that was half an hour ago or longer
+ */
+export type Evidence = 'not-asked' | 'unseen' | 'refuted' | 'served' | 'served-before'
+
+/** Whether evidence is too old to say that all is well. So it is under a clock that was set back: its age is not known. */
+export function isOld({ checked_at }: ServedStatus, now: UnixSeconds): boolean {
+  const age = checked_at === null ? NaN : now - parseTime(checked_at)
+  return !(Math.abs(age) < EVIDENCE_OLD_SECONDS)
+}
+
+export function evidenceOf(served: ServedStatus | null, now: UnixSeconds): Evidence {
+  if (served === null) return 'not-asked'
+  if (served.matches === null) return 'unseen'
+  if (!served.matches) return 'refuted'
+  return isOld(served, now) ? 'served-before' : 'served'
+}
+
 /** What `GET /readyz` prints. */
 export interface ReadinessDocument {
   readonly status: 'pass' | 'warn' | 'fail'
   /** Why, where no single check says it. */
-  readonly reason?: 'not-enrolled' | 'starting' | 'no-host-key' | 'clock-skew'
+  readonly reason?: 'not-enrolled' | 'starting' | 'no-host-key' | 'evidence-old' | 'clock-skew'
   readonly checks: readonly ReadinessCheck[]
 }
 
@@ -67,24 +113,35 @@ export interface ReadinessCheck {
 const FAILING: readonly CertificateState[] = ['absent', 'expired', 'invalid', 'overdue', 'unconfirmed']
 
 /**
- * Whether this host's certificates are as they should be.
+ * Whether this host's certificates are as they should be. That takes evidence of sshd for each host key that is not
+ * ignored, unless sshd is not asked.
  *
  * @param status null before the first look is done
  * @param hostKey restrict the answer to this host key
  * @returns null when there is no such host key
  */
-export function readinessOf(status: StatusDocument | null, hostKey: string | null): ReadinessDocument | null {
+export function readinessOf(
+  status: StatusDocument | null,
+  hostKey: string | null,
+  now: UnixSeconds,
+): ReadinessDocument | null {
   if (status === null) return { status: 'fail', reason: 'starting', checks: [] }
   if (!status.enrolled) return { status: 'fail', reason: 'not-enrolled', checks: [] }
   const certificates = status.certificates.filter(({ host_key }) => hostKey === null || host_key === hostKey)
   if (hostKey !== null && certificates.length === 0) return null
   const checks = certificates.map(({ host_key, state, reason }) => ({ host_key, state, reason }))
-  if (certificates.some(({ state }) => FAILING.includes(state))) return { status: 'fail', checks }
-  // A key that is left alone is no failure of its own; a host that serves none is one.
-  if (hostKey === null && certificates.every(({ state }) => state === 'ignored'))
-    return { status: 'fail', reason: 'no-host-key', checks }
-  if (certificates.some(({ state, failures }) => state === 'due' && failures > 0))
+  // An ignored key is no failure of its own; a host that serves none is one.
+  const counted = certificates.filter(({ state }) => state !== 'ignored')
+  if (hostKey === null && counted.length === 0) return { status: 'fail', reason: 'no-host-key', checks }
+  const evidence = counted.map(({ served }) => evidenceOf(served, now))
+  const isFailing = counted.some(({ state }) => FAILING.includes(state))
+  if (isFailing || evidence.includes('unseen') || evidence.includes('refuted')) {
+    return { status: 'fail', checks }
+  }
+  if (evidence.includes('served-before')) return { status: 'warn', reason: 'evidence-old', checks }
+  if (counted.some(({ state, failures }) => state === 'due' && failures > 0)) {
     return { status: 'warn', checks }
+  }
   if (isSkewed(status.issuer.clock_skew_seconds)) return { status: 'warn', reason: 'clock-skew', checks }
   return { status: 'pass', checks }
 }

@@ -1,5 +1,5 @@
 import { CERTIFICATE_STATES } from './certificate-state.ts'
-import type { StatusDocument } from './status-document.ts'
+import { evidenceOf, type StatusDocument } from './status-document.ts'
 import { formatDuration, parseTime, type UnixSeconds } from './time.ts'
 
 /** One line for people, `systemctl status` among them. */
@@ -16,7 +16,16 @@ export function summarize(status: StatusDocument, now: UnixSeconds): string {
   )
   const next = due.length === 0 ? '' : `; next renewal ${whenIn(Math.min(...due) - now)}`
   const keys = certificates.length === 1 ? '1 host key' : `${certificates.length} host keys`
-  return `${keys}: ${counts.join(', ')}${next}`
+  return `${sshdTrouble(status, now)}${keys}: ${counts.join(', ')}${next}`
+}
+
+/** First in the line: in `systemctl status` it may be cut off. Empty where sshd answers, is not asked, or did a moment ago. */
+function sshdTrouble({ sshd, certificates }: StatusDocument, now: UnixSeconds): string {
+  if (sshd.state === 'down') return 'sshd is down; '
+  const counted = certificates.filter(({ state }) => state !== 'ignored')
+  const evidence = counted.map(({ served }) => evidenceOf(served, now))
+  const isUnknown = evidence.includes('served-before') || evidence.includes('unseen')
+  return isUnknown ? 'sshd could not be asked; ' : ''
 }
 
 function whenIn(seconds: number): string {

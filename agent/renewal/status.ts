@@ -1,10 +1,8 @@
-import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
-import { validBeforeOf } from '../core/host-certificate.ts'
-import { formatCertificateTime, formatTime, type UnixSeconds } from '../core/time.ts'
-import type { Attempts } from './attempts.ts'
-import type { HostKeyView } from './observe.ts'
-import type { ServedKnowledge } from './served-knowledge.ts'
+import { formatCertificateTime, formatTime } from '../core/time.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../core/status-document.ts'
+import type { HostKeyView } from './judge.ts'
 import type { IssuerHealth } from './ports.ts'
+import { recordOf, type AttemptRecord } from './record.ts'
 
 /** What of the status document does not come from looking. */
 export interface StatusIdentity {
@@ -16,10 +14,11 @@ export interface StatusIdentity {
 export function statusOf(
   { version, issuerUrl }: StatusIdentity,
   views: readonly HostKeyView[],
-  attempts: Attempts,
-  knowledge: ServedKnowledge,
+  record: AttemptRecord,
   issuer: IssuerHealth,
 ): StatusDocument {
+  const isAsked = views.some(({ served }) => served.kind !== 'not-asked')
+  const { state, since, notes } = record.sshd
   return {
     version,
     enrolled: true,
@@ -29,33 +28,22 @@ export function statusOf(
       last_success: formatTime(issuer.lastSuccess),
       clock_skew_seconds: issuer.clockSkewSeconds,
     },
-    certificates: views.map((view) => certificateStatus(view, attempts, knowledge)),
+    certificates: views.map((view) => certificateStatus(view, record)),
+    notes,
+    sshd: isAsked ? { state, since: formatTime(since) } : { state: null, since: null },
   }
-}
-
-/** When the certificates that sshd presents end, by host key name; where it presents none there is no entry. */
-export function servedNotAfter(views: readonly HostKeyView[]): ReadonlyMap<string, UnixSeconds> {
-  return new Map(
-    views.flatMap(({ name, served }): [string, UnixSeconds][] =>
-      served.kind === 'certificate' ? [[name, validBeforeOf(served.certificate)]] : [],
-    ),
-  )
 }
 
 /** The status document of a host without a configuration. */
 export function notEnrolledStatus(version: string): StatusDocument {
   const issuer = { url: null, reachable: null, last_success: null, clock_skew_seconds: null }
-  return { version, enrolled: false, issuer, certificates: [] }
+  return { version, enrolled: false, issuer, certificates: [], notes: [], sshd: { state: null, since: null } }
 }
 
-function certificateStatus(
-  view: HostKeyView,
-  attempts: Attempts,
-  knowledge: ServedKnowledge,
-): CertificateStatus {
+function certificateStatus(view: HostKeyView, attempts: AttemptRecord): CertificateStatus {
   const { onDisk, subject, times, state } = view
   const certificate = onDisk.kind === 'absent' ? null : onDisk.certificate
-  const record = subject === null ? null : attempts.of(subject.identity)
+  const record = subject === null ? null : recordOf(attempts, subject.identity)
   const error = record?.lastError ?? null
   return {
     host_key: view.name,
@@ -69,7 +57,7 @@ function certificateStatus(
     valid_after: certificate === null ? null : formatCertificateTime(certificate.validAfter),
     valid_before: certificate === null ? null : formatCertificateTime(certificate.validBefore),
     renewal_due: formatTime(times?.dueAt ?? null),
-    served: servedStatus(view, knowledge),
+    served: servedStatus(view),
     last_attempt: formatTime(record?.lastAttempt ?? null),
     last_success: formatTime(record?.lastSuccess ?? null),
     failures: record?.failures ?? 0,
@@ -90,17 +78,14 @@ function keyTypeOf({ file: { content } }: HostKeyView): string | null {
   }
 }
 
-function servedStatus({ served }: HostKeyView, { answered }: ServedKnowledge): CertificateStatus['served'] {
-  if (answered === null) return null
-  const checkedAt = formatTime(answered.at) ?? ''
-  switch (served.kind) {
-    case 'certificate':
-      return { serial: String(served.certificate.serial), matches: served.matches, checked_at: checkedAt }
-    case 'none':
-      return { serial: null, matches: false, checked_at: checkedAt }
-    case 'not-asked':
-    case 'unknown':
-    case 'never-seen':
-      return null
-  }
+function servedStatus({ served }: HostKeyView): ServedStatus | null {
+  if (served.kind === 'not-asked') return null
+  const { unknown } = served
+  if (served.kind === 'nothing-known')
+    return { serial: null, matches: null, valid_before: null, checked_at: null, unknown }
+  const checked_at = formatTime(served.at)
+  if (served.kind !== 'certificate')
+    return { serial: null, matches: false, valid_before: null, checked_at, unknown }
+  const { serial, matches, validBefore } = served
+  return { serial, matches, valid_before: formatTime(validBefore), checked_at, unknown }
 }

@@ -1,6 +1,6 @@
 import { isWaiting, type Wait } from '../core/backoff.ts'
 import type { UnixSeconds } from '../core/time.ts'
-import { recordOf, type AttemptRecord, type KeyIdentity } from './attempt-record.ts'
+import { recordOf, type AttemptRecord, type KeyIdentity } from './record.ts'
 
 /** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */
 const MAX_REPAIRS = 10

@@ -1,10 +1,17 @@
 import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { html, prose } from '../../agent/adapters/health/page/html.ts'
+import type { CertificateState } from '../../agent/core/certificate-state.ts'
 import { formatTime } from '../../agent/core/time.ts'
-import { ask, certificate, started, statusOf } from '../support/health-server.ts'
+import type { ServedStatus } from '../../agent/core/status-document.ts'
+import { ask, certificate, servedAs, started, statusOf } from '../support/health-server.ts'
 
 const NOW = 1_795_438_800
+
+/** So many minutes from now; negative before. */
+function minutesOff(minutes: number): string | null {
+  return formatTime(NOW + minutes * 60)
+}
 
 function sha256(text: string): string {
   return `'sha256-${createHash('sha256').update(text).digest('base64')}'`
@@ -115,8 +122,34 @@ test.each([
   expect(new Set(readOut).size).toBe(1)
 })
 
-test.each([
+test.each<{
+  state: CertificateState
+  served: Partial<ServedStatus> | null
+  row: string
+  pill: string
+  verdict?: string
+}>([
   { state: 'valid', served: { serial: '1', matches: true }, row: 'good this certificate', pill: 'good' },
+  {
+    state: 'valid',
+    served: { serial: '1', matches: true, checked_at: minutesOff(-29), unknown: 'reset' },
+    row: 'good this certificate',
+    pill: 'good',
+  },
+  {
+    state: 'valid',
+    served: { serial: '1', matches: true, checked_at: minutesOff(-90) },
+    row: 'warn this certificate, as last seen 1h 30m ago',
+    pill: 'good',
+    verdict: 'warn',
+  },
+  {
+    state: 'valid',
+    served: { serial: '1', matches: true, checked_at: minutesOff(90) },
+    row: 'warn this certificate, as last seen an unknown time ago',
+    pill: 'good',
+    verdict: 'warn',
+  },
   {
     state: 'expired',
     served: { serial: '1', matches: true },
@@ -130,29 +163,105 @@ test.each([
     row: 'warn another certificate',
     pill: 'warn',
   },
-  { state: 'unconfirmed', served: { serial: null, matches: false }, row: 'bad no certificate', pill: 'bad' },
-  { state: 'overdue', served: { serial: null, matches: false }, row: 'bad no certificate', pill: 'bad' },
-  { state: 'absent', served: { serial: null, matches: false }, row: 'bad no certificate', pill: 'bad' },
-  { state: 'unconfirmed', served: null, row: 'idle not known', pill: 'warn' },
-] as const)('what sshd presents, $state: $row', async ({ state, served, row, pill }) => {
-  const seen = served === null ? null : { ...served, checked_at: '2026-11-23T13:00:00Z' }
+  { state: 'unconfirmed', served: { matches: false }, row: 'bad no usable certificate', pill: 'bad' },
+  { state: 'overdue', served: { matches: false }, row: 'bad no usable certificate', pill: 'bad' },
+  { state: 'absent', served: { matches: false }, row: 'bad no usable certificate', pill: 'bad' },
+  {
+    state: 'unconfirmed',
+    served: { checked_at: null, unknown: 'reset' },
+    row: 'warn not known',
+    pill: 'warn',
+  },
+  // Whatever the state says: all is well only where that was seen.
+  { state: 'valid', served: { checked_at: null }, row: 'warn not known', pill: 'good', verdict: 'warn' },
+  { state: 'valid', served: null, row: 'idle not asked', pill: 'good' },
+])('what sshd presents, $state: $row', async ({ state, served, row, pill, verdict = pill }) => {
+  const seen = served === null ? null : servedAs({ checked_at: minutesOff(0), ...served })
   const sources = { status: () => statusOf([{ ...certificate('a', state), served: seen }]), now: () => NOW }
   const { port } = await started({ sources })
   const { body } = await ask({ port }, '/')
   const [, tone, words] = /class="mark tone-(\w+)"><svg[^]*?<\/svg><span>(.*?)<\/span>/.exec(body) ?? []
   expect(`${tone} ${words}`).toBe(row)
   expect(/class="pill tone-(\w+)"/.exec(body)?.[1]).toBe(pill)
-  expect(/class="verdict tone-(\w+)"/.exec(body)?.[1]).toBe(pill)
+  expect(/class="verdict tone-(\w+)"/.exec(body)?.[1]).toBe(verdict)
+})
+
+test('why the last question brought no answer is told once for all host keys of which that is so', async () => {
+  const served = servedAs({ serial: '1', matches: true, checked_at: minutesOff(-1) })
+  const keys = ['a', 'b', 'c'].map((name) =>
+    Object.assign(certificate(name, 'valid'), {
+      served: { ...served, unknown: name === 'c' ? null : '<reset>' },
+    }),
+  )
+  const answers = async (): Promise<string[] | null> => {
+    const { port } = await started({ sources: { status: () => statusOf(keys), now: () => NOW } })
+    return (await ask({ port }, '/')).body.match(/sshd could not be asked[^<]*/g)
+  }
+  expect(await answers()).toEqual(['sshd could not be asked about a, b: &lt;reset&gt;'])
+  for (const key of keys) key.served = { ...served, unknown: 'reset' }
+  expect(await answers()).toEqual(['sshd could not be asked: reset'])
+  for (const key of keys) key.served = served
+  expect(await answers()).toBeNull()
+})
+
+test.each([
+  { name: 'all was served a moment ago', checked: -1, state: 'valid', want: 'warn sshd is down' },
+  { name: 'all was served long ago', checked: -90, state: 'valid', want: 'warn sshd is down' },
+  { name: 'something is worse', checked: -1, state: 'expired', want: 'bad 1 certificate expired' },
+] as const)('sshd is down, and $name: since when, and what to do', async ({ checked, state, want }) => {
+  const served = servedAs({ serial: '1', matches: true, checked_at: minutesOff(checked) })
+  const status = {
+    ...statusOf([{ ...certificate('a', state), served }]),
+    sshd: { state: 'down', since: '2026-11-23T11:55:00Z' } as const,
+  }
+  const { port } = await started({ sources: { status: () => status, now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  const [, tone, title] = /class="verdict tone-(\w+)"[^]*?<strong>(.*?)<\/strong>/.exec(body) ?? []
+  expect(`${tone} ${title}`).toBe(want)
+  expect(/id="verdict"[^]*?<\/div>/.exec(body)?.[0]).toContain(' is down')
+  expect(body).toMatch(/<h3>sshd is down<\/h3>[^]*?Since <time[^>]*>23 Nov 2026, 11:55<\/time> UTC/)
+  expect(body).toContain('<code>systemctl start ssh</code>')
+  // What was seen a minute ago is no more so.
+  expect(body).toMatch(/<span>this certificate, as last seen .* ago<\/span>/)
+})
+
+test('evidence that is old is told, whatever else is well', async () => {
+  const served = servedAs({ serial: '1', matches: true, checked_at: minutesOff(-90) })
+  const status = statusOf([{ ...certificate('a', 'valid'), served }])
+  const { port } = await started({ sources: { status: () => status, now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  expect(/<strong>(.*?)<\/strong>/.exec(body)?.[1]).toBe('sshd could not be asked')
+})
+
+test('what the root helper reported is shown, also where no host key counts', async () => {
+  const notes = ['left out ssh_host_rsa_key: its public half is empty', '<b>']
+  for (const keys of [[certificate('a', 'ignored')], [certificate('a', 'valid')]]) {
+    const { port } = await started({ sources: { status: () => ({ ...statusOf(keys), notes }) } })
+    const { body } = await ask({ port }, '/')
+    expect(body).toContain('<h3>Reported by the root helper</h3>')
+    expect(body).toContain('<li>left out ssh_host_rsa_key: its public half is empty</li>')
+    expect(body).toContain('<li>&lt;b&gt;</li>')
+  }
+})
+
+test('an ignored host key is shown with its certificate, which is renewed all the same', async () => {
+  const ignored = { ...certificate('a', 'ignored'), reason: 'sshd does not offer it' }
+  const without = { ...ignored, host_key: 'b', serial: null }
+  const { port } = await started({ sources: { status: () => statusOf([ignored, without]) } })
+  const { body } = await ask({ port }, '/')
+  expect(body.match(/<p>Ignored: sshd does not offer it\.<\/p>/g)).toHaveLength(2)
+  expect(body.match(/class="more"/g)).toHaveLength(1)
+  expect(body).not.toContain('There is no certificate')
 })
 
 test('no certificate at all is graver than another one, or one that is late', async () => {
-  const served = { serial: null, matches: false, checked_at: '2026-11-23T13:00:00Z' }
+  const served = servedAs({ matches: false, checked_at: '2026-11-23T13:00:00Z' })
   const bare = { ...certificate('a', 'unconfirmed'), served }
   const others = [certificate('b', 'unconfirmed'), certificate('c', 'overdue'), certificate('d', 'invalid')]
   const { port } = await started({ sources: { status: () => statusOf([...others, bare]), now: () => NOW } })
   const { body } = await ask({ port }, '/')
   expect(body).toContain('<strong>1 certificate not served</strong>')
-  expect(body).toContain('but sshd presents no certificate. Clients')
+  expect(body).toContain('but sshd presents no usable certificate. Clients')
 })
 
 test('ignored keys have no next renewal', async () => {

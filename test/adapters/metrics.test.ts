@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { PrometheusMetrics } from '../../agent/adapters/metrics.ts'
 import { CERTIFICATE_STATES, type CertificateState } from '../../agent/core/certificate-state.ts'
-import type { CertificateStatus, StatusDocument } from '../../agent/core/status-document.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/core/status-document.ts'
 import { FOREVER, formatCertificateTime } from '../../agent/core/time.ts'
 import { parseExposition, type Sample } from '../support/exposition.ts'
 
@@ -25,7 +25,13 @@ const VALID: CertificateStatus = {
   valid_after: '2026-11-23T13:00:00Z',
   valid_before: '2027-11-23T13:00:00Z',
   renewal_due: '2027-07-01T00:00:00Z',
-  served: { serial: '5699169736243703393', matches: true, checked_at: '2026-11-23T13:05:00Z' },
+  served: {
+    serial: '5699169736243703393',
+    matches: true,
+    valid_before: '2027-11-23T13:00:00Z',
+    checked_at: '2026-11-23T13:05:00Z',
+    unknown: null,
+  },
   last_attempt: '2026-11-23T13:01:00Z',
   last_success: '2026-11-23T13:01:01Z',
   failures: 0,
@@ -52,11 +58,17 @@ function snapshot(certificates: CertificateStatus[], skew: number | null = null)
     enrolled: true,
     issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: skew },
     certificates,
+    notes: [],
+    sshd: { state: 'up', since: null },
   }
 }
 
-function newMetrics(): PrometheusMetrics {
-  return new PrometheusMetrics({ version: '1.2.3', node: '26.10.0' })
+function newMetrics(now = '2026-11-23T13:06:00Z'): PrometheusMetrics {
+  return new PrometheusMetrics({ version: '1.2.3', node: '26.10.0' }, () => at(now))
+}
+
+function servedAs(changes: Partial<ServedStatus>): ServedStatus {
+  return { serial: null, matches: null, valid_before: null, checked_at: null, unknown: null, ...changes }
 }
 
 test('before anything has happened there is the build, and a histogram of nothing', async () => {
@@ -116,7 +128,8 @@ test.each<{ name: string; state: CertificateState; renewal: number[] }>([
   { name: 'unusable', state: 'invalid', renewal: [] },
 ])('a certificate without end, $name', async ({ state, renewal }) => {
   const metrics = newMetrics()
-  metrics.status(snapshot([{ ...VALID, state, valid_before: null, renewal_due: null }]))
+  const served = servedAs({ ...VALID.served, valid_before: null })
+  metrics.status(snapshot([{ ...VALID, state, valid_before: null, renewal_due: null, served }]))
   const values = async (name: string): Promise<number[]> =>
     (await samplesOf(metrics, name)).map(({ value }) => value)
   expect(await values('certificate_not_after_timestamp_seconds')).toEqual([Infinity])
@@ -141,17 +154,66 @@ test.each([951_868_799n, 253_402_300_799n, 253_402_300_800n, 378_691_200_000n, 2
   },
 )
 
-test('sshd serves another certificate: no match, and its end when that is known', async () => {
+const SEEN = '2026-11-23T13:05:00Z'
+const END = '2026-12-01T00:00:00Z'
+
+test.each<{ name: string; served: ServedStatus | null; match: number[]; end: number[] }>([
+  {
+    name: 'this one',
+    served: servedAs({ serial: '1', matches: true, valid_before: END, checked_at: SEEN }),
+    match: [1],
+    end: [at(END)],
+  },
+  {
+    name: 'another',
+    served: servedAs({ serial: '1', matches: false, valid_before: END, checked_at: SEEN }),
+    match: [0],
+    end: [at(END)],
+  },
+  {
+    name: 'another without end',
+    served: servedAs({ serial: '1', matches: false, checked_at: SEEN }),
+    match: [0],
+    end: [Infinity],
+  },
+  {
+    name: 'none, or one that cannot be read',
+    served: servedAs({ matches: false, checked_at: SEEN }),
+    match: [0],
+    end: [],
+  },
+  {
+    name: 'this one, and the last question brought no answer',
+    served: servedAs({ serial: '1', matches: true, valid_before: END, checked_at: SEEN, unknown: 'reset' }),
+    match: [1],
+    end: [at(END)],
+  },
+  {
+    name: 'this one, half an hour ago: its end is known, and not whether it is still so',
+    served: servedAs({ serial: '1', matches: true, valid_before: END, checked_at: '2026-11-23T12:36:00Z' }),
+    match: [],
+    end: [at(END)],
+  },
+  {
+    name: 'another, long ago: no silence makes that good',
+    served: servedAs({ serial: '1', matches: false, valid_before: END, checked_at: '2026-11-01T00:00:00Z' }),
+    match: [0],
+    end: [at(END)],
+  },
+  {
+    name: 'not known since the certificate was installed',
+    served: servedAs({ serial: '1', valid_before: END, checked_at: SEEN, unknown: 'reset' }),
+    match: [],
+    end: [],
+  },
+  { name: 'not asked', served: null, match: [], end: [] },
+])('what sshd presents: $name', async ({ served, match, end }) => {
   const metrics = newMetrics()
-  const served = { serial: '1', matches: false, checked_at: '2026-11-23T13:05:00Z' }
-  const stale = snapshot([{ ...VALID, state: 'unconfirmed', served }])
-  metrics.status(stale)
-  expect(await samplesOf(metrics, 'served_certificate_match')).toEqual([{ labels: ED25519, value: 0 }])
-  expect(await samplesOf(metrics, 'served_certificate_not_after_timestamp_seconds')).toEqual([])
-  metrics.status(stale, new Map([[VALID.host_key, 1000]]))
-  expect(await samplesOf(metrics, 'served_certificate_not_after_timestamp_seconds')).toEqual([
-    { labels: ED25519, value: 1000 },
-  ])
+  metrics.status(snapshot([{ ...VALID, served }]))
+  const samples = async (name: string): Promise<number[]> =>
+    (await samplesOf(metrics, name)).map(({ value }) => value)
+  expect(await samples('served_certificate_match')).toEqual(match)
+  expect(await samples('served_certificate_not_after_timestamp_seconds')).toEqual(end)
 })
 
 test('what is gone has no series any more, but its counters', async () => {

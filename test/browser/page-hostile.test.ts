@@ -19,7 +19,7 @@ test('names and messages from elsewhere are shown, and do nothing', async () => 
     state: 'due',
     failures: 2,
     reason: 'ISSUER_REJECTED',
-    served: { serial: HOSTILE, matches: false, checked_at: HOSTILE },
+    served: { serial: HOSTILE, matches: false, valid_before: HOSTILE, checked_at: HOSTILE, unknown: HOSTILE },
     last_error: { code: 'ISSUER_REJECTED', message: HOSTILE, at: HOSTILE },
   })
   const { port } = await started({
@@ -27,7 +27,11 @@ test('names and messages from elsewhere are shown, and do nothing', async () => 
       now: () => NOW,
       live,
       hostName: () => HOSTILE,
-      status: () => shownStatus([certificate], { url: HOSTILE, last_success: HOSTILE }),
+      status: () => ({
+        ...shownStatus([certificate], { url: HOSTILE, last_success: HOSTILE }),
+        notes: [HOSTILE],
+        sshd: { state: 'down', since: HOSTILE },
+      }),
       recentEvents: () => [
         {
           at: HOSTILE,

@@ -21,6 +21,10 @@ const TITLES: Readonly<Record<string, string>> = {
   mixed: '1 host key without a certificate',
   bare: '1 certificate not served',
   'far-off': 'All well',
+  'sshd-down': 'sshd is down',
+  'not-known': '1 certificate not served',
+  'evidence-old': 'sshd could not be asked',
+  ignored: 'All well',
 }
 
 const shown: Readonly<Record<string, ShownState>> = { ...STATES, mixed: MIXED, ...RARE_STATES }

@@ -42,7 +42,13 @@ export function shownCertificate(
     valid_after: at(-9 * DAY),
     valid_before: at(21 * DAY),
     renewal_due: at(13 * DAY + 5 * HOUR),
-    served: { serial: SERIALS[key], matches: true, checked_at: at(-4 * MINUTE) },
+    served: {
+      serial: SERIALS[key],
+      matches: true,
+      valid_before: at(21 * DAY),
+      checked_at: at(-4 * MINUTE),
+      unknown: null,
+    },
     last_attempt: at(-9 * DAY),
     last_success: at(-9 * DAY),
     failures: 0,
@@ -57,7 +63,14 @@ export function shownStatus(
 ): StatusDocument {
   const url = 'https://us.infisical.com'
   const usual = { url, reachable: true, last_success: at(-9 * DAY), clock_skew_seconds: 0.4 }
-  return { version: '0.1.0', enrolled: true, issuer: { ...usual, ...issuer }, certificates }
+  return {
+    version: '0.1.0',
+    enrolled: true,
+    issuer: { ...usual, ...issuer },
+    certificates,
+    notes: [],
+    sshd: { state: 'up', since: at(-9 * DAY) },
+  }
 }
 
 function event(
@@ -110,6 +123,8 @@ const NOT_ENROLLED: StatusDocument = {
   enrolled: false,
   issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: null },
   certificates: [],
+  notes: [],
+  sshd: { state: null, since: null },
 }
 
 /** The four states in which the page has to look right. */
@@ -173,7 +188,13 @@ export const MIXED: ShownState = {
         shownCertificate('ed25519', {
           state: 'unconfirmed',
           reason: 'SSHD_NOT_SERVING',
-          served: { serial: '17', matches: false, checked_at: at(-40) },
+          served: {
+            serial: '17',
+            matches: false,
+            valid_before: at(3 * DAY),
+            checked_at: at(-40),
+            unknown: null,
+          },
         }),
         shownCertificate('ecdsa', {
           state: 'absent',

@@ -1,6 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
-import type { CertificateStatus } from '../../agent/core/status-document.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/core/status-document.ts'
 import type { SignOptions } from '../support/ssh-keygen.ts'
 import { ECDSA, ED25519, makeBareHost } from './bare-host.ts'
 import { HANGS, LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
@@ -166,7 +166,9 @@ test('no host key at all is critical: nothing is protected', async () => {
   await rm(host.hostKeyPath(ED25519))
   const { status, stdout } = await host.verb(['check'])
   expect(status).toBe(2)
-  expect(stdout).toContain('there is no host key that could have a certificate')
+  expect(stdout).toContain(
+    'CRITICAL - there is no host key whose certificate could be checked: none was found',
+  )
 })
 
 test.each([
@@ -184,6 +186,16 @@ describe('by what the daemon says', () => {
   const now = Date.now() / 1000
   const time = (seconds: number): string => new Date((now + seconds) * 1000).toISOString()
   const checkedAt = time(0)
+  const served: ServedStatus = {
+    serial: '7',
+    matches: true,
+    valid_before: time(20 * DAY),
+    checked_at: checkedAt,
+    unknown: null,
+  }
+  const none: ServedStatus = { ...served, serial: null, matches: false, valid_before: null }
+  const unseen: ServedStatus = { ...none, matches: null, checked_at: null, unknown: 'no common cipher' }
+  const seenAgo = (seconds: number): ServedStatus => ({ ...served, checked_at: time(-seconds) })
   const usual: CertificateStatus = {
     host_key: "key'=|",
     key_type: 'ssh-ed25519',
@@ -197,25 +209,25 @@ describe('by what the daemon says', () => {
     valid_after: time(-10 * DAY),
     valid_before: time(20 * DAY),
     renewal_due: time(8 * DAY),
-    served: { serial: '7', matches: true, checked_at: checkedAt },
+    served,
     last_attempt: null,
     last_success: time(-10 * DAY),
     failures: 0,
     last_error: null,
   }
   const error = { code: 'ISSUER_FORBIDDEN', message: 'no | way', at: checkedAt } as const
-  const anotherServed = {
+  /** @param left seconds until it ends; null: forever, or not known */
+  const anotherServed = (left: number | null = null): Partial<CertificateStatus> => ({
     state: 'unconfirmed',
     reason: 'SSHD_NOT_SERVING',
-    served: { serial: '6', matches: false, checked_at: checkedAt },
-  } as const
+    served: { ...served, serial: '6', matches: false, valid_before: left === null ? null : time(left) },
+  })
   const rows: readonly {
     readonly name: string
     readonly change: Partial<CertificateStatus>
     readonly status: number
     readonly says: string | RegExp
-    /** Seconds until what sshd presents ends, as the metrics tell it. */
-    readonly servedLeft?: number
+    readonly sshd?: StatusDocument['sshd']
   }[] = [
     { name: 'valid and served', change: {}, status: 0, says: 'the first ends in 19d 23h' },
     {
@@ -235,80 +247,159 @@ describe('by what the daemon says', () => {
       change: {
         state: 'unconfirmed',
         reason: 'SSHD_NOT_SERVING',
-        served: { serial: null, matches: false, checked_at: checkedAt },
+        served: none,
       },
       status: 2,
-      says: 'sshd presents no certificate',
+      says: 'sshd presents no usable certificate',
     },
     {
       name: 'sshd presents another',
-      change: anotherServed,
+      change: anotherServed(),
       status: 1,
       says: 'sshd presents another certificate, serial 6',
     },
     {
       name: 'sshd presents another, which has ended: clients are refused, whatever lies on disk',
-      change: anotherServed,
-      servedLeft: -3 * 3600,
+      change: anotherServed(-3 * 3600),
       status: 2,
       says: /^HOSTCERTD CRITICAL - .*unconfirmed, 19d .* left; sshd .* certificate, serial 6, which ended 3h.* ago/,
     },
     {
       name: 'sshd presents another, which is about to end',
-      change: anotherServed,
-      servedLeft: DAY,
+      change: anotherServed(DAY),
       status: 2,
       says: /^HOSTCERTD CRITICAL - .*serial 6, which ends in (23h|1d)/,
     },
     {
       name: 'sshd presents another, which ends soon, and what is on disk never does',
-      change: { ...anotherServed, valid_before: null, renewal_due: null },
-      servedLeft: DAY,
+      change: { ...anotherServed(DAY), valid_before: null, renewal_due: null },
       status: 1,
       says: /^HOSTCERTD WARNING - .*never ends; .*serial 6, which ends in (23h|1d)/,
     },
     {
       name: 'sshd presents another, which holds for long',
-      change: anotherServed,
-      servedLeft: 10 * DAY,
+      change: anotherServed(10 * DAY),
       status: 1,
       says: /^HOSTCERTD WARNING - .*serial 6, which ends in (9d|10d)/,
     },
     {
       name: 'overdue, and sshd presents none',
-      change: { state: 'overdue', served: { serial: null, matches: false, checked_at: checkedAt } },
+      change: { state: 'overdue', served: none },
       status: 2,
-      says: 'overdue, 19d 23h left; sshd presents no certificate',
+      says: 'overdue, 19d 23h left; sshd presents no usable certificate',
     },
     {
       name: 'overdue, and sshd presents another, which has ended',
-      change: { ...anotherServed, state: 'overdue', reason: null },
-      servedLeft: -60,
+      change: { ...anotherServed(-60), state: 'overdue', reason: null },
       status: 2,
       says: /serial 6, which ended \d+m/,
     },
     {
-      name: 'overdue, and nobody knows what sshd presents',
+      name: 'overdue, and sshd is not asked',
       change: { state: 'overdue', valid_before: time(DAY), served: null },
       status: 1,
       says: /WARNING - .*: overdue, (23h .*|1d) left \|/,
     },
     {
-      name: 'sshd does not answer',
-      change: { state: 'unconfirmed', reason: 'SSHD_UNREACHABLE', served: null },
-      status: 1,
-      says: 'sshd does not answer',
+      name: 'sshd is not asked: the files count',
+      change: { served: null },
+      sshd: { state: null, since: null },
+      status: 0,
+      says: 'OK - 1 host key has its certificate',
     },
-    { name: 'all ignored', change: { state: 'ignored', reason: 'P-521' }, status: 2, says: 'no host key' },
+    {
+      name: 'what sshd presents was never seen',
+      change: { state: 'unconfirmed', reason: 'SSHD_UNREACHABLE', served: unseen },
+      status: 1,
+      says: 'unconfirmed, 19d 23h left; sshd was not seen to present it: no common cipher',
+    },
+    {
+      name: 'what sshd presents was never seen, whatever the state says',
+      change: { served: { ...unseen, unknown: null } },
+      status: 1,
+      says: /^HOSTCERTD WARNING - .*: 19d 23h left; sshd was not seen to present it \|/,
+    },
+    {
+      name: 'unconfirmed, and nothing says why',
+      change: { state: 'unconfirmed', served: null },
+      status: 1,
+      says: 'sshd was not seen to present it',
+    },
+    {
+      name: 'evidence of 29 minutes, and a question without an answer: told, and no more',
+      change: { served: { ...seenAgo(29 * 60), unknown: 'closed behind the banner' } },
+      sshd: { state: 'unknown', since: time(-60) },
+      status: 0,
+      says: /^HOSTCERTD OK - .*\n\[OK\] .*: 19d 23h left; sshd could not be asked now: closed behind the banner\n/,
+    },
+    {
+      name: 'evidence of 30 minutes',
+      change: { served: seenAgo(30 * 60) },
+      status: 1,
+      says: /^HOSTCERTD WARNING - .*: 19d 23h left; sshd was last seen to present it 30m( \d+s)? ago \|/,
+    },
+    {
+      name: 'evidence of two hours, and why there is none since',
+      change: { served: { ...seenAgo(7200), unknown: 'no common MAC' } },
+      sshd: { state: 'unknown', since: time(-7200) },
+      status: 1,
+      says: /last seen to present it 2h( \d+s)? ago: no common MAC/,
+    },
+    {
+      name: 'evidence from the future: the clock was set back',
+      change: { served: seenAgo(-7200) },
+      status: 1,
+      says: 'sshd was last seen to present it an unknown time ago',
+    },
+    {
+      name: 'sshd presented another two hours ago',
+      change: {
+        ...anotherServed(),
+        served: { ...seenAgo(7200), serial: '6', matches: false, unknown: 'reset' },
+      },
+      status: 1,
+      says: /serial 6, .* \(seen 2h( \d+s)? ago: reset\)/,
+    },
+    {
+      name: 'sshd is down, and was seen to serve all a minute ago: at once',
+      change: { served: { ...seenAgo(60), unknown: '127.0.0.1:22: Connection refused' } },
+      sshd: { state: 'down', since: '2026-11-23T13:00:00Z' },
+      status: 1,
+      says: /^HOSTCERTD WARNING - sshd has been down since 2026-11-23T13:00:00Z \|.*\n\[OK\] /,
+    },
+    {
+      name: 'sshd is down since nobody knows when',
+      change: {},
+      sshd: { state: 'down', since: null },
+      status: 1,
+      says: /^HOSTCERTD WARNING - sshd is down \|/,
+    },
+    {
+      name: 'sshd is down, and the evidence is old',
+      change: { served: seenAgo(7200) },
+      sshd: { state: 'down', since: '2026-11-23T13:00:00Z' },
+      status: 1,
+      says: /^HOSTCERTD WARNING - sshd has been down since 2026-11-23T13:00:00Z, .*last seen to present it 2h/,
+    },
+    {
+      name: 'sshd is down, and something is worse',
+      change: { state: 'absent' },
+      sshd: { state: 'down', since: '2026-11-23T13:00:00Z' },
+      status: 2,
+      says: /^HOSTCERTD CRITICAL - [^|]*: there is no certificate \|[^]*\nsshd has been down since 2026-11-23T13:00:00Z -> start it: /,
+    },
+    {
+      name: 'all ignored, whatever is known of them',
+      change: { state: 'ignored', reason: 'P-521' },
+      status: 2,
+      says: 'CRITICAL - there is no host key whose certificate could be checked: all are ignored',
+    },
   ]
-  /** As Prometheus escapes the name of the host key. */
-  const series =
-    'hostcertd_served_certificate_not_after_timestamp_seconds{host_key="key\'=|",key_type="ssh-ed25519"}'
-  test.each(rows)('$name: $status', async ({ change, servedLeft = null, status, says }) => {
+  test.each(rows)('$name: $status', async ({ change, sshd, status, says }) => {
+    const issuer = { reachable: false, clock_skew_seconds: 90 }
     await using daemon = await startFakeDaemon({
-      '/status': statusAnswer([{ ...usual, ...change }], { reachable: false, clock_skew_seconds: 90 }),
+      '/status': statusAnswer([{ ...usual, ...change }], issuer, sshd === undefined ? {} : { sshd }),
       '/livez': LIVE,
-      '/metrics': { body: servedLeft === null ? '' : `${series} ${now + servedLeft}\n` },
     })
     await using host = await makeBareHost({ health: { listen: daemon.listen } })
     const result = await host.verb(['check'])
@@ -325,11 +416,10 @@ describe('by what the daemon says', () => {
     expect(result.stdout).not.toContain('the daemon')
   })
 
-  test('a host key that is left alone has no performance data, whose limits it would only cross', async () => {
+  test('an ignored host key has no performance data, whose limits it would only cross', async () => {
     await using daemon = await startFakeDaemon({
       '/status': statusAnswer([usual, { ...usual, host_key: 'other', state: 'ignored', reason: 'P-521' }]),
       '/livez': LIVE,
-      '/metrics': { body: '' },
     })
     await using host = await makeBareHost({ health: { listen: daemon.listen } })
     const { status, stdout } = await host.verb(['check'])
@@ -340,13 +430,35 @@ describe('by what the daemon says', () => {
 
   test('a limit for what never ends: as a duration it holds for what sshd presents', async () => {
     await using daemon = await startFakeDaemon({
-      '/status': statusAnswer([{ ...usual, ...anotherServed, valid_before: null }]),
+      '/status': statusAnswer([{ ...usual, ...anotherServed(DAY), valid_before: null }]),
       '/livez': LIVE,
-      '/metrics': { body: `${series} ${now + DAY}\n` },
     })
     await using host = await makeBareHost({ health: { listen: daemon.listen } })
     expect((await host.verb(['check', '--critical', '2d'])).status).toBe(2)
     expect((await host.verb(['check', '--critical', '50%'])).status).toBe(1)
+  })
+
+  test('evidence for one host key is none for another, and an ignored one needs none', async () => {
+    const ignored: CertificateStatus = { ...usual, host_key: 'b', state: 'ignored', served: unseen }
+    const rest: CertificateStatus = { ...usual, host_key: 'c', served: unseen }
+    for (const [keys, status] of [
+      [[usual, ignored], 0],
+      [[usual, rest], 1],
+    ] as const) {
+      await using daemon = await startFakeDaemon({ '/status': statusAnswer(keys), '/livez': LIVE })
+      await using host = await makeBareHost({ health: { listen: daemon.listen } })
+      expect((await host.verb(['check'])).status).toBe(status)
+    }
+  })
+
+  test('what the root helper reported is told below, and changes no status', async () => {
+    const notes = ['left out ssh_host_rsa_key | empty']
+    const answer = statusAnswer([usual], {}, { notes })
+    await using daemon = await startFakeDaemon({ '/status': answer, '/livez': LIVE })
+    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    const { status, stdout } = await host.verb(['check'])
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/\nthe root helper reported: left out ssh_host_rsa_key \/ empty\n$/)
   })
 })
 

@@ -45,8 +45,17 @@ export const HANGS: FakeAnswer = {
 export function statusAnswer(
   certificates: readonly CertificateStatus[],
   issuer: Partial<StatusDocument['issuer']> = {},
+  changes: Partial<StatusDocument> = {},
 ): FakeAnswer {
   const usual = { url: 'https://issuer', reachable: true, last_success: null, clock_skew_seconds: 0 }
-  const document = { version: '9', enrolled: true, issuer: { ...usual, ...issuer }, certificates }
+  const document: StatusDocument = {
+    version: '9',
+    enrolled: true,
+    issuer: { ...usual, ...issuer },
+    certificates,
+    notes: [],
+    sshd: { state: 'up', since: '2026-11-23T13:00:00Z' },
+    ...changes,
+  }
   return { body: JSON.stringify(document) }
 }

@@ -4,11 +4,26 @@ import { formatStatus } from '../../agent/cli/status-text.ts'
 import { CERTIFICATE_STATES } from '../../agent/core/certificate-state.ts'
 import { ERROR_CODES } from '../../agent/core/errors.ts'
 import { REMEDIES } from '../../agent/core/remedies.ts'
-import type { CertificateStatus, StatusDocument } from '../../agent/core/status-document.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/core/status-document.ts'
 
 const DAY = 86_400
 const NOW = Date.parse('2026-11-23T13:00:00Z') / 1000
 const time = (at: number): string => new Date(at * 1000).toISOString().replace('.000Z', 'Z')
+
+const SERVED: ServedStatus = {
+  serial: '9223372036854775807',
+  matches: true,
+  valid_before: time(NOW + 27 * DAY - 3600),
+  checked_at: time(NOW),
+  unknown: null,
+}
+const UNSEEN: ServedStatus = {
+  serial: null,
+  matches: null,
+  valid_before: null,
+  checked_at: null,
+  unknown: '127.0.0.1:22: Connection refused',
+}
 
 const VALID: CertificateStatus = {
   host_key: 'ssh_host_ed25519_key',
@@ -23,7 +38,7 @@ const VALID: CertificateStatus = {
   valid_after: time(NOW - 13 * DAY),
   valid_before: time(NOW + 27 * DAY - 3600),
   renewal_due: time(NOW + 17 * DAY - 3600),
-  served: { serial: '9223372036854775807', matches: true, checked_at: time(NOW) },
+  served: SERVED,
   last_attempt: null,
   last_success: null,
   failures: 0,
@@ -43,7 +58,8 @@ const LOOK = `    -> ${REMEDIES.SSHD_NOT_SERVING.remedy}`
 
 function document(...certificates: readonly CertificateStatus[]): StatusDocument {
   const issuer = { url: 'https://x', reachable: true, last_success: null, clock_skew_seconds: 0 }
-  return { version: '1', enrolled: true, issuer, certificates }
+  const sshd = { state: 'up', since: time(NOW - DAY) } as const
+  return { version: '1', enrolled: true, issuer, certificates, notes: [], sshd }
 }
 
 interface Case {
@@ -64,19 +80,72 @@ const CASES: readonly Case[] = [
     change: {
       state: 'unconfirmed',
       reason: 'SSHD_NOT_SERVING',
-      served: { serial: '9223372036854775806', matches: false, checked_at: time(NOW) },
+      served: { ...SERVED, serial: '9223372036854775806', matches: false },
     },
     says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not served
-    SSHD_NOT_SERVING: sshd serves another certificate than the one on disk, or none
-    sshd serves serial 9223372036854775806, on disk is 9223372036854775807
+    SSHD_NOT_SERVING: sshd presents another certificate than the one on disk, or none
+    sshd presents serial 9223372036854775806, on disk is 9223372036854775807
 ${LOOK}`,
+  },
+  {
+    name: 'another was served two hours ago, and since then sshd could not be asked',
+    change: {
+      state: 'unconfirmed',
+      reason: 'SSHD_NOT_SERVING',
+      served: {
+        ...SERVED,
+        serial: '1',
+        matches: false,
+        checked_at: time(NOW - 7200),
+        unknown: 'no common MAC',
+      },
+    },
+    says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not served as of 2h ago
+    SSHD_NOT_SERVING: sshd presents another certificate than the one on disk, or none
+    sshd presents serial 1, on disk is 9223372036854775807
+    sshd could not be asked: no common MAC
+${LOOK}`,
+  },
+  {
+    name: 'served a moment ago, and the last question brought no answer',
+    change: { served: { ...SERVED, checked_at: time(NOW - 60), unknown: 'closed behind the banner' } },
+    says: `valid       ${BAR} 26d 23h left, renewal in 16d 23h, served
+    sshd could not be asked: closed behind the banner`,
+  },
+  {
+    name: 'served 30 minutes ago',
+    change: { served: { ...SERVED, checked_at: time(NOW - 1800) } },
+    says: `valid       ${BAR} 26d 23h left, renewal in 16d 23h, served as of 30m ago`,
+  },
+  {
+    name: 'served in the future: the clock was set back',
+    change: { served: { ...SERVED, checked_at: time(NOW + 7200) } },
+    says: `valid       ${BAR} 26d 23h left, renewal in 16d 23h, served as of an unknown time ago`,
+  },
+  {
+    name: 'never seen',
+    change: { state: 'unconfirmed', reason: 'SSHD_UNREACHABLE', served: UNSEEN },
+    says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not known to be served
+    SSHD_UNREACHABLE: ${REMEDIES.SSHD_UNREACHABLE.cause}
+    sshd could not be asked: 127.0.0.1:22: Connection refused
+    -> ${REMEDIES.SSHD_UNREACHABLE.remedy}`,
+  },
+  {
+    name: 'ignored, and renewed all the same',
+    change: {
+      state: 'ignored',
+      reason: 'sshd does not offer a host key of type x',
+      served: { ...UNSEEN, unknown: null },
+    },
+    says: `ignored     ${BAR} 26d 23h left, renewal in 16d 23h, not known to be served
+    sshd does not offer a host key of type x`,
   },
   {
     name: 'none is served, and the last error says it already',
     change: {
       state: 'unconfirmed',
       reason: 'SSHD_NOT_SERVING',
-      served: { serial: null, matches: false, checked_at: time(NOW) },
+      served: { ...SERVED, serial: null, matches: false, valid_before: null },
       failures: 3,
       last_error: { code: 'SSHD_NOT_SERVING', message: 'even after a reload', at: time(NOW) },
     },
@@ -137,13 +206,33 @@ test('every error code: its remedy below it, as a reason and as the last error, 
   }
 })
 
+test('why sshd could not be asked is told once where it is the same for all host keys', () => {
+  const one = { ...VALID, served: { ...SERVED, unknown: 'reset' } }
+  const other = { ...one, host_key: 'b', served: { ...SERVED, unknown: 'refused' } }
+  const text = formatStatus(document(one, { ...one, host_key: 'a' }, other), NOW, wide)
+  expect(text.match(/sshd could not be asked: .*/g)).toEqual([
+    'sshd could not be asked: reset',
+    'sshd could not be asked: refused',
+  ])
+})
+
+test('what was served before sshd went down is served no more', () => {
+  const one = { ...VALID, served: { ...SERVED, checked_at: time(NOW - 60) } }
+  const status: StatusDocument = { ...document(one), sshd: { state: 'down', since: time(NOW) } }
+  expect(formatStatus(status, NOW, wide)).toContain('renewal in 16d 23h, served as of 1m ago\n')
+})
+
+const NOTE = {
+  text: 'the root helper reported: left out ssh_host_rsa_key, whose public half is empty',
+  remedy: null,
+}
 const SKEW = { text: "the issuer's clock and this host's differ by 90 s", remedy: '`timedatectl`, say' }
 
 test.each([40, 80, 99, 100, 101, 120, 200])('at %i columns nothing wraps, whatever the state', (columns) => {
   for (const state of CERTIFICATE_STATES) {
     for (const { change } of CASES) {
       const one = { ...VALID, ...change, state, last_error: null }
-      const text = formatStatus(document(one), NOW, { colour: false, columns }, [SKEW])
+      const text = formatStatus(document(one), NOW, { colour: false, columns }, [SKEW, NOTE])
       for (const line of text.split('\n')) expect(line.length, line).toBeLessThanOrEqual(columns)
     }
   }
@@ -167,23 +256,23 @@ test('80 columns: the bar in a line of its own', () => {
 })
 
 test('40 columns: a line each, words unbroken', () => {
-  const another = { serial: '1', matches: false, checked_at: time(NOW) }
+  const another = { ...SERVED, serial: '1', matches: false }
   const one = { ...VALID, state: 'unconfirmed', reason: 'SSHD_NOT_SERVING', served: another } as const
   const text = formatStatus(document(one), NOW, { colour: false, columns: 40 }, [SKEW])
   expect(text).toBe(`ssh_host_ed25519_key  unconfirmed
     [===========>-------------!--------]
     26d 23h left, renewal in 16d 23h,
     not served
-    SSHD_NOT_SERVING: sshd serves
+    SSHD_NOT_SERVING: sshd presents
       another certificate than the one
       on disk, or none
-    sshd serves serial 1, on disk is
+    sshd presents serial 1, on disk is
       9223372036854775807
-    -> Look with \`sshd -T\` for
+    -> Run \`hostcertd doctor\`: it names
+       the line of sshd’s configuration
+       to change. \`sshd -T\` shows
        \`HostCertificate\`, \`HostKey\` and
-       \`HostKeyAlgorithms\`;
-       \`hostcertd doctor\` says which
-       line is in the way
+       \`HostKeyAlgorithms\`
 the issuer's clock and this host's
 differ by 90 s
     -> \`timedatectl\`, say

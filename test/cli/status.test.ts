@@ -45,8 +45,10 @@ test('from the disk: every key of the interface, in its order', async () => {
         last_error: null,
       },
     ],
+    notes: [],
+    sshd: { state: null, since: null },
   })
-  expect(Object.keys(document).join()).toBe('version,enrolled,issuer,certificates')
+  expect(Object.keys(document).join()).toBe('version,enrolled,issuer,certificates,notes,sshd')
   expect(Object.keys(document.issuer).join()).toBe('url,reachable,last_success,clock_skew_seconds')
   expect(Object.keys(document.certificates[0] ?? {}).join()).toBe(CERTIFICATE_KEYS)
   expect(await host.files()).toEqual(before)
@@ -76,6 +78,11 @@ test.each([
   { name: 'no JSON', body: '<html>', fromDaemon: false },
   { name: 'nothing seen yet', body: 'null', fromDaemon: false },
   { name: 'a daemon', ...statusAnswer([]), fromDaemon: true },
+  {
+    name: 'a daemon of a version that says less of sshd',
+    body: '{"version":"0.1.0","enrolled":true,"issuer":{},"certificates":[]}',
+    fromDaemon: false,
+  },
 ])('what answers on the health port: $name', async ({ body, fromDaemon }) => {
   await using daemon = await startFakeDaemon({ '/status': { body }, '/livez': LIVE })
   await using host = await makeBareHost({ health: { listen: daemon.listen } })
@@ -142,4 +149,27 @@ the issuer https://issuer did not answer the last time it was asked
 the issuer's clock and this host's differ by 90 s
     -> set the clock and keep it right: \`timedatectl set-ntp true\`, or chrony
 `)
+})
+
+test('an sshd that is down, and what the root helper reported, are told below', async () => {
+  const notes = ['left out ssh_host_rsa_key: its public half is empty', 'a\u001B[2Jb']
+  const changes = { notes, sshd: { state: 'down', since: '2026-11-23T13:00:00Z' } } as const
+  await using daemon = await startFakeDaemon({ '/status': statusAnswer([], {}, changes), '/livez': LIVE })
+  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  const { stdout } = await host.verb(['status'])
+  expect(stdout).toBe(`no host keys found
+sshd has been down since 2026-11-23T13:00:00Z
+    -> start it: \`systemctl start ssh\` (or \`sshd\`); if it runs elsewhere, correct \`sshd.address\`
+the root helper reported: left out ssh_host_rsa_key: its public half is empty
+the root helper reported: a\\u001b[2Jb
+`)
+})
+
+test('a daemon that was not restarted after an upgrade is no stranger', async () => {
+  const body = '{"version":"0.1.0","enrolled":true,"issuer":{},"certificates":[]}'
+  await using daemon = await startFakeDaemon({ '/status': { body }, '/livez': LIVE })
+  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await host.certify(ED25519)
+  const { stdout } = await host.verb(['status'])
+  expect(stdout).toMatch(/^ssh_host_ed25519_key {2}valid .*\n$/)
 })

@@ -2,8 +2,10 @@ import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/core/status-document.ts'
 import { freePort } from '../support/private-sshd/process.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
+import { LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
 
 const MISSING = /^not every certificate is served after 0s: ssh_host_ed25519_key is absent\n$/
 
@@ -57,4 +59,99 @@ test.concurrent('a daemon that accepts and never answers does not outlast the ti
   } finally {
     server.close()
   }
+})
+
+const SERVED: ServedStatus = {
+  serial: '7',
+  matches: true,
+  valid_before: null,
+  checked_at: new Date().toISOString(),
+  unknown: null,
+}
+const OLD: ServedStatus = { ...SERVED, checked_at: '2026-01-01T00:00:00Z' }
+const UNSEEN: ServedStatus = {
+  ...SERVED,
+  serial: null,
+  matches: null,
+  checked_at: null,
+  unknown: 'no common MAC',
+}
+
+function valid(host_key: string, served: ServedStatus): CertificateStatus {
+  return {
+    host_key,
+    key_type: 'ssh-ed25519',
+    certificate: '/c',
+    state: 'valid',
+    reason: null,
+    serial: '7',
+    key_id: null,
+    principals: [],
+    ca_fingerprint: null,
+    valid_after: null,
+    valid_before: null,
+    renewal_due: null,
+    served,
+    last_attempt: null,
+    last_success: null,
+    failures: 0,
+    last_error: null,
+  }
+}
+
+test.concurrent.each<{
+  name: string
+  keys: readonly CertificateStatus[]
+  sshd?: StatusDocument['sshd']
+  /** Null: served. */
+  missing: string | null
+}>([
+  { name: 'all are served', keys: [valid('a', SERVED)], missing: null },
+  {
+    name: 'all were served a moment ago, and there was no answer since',
+    keys: [valid('a', { ...SERVED, unknown: 'reset' })],
+    sshd: { state: 'unknown', since: '2026-11-23T13:00:00Z' },
+    missing: null,
+  },
+  {
+    name: 'an ignored one needs no evidence',
+    keys: [valid('a', SERVED), { ...valid('b', UNSEEN), state: 'ignored' }],
+    missing: null,
+  },
+  {
+    name: 'one was never seen',
+    keys: [valid('a', SERVED), valid('b', UNSEEN)],
+    missing: 'sshd was not seen to serve them lately: no common MAC',
+  },
+  {
+    name: 'one was served long ago',
+    keys: [valid('a', SERVED), valid('b', OLD)],
+    missing: 'sshd was not seen to serve them lately',
+  },
+  {
+    name: 'sshd is down',
+    keys: [valid('a', SERVED)],
+    sshd: { state: 'down', since: '2026-11-23T13:00:00Z' },
+    missing: 'sshd has been down since 2026-11-23T13:00:00Z',
+  },
+  {
+    name: 'one is ignored, and there is no other',
+    keys: [{ ...valid('a', SERVED), state: 'ignored' }],
+    missing: 'there is no host key that could have one',
+  },
+  {
+    name: 'one is not there',
+    keys: [
+      { ...valid('a', UNSEEN), state: 'absent' },
+      { ...valid('b', SERVED), state: 'due', reason: 'window-open' },
+    ],
+    missing: 'a is absent',
+  },
+])('by what the daemon says: $name', async ({ keys, sshd, missing }) => {
+  const answer = statusAnswer(keys, {}, sshd === undefined ? {} : { sshd })
+  await using daemon = await startFakeDaemon({ '/status': answer, '/livez': LIVE })
+  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  const result = await host.verb(['wait', '--timeout', missing === null ? '60s' : '4s'])
+  const stderr = missing === null ? '' : `not every certificate is served after 4s: ${missing}\n`
+  expect(result).toEqual({ status: missing === null ? 0 : 1, stdout: '', stderr })
 })

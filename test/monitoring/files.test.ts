@@ -29,7 +29,7 @@ test.skipIf(skipped !== null)('each alert fires when it should and not otherwise
 test('every alert has a test of its own', () => {
   const alerts = [...read('hostcertd.rules.yml').matchAll(/- alert: (\w+)/g)].map(([, name]) => name)
   const tests = read('hostcertd.rules.test.yml')
-  expect(alerts).toHaveLength(15)
+  expect(alerts).toHaveLength(16)
   for (const alert of alerts) expect(tests).toMatch(new RegExp(`alertname(: |=")${alert}\\b`))
 })
 

@@ -7,7 +7,7 @@ import type { ListenAddress } from '../../agent/adapters/health/listen.ts'
 import type { HealthSources } from '../../agent/adapters/health/routes.ts'
 import { HEALTH_LIMITS, HealthServer, type HealthLimits } from '../../agent/adapters/health/server.ts'
 import type { CertificateState } from '../../agent/core/certificate-state.ts'
-import type { CertificateStatus, StatusDocument } from '../../agent/core/status-document.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/core/status-document.ts'
 import { RecordingLog } from '../fakes/recording-log.ts'
 
 const FREE_PORT: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 0 }
@@ -34,12 +34,19 @@ export function certificate(host_key: string, state: CertificateState, failures 
   }
 }
 
+/** What is known of what sshd presents; by default nothing. */
+export function servedAs(changes: Partial<ServedStatus>): ServedStatus {
+  return { serial: null, matches: null, valid_before: null, checked_at: null, unknown: null, ...changes }
+}
+
 export function statusOf(certificates: CertificateStatus[], enrolled = true): StatusDocument {
   return {
     version: '1.2.3',
     enrolled,
     issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: null },
     certificates,
+    notes: [],
+    sshd: { state: null, since: null },
   }
 }
 

@@ -65,7 +65,7 @@ export async function answerTo(
       return liveness(sources.live())
     case '/readyz':
     case '/healthz':
-      return readiness(sources.status(), null) ?? notFound(path)
+      return readiness(sources, null) ?? notFound(path)
     case '/status': {
       const status = sources.status()
       return status === null ? json(503, { error: 'starting' }) : json(200, status)
@@ -74,7 +74,7 @@ export async function answerTo(
       return { status: 200, contentType: sources.metricsContentType, body: await sources.metricsText() }
     default: {
       const hostKey = hostKeyIn(path)
-      return (hostKey === null ? null : readiness(sources.status(), hostKey)) ?? notFound(path)
+      return (hostKey === null ? null : readiness(sources, hostKey)) ?? notFound(path)
     }
   }
 }
@@ -100,8 +100,8 @@ function liveness({ ok, lastTurn }: Liveness): HealthAnswer {
   return json(ok ? 200 : 503, { status: ok ? 'pass' : 'fail', last_turn: formatTime(lastTurn) })
 }
 
-function readiness(status: StatusDocument | null, hostKey: string | null): HealthAnswer | null {
-  const document = readinessOf(status, hostKey)
+function readiness(sources: HealthSources, hostKey: string | null): HealthAnswer | null {
+  const document = readinessOf(sources.status(), hostKey, sources.now())
   return document === null ? null : json(document.status === 'fail' ? 503 : 200, document)
 }
 

@@ -60,15 +60,17 @@ test.skipIf(!canMount)(
       folders.map(
         (path) =>
           expect.stringContaining(
-            `may not write in ${path}: the file system of ${path} is mounted read-only`,
+            `cannot write in ${path}: the file system of ${path} is mounted read-only`,
           ) as string,
       ),
     )
     expect(found.map(({ remedy }) => remedy)).toEqual([
       expect.stringMatching(
-        /^`findmnt -T \S+state` tells which: mount it writable, or set state_directory elsewhere/,
+        /^`findmnt -T \S+state` shows which: mount it writable, or set state_directory to a folder on another file system/,
       ),
-      expect.stringMatching(/^`findmnt -T \S+certs` .* or set certificates\.directory elsewhere/),
+      expect.stringMatching(
+        /^`findmnt -T \S+certs` .* or set certificates\.directory to a folder on another/,
+      ),
     ])
   },
 )

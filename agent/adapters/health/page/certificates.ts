@@ -27,7 +27,8 @@ function card(certificate: CertificateStatus, now: UnixSeconds): Html {
       <p class="pill tone-${tone}">${sign(tone)}${state}</p>
       <p class="quiet">${key_type ?? 'of unknown type'}</p>
     </header>
-    ${state === 'ignored' ? html`<p>Left alone: ${certificate.reason ?? 'no reason known'}.</p>` : html`${whyNot(certificate)}${lifetime(certificate, now)}${facts(certificate)}`}
+    ${state === 'ignored' ? html`<p>Ignored: ${certificate.reason ?? 'no reason known'}.</p>` : whyNot(certificate)}
+    ${state === 'ignored' && certificate.serial === null ? null : html`${lifetime(certificate, now)}${facts(certificate)}`}
   </article>`
 }
 

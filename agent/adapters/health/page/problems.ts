@@ -19,10 +19,16 @@ const CLOCKS_DIFFER: Remedy = {
   remedy: 'Look at `timedatectl`: it shows whether this host’s clock is synchronised',
 }
 
+const SSHD_DOWN: Remedy = {
+  cause: 'Nothing accepts connections where sshd was last known to listen',
+  remedy: 'Start it: `systemctl start ssh` (or `sshd`). If it runs elsewhere, correct `sshd.address`',
+}
+
 /** What is wrong and what to do about it; nothing when nothing is. */
 export function problemsSection(view: PageView): Html | null {
   const cards = problemsOf(view).map(problemCard)
   const skew = view.status?.issuer.clock_skew_seconds ?? null
+  if (view.status?.sshd.state === 'down') cards.push(downCard(view.status.sshd.since))
   if (isSkewed(skew)) cards.push(clockCard(skew))
   if (cards.length === 0) return null
   return html`<h2 id="problems-title">What is wrong, and what to do</h2>
@@ -79,6 +85,14 @@ function problemCard({ code, message, at, failures, hostKeys }: Problem): Html {
         at === null ? null : html`${hostKeys.length > 0 ? ' · ' : ''}last at ${moment(at)} UTC${times}`
       }
     </p>
+  </article>`
+}
+
+function downCard(since: string | null): Html {
+  return html`<article class="card problem tone-warn">
+    <h3>sshd is down</h3>
+    ${since === null ? null : html`<p class="message">Since ${moment(since)} UTC.</p>`}
+    ${remedyList(SSHD_DOWN)}
   </article>`
 }
 

@@ -1,63 +1,119 @@
 import type { RecentEvent } from '../../../core/recent-event.ts'
-import { isSkewed, type CertificateStatus } from '../../../core/status-document.ts'
-import { formatDuration } from '../../../core/time.ts'
+import { evidenceOf, isSkewed, type CertificateStatus } from '../../../core/status-document.ts'
+import { formatDuration, parseTime, type UnixSeconds } from '../../../core/time.ts'
 import { html, type Html } from './html.ts'
 import { sign, type Tone } from './tone.ts'
 import type { PageView } from './view.ts'
-import { aheadOrBehind, day, moment, second } from './words.ts'
+import { aheadOrBehind, day, distance, moment, second } from './words.ts'
 
 /**
  * What sshd really presents to clients, beside what lies on disk. The roles are those of the elements, which lose them
  * in some browsers where a narrow page stacks the cells.
  */
-export function sshdSection({ status }: PageView): Html | null {
+export function sshdSection({ status, now }: PageView): Html | null {
   const certificates = (status?.certificates ?? []).filter(({ state }) => state !== 'ignored')
-  if (certificates.length === 0) return null
+  const notes = status?.notes ?? []
+  if (certificates.length === 0 && notes.length === 0) return null
   return html`<h2 id="sshd-title">What sshd serves</h2>
-    <div class="card">
-      <table role="table">
-        <caption>
-          As seen in a real handshake
-        </caption>
-        <thead role="rowgroup">
-          <tr role="row">
-            <th role="columnheader" scope="col">Host key</th>
-            <th role="columnheader" scope="col">sshd presents</th>
-            <th role="columnheader" scope="col">Asked</th>
-          </tr>
-        </thead>
-        <tbody role="rowgroup">
-          ${certificates.map(servedRow)}
-        </tbody>
-      </table>
-    </div>`
+    ${certificates.length === 0 ? null : servedTable(certificates, status?.sshd.state === 'down', now)}
+    ${notes.length === 0 ? null : notesCard(notes)}`
 }
 
-function servedRow(certificate: CertificateStatus): Html {
+function servedTable(certificates: readonly CertificateStatus[], isDown: boolean, now: UnixSeconds): Html {
+  return html`<div class="card">
+    <table role="table">
+      <caption>
+        As seen in a real handshake
+      </caption>
+      <thead role="rowgroup">
+        <tr role="row">
+          <th role="columnheader" scope="col">Host key</th>
+          <th role="columnheader" scope="col">sshd presents</th>
+          <th role="columnheader" scope="col">Seen</th>
+        </tr>
+      </thead>
+      <tbody role="rowgroup">
+        ${certificates.map((certificate) => servedRow(certificate, isDown, now))}
+      </tbody>
+    </table>
+    ${unanswered(certificates)}
+  </div>`
+}
+
+/** Why the last question brought no answer, once for all host keys of which that is so. */
+function unanswered(certificates: readonly CertificateStatus[]): Html | null {
+  const byReason = Map.groupBy(certificates, ({ served }) => served?.unknown ?? null)
+  byReason.delete(null)
+  if (byReason.size === 0) return null
+  return html`<ul class="unanswered quiet">
+    ${[...byReason].map(([reason, keys]) => {
+      const names = keys.map(({ host_key }) => host_key).join(', ')
+      const about = keys.length === certificates.length ? '' : ` about ${names}`
+      return html`<li>sshd could not be asked${about}: ${reason}</li>`
+    })}
+  </ul>`
+}
+
+/** What the root helper left out or found: it says which file, and why. */
+function notesCard(notes: readonly string[]): Html {
+  return html`<div class="card notes tone-warn">
+    <h3>Reported by the root helper</h3>
+    <ul>
+      ${notes.map((note) => html`<li>${note}</li>`)}
+    </ul>
+  </div>`
+}
+
+function servedRow(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): Html {
   const { host_key, served } = certificate
-  const { tone, words } = presented(certificate)
+  const { tone, words } = presented(certificate, isDown, now)
+  const at = served === null || served.matches === null ? null : served.checked_at
   return html`<tr role="row">
     <th role="rowheader" scope="row" class="name">${host_key}</th>
     <td role="cell">
       <span class="mark tone-${tone}">${sign(tone)}<span>${words}</span></span
       >${
-        served?.serial === undefined || served.serial === null || served.matches
-          ? null
-          : html`<span class="name quiet">serial ${served.serial}</span>`
+        served?.matches === false && served.serial !== null
+          ? html`<span class="name quiet">serial ${served.serial}</span>`
+          : null
       }
     </td>
-    <td role="cell" class="${served === null ? 'unknown' : 'asked'}">
-      ${served === null ? '–' : html`<time datetime="${served.checked_at}">${second(served.checked_at)}<span class="away">${day(served.checked_at)}</span></time>`}
+    <td role="cell" class="${at === null ? 'unknown' : 'asked'}">
+      ${at === null ? '–' : html`<time datetime="${at}">${second(at)}<span class="away">${day(at)}</span></time>`}
     </td>
   </tr>`
 }
 
-function presented({ state, served }: CertificateStatus): { readonly tone: Tone; readonly words: string } {
-  if (served === null) return { tone: 'idle', words: 'not known' }
-  if (served.serial === null) return { tone: 'bad', words: 'no certificate' }
-  if (!served.matches) return { tone: 'warn', words: 'another certificate' }
-  if (state === 'expired') return { tone: 'bad', words: 'this certificate, expired' }
-  return { tone: state === 'invalid' ? 'bad' : 'good', words: 'this certificate' }
+/** @param isDown then what was served a moment ago is served no more */
+function presented(
+  { state, served }: CertificateStatus,
+  isDown: boolean,
+  now: UnixSeconds,
+): { readonly tone: Tone; readonly words: string } {
+  const evidence = evidenceOf(served, now)
+  switch (isDown && evidence === 'served' ? 'served-before' : evidence) {
+    case 'not-asked':
+      return { tone: 'idle', words: 'not asked' }
+    case 'unseen':
+      return { tone: 'warn', words: 'not known' }
+    case 'refuted':
+      return (served?.serial ?? null) === null
+        ? { tone: 'bad', words: 'no usable certificate' }
+        : { tone: 'warn', words: 'another certificate' }
+    case 'served-before':
+      return {
+        tone: 'warn',
+        words: `this certificate, as last seen ${seenAgo(served?.checked_at ?? null, now)}`,
+      }
+    case 'served':
+      if (state === 'expired') return { tone: 'bad', words: 'this certificate, expired' }
+      return { tone: state === 'invalid' ? 'bad' : 'good', words: 'this certificate' }
+  }
+}
+
+function seenAgo(checkedAt: string | null, now: UnixSeconds): string {
+  const at = checkedAt === null ? NaN : parseTime(checkedAt)
+  return at <= now ? distance(at, now) : 'an unknown time ago'
 }
 
 /** How the last exchange with the issuer went. */

@@ -127,6 +127,11 @@ thead th { color: var(--soft); font-size: .8125rem; padding-top: 0 }
 tbody tr { border-top: 1px solid var(--line) }
 td .name { display: block }
 
+ul { list-style: none; padding: 0; overflow-wrap: anywhere }
+.unanswered { margin-top: .7rem; padding-top: .6rem; border-top: 1px solid var(--line) }
+.notes { margin-top: .8rem; border-left: 4px solid var(--fill) }
+.notes ul { margin-top: .4rem }
+li + li { margin-top: .4rem }
 .events { list-style: none; padding-top: .3rem; padding-bottom: .3rem }
 .events li { display: grid; grid-template-columns: 7rem 1fr; gap: 0 1rem; padding: .6rem 0 }
 .events li + li { border-top: 1px solid var(--line) }
@@ -148,7 +153,7 @@ footer { margin-top: 2rem; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; co
   th, td { padding: .1rem 0 }
   td .name { padding-left: 1.5rem }
   .asked { padding-left: 1.5rem; color: var(--soft); font-size: .875rem }
-  .asked::before { content: 'asked ' / '' }
+  .asked::before { content: 'seen ' / '' }
   .unknown { display: none }
   .asked .away { display: inline; margin-left: .5em }
 }

@@ -31,7 +31,9 @@ export function toneOf(certificate: CertificateStatus): Tone {
 
 /** A good certificate on disk, and sshd was seen to present none: clients are asked about the host key now. */
 export function isBare({ state, served }: CertificateStatus): boolean {
-  return (state === 'unconfirmed' || state === 'overdue') && served !== null && served.serial === null
+  return (
+    (state === 'unconfirmed' || state === 'overdue') && served?.matches === false && served.serial === null
+  )
 }
 
 const STROKES: Readonly<Record<Tone, string>> = {

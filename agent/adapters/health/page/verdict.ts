@@ -1,5 +1,5 @@
 import { readinessOf, type CertificateStatus, type StatusDocument } from '../../../core/status-document.ts'
-import { formatTime, parseTime } from '../../../core/time.ts'
+import { formatTime, parseTime, type UnixSeconds } from '../../../core/time.ts'
 import { isBare, toneOf, type Tone } from './tone.ts'
 import type { PageView } from './view.ts'
 import { count, day, minute, second } from './words.ts'
@@ -41,7 +41,7 @@ const GRAVE: readonly Grave[] = [
   {
     is: isBare,
     title: (number) => `${count(number, 'certificate')} not served`,
-    detail: `What lies on disk is good, but sshd presents no certificate. ${CLIENTS_ARE_ASKED}`,
+    detail: `What lies on disk is good, but sshd presents no usable certificate. ${CLIENTS_ARE_ASKED}`,
   },
   {
     is: ({ state }) => state === 'invalid',
@@ -61,7 +61,7 @@ const GRAVE: readonly Grave[] = [
 ]
 
 /** The same judgement as `/readyz`, in words. */
-export function verdictOf({ status, live }: PageView): Verdict {
+export function verdictOf({ status, live, now }: PageView): Verdict {
   if (!live.ok) {
     const since = live.lastTurn === null ? '' : ` since ${second(formatTime(live.lastTurn) ?? '')} UTC`
     return {
@@ -81,21 +81,34 @@ export function verdictOf({ status, live }: PageView): Verdict {
         'This host has no configuration, so it asks for no certificates. Put a configuration in place, as hostcertd.yaml(5) has it: hostcertd looks for one each minute',
     }
   }
-  return enrolled(status)
+  return enrolled(status, now)
 }
 
-function enrolled(status: StatusDocument): Verdict {
+function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
   const { certificates } = status
   for (const { is, title, detail } of GRAVE) {
     const [first, ...others] = certificates.filter(is)
     if (first === undefined) continue
-    const why = status.issuer.reachable === false ? '. The issuer does not answer' : ''
-    return { tone: toneOf(first), title: title(1 + others.length), detail: `${detail}${why}` }
+    const issuer = status.issuer.reachable === false ? '. The issuer does not answer' : ''
+    const sshd = status.sshd.state === 'down' ? '. sshd is down' : ''
+    return { tone: toneOf(first), title: title(1 + others.length), detail: `${detail}${issuer}${sshd}` }
   }
-  const readiness = readinessOf(status, null)
+  const readiness = readinessOf(status, null, now)
   if (readiness?.reason === 'no-host-key') {
     const detail = 'There is no host key that the issuer signs and sshd offers'
     return { tone: 'bad', title: 'Nothing to certify', detail }
+  }
+  if (readiness?.status === 'fail') {
+    return { tone: 'warn', title: 'Not ready', detail: 'sshd was not seen to present every certificate' }
+  }
+  if (status.sshd.state === 'down') {
+    const detail = 'Nothing accepts connections there. When it starts it reads the certificates on disk'
+    return { tone: 'warn', title: 'sshd is down', detail }
+  }
+  if (readiness?.reason === 'evidence-old') {
+    const detail =
+      'What lies on disk is good, and was served when sshd was last seen, half an hour ago or longer'
+    return { tone: 'warn', title: 'sshd could not be asked', detail }
   }
   if (readiness?.reason === 'clock-skew') {
     const skew = Math.round(Math.abs(status.issuer.clock_skew_seconds ?? 0))

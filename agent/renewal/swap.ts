@@ -3,22 +3,23 @@ import { isRoutine, type DueReason } from '../core/renewal-decision.ts'
 import { formatCertificateTime } from '../core/time.ts'
 import type { VerifiedCertificate } from '../core/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
-import { noteFailure } from './failed-attempt.ts'
-import type { IssueResult } from './issue-verified.ts'
-import type { KeyOutcome, KeyRequest } from './key-request.ts'
-import type { CertifiableView } from './observe.ts'
-import type { Host } from './settings.ts'
+import { noteKeyFailure } from './failures.ts'
+import type { Host } from './host.ts'
+import type { CertifiableView } from './judge.ts'
+import { withCertificate, type Facts } from './observe.ts'
+import type { IssueResult, Wanted } from './outcome.ts'
 
 /** Step "swapped". */
-export async function putInPlace(
+export async function swap(
   host: Host,
   attempts: Attempts,
-  request: KeyRequest,
-  { value: certificate, requestId }: Extract<IssueResult, { kind: 'verified' }>,
-): Promise<KeyOutcome> {
-  const { view, reason } = request
+  facts: Facts,
+  { view, reason }: Wanted,
+  certificate: VerifiedCertificate,
+  requestId: string | null,
+): Promise<IssueResult> {
   const { serial } = certificate.certificate
-  // On record first: after a crash in between nothing else would tell that sshd still has the old one.
+  // On record first: after a crash in between nothing else would show that sshd still has the old one.
   if (isBlind(host, view)) {
     attempts.oweReload()
     await attempts.save()
@@ -29,8 +30,9 @@ export async function putInPlace(
     if (!(error instanceof AgentError)) throw error
     const failure = { code: error.code, message: error.message }
     if (!(await isInPlace(host, view.name, certificate))) {
-      const attempt = { failure, issuerFailure: null, serial: String(serial), requestId }
-      return noteFailure(host, attempts, request, attempt)
+      noteKeyFailure(host, attempts, view, failure, { serial: String(serial), requestId })
+      await attempts.save()
+      return { outcome: { kind: 'failed', hostKey: view.name, failure, issuerFailure: null }, facts }
     }
     // What lies on disk decides, not what was reported; but a power cut may still bring the old one back.
     const fields = { host_key: view.name, serial: String(serial), code: failure.code }
@@ -40,7 +42,10 @@ export async function putInPlace(
   await attempts.save()
   host.metrics.renewal(view.name, 'ok')
   report(host, view, certificate, reason, requestId)
-  return { kind: 'renewed', hostKey: view.name, reason, certificate }
+  return {
+    outcome: { kind: 'renewed', hostKey: view.name, reason, certificate },
+    facts: withCertificate(facts, view.name, `${certificate.line}\n`),
+  }
 }
 
 async function isInPlace(host: Host, name: string, { line }: VerifiedCertificate): Promise<boolean> {
@@ -51,7 +56,8 @@ async function isInPlace(host: Host, name: string, { line }: VerifiedCertificate
 /** Whether a reload is due after a swap whatever sshd shows, or because it shows nothing of this key. */
 function isBlind({ settings, sshd }: Host, { served }: CertifiableView): boolean {
   if (!sshd.canReload || settings.reload === 'never') return false
-  return settings.reload === 'always' || served.kind === 'not-asked'
+  if (settings.reload === 'always' || served.kind === 'not-asked') return true
+  return served.unknown !== null
 }
 
 function isRepair(reason: DueReason): boolean {

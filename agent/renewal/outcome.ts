@@ -2,20 +2,14 @@ import type { Failure } from '../core/errors.ts'
 import type { DueReason } from '../core/renewal-decision.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { VerifiedCertificate } from '../core/verify-issued.ts'
-import type { CertifiableView, HostKeyView } from './observe.ts'
+import type { CertifiableView } from './judge.ts'
+import type { Facts } from './observe.ts'
 import type { IssuerFailure } from './ports.ts'
 
-/** One host key that is to get a certificate in this pass. */
-export interface KeyRequest {
+/** A host key that wants a certificate, and why. */
+export interface Wanted {
   readonly view: CertifiableView
   readonly reason: DueReason
-  /** All host keys, for the CAs in place. */
-  readonly views: readonly HostKeyView[]
-  /** Other host keys that wait for the same issuer; its failure is theirs too. */
-  readonly alsoWanting: readonly CertifiableView[]
-  readonly dryRun: boolean
-  /** The host key as it is now; null when it is gone. */
-  readonly lookAgain: (name: string) => Promise<CertifiableView | null>
 }
 
 /** What came of it. */
@@ -41,3 +35,9 @@ export type KeyOutcome =
       readonly reason: DueReason
       readonly until: UnixSeconds | null
     }
+
+export interface IssueResult {
+  readonly outcome: KeyOutcome
+  /** With what changed: another key file, a new certificate in place. */
+  readonly facts: Facts
+}

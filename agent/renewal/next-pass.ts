@@ -1,10 +1,9 @@
 import { validBeforeOf } from '../core/host-certificate.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { Attempts } from './attempts.ts'
-import { notServed } from './ask-sshd.ts'
-import type { HostKeyView } from './observe.ts'
-import type { PassResult } from './renew.ts'
-import type { KeyOutcome } from './key-request.ts'
+import { unserved, type HostKeyView } from './judge.ts'
+import type { KeyOutcome } from './outcome.ts'
+import type { PassResult } from './pass.ts'
 import { installWait, pauseAfterIssuance, reloadWait, waitOf } from './waits.ts'
 
 /**
@@ -12,7 +11,7 @@ import { installWait, pauseAfterIssuance, reloadWait, waitOf } from './waits.ts'
  *
  * @returns a time after `now`; null when only the tick remains
  */
-export function nextLook(
+export function nextPass(
   { views, outcomes }: PassResult,
   attempts: Attempts,
   now: UnixSeconds,
@@ -26,7 +25,7 @@ export function nextLook(
     times.push(nextAttempt(view, outcome, attempts, now))
   }
   times.push(installWait(attempts)?.until ?? null)
-  if (attempts.record.reloadOwed || notServed(views).length > 0)
+  if (attempts.record.reloadOwed || unserved(views).length > 0)
     times.push(reloadWait(attempts)?.until ?? null)
   const next = Math.min(...times.filter((at) => at !== null).filter((at) => at > now && Number.isFinite(at)))
   return Number.isFinite(next) ? next : null
@@ -34,12 +33,12 @@ export function nextLook(
 
 /** When to try again for a key that is due; what ended while the turn was busy with something else has its turn at once. */
 function nextAttempt(
-  { due, state, subject }: HostKeyView,
+  { due, subject }: HostKeyView,
   outcome: KeyOutcome | undefined,
   attempts: Attempts,
   now: UnixSeconds,
 ): UnixSeconds | null {
-  if (subject === null || due === null || state.state === 'ignored') return null
+  if (subject === null || due === null) return null
   // The host key keeps changing: its files will tell, or the tick.
   if (outcome?.kind === 'waiting' && outcome.until === null) return null
   const wait = waitOf(attempts, subject.identity, true)?.until

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Attempts } from '../../agent/renewal/attempts.ts'
-import { NOTHING_KNOWN } from '../../agent/renewal/served-knowledge.ts'
-import { renewHost, ROUTINE_PASS } from '../../agent/renewal/renew.ts'
+import { pass as makePass, ROUTINE_PASS } from '../../agent/renewal/pass.ts'
 import { sshString, stringList, uint32, uint64 } from '../core/craft.ts'
 import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
@@ -14,14 +13,30 @@ describe('the path of one certificate', () => {
     expect(result.outcomes).toMatchObject([{ kind: 'renewed', reason: 'absent' }])
     expect(stateOf(result)).toBe('valid null')
     expect(host.sshd.reloads).toBe(0)
-    expect(host.record.hostKeys[KEY]).toMatchObject({ failures: 0, wait: null, confirmedSerial: '1001' })
+    expect(host.record.hostKeys[KEY]).toMatchObject({
+      failures: 0,
+      wait: null,
+      evidence: { kind: 'certificate', serial: '1001' },
+    })
     expect(host.files.get(KEY)).toMatch(/ root@fake\n$/)
     expect((await pass(host)).outcomes).toEqual([])
   })
 
+  const THREE = ['a', 'b_ecdsa', 'c_ecdsa384']
+
+  test('each file is read once: three certificates in an idle pass over three keys, and for a first issue', async () => {
+    const host = new FakeHost(30 * DAY, THREE)
+    await pass(host)
+    expect(host.certificatesRead).toBe(3)
+    await pass(host)
+    expect(host.certificatesRead).toBe(6)
+    host.clock.jump(OVERDUE)
+    expect((await pass(host)).outcomes).toHaveLength(3)
+    expect(host.certificatesRead).toBe(9)
+  })
+
   test('several keys are served by one reload', async () => {
-    const host = new FakeHost(30 * DAY, ['a', 'b', 'c'])
-    for (const name of ['b', 'c']) host.sshd.notConfigured.add(name)
+    const host = new FakeHost(30 * DAY, THREE)
     host.sshd.readsPerConnection = false
     host.sshd.load()
     await pass(host)
@@ -161,17 +176,42 @@ describe('failures', () => {
     }
     const attempts = new Attempts(crashing, host.clock)
     await attempts.load()
-    await expect(renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)).rejects.toThrow('as if')
+    await expect(makePass(host, attempts, ROUTINE_PASS, NEVER)).rejects.toThrow('as if')
     host.issuer.onIssue = () => {}
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting' }])
     expect(host.issuer.issuedAt).toHaveLength(0)
+  })
+
+  test('each crash in a row waits longer than the one before', async () => {
+    const host = new FakeHost()
+    const waits: number[] = []
+    for (let crash = 0; crash < 4; crash++) {
+      const { records } = host
+      let saves = 0
+      const crashing = {
+        load: records.load,
+        save: async (record: typeof host.record) => {
+          if (saves++ === 0) await records.save(record)
+        },
+      }
+      host.issuer.onIssue = () => {
+        throw new Error('as if the process had died here')
+      }
+      const attempts = new Attempts(crashing, host.clock)
+      await attempts.load()
+      await expect(makePass(host, attempts, ROUTINE_PASS, NEVER)).rejects.toThrow('as if')
+      const { wait } = host.record.hostKeys[KEY] ?? {}
+      waits.push((wait?.until ?? 0) - host.clock.now())
+      host.clock.jump((wait?.until ?? 0) + 1)
+    }
+    expect(waits).toEqual([5, 15, 60, 180])
   })
 
   test('an attempt that we cut short ourselves counts for nothing', async () => {
     const host = new FakeHost()
     const stop = new AbortController()
     host.issuer.onIssue = () => stop.abort(new Error('ended'))
-    await expect(pass(host, {}, NOTHING_KNOWN, stop.signal)).rejects.toThrow('ended')
+    await expect(pass(host, {}, stop.signal)).rejects.toThrow('ended')
     host.issuer.onIssue = () => {}
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
   })
@@ -292,7 +332,7 @@ describe('no storm', () => {
     const attempts = new Attempts(host.records, host.clock)
     for (let second = 0; second < 60; second++) {
       await attempts.load()
-      await renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+      await makePass(host, attempts, ROUTINE_PASS, NEVER)
       host.clock.jump(START + second)
     }
     expect(host.issuer.issuedAt).toHaveLength(0)
@@ -301,7 +341,7 @@ describe('no storm', () => {
     host.saveFails = false
     host.clock.jump(START + 7200)
     await attempts.load()
-    const { outcomes } = await renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+    const { outcomes } = await makePass(host, attempts, ROUTINE_PASS, NEVER)
     expect(outcomes).toMatchObject([{ kind: 'renewed' }])
     expect(host.record.hostKeys[KEY]?.failures).toBe(0)
   })
@@ -315,6 +355,40 @@ describe('no storm', () => {
   })
 })
 
+describe('a clock that is set back', () => {
+  test('what was issued in its future neither delays a renewal nor measures a lifetime', async () => {
+    const host = new FakeHost(30 * DAY)
+    host.clock.jump(START + 20 * DAY)
+    await pass(host)
+    const issued = host.record.hostKeys[KEY]?.issued?.at ?? 0
+    expect(issued).toBeGreaterThan(START + 19 * DAY)
+    // The certificate starts in the future now, and is of no use.
+    host.clock.jump(START)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed', reason: 'unusable' }])
+  })
+
+  test('a wait of its future holds no longer than any wait can', async () => {
+    const host = new FakeHost()
+    host.clock.jump(START + DAY)
+    host.issuer.failures.push(failureOf('ISSUER_UNREACHABLE', 'issuer-backoff'))
+    await pass(host)
+    host.clock.jump(START)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
+  })
+
+  test('repairs of its future are none', async () => {
+    const host = new FakeHost()
+    host.clock.jump(START + DAY)
+    for (let repair = 0; repair < 12; repair++) {
+      await pass(host)
+      host.files.delete(KEY)
+    }
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting' }])
+    host.clock.jump(START)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
+  })
+})
+
 test('an issuer that takes longer than its part of a turn has failed, and the rest of the turn goes on', async () => {
   const host = new FakeHost(30 * DAY, ['a'])
   await pass(host)
@@ -323,7 +397,7 @@ test('an issuer that takes longer than its part of a turn has failed, and the re
     new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
-  const work = renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+  const work = makePass(host, attempts, ROUTINE_PASS, NEVER)
   await host.clock.advance(61)
   expect((await work).outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'ISSUER_TIMEOUT' } }])
   expect(host.record.issuer).toMatchObject({ code: 'ISSUER_TIMEOUT', failures: 1 })
@@ -345,10 +419,28 @@ describe('the CA', () => {
     host.issuer.onHostCa = async (signal) =>
       new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
     const attempts = new Attempts(host.records, host.clock)
-    const work = renewHost(host, attempts, NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+    const work = makePass(host, attempts, ROUTINE_PASS, NEVER)
     await host.clock.advance(61)
     expect(stateOf(await work)).toBe('absent ISSUER_TIMEOUT')
     expect(host.record.issuer).toMatchObject({ code: 'ISSUER_TIMEOUT', failures: 1 })
+  })
+
+  test('is not asked for while a wait for the issuer holds', async () => {
+    const host = new FakeHost()
+    const down = failureOf('ISSUER_UNREACHABLE', 'issuer-backoff')
+    host.issuer.failures.push(down)
+    host.issuer.failsForGood = true
+    for (let second = 0; second < 60; second++) {
+      await pass(host)
+      host.clock.jump(START + second)
+    }
+    expect(host.issuer.caQuestions).toBeGreaterThan(2)
+    expect(host.issuer.caQuestions).toBeLessThan(7)
+    host.clock.jump(START + 60)
+    const { caQuestions } = host.issuer
+    await pass(host)
+    await pass(host)
+    expect(host.issuer.caQuestions).toBeLessThanOrEqual(caQuestions + 1)
   })
 
   test('is asked of the issuer once, and kept', async () => {
