@@ -66,6 +66,7 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
       '/etc/ssh/sshd_config.d/99-probe.conf',
       '/etc/ssh/hostcertd/probe-cert.pub',
       '/run/sshd/probe',
+      '/run/hostcertd-reload/probe',
     ),
     ...reading(
       '/etc/ssh/ssh_host_ed25519_key',
@@ -95,7 +96,7 @@ export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
     ...sockets({ AF_INET: 2, AF_INET6: 10 }),
   },
   'hostcertd-reload@probe.service': {
-    ...writing('/etc/ssh/probe', '/run/sshd/probe'),
+    ...writing('/etc/ssh/probe', '/run/sshd/probe', '/run/hostcertd-reload/probe'),
     ...reading('/etc/ssh/ssh_host_ed25519_key', '/var/lib/hostcertd/certs/ssh_host_ed25519_key-cert.pub'),
     'judge what sshd is told': 'sshd -t',
     'reload sshd': 'systemctl reload ssh.service',
