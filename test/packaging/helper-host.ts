@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { tryCommand, type Outcome } from '../host/support/commands.ts'
 import { generateKey, signCertificate, type KeyType, type SignOptions } from '../support/ssh-keygen.ts'
+import { COPIES_DIRECTORY, dropInText } from '../../agent/adapters/sshd.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
 /**
@@ -159,10 +160,12 @@ export async function sshdThatSays(host: HelperHost, text: string): Promise<stri
 export const MIXED_CASE = 'test/packaging/sshd-T-10.6.txt'
 
 const LISTEN = 'listen=\\[::\\]:22,0\\.0\\.0\\.0:22'
-const FIRST_LINE = '# Written by hostcertd for each certificate that there is; changes are lost.\n'
-/** The drop-in's text for these copies. */
-export const dropInFor = (...names: string[]): string =>
-  FIRST_LINE + names.map((name) => `HostCertificate /etc/ssh/hostcertd/${name}-cert.pub\n`).join('')
+/** The drop-in's text for these copies, as the daemon expects it to be. */
+export const dropInFor = (...names: string[]): string | null =>
+  dropInText(
+    COPIES_DIRECTORY,
+    names.map((name) => `${name}-cert.pub`),
+  )
 
 /** An answer with what sshd listens on by default; `rest` is part of a pattern. */
 export function answer(verdict: string, rest: string): RegExp {

@@ -321,7 +321,7 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, with host keys of un
     const certificate = await host.stage(name)
     expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
     const copy = `hostcertd/${name}-cert.pub`
-    expect(await host.installed()).toMatchObject({ [copy]: certificate })
+    expect(await host.installed()).toEqual({ [copy]: certificate, [DROP_IN]: dropInFor(name) })
     const before = `mkdir /run/sshd; sshd -T | sed -n 's/^hostcertificate //p' >&2`
     const { stdout, stderr } = await host.ask('install\n', { before })
     expect(stdout).toMatch(answer('ok', 'reload=no'))

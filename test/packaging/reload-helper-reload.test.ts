@@ -37,6 +37,7 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, reload', () => {
     { units: ['ssh.service', 'sshd.service'], orders: ['reload ssh.service'] },
     { units: ['ssh.service', 'sshd.socket'], orders: ['reload ssh.service'] },
     { units: ['sshd.service', 'sshd.socket'], orders: ['try-restart sshd.service'] },
+    { units: ['sshd.service', 'other.timer'], orders: ['reload sshd.service'] },
   ])('active: $units', async ({ units, orders }) => {
     await using host = await makeHelperHost()
     await host.systemctl(active(...units))
