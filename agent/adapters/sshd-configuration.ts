@@ -135,16 +135,11 @@ function readSettings(stdout: string): SshdAnswer {
 
 function readRefusal({ status, failure, stderr }: ProgramResult): SshdAnswer {
   if (failure !== null) return { kind: 'unknown', why: failure }
-  const why = oneLine(stderr)
+  // Without the frames around warnings.
+  const why = oneLine(stderr.replace(/^@.*$/gm, ''))
   if (why === '') return { kind: 'unknown', why: `sshd -T ended with status ${status} and said nothing` }
-  if (why.includes('Missing privilege separation directory')) return { kind: 'no-runtime-folder', why }
-  if (why.includes('no hostkeys available')) return { kind: 'no-host-keys', why: lastLines(stderr) }
-  return { kind: 'refused', why }
-}
-
-/** Without the frames around warnings. */
-function lastLines(stderr: string): string {
-  return oneLine(stderr.replace(/@{3,}[^\n]*|^@.*@$/gm, ''))
+  if (stderr.includes('Missing privilege separation directory')) return { kind: 'no-runtime-folder', why }
+  return { kind: stderr.includes('no hostkeys available') ? 'no-host-keys' : 'refused', why }
 }
 
 /** sshd's argv_split: words, or what is between quotes, up to a word that begins with `#`. */

@@ -44,7 +44,7 @@ test('sshd does not run', async () => {
   const findings = await diagnose(world)
   expect(troubles(findings)).toEqual(['served failure'])
   const [served] = of('served', findings)
-  expect(served?.message).toMatch(/^SSHD_UNREACHABLE: sshd does not answer: 127\.0\.0\.1:\d+: /)
+  expect(served?.message).toMatch(/^SSHD_UNREACHABLE: sshd does not run, or not there: 127\.0\.0\.1:\d+: /)
   expect(served?.remedy).toMatch(/^start sshd, or set sshd\.address/)
   expect(served?.remedy).toContain(isRoot ? `it listens on 127.0.0.1:${world.sshd.port}` : '')
 })
@@ -64,8 +64,12 @@ test('sshd serves another certificate than the one on disk', async () => {
   expect(served).toMatchObject({ status: 'failure' })
   expect(served?.message).toMatch(/^SSHD_NOT_SERVING: .*sshd presents serial \d+, on disk is serial \d+$/)
   const [config] = of('sshd-config', findings)
-  const asRoot = `does not name ${staged}/ssh_host_ed25519_key-cert.pub; it names `
+  const line = `${world.sshd.configPath}:`
+  const asRoot = `does not name ${staged}/ssh_host_ed25519_key-cert.pub; for this host key it names ${line}`
   expect(config?.message).toContain(isRoot ? asRoot : 'only root')
+  expect(config?.remedy).toMatch(isRoot ? /^replace \S+:\d+ by `HostCertificate \S+`; then `sshd -t/ : /sudo/)
+  // The same cause, so the same remedy.
+  if (isRoot) expect(served?.remedy).toBe(config?.remedy)
 })
 
 test('an expired certificate, which sshd serves: that is what is wrong, and a reload would not help', async () => {
@@ -83,7 +87,7 @@ test('an expired certificate, which sshd serves: that is what is wrong, and a re
     {
       status: 'skipped',
       message: expect.stringMatching(
-        /presents serial 7, which is what is on disk \(CERT_EXPIRED\)/,
+        /presents serial 7, which ended 1h ago; it is what is on disk \(CERT_EXPIRED\)$/,
       ) as string,
       remedy: null,
     },

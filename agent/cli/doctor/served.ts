@@ -50,7 +50,9 @@ function examine(
   const { name, served, onDisk, subject } = view
   const { lastError } = attempts.of(subject.identity)
   const earlier =
-    lastError?.scope === 'sshd' ? `; the last attempt: ${lastError.code}: ${lastError.message}` : ''
+    lastError?.scope === 'sshd' && lastError.code !== 'SSHD_NOT_SERVING'
+      ? `; the last attempt: ${lastError.code}: ${lastError.message}`
+      : ''
   const first = isConfigurationKnown ? '' : '`sudo hostcertd doctor` looks at the configuration of sshd; '
   const noWay = reload.find(({ status }) => status === 'failure' || status === 'warning')
   const byProgram = host.sshd.canReload ? '`hostcertd renew` reloads sshd; by hand: ' : 'reload sshd: '
@@ -69,8 +71,8 @@ function examine(
       if (onDisk.kind === 'absent')
         return skipped('served', `${presented}; there is none on disk that could replace it`)
       if (onDisk.kind === 'unusable') {
-        const which = served.matches ? 'which is what is on disk' : 'and what is on disk cannot be used'
-        return skipped('served', `${presented}, ${which} (${onDisk.failure.code})`)
+        const which = served.matches ? 'it is what is on disk' : 'what is on disk cannot be used'
+        return skipped('served', `${presented}; ${which} (${onDisk.failure.code})`)
       }
       const message = `SSHD_NOT_SERVING: ${presented}, on disk is serial ${onDisk.certificate.serial}`
       return failure('served', `${message}${earlier}`, remedy)

@@ -30,7 +30,11 @@ export async function notNamed(
       causes.push({ finding: skipped('sshd-config', message), keys: [] })
       continue
     }
-    const instead = winner === null ? '' : `; it presents ${describeLine(winner)} for this host key`
+    const named = facts.certificates.map((line) => line.path).join(', ')
+    const instead =
+      winner === null
+        ? `; it names ${named === '' ? 'none' : named}`
+        : `; for this host key it names ${describeLine(winner)}`
     const message = `sshd's configuration does not name ${path}${instead}`
     const because = (why: string, remedy: string): Cause => ({
       finding: tone([view])('sshd-config', `${message}${why}`, remedy),
