@@ -14,7 +14,7 @@ import { readStatus } from '../support/status.ts'
 
 const LONG = { timeout: 600_000 }
 const NEXT_PASS_MILLISECONDS = 120_000
-const GAP_MILLISECONDS = 5_000
+const GAP_MILLISECONDS = 20_000
 
 describeOnEachRelease('a configuration that is odd', (release) => {
   test(

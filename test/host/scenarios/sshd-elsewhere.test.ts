@@ -12,7 +12,7 @@ const ON_PORT = ['-p', String(PORT)]
 const LONG = { timeout: 600_000 }
 /** What sshd listens on is asked when the daemon starts, and with each installation. */
 const NEXT_PASS_MILLISECONDS = 120_000
-const GAP_MILLISECONDS = 5_000
+const GAP_MILLISECONDS = 20_000
 
 const SETTINGS: readonly { readonly name: string; readonly move: string; readonly gap: number }[] = [
   {

@@ -7,7 +7,7 @@ import { journal, unitProperty } from '../support/status.ts'
 import { offerRelease, openSshVersion, upgradeOpenSsh } from '../support/upgrade.ts'
 
 /** dpkg unpacks, configures and restarts sshd, on a machine that has other things to do. */
-const GAP_MILLISECONDS = 15_000
+const GAP_MILLISECONDS = 30_000
 
 const upgrade = () => {
   test('12 to 13 to testing, under a running agent: served throughout', { timeout: 1_200_000 }, async () => {

@@ -39,8 +39,6 @@ export async function loginsWhile(
   work: () => Promise<unknown>,
   { port = 22, other = null }: WatchOptions = {},
 ): Promise<Logins> {
-  // Or each login would start, and each end stop, a systemd of root's own.
-  await host.container.run(['loginctl', 'enable-linger', 'root'])
   const over = new AbortController()
   const start = performance.now()
   const logInOnAndOn = async (trust: Trust) => {
