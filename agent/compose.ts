@@ -60,7 +60,7 @@ export function composeHost(
       metrics,
     }),
     served: createServedCertificates({ address: sshd.address }),
-    sshd: createSshd({ reloadCommand: sshd.reloadCommand, stagedDirectory: certificates.directory }),
+    sshd: createSshd({ reloadCommand: sshd.reloadCommand }),
     records: createAttemptRecords({ stateDirectory, log }),
     lock: createPassLock({ stateDirectory }),
     pinnedCas: createPinnedCas({ path: verify.hostCaFile, log }),

@@ -79,7 +79,6 @@ const SETTINGS = [
   'GlobalKnownHostsFile=/dev/null',
   'IdentityFile=none',
   'IdentitiesOnly=yes',
-  'IdentityAgent=none',
   `KnownHostsCommand=${SHOW_HOST_KEY}`,
 ]
 

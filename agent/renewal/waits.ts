@@ -34,9 +34,8 @@ export function issuerWait({ record, now }: RecordNow): Wait | null {
 
 /** When this key may be repaired once more; null for now. */
 export function repairWaitOf(recordNow: RecordNow, key: KeyIdentity): UnixSeconds | null {
-  const recent = recentRepairs(recordNow, key)
-  const [first] = recent
-  return recent.length < MAX_REPAIRS || first === undefined ? null : first + REPAIR_SECONDS
+  const first = recentRepairs(recordNow, key).at(-MAX_REPAIRS)
+  return first === undefined ? null : first + REPAIR_SECONDS
 }
 
 /** Those that still count. */

@@ -41,6 +41,7 @@ export function reasonFor(key: PublicKey, answer: SshdAnswer): string {
 export async function strangeKey(
   folder: string,
   type: 'ed25519' | 'ecdsa-521' | 'rsa' = 'ed25519',
+  name = `strange-${type}`,
 ): Promise<PublicKey> {
-  return keyIn(await generateKey(join(folder, `strange-${type}`), type))
+  return keyIn(await generateKey(join(folder, name), type))
 }

@@ -67,6 +67,53 @@ describe('the program', () => {
     expect(reasonFor(key, await ask(1, [key], { program }))).toBe(`127.0.0.1:1: ${line}`)
   })
 
+  describe('finds nobody', () => {
+    const listen = ['127.0.0.1:1', '[::1]:1']
+    const failed = (why: string) => `printf 'ssh: connect to host x port 1: ${why}\\r\\n' >&2; exit 255`
+    const NO_ADDRESS = failed('Cannot assign requested address')
+    const REFUSED = failed('Connection refused')
+
+    /** By address, and each run is a line in a file. */
+    async function askStandIn(ipv4: string, ipv6: string) {
+      const runs = join(folder.path, 'runs')
+      const program = await standIn(
+        KNOWN,
+        `echo >>${runs}; case "$*" in *" ::1 "*) ${ipv6};; *) ${ipv4};; esac`,
+      )
+      const keys = [key, await strangeKey(folder.path, 'ed25519', 'other')]
+      const { state } = await createServedCertificates({ address: 'auto', pace: noPace, program }).ask(
+        { keys, listen },
+        never,
+      )
+      return { state, runs: (await readFile(runs, 'utf8')).length }
+    }
+
+    test('refused, and no such address: down, after one run for each', async () => {
+      expect(await askStandIn(REFUSED, REFUSED)).toEqual({ state: 'down', runs: 2 })
+      await rm(join(folder.path, 'runs'))
+      expect(await askStandIn(REFUSED, NO_ADDRESS)).toEqual({ state: 'down', runs: 2 })
+    })
+
+    test('no such address anywhere is not known to be down', async () => {
+      expect(await askStandIn(NO_ADDRESS, NO_ADDRESS)).toEqual({ state: 'unknown', runs: 2 })
+    })
+
+    test('refused only after it was not is not known to be down', async () => {
+      const seen = join(folder.path, 'seen')
+      const closed = "printf 'Connection closed by x port 1\\r\\n' >&2; exit 255"
+      // Twice for the first key.
+      const later = `echo >>${seen}; if [ "$(wc -l <${seen})" -le 2 ]; then ${closed}; else ${REFUSED}; fi`
+      expect(await askStandIn(REFUSED, later)).toEqual({ state: 'unknown', runs: 4 })
+    })
+  })
+
+  test('says a lot, with controls in it: the reason is one line of bounded length', async () => {
+    const program = await standIn(KNOWN, `printf 'a\\033[31mb\\tc\\r\\n' >&2; seq -s x 1000 >&2; exit 255`)
+    const reason = reasonFor(key, await ask(1, [key], { program }))
+    expect(reason).toMatch(/^127\.0\.0\.1:1: a \[31mb c; 1x2x3/)
+    expect(reason).toMatch(/^\P{Cc}{1,220}$/u)
+  })
+
   test('gets an environment of named variables only, and no terminal to ask at', async () => {
     const seen = join(folder.path, 'environment')
     const program = await standIn(

@@ -254,7 +254,15 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('of a real sshd (needs /usr/sbin/
     test('those of the helper in turn, any-address as loopback, what is no address left out', async () => {
       await using sshd = await startPrivateSshd({ folder: folder.path, hostKeyTypes: ['ed25519'] })
       const key = await keyOf(sshd, 'ed25519')
-      const useless = ['$(reboot):22', '-oProxyCommand=x:22', '127.0.0.1:0', '127.0.0.1:65536', '127.0.0.1:1']
+      const useless = [
+        '$(reboot):22',
+        '-oProxyCommand=x:22',
+        '127.0.0.1:0',
+        '127.0.0.1:65536',
+        '127.0.0.2:99999',
+        '127.0.0.2:00',
+        '127.0.0.1:1',
+      ]
       for (const any of ['0.0.0.0', '*']) {
         const answer = await askAny([...useless, `${any}:${sshd.port}`], [key])
         expect(presentedTo(key, answer)).toEqual({ kind: 'plain', blob: key.blob })

@@ -44,6 +44,13 @@ export class FakeSshd implements Sshd, ServedCertificates {
   needsInstall = false
   installs = 0
   installFailure: Failure | null = null
+  /** So many seconds to wait before it installs. */
+  installBusy: number | null = null
+  /** It changed sshd's configuration as well. */
+  reloadNeeded = false
+  /** What it was asked about: what lies in the store, and which host keys there are. */
+  readonly compared: { readonly staged: ReadonlyMap<string, string>; readonly present: readonly string[] }[] =
+    []
   /** What the helper says. */
   listen: readonly string[] = []
   notes: readonly string[] = []
@@ -85,19 +92,22 @@ export class FakeSshd implements Sshd, ServedCertificates {
     return this.#done()
   }
 
-  async installNeeded(): Promise<boolean> {
+  async installNeeded(staged: ReadonlyMap<string, string>, present: readonly string[]): Promise<boolean> {
+    this.compared.push({ staged, present })
     return this.needsInstall
   }
 
   async install(): Promise<SshdOutcome> {
     this.installs += 1
     if (this.installFailure !== null) return { kind: 'failed', failure: this.installFailure }
+    if (this.installBusy !== null)
+      return { kind: 'busy', retrySeconds: this.installBusy, listen: this.listen }
     this.needsInstall = false
     return this.#done()
   }
 
   #done(): SshdOutcome {
-    return { kind: 'done', listen: this.listen, notes: this.notes, reloadNeeded: false }
+    return { kind: 'done', listen: this.listen, notes: this.notes, reloadNeeded: this.reloadNeeded }
   }
 
   #answerFor({ type }: PublicKey): Presented {

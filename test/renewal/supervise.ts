@@ -1,18 +1,24 @@
 import { expect } from 'vitest'
+import type { StatusDocument } from '../../agent/core/status-document.ts'
 import type { ServiceManager } from '../../agent/renewal/ports.ts'
 import { Supervisor, type Enrolment } from '../../agent/renewal/supervisor.ts'
 import type { FakeHost } from '../fakes/fake-host.ts'
 
-/** A supervisor at work on a fake host, with a tick each minute. */
-export function supervise(host: FakeHost, given?: () => Promise<Enrolment>) {
+/** A supervisor at work on a fake host. */
+export function supervise(
+  host: FakeHost,
+  given?: () => Promise<Enrolment>,
+  watchdogSeconds: number | null = null,
+) {
   const told: string[] = []
+  const turns: StatusDocument[] = []
   const serviceManager: ServiceManager = {
     ready: async (status) => void told.push(`ready ${status}`),
     status: async (status) => void told.push(`status ${status}`),
     watchdog: async () => void told.push('watchdog'),
     reloading: async () => {},
     stopping: async () => {},
-    watchdogSeconds: null,
+    watchdogSeconds,
   }
   const identity = { version: '1', issuerUrl: 'https://issuer.example.com' }
   const supervisor = new Supervisor({
@@ -22,13 +28,16 @@ export function supervise(host: FakeHost, given?: () => Promise<Enrolment>) {
     metrics: host.metrics,
     serviceManager,
     enrolment: given ?? (async () => ({ kind: 'enrolled', host, identity })),
-    onTurn: () => {},
+    onTurn: (status) => void turns.push(status),
   })
   const stop = new AbortController()
   const ended = supervisor.run(stop.signal)
   return {
     supervisor,
+    /** To the service manager. */
     told,
+    /** The status after each turn. */
+    turns,
     stop: async () => {
       stop.abort(new Error('ended'))
       await host.clock.advance(10)
