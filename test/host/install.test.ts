@@ -61,5 +61,6 @@ async function complaintsOfSystemd({ container }: Host): Promise<readonly string
     '--grep=hostcertd',
   ]
   const { stdout } = await container.try(argv)
-  return stdout.split('\n').filter((line) => line !== '')
+  // The container's cgroup has no pids controller (see Container), which systemd from 258 on complains of.
+  return stdout.split('\n').filter((line) => line !== '' && !line.includes('Failed to read pids.max'))
 }

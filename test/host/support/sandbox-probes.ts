@@ -88,12 +88,20 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
   },
 }
 
+/** The question of agent/adapters/served-certificate.ts. */
+const ASK_SSHD = `ssh -F none -T -o BatchMode=yes -o StrictHostKeyChecking=yes \
+-o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null -o IdentityFile=none -o IdentitiesOnly=yes \
+-o HostKeyAlgorithms=ssh-ed25519-cert-v01@openssh.com,ssh-ed25519 \
+-o "KnownHostsCommand=/bin/sh -c 'echo nonce %t %K >&2'" probe@127.0.0.1 true`
+
 /** What it must be able to do: its work. */
 export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
   'hostcertd.service': {
     ...writing('/var/lib/hostcertd/probe', '/var/lib/hostcertd/certs/probe', '/run/hostcertd/probe'),
     ...reading('/etc/ssh/ssh_host_ed25519_key.pub'),
     ...sockets({ AF_INET: 2, AF_INET6: 10 }),
+    // ssh becomes its own user before it runs the command that shows the key.
+    'ask sshd what it presents': `${ASK_SSHD} 2>&1 | grep -q '^nonce ssh-ed25519-cert-v01@openssh.com AAAA'`,
   },
   'hostcertd-reload@probe.service': {
     ...writing('/etc/ssh/probe', '/run/sshd/probe', '/run/hostcertd-reload/probe'),
