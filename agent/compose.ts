@@ -21,7 +21,7 @@ import { createLog, type StderrLog } from './log.ts'
 import { rememberRecent, type RememberingLog } from './log/recent-events.ts'
 import { isJournal } from './log/stderr-stream.ts'
 import type { Log, Metrics } from './renewal/ports.ts'
-import type { Host } from './renewal/settings.ts'
+import type { Host } from './renewal/host.ts'
 import type { VersionInfo } from './version.ts'
 
 /**
@@ -60,7 +60,7 @@ export function composeHost(
       metrics,
     }),
     served: createServedCertificates({ address: sshd.address }),
-    sshd: createSshd({ reloadCommand: sshd.reloadCommand, stagedDirectory: certificates.directory }),
+    sshd: createSshd({ reloadCommand: sshd.reloadCommand }),
     records: createAttemptRecords({ stateDirectory, log }),
     lock: createPassLock({ stateDirectory }),
     pinnedCas: createPinnedCas({ path: verify.hostCaFile, log }),

@@ -1,6 +1,8 @@
 /**
- * Signals that may come before there is a daemon to hear them. Node would end at the one, and at the other open its
- * debugger, which is a door for whoever is on the machine. So this is imported before everything else.
+ * Signals that may come before there is a daemon to handle them. Node would end at SIGHUP, and at SIGUSR1 open its
+ * debugger to whoever is on the machine. So this is imported before everything else; for the 0.1 s until then the unit
+ * gives the debugger an address that cannot be bound (`--inspect-port`), and in the first milliseconds, before Node
+ * handles any signal, SIGUSR1 ends it.
  */
 type Early = 'SIGHUP' | 'SIGUSR1'
 

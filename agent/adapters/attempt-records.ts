@@ -1,8 +1,15 @@
 import { join } from 'node:path'
 import * as v from 'valibot'
-import { AgentError, ERROR_CODES, messageOf } from '../core/errors.ts'
-import { EMPTY_RECORD, type AttemptRecord } from '../renewal/attempt-record.ts'
+import { AgentError, ERROR_CODES, messageOf, type ErrorCode } from '../core/errors.ts'
+import type { UnixSeconds } from '../core/time.ts'
 import type { AttemptRecords, Log } from '../renewal/ports.ts'
+import {
+  EMPTY_RECORD,
+  SSHD_NOT_ASKED,
+  type AttemptRecord,
+  type ErrorScope,
+  type Evidence,
+} from '../renewal/record.ts'
 import { readBoundedFile } from '../system/bounded-file.ts'
 import { replaceFile, type FileOperations } from '../system/durable-file.ts'
 import { reasonOf, systemCodeOf } from '../system/one-line.ts'
@@ -33,17 +40,66 @@ const wait = v.nullable(
   }),
 )
 
-const hostKeyRecord = v.object({
-  fingerprint: v.string(),
-  wait,
-  lastAttempt: v.nullable(time),
-  lastSuccess: v.nullable(time),
-  failures: count,
-  lastError: v.nullable(v.object({ code: errorCode, message: v.string(), at: time })),
-  issued: v.nullable(v.object({ serial: v.string(), at: time })),
-  repairs: v.array(time),
-  confirmedSerial: v.nullable(v.string()),
-  notOffered: v.nullable(v.object({ why: v.string(), pairVersion: v.string() })),
+/** Version 0.1 wrote no scope: what it noted goes by its code. */
+const lastError = v.pipe(
+  v.object({
+    code: errorCode,
+    message: v.string(),
+    at: time,
+    scope: v.optional(v.picklist(['issuer', 'key', 'sshd'])),
+  }),
+  v.transform((error) => ({ ...error, scope: error.scope ?? scopeOf(error.code) })),
+)
+
+const decimal = v.pipe(v.string(), v.regex(/^\d{1,20}$/))
+
+const evidence = v.variant('kind', [
+  v.object({
+    kind: v.literal('certificate'),
+    at: time,
+    digest: v.nullable(v.string()),
+    serial: v.nullable(decimal),
+    validBefore: v.nullable(decimal),
+  }),
+  v.object({ kind: v.literal('none'), at: time }),
+  v.object({
+    kind: v.picklist(['not-offered', 'other-key']),
+    at: time,
+    why: v.string(),
+    pairVersion: v.string(),
+    isSettled: v.boolean(),
+  }),
+])
+
+const hostKeyRecord = v.pipe(
+  v.object({
+    fingerprint: v.string(),
+    wait,
+    lastAttempt: v.nullable(time),
+    lastSuccess: v.nullable(time),
+    failures: count,
+    lastError: v.nullable(lastError),
+    issued: v.nullable(v.object({ serial: v.string(), at: time })),
+    repairs: v.array(time),
+    evidence: v.optional(v.nullable(evidence)),
+    unknown: v.optional(v.nullable(v.object({ reason: v.string(), since: time })), null),
+    // Version 0.1 had these in place of evidence.
+    confirmedSerial: v.optional(v.nullable(v.string()), null),
+    notOffered: v.optional(v.nullable(v.object({ why: v.string(), pairVersion: v.string() })), null),
+  }),
+  v.transform(({ confirmedSerial, notOffered, ...record }) => ({
+    ...record,
+    evidence: record.evidence ?? oldEvidence(confirmedSerial, notOffered, record.lastSuccess ?? 0),
+  })),
+)
+
+const sshd = v.object({
+  state: v.nullable(v.picklist(['up', 'down', 'unknown'])),
+  since: v.nullable(time),
+  askedAt: v.nullable(time),
+  listen: v.array(v.string()),
+  notes: v.array(v.string()),
+  helperAt: v.nullable(time),
 })
 
 const attemptRecord = v.object({
@@ -55,8 +111,36 @@ const attemptRecord = v.object({
   reloadOwed: v.boolean(),
   issuerCas: v.nullable(v.array(v.string())),
   formerCas: v.array(v.string()),
+  sshd: v.optional(sshd, SSHD_NOT_ASKED),
   hostKeys: v.record(v.string(), hostKeyRecord),
 })
+
+function scopeOf(code: ErrorCode): ErrorScope {
+  if (code.startsWith('SSHD_')) return 'sshd'
+  return code.startsWith('CERT_') || code === 'STORE_FAILED' || code === 'ISSUER_REJECTED' ? 'key' : 'issuer'
+}
+
+function oldEvidence(
+  confirmedSerial: string | null,
+  notOffered: { readonly why: string; readonly pairVersion: string } | null,
+  at: UnixSeconds,
+): Evidence | null {
+  if (notOffered !== null) return { kind: 'not-offered', at, ...notOffered, isSettled: true }
+  if (confirmedSerial === null) return null
+  return { kind: 'certificate', at, digest: null, serial: confirmedSerial, validBefore: null }
+}
+
+/** As it is on disk: with the two entries by which version 0.1, after a downgrade, knows what sshd serves. */
+function onDisk(record: AttemptRecord): object {
+  const hostKeys = Object.entries(record.hostKeys).map(([name, key]) => {
+    const { evidence: seen } = key
+    const confirmedSerial = seen?.kind === 'certificate' ? seen.serial : null
+    const isNotOffered = (seen?.kind === 'not-offered' || seen?.kind === 'other-key') && seen.isSettled
+    const notOffered = isNotOffered ? { why: seen.why, pairVersion: seen.pairVersion } : null
+    return [name, { ...key, confirmedSerial, notOffered }]
+  })
+  return { ...record, hostKeys: Object.fromEntries(hostKeys) }
+}
 
 /** The attempt record as `attempts.json` in the state directory. */
 export function createAttemptRecords(options: AttemptRecordsOptions): AttemptRecords {
@@ -79,7 +163,7 @@ export function createAttemptRecords(options: AttemptRecordsOptions): AttemptRec
 
   const save = async (record: AttemptRecord): Promise<void> => {
     try {
-      await replaceFile(path, `${JSON.stringify(record)}\n`, FILE_MODE, options.operations)
+      await replaceFile(path, `${JSON.stringify(onDisk(record))}\n`, FILE_MODE, options.operations)
     } catch (error) {
       throw new AgentError('STORE_FAILED', `cannot write ${path}: ${reasonOf(error)}`, { cause: error })
     }

@@ -1,6 +1,7 @@
-import { access, constants, stat } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { access, constants, stat, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { reasonOf, systemCodeOf } from '../system/one-line.ts'
+import { oneLine, reasonOf, systemCodeOf } from '../system/one-line.ts'
 import { runProgram } from '../system/run-program.ts'
 
 /** Who a process is, as the kernel compares it; the daemon is in no other group (see `become-owner.ts`). */
@@ -52,41 +53,106 @@ export async function whyDenied(path: string, user: User, wanted: 'read' | 'writ
   return lacks(path, user, wanted === 'read' ? 0o4 : 0o3)
 }
 
-const MAY_WRITE = 'test -w "$1" && test -x "$1"'
-const TIMEOUT_MILLISECONDS = 5_000
+/** Why no file can be written in a folder. */
+export interface WriteProblem {
+  /**
+   * - `denied`: by owner, mode or the like
+   * - `read-only`: the file system is mounted so
+   * - `full`: no space that this user may use
+   * - `no-inodes`: no more files, though there is space
+   * - `quota`: the user's own limit
+   * - `other`: the words say what
+   */
+  readonly kind: 'denied' | 'read-only' | 'full' | 'no-inodes' | 'quota' | 'other'
+  readonly why: string
+}
 
 /**
- * Why a user may not make files in a folder. The kernel is asked where it can be, so access lists count, and a file
- * system that nobody may write to.
- *
- * @param signal stops what is run as that user
- * @returns null when the user may
+ * Write a file in a folder as a user, and remove it: O_EXCL first, then the bytes, on the disk. 41: that failed, and the
+ * last line says why; anything else but 0: it could not be tried.
  */
-export async function whyNotWritable(
+const WRITE_AND_REMOVE = `f=$1/$2
+set -C
+true >"$f" || exit 41
+dd if=/dev/zero of="$f" bs="$3" count=1 conv=notrunc,fsync
+case $? in 0) s=0 ;; 126 | 127) s=$? ;; *) s=41 ;; esac
+rm -f "$f" || exit 41
+exit "$s"`
+const WRITE_FAILED = 41
+const TIMEOUT_MILLISECONDS = 15_000
+
+/**
+ * Whether a user can write a file in a folder, or why not. It is tried, as that user, where that can be: then access
+ * lists count, and what a file system keeps for root only. What was written is removed again.
+ *
+ * @param bytes how large
+ * @param signal stops what is run as that user
+ * @returns `untried` when it cannot be tried, and nothing speaks against it
+ */
+export async function tryWriting(
   folder: string,
   user: User,
+  bytes: number,
   signal: AbortSignal,
-): Promise<{ readonly kind: 'denied' | 'read-only'; readonly why: string } | null> {
+): Promise<'written' | 'untried' | WriteProblem> {
   const own = await access(folder, constants.W_OK | constants.X_OK).catch((error: unknown) => error)
   // So says the kernel to anybody, root among them, before it looks at owners and modes.
   if (systemCodeOf(own) === 'EROFS')
     return { kind: 'read-only', why: `the file system of ${folder} is mounted read-only` }
   const self = process.geteuid?.()
-  const isDenied =
-    self === user.uid ? own !== undefined : self === 0 ? await isDeniedTo(folder, user, signal) : null
-  if (isDenied === false) return null
+  const tried = self === user.uid || self === 0 ? await writeAs(user, folder, bytes, signal) : 'untried'
+  if (tried === 'written') return 'written'
   const byMode = await whyDenied(folder, user, 'write')
   if (byMode !== null) return { kind: 'denied', why: byMode }
-  return isDenied === true
-    ? { kind: 'denied', why: `${folder}: ${own instanceof Error ? reasonOf(own) : 'permission denied'}` }
+  const space = await spaceProblem(folder, user, bytes)
+  if (space !== null) return space
+  return tried === 'untried' ? 'untried' : { kind: kindOf(tried.words), why: `${folder}: ${tried.words}` }
+}
+
+async function writeAs(
+  user: User,
+  folder: string,
+  bytes: number,
+  signal: AbortSignal,
+): Promise<'written' | 'untried' | { readonly words: string }> {
+  // The name of a temporary file of ours: the daemon does not take it for a change, and removes one that was left.
+  const name = `.doctor.hostcertd-${randomBytes(6).toString('hex')}.tmp`
+  const { status, failure, stderr } = await runProgram(
+    ['/bin/sh', '-c', WRITE_AND_REMOVE, 'sh', folder, name, String(bytes)],
+    {
+      ...(process.geteuid?.() === user.uid ? {} : { user }),
+      environment: { PATH: process.env['PATH'] ?? '', LC_ALL: 'C' },
+      timeoutMilliseconds: TIMEOUT_MILLISECONDS,
+      signal,
+    },
+  )
+  if (status === 0) return 'written'
+  if (status !== WRITE_FAILED || failure !== null) return 'untried'
+  const line = stderr.split('\n').find((text) => text.includes(name)) ?? stderr
+  return { words: oneLine(line.replace(/^.*: /, '')) }
+}
+
+/** By what the file system says of itself; some have no fixed number of files. */
+async function spaceProblem(folder: string, user: User, bytes: number): Promise<WriteProblem | null> {
+  const stats = await statfs(folder).catch(() => null)
+  if (stats === null) return null
+  const { bavail, bfree, bsize, files, ffree } = stats
+  const isFor = user.uid === 0 ? bfree : bavail
+  if (isFor * bsize < bytes) {
+    const reserved = bfree > bavail ? `; ${Math.floor((bfree * bsize) / 1024)} KiB are reserved for root` : ''
+    return { kind: 'full', why: `no space left in the file system of ${folder}${reserved}` }
+  }
+  return files > 0 && ffree === 0
+    ? { kind: 'no-inodes', why: `no inodes left in the file system of ${folder}` }
     : null
 }
 
-/** As that user itself; null when that cannot be tried. */
-async function isDeniedTo(folder: string, user: User, signal: AbortSignal): Promise<boolean | null> {
-  const argv = ['/bin/sh', '-c', MAY_WRITE, 'sh', folder]
-  const { status } = await runProgram(argv, { user, signal, timeoutMilliseconds: TIMEOUT_MILLISECONDS })
-  return status === 0 ? false : status === 1 ? true : null
+/** This only orders the advice; the words are said in any case. */
+function kindOf(words: string): WriteProblem['kind'] {
+  if (/no space left/i.test(words)) return 'full'
+  if (/quota/i.test(words)) return 'quota'
+  if (/read-only/i.test(words)) return 'read-only'
+  return /denied|not permitted/i.test(words) ? 'denied' : 'other'
 }
 
 /** From the root on. */

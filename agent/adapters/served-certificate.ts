@@ -1,6 +1,11 @@
-import { tryParse } from '../core/verify-issued.ts'
-import type { ServedCertificates, ServedObservation, ServedOffer, ServedQuestion } from '../renewal/ports.ts'
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { showsOneOf, type Presented } from '../core/evidence.ts'
+import { hostKeyAlgorithmsFor, readHandshake, SHOW_HOST_KEY, type Handshake } from '../core/handshake.ts'
+import type { PublicKey } from '../core/public-key.ts'
+import type { ServedCertificates, SshdAnswer } from '../renewal/ports.ts'
 import { oneLine } from '../system/one-line.ts'
+import { createPace, type Pace } from '../system/pace.ts'
 import { runProgram } from '../system/run-program.ts'
 
 export interface ServedCertificatesOptions {
@@ -8,8 +13,10 @@ export interface ServedCertificatesOptions {
   readonly address: 'auto' | 'none' | Address
   /** Looked up in PATH. */
   readonly program?: string
-  /** That sshd may take for a banner, and again for its keys. */
+  /** Until the banner; the whole handshake gets one second more. */
   readonly timeoutSeconds?: number
+  /** Default: one for the whole process. */
+  readonly pace?: Pace
 }
 
 interface Address {
@@ -17,24 +24,45 @@ interface Address {
   readonly port: number
 }
 
-/** What one run of ssh-keyscan brought. */
-interface Scan {
-  /** A line for each connection that got as far as `SSH-2.0-…`. */
-  readonly banners: number
-  /** Type and base64 of each key or certificate. */
-  readonly shown: readonly (readonly [type: string, base64: string])[]
-  /** Why there may be less than there is; null when all connections ended by themselves. */
-  readonly incomplete: string | null
+/** `silent`: it took all the time it had, and the next connection would too. */
+type Ending = Handshake | { readonly kind: 'silent'; readonly reason: string }
+
+/** What was seen at one address. */
+interface Round {
+  readonly presented: ReadonlyMap<string, Presented>
+  readonly endings: ReadonlySet<Ending['kind']>
+}
+
+interface Question {
+  readonly keys: readonly PublicKey[]
+  /** Host key algorithms that this ssh knows. */
+  readonly known: readonly string[]
+  /** On the clock of `performance.now`: no connection is begun after. */
+  readonly end: number
+  readonly signal: AbortSignal
 }
 
 const TIMEOUT_SECONDS = 5
-/** One wait for a banner, one for the keys, and a little. */
-const PROGRAM_TIMEOUTS = 3
+/** For one question; a connection that has begun may still end. */
+const QUESTION_SECONDS = 45
+/**
+ * Before one more try, once at each address: sshd may drop a connection by chance (MaxStartups), or while it still counts
+ * the one before (PerSourceMaxStartups 1).
+ */
+const PAUSE_MILLISECONDS = 250
+/** Of ssh's output; more than the largest certificate that its `sh` takes as an argument. */
+const OUTPUT_BYTES = 256 * 1024
+const LONGEST_REASON = 200
+/**
+ * Since OpenSSH 9.8 each connection without a login counts as a second, and an address that has 15 of them is shut out:
+ * sshd_config(5), PerSourcePenalties.
+ */
+const sharedPace = createPace(12, 15_000)
+
 const LOOPBACK: readonly Address[] = [
   { host: '127.0.0.1', port: 22 },
   { host: '::1', port: 22 },
 ]
-/** Each may take its time, and the turn has an end. */
 const MOST_ADDRESSES = 4
 /** What sshd calls any address of the host: sshd_config(5), ListenAddress. */
 const ANY_ADDRESS: Readonly<Record<string, string>> = {
@@ -42,76 +70,127 @@ const ANY_ADDRESS: Readonly<Record<string, string>> = {
   '*': '127.0.0.1',
   '::': '::1',
 }
-const CERT_SUFFIX = '-cert-v01@openssh.com'
 
-/** What sshd presents, asked by `ssh-keyscan` in real handshakes: one for each family of key types. */
+/** With no known host keys, ssh ends the connection as soon as it has seen one. */
+const SETTINGS = [
+  'BatchMode=yes',
+  'StrictHostKeyChecking=yes',
+  'UserKnownHostsFile=/dev/null',
+  'GlobalKnownHostsFile=/dev/null',
+  'IdentityFile=none',
+  'IdentitiesOnly=yes',
+  `KnownHostsCommand=${SHOW_HOST_KEY}`,
+]
+
+/**
+ * What sshd presents, asked by `ssh` in real handshakes that end before any login: one for each key, one after the other.
+ * ssh looks for the key that came by a command of ours, which prints it.
+ */
 export function createServedCertificates(options: ServedCertificatesOptions): ServedCertificates {
-  const { address } = options
-  const timeoutSeconds = options.timeoutSeconds ?? TIMEOUT_SECONDS
+  const { address, program = 'ssh', timeoutSeconds = TIMEOUT_SECONDS, pace = sharedPace } = options
 
-  const scan = async (
-    to: Address,
-    families: readonly string[],
-    extra: readonly string[],
-    signal: AbortSignal,
-  ) => {
+  const ask: ServedCertificates['ask'] = async ({ keys, listen }, signal) => {
+    if (address === 'none') return nothingKnown('unknown', keys, () => 'sshd.address is none')
+    const end = performance.now() + QUESTION_SECONDS * 1000
+    // Anew each time: ssh may be upgraded under a running daemon.
+    const known = await namesOf('HostKeyAlgorithms', signal)
+    if (!known.ok) return nothingKnown('unknown', keys, () => known.reason)
+    const question = { keys, known: known.names, end, signal }
+    const rounds: Round[] = []
+    for (const to of address === 'auto' ? addressesOf(listen) : [address]) {
+      const round = await askAt(to, question)
+      if (showsOneOf(keys, round.presented)) return { state: 'up', presented: round.presented }
+      rounds.push(round)
+    }
+    return answerOf(keys, rounds)
+  }
+
+  const askAt = async (to: Address, question: Question): Promise<Round> => {
+    const presented = new Map<string, Presented>()
+    const endings = new Set<Ending['kind']>()
+    let widened: readonly string[] = []
+    let wasRepeated = false
+    let last: Ending | null = null
+    for (const key of question.keys) {
+      const algorithms = hostKeyAlgorithmsFor(key, question.known)
+      if (algorithms.length === 0) {
+        const reason = `ssh on this host does not know ${key.type} with its certificates`
+        presented.set(key.fingerprint, { kind: 'unknown', reason })
+        continue
+      }
+      const wish = `HostKeyAlgorithms=${algorithms.join(',')}`
+      if (last === null || !isFinal(last)) last = await connect(to, key, [wish, ...widened], question)
+      if (last.kind === 'unknown' && !wasRepeated) {
+        wasRepeated = true
+        await sleep(PAUSE_MILLISECONDS, undefined, { signal: question.signal }).catch(() => undefined)
+        last = await connect(to, key, [wish, ...widened], question)
+      }
+      if (last.kind === 'nothing-in-common' && widened.length === 0) {
+        widened = await everythingKnown(question.signal)
+        if (widened.length > 0) last = await connect(to, key, [wish, ...widened], question)
+      }
+      endings.add(last.kind)
+      presented.set(key.fingerprint, presentedIn(last, to))
+    }
+    return { presented, endings }
+  }
+
+  const connect = async (
+    { host, port }: Address,
+    key: PublicKey,
+    settings: readonly string[],
+    { end, signal }: Question,
+  ): Promise<Ending> => {
+    await pace(signal)
     const startedAt = performance.now()
-    const target = [
-      '-t',
-      families.join(','),
-      '-p',
-      String(to.port),
-      '-T',
-      String(timeoutSeconds),
-      '--',
-      to.host,
-    ]
-    const result = await runProgram([options.program ?? 'ssh-keyscan', ...extra, ...target], {
-      timeoutMilliseconds: timeoutSeconds * PROGRAM_TIMEOUTS * 1000,
+    if (startedAt >= end) return { kind: 'silent', reason: `not asked within ${QUESTION_SECONDS} s` }
+    const nonce = randomBytes(16).toString('hex')
+    const given = [...SETTINGS, `ConnectTimeout=${timeoutSeconds}`, ...settings]
+    const argv = [program, '-F', 'none', '-T', ...given.flatMap((setting) => ['-o', setting])]
+    const target = ['-p', String(port), '-l', 'probe', '--', host, 'true']
+    const result = await runProgram([...argv, ...target], {
+      timeoutMilliseconds: (timeoutSeconds + 1) * 1000,
+      outputBytes: OUTPUT_BYTES,
+      environment: environmentWith({ HOSTCERTD_NONCE: nonce }),
+      ownGroup: true,
       signal,
     })
-    const seconds = (performance.now() - startedAt) / 1000
-    return readScan(result, families.length, seconds >= timeoutSeconds)
+    const handshake = readHandshake(result, nonce, key)
+    const tookAllTime = performance.now() - startedAt >= timeoutSeconds * 1000
+    return handshake.kind === 'unknown' && tookAllTime ? { ...handshake, kind: 'silent' } : handshake
   }
 
-  const observeAt = async (
-    to: Address,
-    { keyTypes, bareKeys }: ServedQuestion,
+  /** What `ssh -Q` lists. */
+  const namesOf = async (
+    what: 'HostKeyAlgorithms' | 'cipher' | 'mac' | 'kex',
     signal: AbortSignal,
-  ): Promise<ServedObservation> => {
-    const certificates = await scan(to, familiesOf(keyTypes), ['-c'], signal)
-    const offers = new Map<string, ServedOffer | null>(
-      keyTypes.map((type) => [type, certificateOffer(type, certificates)]),
-    )
-    if (certificates.banners === 0) return noBanner(to, certificates)
-    const bare = keyTypes.filter((type) => offers.get(type) === null)
-    if (bare.length === 0) return { kind: 'answered', offers }
-    if (certificates.incomplete !== null) return noBanner(to, certificates)
-    if (!bareKeys) {
-      for (const type of bare) {
-        offers.set(type, { kind: showsOtherCurve(type, certificates) ? 'hidden' : 'no-certificate' })
-      }
-      return { kind: 'answered', offers }
-    }
-    const keys = await scan(to, familiesOf(bare), [], signal)
-    if (keys.incomplete !== null) return noBanner(to, keys)
-    for (const type of bare) offers.set(type, keyOffer(type, keys, certificates))
-    return { kind: 'answered', offers }
+  ): Promise<{ ok: true; names: readonly string[] } | { ok: false; reason: string }> => {
+    const { status, failure, stdout, stderr } = await runProgram([program, '-Q', what], {
+      timeoutMilliseconds: timeoutSeconds * 1000,
+      environment: environmentWith({}),
+      signal,
+    })
+    const names = stdout.split(/\r?\n/).filter((line) => /^[\w@.-]+$/.test(line))
+    if (failure === null && status === 0 && names.length > 0) return { ok: true, names }
+    return { ok: false, reason: failure ?? oneLine(`ssh -Q ${what} ended with status ${status}: ${stderr}`) }
   }
 
-  const observe: ServedCertificates['observe'] = async (question, signal) => {
-    if (address === 'none') return { kind: 'no-banner', detail: 'sshd.address is none' }
-    if (question.keyTypes.length === 0) return { kind: 'answered', offers: new Map() }
-    const details: string[] = []
-    for (const to of address === 'auto' ? addressesOf(question.listen) : [address]) {
-      const seen = await observeAt(to, question, signal)
-      if (seen.kind === 'answered') return seen
-      details.push(seen.detail)
-    }
-    return { kind: 'no-banner', detail: details.join('; ') }
+  /** Settings that allow whatever this ssh knows; none when it does not say. */
+  const everythingKnown = async (signal: AbortSignal): Promise<readonly string[]> => {
+    const [ciphers, macs, kex] = [
+      await namesOf('cipher', signal),
+      await namesOf('mac', signal),
+      await namesOf('kex', signal),
+    ]
+    if (!ciphers.ok || !macs.ok || !kex.ok) return []
+    return [
+      `Ciphers=${ciphers.names.join(',')}`,
+      `MACs=${macs.names.join(',')}`,
+      `KexAlgorithms=${kex.names.join(',')}`,
+    ]
   }
 
-  return { enabled: address !== 'none', observe }
+  return { enabled: address !== 'none', ask }
 }
 
 /** Each address once, any-address as loopback; port 22 of the loopback addresses when none can be used. */
@@ -119,74 +198,51 @@ function addressesOf(listen: readonly string[]): readonly Address[] {
   const addresses = new Map<string, Address>()
   for (const entry of listen) {
     const match = /^(?:\[([0-9A-Fa-f:.%\w-]+)\]|([\w.*-]+)):(\d{1,5})$/.exec(entry)
-    if (match === null) continue
-    const [, inBrackets, plain = '', port] = match
-    const named = inBrackets ?? plain
+    const port = Number(match?.[3])
+    if (match === null || port < 1 || port > 65_535) continue
+    const named = match[1] ?? match[2] ?? ''
     const host = ANY_ADDRESS[named] ?? named
-    addresses.set(`${host} ${port}`, { host, port: Number(port) })
+    addresses.set(`${host} ${port}`, { host, port })
   }
   return addresses.size === 0 ? LOOPBACK : [...addresses.values()].slice(0, MOST_ADDRESSES)
 }
 
-/** The names of `-t`: ssh-keyscan knows one for all curves. */
-function familiesOf(keyTypes: readonly string[]): string[] {
-  return [...new Set(keyTypes.map(familyOf))]
+function environmentWith(more: Readonly<Record<string, string>>): Record<string, string> {
+  const path = process.env['PATH']
+  return { ...(path === undefined ? {} : { PATH: path }), LC_ALL: 'C', ...more }
 }
 
-function familyOf(keyType: string): string {
-  if (keyType.startsWith('ecdsa-sha2-')) return 'ecdsa'
-  return keyType.replace(/^ssh-/, '')
+/** Whether another connection to the same address would end no better. */
+function isFinal({ kind }: Ending): boolean {
+  return ['refused', 'no-address', 'silent', 'nothing-in-common'].includes(kind)
 }
 
-/**
- * OpenSSH 10 prints the banner lines to stdout, 9.2 to stderr; keys come as `HOST TYPE BASE64`, certificates as
- * `TYPE BASE64`.
- */
-function readScan(
-  result: Awaited<ReturnType<typeof runProgram>>,
-  connections: number,
-  tookTooLong: boolean,
-): Scan {
-  const outLines = result.stdout.split('\n')
-  const errorLines = result.stderr.split('\n').filter((line) => line.trim() !== '')
-  const banners = [...outLines, ...errorLines].filter((line) => /^# .* SSH-/.test(line)).length
-  const shown = outLines.flatMap((line): [string, string][] => {
-    if (line.startsWith('#')) return []
-    const [type, base64] = line.trim().split(/\s+/).slice(-2)
-    return type === undefined || base64 === undefined ? [] : [[type, base64]]
-  })
-  const complaint = errorLines.find((line) => !line.startsWith('#'))
-  let incomplete = result.failure
-  if (incomplete === null && banners < connections) {
-    incomplete = complaint === undefined ? 'no banner, is sshd running?' : oneLine(complaint)
-  }
-  if (incomplete === null && tookTooLong) incomplete = 'it answered too slowly'
-  return { banners, shown, incomplete }
-}
-
-/**
- * The certificate shown for a type. One that cannot be read (of a kind that sshpk does not know, say) is `hidden`: it is
- * neither ours nor a sign that ours will not come.
- */
-function certificateOffer(keyType: string, { shown }: Scan): ServedOffer | null {
-  const found = shown.find(([type]) => type === `${keyType}${CERT_SUFFIX}`)
-  if (found === undefined) return null
-  const parsed = tryParse(found.join(' '))
-  return parsed.ok ? { kind: 'certificate', certificate: parsed.certificate } : { kind: 'hidden' }
-}
-
-function keyOffer(keyType: string, keys: Scan, certificates: Scan): ServedOffer | null {
-  const found = keys.shown.find(([type]) => type === keyType)
-  if (found !== undefined) return { kind: 'key', blob: Buffer.from(found[1], 'base64') }
-  return showsOtherCurve(keyType, keys) || showsOtherCurve(keyType, certificates) ? { kind: 'hidden' } : null
-}
-
-/** For a type that was not shown itself: of several curves sshd shows the one that ssh-keyscan likes best. */
-function showsOtherCurve(keyType: string, { shown }: Scan): boolean {
-  return familyOf(keyType) === 'ecdsa' && shown.some(([type]) => type.startsWith('ecdsa-sha2-'))
-}
-
-function noBanner({ host, port }: Address, { incomplete }: Scan): ServedObservation {
+function presentedIn(ending: Ending, { host, port }: Address): Presented {
+  if (!('reason' in ending)) return ending
   const at = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
-  return { kind: 'no-banner', detail: `${at}: ${incomplete ?? 'no banner'}` }
+  return { kind: 'unknown', reason: `${at}: ${oneLine(ending.reason).slice(0, LONGEST_REASON)}` }
+}
+
+/** When no address showed a key of ours: the first that showed anything, else why there is nothing. */
+function answerOf(keys: readonly PublicKey[], rounds: readonly Round[]): SshdAnswer {
+  for (const { presented } of rounds) {
+    if ([...presented.values()].some(({ kind }) => kind !== 'unknown')) return { state: 'up', presented }
+  }
+  const isClosed = ({ endings }: Round) =>
+    endings.size > 0 && [...endings].every((kind) => kind === 'refused' || kind === 'no-address')
+  const isDown = rounds.every(isClosed) && rounds.some(({ endings }) => endings.has('refused'))
+  return nothingKnown(isDown ? 'down' : 'unknown', keys, ({ fingerprint }) => {
+    const seen = rounds.map(({ presented }) => presented.get(fingerprint))
+    const reasons = seen.flatMap((one) => (one?.kind === 'unknown' ? [one.reason] : []))
+    return [...new Set(reasons)].join('; ')
+  })
+}
+
+function nothingKnown(
+  state: 'down' | 'unknown',
+  keys: readonly PublicKey[],
+  reasonFor: (key: PublicKey) => string,
+): SshdAnswer {
+  const unknown = (key: PublicKey): Presented => ({ kind: 'unknown', reason: reasonFor(key) })
+  return { state, presented: new Map(keys.map((key) => [key.fingerprint, unknown(key)])) }
 }

@@ -12,12 +12,12 @@ import { runProgram } from '../system/run-program.ts'
 export interface SshdOptions {
   /** Program and arguments, no shell; takes precedence over the helper. */
   readonly reloadCommand: readonly string[] | null
-  /** Where certificates are put; the helper copies from here. */
-  readonly stagedDirectory: string
   /** The helper's socket; looked for at each use, for the package may come and go. */
   readonly helperSocket?: string
   /** Where the helper copies to. */
   readonly copiesDirectory?: string
+  /** The helper's part of sshd's configuration. */
+  readonly dropIn?: string
   readonly commandTimeoutMilliseconds?: number
   readonly helperTimeoutMilliseconds?: number
   /** How long to wait before each further try when the helper is busy. */
@@ -27,29 +27,33 @@ export interface SshdOptions {
 export const HELPER_SOCKET = '/run/hostcertd-reload.sock'
 /** Where sshd of a packaged host reads certificates. */
 export const COPIES_DIRECTORY = '/etc/ssh/hostcertd'
+const DROP_IN = '/etc/ssh/sshd_config.d/40-hostcertd.conf'
 const COMMAND_TIMEOUT_MILLISECONDS = 30_000
 /** The helper's unit gives it 30 s. */
 const HELPER_TIMEOUT_MILLISECONDS = 35_000
 const BUSY_PAUSES = [100, 300, 1000, 3000]
 /** Characters. */
-const LONGEST_ANSWER = 4096
+const LONGEST_ANSWER = 64 * 1024
 /** EX_CONFIG of sysexits(3): how a reload command says that sshd's configuration is bad. */
 const CONFIG_STATUS = 78
 const SUFFIX = '-cert.pub'
 
 const ADDRESS = String.raw`(?:\[[\w:.%-]+\]|[\w.*-]+):\d{1,5}`
 const ANSWER = new RegExp(
-  String.raw`^(?:ok|error (?<code>SSHD_CONFIG_INVALID|SSHD_RELOAD_FAILED|STORE_FAILED))` +
+  String.raw`^(?:ok|busy retry=(?<retry>[1-9]\d{0,3})|error (?<code>SSHD_CONFIG_INVALID|SSHD_RELOAD_FAILED|STORE_FAILED))` +
     String.raw` listen=(?<listen>(?:${ADDRESS}(?:,${ADDRESS})*)?)(?: reload=(?<reload>yes|no))?(?: : (?<text>.*))?$`,
 )
 
 /** The way to what root does: `sshd.reload_command`, else the packaged helper, else none. */
 export function createSshd(options: SshdOptions): Sshd {
-  const { reloadCommand, stagedDirectory, copiesDirectory = COPIES_DIRECTORY } = options
+  const { reloadCommand, copiesDirectory = COPIES_DIRECTORY, dropIn = DROP_IN } = options
   const helperSocket = options.helperSocket ?? HELPER_SOCKET
   const usesHelper = (): boolean => reloadCommand === null && isSocket(helperSocket)
-  let lastSeen: HostKeyNames = { usable: [], present: [] }
-  /** What still differs after the helper did its work it will not copy: it is not asked again and again. */
+  let lastSeen: Wanted = { staged: new Map(), present: [] }
+  /**
+   * What still differs after the helper did its work, it left out for a reason: it is asked again only when this changes,
+   * for its notes may be out of date then, too.
+   */
   let settled = ''
 
   const askHelper = async (word: 'install' | 'reload', signal: AbortSignal): Promise<SshdOutcome> => {
@@ -65,6 +69,9 @@ export function createSshd(options: SshdOptions): Sshd {
   }
 
   return {
+    get hasHelper() {
+      return usesHelper()
+    },
     get canReload() {
       return reloadCommand !== null || usesHelper()
     },
@@ -72,14 +79,13 @@ export function createSshd(options: SshdOptions): Sshd {
       signal.throwIfAborted()
       if (!usesHelper()) return DONE
       const outcome = await askHelper('install', signal)
-      if (outcome.ok) settled = await differences(lastSeen, stagedDirectory, copiesDirectory)
+      if (outcome.kind === 'done') settled = await differences(lastSeen, copiesDirectory, dropIn)
       return outcome
     },
-    installNeeded: async (usable, present) => {
-      lastSeen = { usable, present }
+    installNeeded: async (staged, present) => {
+      lastSeen = { staged, present }
       if (!usesHelper()) return false
-      const now = await differences(lastSeen, stagedDirectory, copiesDirectory)
-      return now !== '' && now !== settled
+      return (await differences(lastSeen, copiesDirectory, dropIn)) !== settled
     },
     reload: async (signal) => {
       signal.throwIfAborted()
@@ -93,10 +99,10 @@ export function createSshd(options: SshdOptions): Sshd {
   }
 }
 
-const DONE: SshdOutcome = { ok: true, listen: [], remark: null, reloadNeeded: false }
+const DONE: SshdOutcome = { kind: 'done', listen: [], notes: [], reloadNeeded: false }
 
 function failed(code: ErrorCode, message: string): SshdOutcome {
-  return { ok: false, failure: { code, message } }
+  return { kind: 'failed', failure: { code, message } }
 }
 
 function isSocket(path: string): boolean {
@@ -179,58 +185,89 @@ function exchange(
 }
 
 /**
- * The helper's answer: `ok listen=HOST:PORT[,HOST:PORT…] reload=yes|no[ : TEXT]` or
- * `error CODE listen=… : MESSAGE`.
+ * The helper's answer: `ok listen=HOST:PORT[,HOST:PORT…] reload=yes|no[ : NOTE[TAB NOTE…]]`,
+ * `busy retry=SECONDS listen=…` or `error CODE listen=… : MESSAGE`.
  */
 function readAnswer(line: string, socketPath: string): SshdOutcome {
-  const groups = ANSWER.exec(line)?.groups
-  const { code, listen = '', reload, text } = groups ?? {}
-  const complete = code === undefined ? reload !== undefined : text !== undefined
-  if (groups === undefined || !complete) {
-    return failed('SSHD_RELOAD_FAILED', `${socketPath}: an answer that is not understood: ${oneLine(line)}`)
+  const { code, retry, listen = '', reload, text } = ANSWER.exec(line)?.groups ?? {}
+  const addresses = listen === '' ? [] : listen.split(',')
+  if (code !== undefined && text !== undefined) return failed(code as ErrorCode, oneLine(text))
+  if (retry !== undefined && reload === undefined && text === undefined) {
+    return { kind: 'busy', retrySeconds: Number(retry), listen: addresses }
   }
-  if (code !== undefined) return failed(code as ErrorCode, oneLine(text ?? ''))
-  const remark = text === undefined ? null : oneLine(text)
-  return { ok: true, listen: listen === '' ? [] : listen.split(','), remark, reloadNeeded: reload === 'yes' }
+  if (code === undefined && retry === undefined && reload !== undefined) {
+    const notes = (text ?? '').split('\t').map(oneLine)
+    return {
+      kind: 'done',
+      listen: addresses,
+      notes: notes.filter((note) => note !== ''),
+      reloadNeeded: reload === 'yes',
+    }
+  }
+  return failed('SSHD_RELOAD_FAILED', `${socketPath}: an answer that is not understood: ${oneLine(line)}`)
 }
 
-interface HostKeyNames {
-  readonly usable: readonly string[]
+interface Wanted {
+  readonly staged: ReadonlyMap<string, string>
   readonly present: readonly string[]
 }
 
-/** A line for each certificate whose copy is not the same, and for each copy too many; empty when there is none. */
-async function differences(
-  { usable, present }: HostKeyNames,
-  staged: string,
-  copies: string,
-): Promise<string> {
+/**
+ * A line for each certificate whose copy is not seen to be the same, for each copy too many, and for a drop-in that is
+ * seen to be another than the helper writes; empty when there is none.
+ */
+async function differences({ staged, present }: Wanted, copies: string, dropIn: string): Promise<string> {
   const lines: string[] = []
-  for (const name of usable) {
-    const certificate = await readOrNull(join(staged, `${name}${SUFFIX}`))
-    const copy = await readOrNull(join(copies, `${name}${SUFFIX}`))
-    // What is not there, or is no file, is not copied.
-    if (certificate !== null && certificate !== copy) lines.push(`${name} ${certificate} ${copy}`)
+  for (const [name, certificate] of staged) {
+    const copy = await readText(join(copies, `${name}${SUFFIX}`)).catch(() => null)
+    if (certificate !== copy) lines.push(`${name} ${certificate} ${copy}`)
   }
-  for (const entry of await namesIn(copies)) {
-    const name = basename(entry, SUFFIX)
-    if (entry.endsWith(SUFFIX) && !present.includes(name)) lines.push(name)
+  const files = await copiesIn(copies)
+  // A folder that cannot be listed says nothing of what is in it.
+  if (files === null) return lines.join('\n')
+  for (const file of files) {
+    const name = basename(file, SUFFIX)
+    if (!present.includes(name)) lines.push(name)
   }
+  const wanted = dropInText(copies, files)
+  // Nor does a drop-in that cannot be read.
+  const text = await readText(dropIn).catch(() => wanted)
+  if (text !== wanted) lines.push(`${dropIn} ${text}`)
   return lines.join('\n')
 }
 
-async function namesIn(folder: string): Promise<string[]> {
+const FIRST_LINE = '# Written by hostcertd for each certificate that there is; changes are lost.'
+
+/**
+ * The drop-in that the helper writes: a line for each copy, in the order of their bytes, in quotes where the name wants
+ * them. Null when there are no copies, for then there is no drop-in.
+ */
+export function dropInText(directory: string, files: readonly string[]): string | null {
+  if (files.length === 0) return null
+  const sorted = files.toSorted((one, other) => Buffer.compare(Buffer.from(one), Buffer.from(other)))
+  const paths = sorted.map((file) => join(directory, file))
+  const words = paths.map((path) => (/[^A-Za-z0-9._/@+-]/.test(path) ? `"${path}"` : path))
+  return [FIRST_LINE, ...words.map((word) => `HostCertificate ${word}`), ''].join('\n')
+}
+
+/** File names of the copies, as far as the helper takes them for such; null when that cannot be known. */
+async function copiesIn(folder: string): Promise<string[] | null> {
   try {
-    return await readdir(folder)
-  } catch {
-    return []
+    const entries = await readdir(folder, { withFileTypes: true })
+    return entries
+      .filter((entry) => entry.isFile() && entry.name.endsWith(SUFFIX) && !entry.name.startsWith('.'))
+      .map(({ name }) => name)
+  } catch (error) {
+    return systemCodeOf(error) === 'ENOENT' ? [] : null
   }
 }
 
-async function readOrNull(path: string): Promise<string | null> {
+/** Its text; null when there is no such file. */
+async function readText(path: string): Promise<string | null> {
   try {
     return await readBoundedFile(path, SMALL_FILE_BYTES)
-  } catch {
-    return null
+  } catch (error) {
+    if (systemCodeOf(error) === 'ENOENT') return null
+    throw error
   }
 }

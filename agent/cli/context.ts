@@ -2,7 +2,7 @@ import type { ReadCredentialFile } from '../adapters/issuer/auth/credential-file
 import type { Config } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import type { Log } from '../renewal/ports.ts'
-import type { Host } from '../renewal/settings.ts'
+import type { Host } from '../renewal/host.ts'
 import type { VersionInfo } from '../version.ts'
 import type { Daemon } from './daemon.ts'
 

@@ -4,7 +4,7 @@ import { problemLine } from '../config/problem.ts'
 import type { StatusDocument } from '../core/status-document.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { Clock, Log, Metrics, ServiceManager } from '../renewal/ports.ts'
-import type { Host } from '../renewal/settings.ts'
+import type { Host } from '../renewal/host.ts'
 import { Supervisor, type Enrolment } from '../renewal/supervisor.ts'
 
 /** What the daemon answers about itself. */

@@ -1,24 +1,22 @@
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ownerOf } from '../adapters/file-access.ts'
 import { createIssuerProbe } from '../adapters/issuer/probe.ts'
 import { readServiceSandbox, type ServiceSandbox } from '../adapters/service-sandbox.ts'
-import { COPIES_DIRECTORY, HELPER_SOCKET } from '../adapters/sshd.ts'
+import { COPIES_DIRECTORY } from '../adapters/sshd.ts'
 import type { Config } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
-import { isCertifiable, observe, type HostKeyView } from '../renewal/observe.ts'
-import { NOTHING_KNOWN } from '../renewal/served-knowledge.ts'
+import { isCertifiable, judgeNow, type HostKeyView } from '../renewal/judge.ts'
+import { isUnreadable, observe } from '../renewal/observe.ts'
 import { statusOf } from '../renewal/status.ts'
-import { knownCasOrNone } from '../renewal/trusted-cas.ts'
 import { EXIT, type CliContext } from './context.ts'
 import { examineCertificates } from './doctor/certificates.ts'
 import { examineConfiguration, examinePinnedCas } from './doctor/configuration.ts'
 import { examineCredentials } from './doctor/credentials.ts'
 import { examineDaemon } from './doctor/daemon.ts'
 import { examineDirectories, examineReadable } from './doctor/directory.ts'
-import { hasFailure, skipped, STEPS, type Finding } from './doctor/finding.ts'
+import { hasFailure, inOrder, skipped, STEPS, type Finding } from './doctor/finding.ts'
 import { examineHostKeys } from './doctor/host-keys.ts'
 import { examineIssue } from './doctor/issue.ts'
 import { examineIssuer, examineLogin, examinePermission } from './doctor/issuer.ts'
@@ -30,6 +28,7 @@ import { formatFindings } from './doctor/report.ts'
 import { examineSelinux } from './doctor/selinux.ts'
 import { examineServed } from './doctor/served.ts'
 import { examineSshdConfig } from './doctor/sshd-config.ts'
+import { readSshd } from './doctor/sshd-facts.ts'
 import { readConfig, type ConfigOption } from './load.ts'
 
 const SERVICE = 'hostcertd.service'
@@ -43,7 +42,7 @@ export interface DoctorOptions extends ConfigOption {
 
 /**
  * `doctor`: the whole way, step by step, with a remedy for what fails. Stays who started it, for root sees more.
- * Writes nothing; logs in once; issues nothing unless it was asked to.
+ * Logs in once; issues nothing unless it was asked to; leaves nothing behind of what it writes to see whether it can.
  */
 export async function doctor(
   context: CliContext,
@@ -55,13 +54,14 @@ export async function doctor(
   if (loaded.kind === 'ok') {
     const patient = await admit(context, options, loaded.config, path, signal)
     findings.push(...(await examinePinnedCas(patient)), ...(await examineReadable(patient, loaded.files)))
-    findings.push(...(await examine(patient, options, context.version.version)))
+    findings.push(...(await examine(patient, findings, options, context.version.version)))
   } else {
     const rest = STEPS.filter((step) => step !== 'configuration')
     findings.push(...rest.map((step) => skipped(step, 'needs a configuration')))
   }
-  if (options.json === true) context.out(`${JSON.stringify(findings, null, 2)}\n`)
-  else context.out(formatFindings(findings, context.terminal))
+  const ordered = inOrder(findings)
+  if (options.json === true) context.out(`${JSON.stringify(ordered, null, 2)}\n`)
+  else context.out(formatFindings(ordered, context.terminal))
   return hasFailure(findings) ? EXIT.failed : EXIT.ok
 }
 
@@ -96,50 +96,54 @@ async function admit(
   }
 }
 
+/** @param earlier what was found of the configuration */
 async function examine(
   patient: Patient,
+  earlier: readonly Finding[],
   { issue = false }: DoctorOptions,
   version: string,
 ): Promise<Finding[]> {
-  const { attempts, config, host, signal } = patient
+  const { attempts, config, host, probe, signal } = patient
   const findings = await examinePrograms(config)
   const way = await examineWayToIssuer(patient)
   findings.push(...way)
 
-  // Pinned CAs that cannot be read were told with the configuration.
-  const cas = await knownCasOrNone(host, attempts)
-  let knowledge = NOTHING_KNOWN
-  let views = await observe(host, attempts, knowledge, cas)
+  const facts = await observe(host)
+  const judged = (): HostKeyView[] => judgeNow(host, attempts.record, facts)
   if (!issue) findings.push(skipped('issue', 'nothing is issued unless asked for with --issue'))
-  else if (cas !== null && cas.failure !== null) findings.push(skipped('issue', 'needs the pinned CAs'))
+  else if (isUnreadable(facts.pinned)) findings.push(skipped('issue', 'needs the pinned CAs'))
   else if (hasFailure(way)) findings.push(skipped('issue', 'needs a login at the issuer'))
-  else findings.push(...(await examineIssue(patient, views)))
+  else findings.push(...(await examineIssue(patient, facts, judged())))
 
-  const ask = async (): Promise<void> => {
-    knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
-  }
   // First, for it wakes an sshd behind a socket, and only then is there a /run/sshd, which `sshd -T` wants.
-  await ask()
-  const sshd = await examineSshdConfig(patient, views)
-  // The helper tells the daemon where sshd listens; without it `auto` is port 22 for the daemon, and so for us.
-  if (knowledge.silence !== null && config.sshd.address === 'auto' && existsSync(HELPER_SOCKET)) {
-    knowledge = { ...knowledge, listen: sshd.listen }
-    await ask()
+  await askSshd(host, attempts, judged(), signal)
+  const sshd = await readSshd(patient)
+  const listen = sshd.answer.kind === 'effective' ? sshd.answer.settings.listen : []
+  // The helper says where sshd listens; what it said last may be over. Without it `auto` is port 22, for the daemon too.
+  const isAuto = config.sshd.address === 'auto' && host.sshd.hasHelper
+  if (isAuto && attempts.record.sshd.state !== 'up' && listen.length > 0) {
+    attempts.helperSaid(listen, null)
+    await askSshd(host, attempts, judged(), signal)
   }
-  views = await observe(host, attempts, knowledge, cas)
-  const identity = { version, issuerUrl: config.issuer.url }
-  const { certificates } = statusOf(identity, views, attempts, knowledge, host.issuer.health())
+  const views = judged()
+
+  const hostKeys = await examineHostKeys(patient, views, sshd)
+  const sshdConfig = await examineSshdConfig(patient, views, sshd)
+  const reload = await examineReload(patient)
+  const remedies = new Map([...sshdConfig.remedies, ...hostKeys.remedies])
+  const isConfigurationKnown = sshd.answer.kind !== 'not-root'
   findings.push(
-    ...(await examineHostKeys(patient, views)),
-    ...examineCertificates(certificates, host.clock.now()),
+    ...hostKeys.findings,
     ...(await examineDirectories(patient, await sandboxOf(patient))),
     await examineDaemon(patient),
-    ...sshd.findings,
-    await examineReload(patient),
-    ...examineServed(patient, views, knowledge, sshd.listen),
+    ...sshdConfig.findings,
+    ...reload,
+    ...examineServed(patient, views, { listen, remedies, reload, isConfigurationKnown }),
     ...(await examineSelinux(placesSshdReads(patient, views), signal)),
   )
-  return findings
+  const identity = { version, issuerUrl: config.issuer.url }
+  const { certificates } = statusOf(identity, views, attempts.record, probe.issuer.health())
+  return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
 }
 
 /** Each step needs those before it; what cannot be tried is skipped and says what it needs. */
@@ -156,7 +160,7 @@ async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
     const rest = ['login', 'permission'] as const
     return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
   }
-  if (credentials.some(({ status }) => status === 'failure' || status === 'skipped')) {
+  if (credentials.some(({ status }) => status === 'failure' || status === 'unknown')) {
     const rest = ['login', 'permission'] as const
     return [...findings, ...rest.map((step) => skipped(step, 'needs the credentials'))]
   }
@@ -173,10 +177,9 @@ async function sandboxOf({ configPath, signal }: Patient): Promise<ServiceSandbo
   return configPath === configPathFrom(undefined, {}) ? readServiceSandbox(SERVICE, signal) : null
 }
 
-function placesSshdReads({ config }: Patient, views: readonly HostKeyView[]): string[] {
-  const { reloadCommand } = config.sshd
+function placesSshdReads({ host }: Patient, views: readonly HostKeyView[]): string[] {
   const named = views.filter(isCertifiable)
   return named.map(({ name, certificatePath }) =>
-    reloadCommand === null ? join(COPIES_DIRECTORY, `${name}-cert.pub`) : certificatePath,
+    host.sshd.hasHelper ? join(COPIES_DIRECTORY, `${name}-cert.pub`) : certificatePath,
   )
 }

@@ -1,12 +1,12 @@
 import type { Config } from '../config/config.ts'
+import { AgentError } from '../core/errors.ts'
 import type { StatusDocument } from '../core/status-document.ts'
 import { Attempts } from '../renewal/attempts.ts'
-import { isCertifiable, observe, type HostKeyView } from '../renewal/observe.ts'
-import { NOTHING_KNOWN } from '../renewal/served-knowledge.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
-import type { Host } from '../renewal/settings.ts'
+import type { Host } from '../renewal/host.ts'
+import { judgeNow, type HostKeyView } from '../renewal/judge.ts'
+import { isUnreadable, observe } from '../renewal/observe.ts'
 import { statusOf } from '../renewal/status.ts'
-import { knownCas } from '../renewal/trusted-cas.ts'
 import type { CliContext } from './context.ts'
 
 /** What a look without the daemon shows. */
@@ -31,18 +31,10 @@ export async function lookOnce(
   const host = context.composeHost(config)
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
-  const cas = await knownCas(host, attempts)
-  let knowledge = NOTHING_KNOWN
-  let views = await observe(host, attempts, knowledge, cas)
-  if (askServed) {
-    knowledge = await askSshd(host, attempts, views.filter(isCertifiable), knowledge, false, signal)
-    views = await observe(host, attempts, knowledge, cas)
-  }
+  const facts = await observe(host)
+  if (isUnreadable(facts.pinned)) throw new AgentError(facts.pinned.code, facts.pinned.message)
+  if (askServed) await askSshd(host, attempts, judgeNow(host, attempts.record, facts), signal)
+  const views = judgeNow(host, attempts.record, facts)
   const identity = { version: context.version.version, issuerUrl: config.issuer.url }
-  return {
-    host,
-    attempts,
-    views,
-    status: statusOf(identity, views, attempts, knowledge, host.issuer.health()),
-  }
+  return { host, attempts, views, status: statusOf(identity, views, attempts.record, host.issuer.health()) }
 }

@@ -1,4 +1,4 @@
-import { isCertifiable, type HostKeyView } from '../renewal/observe.ts'
+import { isCertifiable, type HostKeyView } from '../renewal/judge.ts'
 import type { CliContext } from './context.ts'
 import { findHostKey, noSuchHostKey } from './host-key-option.ts'
 import { requireConfig, type ConfigOption } from './load.ts'
@@ -21,7 +21,7 @@ export async function needsRenewal(
   const config = await requireConfig(context, options)
   await context.becomeOwnerOf(config.stateDirectory)
   const { views } = await lookOnce(context, config, false, signal)
-  const asked = options.hostKey === undefined ? views.filter(isNotIgnored) : named(views, options.hostKey)
+  const asked = options.hostKey === undefined ? views.filter(isRenewed) : named(views, options.hostKey)
   if (options.hostKey !== undefined && asked.length === 0) {
     const files = views.map(({ file }) => file)
     context.err(noSuchHostKey(files, options.hostKey))
@@ -39,8 +39,9 @@ export async function needsRenewal(
   return answerFor(asked)
 }
 
-function isNotIgnored({ state }: HostKeyView): boolean {
-  return state.state !== 'ignored'
+/** A key that sshd does not offer is ignored and renewed all the same; one that the issuer does not sign is not. */
+function isRenewed(view: HostKeyView): boolean {
+  return isCertifiable(view) || view.state.state !== 'ignored'
 }
 
 function named(views: readonly HostKeyView[], given: string): readonly HostKeyView[] {

@@ -1,5 +1,5 @@
 import { formatCertificateTime, formatDuration, formatTime, type UnixSeconds } from '../core/time.ts'
-import type { KeyOutcome } from '../renewal/key-request.ts'
+import type { KeyOutcome } from '../renewal/outcome.ts'
 import type { CliContext } from './context.ts'
 import { failureLine } from './verb-error.ts'
 

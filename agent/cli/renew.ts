@@ -1,11 +1,10 @@
 import { holdCredentials } from '../adapters/issuer/auth/held-credentials.ts'
 import { AgentError } from '../core/errors.ts'
 import { Attempts } from '../renewal/attempts.ts'
-import type { HostKeyView } from '../renewal/observe.ts'
-import { NOTHING_KNOWN } from '../renewal/served-knowledge.ts'
+import type { Host } from '../renewal/host.ts'
+import type { HostKeyView } from '../renewal/judge.ts'
+import { pass, type PassResult } from '../renewal/pass.ts'
 import type { AttemptRecords } from '../renewal/ports.ts'
-import { renewHost, type PassResult } from '../renewal/renew.ts'
-import type { Host } from '../renewal/settings.ts'
 import { EXIT, type CliContext } from './context.ts'
 import { findHostKey, noSuchHostKey } from './host-key-option.ts'
 import { requireConfig, type ConfigOption } from './load.ts'
@@ -63,8 +62,8 @@ async function passWithLock(
   const release = await host.lock.acquire(LOCK_WAIT_MILLISECONDS, signal)
   try {
     await attempts.load()
-    const request = { force, dryRun, only, byHand: true, ask: true }
-    return await renewHost(host, attempts, NOTHING_KNOWN, request, signal)
+    const request = { force, dryRun, only, byHand: true, ask: true, askHelper: false }
+    return await pass(host, attempts, request, signal)
   } finally {
     await release()
   }

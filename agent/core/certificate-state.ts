@@ -23,21 +23,39 @@ export type OnDisk =
   | { readonly kind: 'unusable'; readonly failure: Failure; readonly certificate: Certificate | null }
   | { readonly kind: 'usable'; readonly certificate: Certificate }
 
-/** What is known of what sshd presents for a host key. */
+/** What is known of what sshd presents for a host key: evidence, from when it is, and why there is no newer. */
 export type Served =
-  /** sshd is not asked (`address: none`), or cannot be asked for this key. */
+  /** sshd is not asked (`address: none`), or there is no key to ask about. */
   | { readonly kind: 'not-asked' }
-  /** It was asked and did not answer, and it was seen to serve this very certificate before, or it was not asked yet. */
-  | { readonly kind: 'unknown' }
-  /** It did not answer, and was never seen to serve this certificate. */
-  | { readonly kind: 'never-seen' }
+  /** Nothing was seen since the certificate on disk was put there. */
+  | { readonly kind: 'nothing-known'; readonly unknown: string | null }
   /** It presents this certificate, ours or another. */
-  | { readonly kind: 'certificate'; readonly certificate: Certificate; readonly matches: boolean }
-  /** It offers the key without a certificate. */
-  | { readonly kind: 'none' }
+  | (Seen & {
+      readonly kind: 'certificate'
+      readonly matches: boolean
+      /** Decimal; null when it cannot be read. */
+      readonly serial: string | null
+      /** `Infinity` for forever; null when it cannot be read. */
+      readonly validBefore: UnixSeconds | null
+    })
+  /** It presents the key without a certificate. */
+  | (Seen & { readonly kind: 'none' })
+  /** It does not offer the key, or another of its type instead. */
+  | (Seen & {
+      readonly kind: 'not-offered' | 'other-key'
+      readonly why: string
+      /** A reload did not change it, or there is no way to reload. */
+      readonly isSettled: boolean
+    })
+
+interface Seen {
+  readonly at: UnixSeconds
+  /** Why the last question brought no answer; null when it did. */
+  readonly unknown: string | null
+}
 
 export interface StateFacts {
-  /** Why the key is left alone; null when it is not. */
+  /** Why the key is ignored; null when it is not. */
   readonly ignored: string | null
   readonly onDisk: OnDisk
   /** Null unless what is on disk is usable. */
@@ -63,13 +81,15 @@ export function stateOf(facts: StateFacts, now: UnixSeconds): StateAndReason {
   switch (served.kind) {
     case 'none':
       return { state: 'unconfirmed', reason: 'SSHD_NOT_SERVING' }
-    case 'never-seen':
+    case 'nothing-known':
       return { state: 'unconfirmed', reason: 'SSHD_UNREACHABLE' }
     case 'certificate':
       if (!served.matches) return { state: 'unconfirmed', reason: 'SSHD_NOT_SERVING' }
       break
+    // The first means that the key is ignored.
+    case 'not-offered':
+    case 'other-key':
     case 'not-asked':
-    case 'unknown':
       break
   }
   if (times !== null && now >= times.dueAt) return { state: 'due', reason: lastErrorCode ?? 'window-open' }

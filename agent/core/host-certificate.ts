@@ -1,7 +1,8 @@
-import { constants, verify as cryptoVerify } from 'node:crypto'
+import { constants, createHash, verify as cryptoVerify } from 'node:crypto'
 import sshpk from 'sshpk'
 import { AgentError, messageOf } from './errors.ts'
-import { FOREVER, type UnixSeconds } from './time.ts'
+import { certificateTypeOf, plainTypeOf } from './certificate-types.ts'
+import { secondsOf, type UnixSeconds } from './time.ts'
 import {
   isKeyType,
   publicKeyOf,
@@ -13,8 +14,6 @@ import {
   type PublicKey,
 } from './public-key.ts'
 import { WireReader } from './wire.ts'
-
-const CERT_SUFFIX = '-cert-v01@openssh.com'
 
 /** PROTOCOL.certkeys: the values of the field `type`. */
 const KINDS: Readonly<Record<number, 'host' | 'user'>> = { 1: 'user', 2: 'host' }
@@ -68,7 +67,7 @@ export function parseCertificate(text: string): Certificate {
   if (line === undefined) throw unparsable('it is empty')
   if (lines.length > 1) throw unparsable(`${lines.length} lines where one is expected`)
   const { type, blob } = splitKeyLine(line)
-  const keyType = type.endsWith(CERT_SUFFIX) ? type.slice(0, -CERT_SUFFIX.length) : ''
+  const keyType = plainTypeOf(type) ?? ''
   if (!isKeyType(keyType)) throw unparsable(`${quote(type)} is not a certificate type that is supported`)
   if (blob === null) throw unparsable('its base64 is incomplete or damaged')
   try {
@@ -123,8 +122,19 @@ function readFields(blob: Buffer, type: string, keyType: KeyType): Certificate {
   }
 }
 
+/** A certificate is judged several times in one pass; its signature is verified once. */
+const verifiedSignatures = new WeakMap<Certificate, boolean>()
+
 /** Whether the CA's key made this signature over the bytes as received, by an algorithm that fits that key. */
 export function isSignatureValid(cert: Certificate): boolean {
+  const known = verifiedSignatures.get(cert)
+  if (known !== undefined) return known
+  const isValid = verifySignature(cert)
+  verifiedSignatures.set(cert, isValid)
+  return isValid
+}
+
+function verifySignature(cert: Certificate): boolean {
   const algorithms = SIGNATURE_ALGORITHMS[cert.ca.type]
   if (!Object.hasOwn(algorithms, cert.signatureAlgorithm)) return false
   const hash = algorithms[cert.signatureAlgorithm] ?? null
@@ -156,12 +166,17 @@ export function validAfterOf(cert: Certificate): UnixSeconds {
 
 /** When the certificate ends, for arithmetic; `Infinity` for forever. */
 export function validBeforeOf(cert: Certificate): UnixSeconds {
-  return cert.validBefore === FOREVER ? Infinity : Number(cert.validBefore)
+  return secondsOf(cert.validBefore)
+}
+
+/** By which certificates are compared: what sshd presents may be one that cannot be parsed. SHA-256, hexadecimal. */
+export function digestOf(blob: Uint8Array): string {
+  return createHash('sha256').update(blob).digest('hex')
 }
 
 /** The line that goes into a `-cert.pub` file, without a newline. */
 export function certificateLine(cert: Certificate, comment: string): string {
-  const line = `${cert.keyType}${CERT_SUFFIX} ${cert.blob.toString('base64')}`
+  const line = `${certificateTypeOf(cert.keyType)} ${cert.blob.toString('base64')}`
   return comment === '' ? line : `${line} ${comment}`
 }
 

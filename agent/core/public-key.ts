@@ -57,6 +57,10 @@ export interface PublicKeyLine {
  * @throws AgentError HOST_KEY_UNREADABLE when it is not exactly one well-formed line (half-written, say)
  */
 export function parsePublicKeyLine(text: string): PublicKeyLine {
+  if (text.startsWith('\u{FEFF}'))
+    throw new AgentError('HOST_KEY_UNREADABLE', 'the file begins with a byte order mark')
+  if (/^---- BEGIN SSH2 PUBLIC KEY ----/m.test(text))
+    throw new AgentError('HOST_KEY_UNREADABLE', 'the file is in RFC 4716 format, not in that of OpenSSH')
   const lines = text.split(/\r?\n/).filter((line) => line.trim() !== '' && !line.startsWith('#'))
   const [line] = lines
   if (line === undefined) throw new AgentError('HOST_KEY_UNREADABLE', 'the file holds no public key')

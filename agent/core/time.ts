@@ -4,6 +4,11 @@ export type UnixSeconds = number
 /** `valid before` of a certificate without end: PROTOCOL.certkeys, all 64 bits set. */
 export const FOREVER = 0xffff_ffff_ffff_ffffn
 
+/** A certificate's time for arithmetic, exact up to the year 285 million; `Infinity` for {@link FOREVER}. */
+export function secondsOf(seconds: bigint): UnixSeconds {
+  return seconds === FOREVER ? Infinity : Number(seconds)
+}
+
 /** The Gregorian calendar repeats after so many years. */
 const CYCLE_YEARS = 400
 const CYCLE_SECONDS = 146_097n * 86_400n

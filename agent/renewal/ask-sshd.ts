@@ -1,52 +1,81 @@
-import type { Attempts } from './attempts.ts'
-import { isCertifiable, type CertifiableView, type HostKeyView } from './observe.ts'
-import { learn, type ServedKnowledge } from './served-knowledge.ts'
-import type { Host } from './settings.ts'
+import { evidenceOf, type Shown } from '../core/evidence.ts'
+import { outlineOf } from '../core/certificate-outline.ts'
+import { digestOf } from '../core/host-certificate.ts'
+import type { UnixSeconds } from '../core/time.ts'
+import type { Attempts, Finding } from './attempts.ts'
+import { serialInPlace } from './failures.ts'
+import type { Host } from './host.ts'
+import { isCertifiable, type CertifiableView, type HostKeyView } from './judge.ts'
+import type { Evidence } from './record.ts'
 
-/**
- * Ask sshd what it presents for these host keys.
- *
- * @param bareKeys also which keys it has without a certificate; else only where a key was found not offered before
- */
+/** Ask sshd what it presents for each host key, and note what that shows; what it does not show stays as it was known. */
 export async function askSshd(
   host: Host,
   attempts: Attempts,
-  views: readonly CertifiableView[],
-  knowledge: ServedKnowledge,
-  bareKeys: boolean,
+  views: readonly HostKeyView[],
   signal: AbortSignal,
-): Promise<ServedKnowledge> {
-  const keyTypes = [...new Set(views.map(({ subject }) => subject.key.type))]
-  if (!host.served.enabled || keyTypes.length === 0) return knowledge
-  const wasNotOffered = views.some(({ subject }) => attempts.of(subject.identity).notOffered !== null)
-  const question = { keyTypes, listen: knowledge.listen, bareKeys: bareKeys || wasNotOffered }
-  return learn(knowledge, await host.served.observe(question, signal), host.clock.now())
-}
-
-/** Note in the record what sshd was seen to serve. */
-export function confirm(host: Host, attempts: Attempts, views: readonly CertifiableView[]): void {
-  for (const { name, subject, served, onDisk, offerProblem } of views) {
-    const record = attempts.of(subject.identity)
-    if (offerProblem === null && record.notOffered !== null) attempts.notOffered(subject.identity, null)
-    if (onDisk.kind !== 'usable') continue
-    const isOther = served.kind === 'none' || (served.kind === 'certificate' && !served.matches)
-    if (isOther) attempts.refuted(subject.identity)
-    if (served.kind !== 'certificate' || !served.matches) continue
-    const { serial } = onDisk.certificate
-    const isNews = record.confirmedSerial !== String(serial)
-    const hasError = record.lastError?.code.startsWith('SSHD_') === true && !attempts.record.reloadOwed
-    if (!isNews && !hasError) continue
-    attempts.confirmed(subject.identity, serial)
-    host.log.info({ host_key: name, serial: String(serial) }, 'sshd serves the certificate')
+): Promise<void> {
+  const certifiable = views.filter(isCertifiable)
+  // sshd presents one key of each type: it is asked about one, and the answer concerns them all.
+  const asked = new Map(certifiable.map(({ subject: { key } }) => [key.type, key]))
+  if (!host.served.enabled || asked.size === 0) return
+  const question = { keys: [...asked.values()], listen: attempts.record.sshd.listen }
+  const { state, presented } = await host.served.ask(question, signal)
+  attempts.sshdAnswered(state)
+  const keys = certifiable.map(({ subject }) => subject.key)
+  const answers = new Map(
+    keys.flatMap(({ type, fingerprint }) => {
+      const answer = presented.get(asked.get(type)?.fingerprint ?? '')
+      return answer === undefined ? [] : [[fingerprint, answer] as const]
+    }),
+  )
+  const shown = evidenceOf(keys, answers)
+  for (const view of certifiable) {
+    const { identity } = view.subject
+    const before = attempts.of(identity).evidence
+    const finding = findingOf(shown.get(identity.fingerprint), view, before, host.clock.now())
+    if (isNews(before, finding, view)) {
+      const fields = { host_key: view.name, serial: serialInPlace(view) }
+      host.log.info(fields, 'sshd serves the certificate')
+    }
+    attempts.found(identity, finding)
   }
-  if (notServed(views).length === 0) attempts.allServed()
 }
 
-/** Host keys with a usable certificate that sshd is known not to serve, or was never seen to. */
-export function notServed(views: readonly HostKeyView[]): CertifiableView[] {
-  return views.filter(isCertifiable).filter(({ onDisk, served, state }) => {
-    if (onDisk.kind !== 'usable' || state.state === 'ignored') return false
-    if (served.kind === 'certificate') return !served.matches
-    return served.kind === 'none' || served.kind === 'never-seen'
-  })
+function findingOf(
+  shown: Shown | undefined,
+  { subject }: CertifiableView,
+  before: Evidence | null,
+  at: UnixSeconds,
+): Finding {
+  if (shown === undefined) return { unknown: 'sshd was not asked about this host key' }
+  switch (shown.kind) {
+    case 'unknown':
+      return { unknown: shown.reason }
+    case 'none':
+      return { evidence: { kind: 'none', at } }
+    case 'certificate': {
+      const outline = outlineOf(shown.blob)
+      const serial = outline === null ? null : String(outline.serial)
+      const validBefore = outline === null ? null : String(outline.validBefore)
+      return { evidence: { kind: 'certificate', at, digest: digestOf(shown.blob), serial, validBefore } }
+    }
+    case 'not-offered':
+    case 'other-key': {
+      const { kind, why } = shown
+      const { pairVersion } = subject
+      // The same as before a reload is what the reload did not change.
+      const isSettled = before?.kind === kind && before.pairVersion === pairVersion && before.isSettled
+      return { evidence: { kind, at, why, pairVersion, isSettled } }
+    }
+  }
+}
+
+/** Whether it is now seen to serve what is on disk, and was not before. */
+function isNews(before: Evidence | null, finding: Finding, { onDisk }: CertifiableView): boolean {
+  if (onDisk.kind !== 'usable' || !('evidence' in finding)) return false
+  const digest = digestOf(onDisk.certificate.blob)
+  const isServed = (evidence: Evidence | null): boolean =>
+    evidence?.kind === 'certificate' && evidence.digest === digest
+  return isServed(finding.evidence) && !isServed(before)
 }

@@ -1,23 +1,30 @@
 import { backoffSeconds, needsAdministrator, retryAfterSeconds, type Wait } from '../core/backoff.ts'
 import { AgentError, type Failure } from '../core/errors.ts'
 import type { UnixSeconds } from '../core/time.ts'
+import type { AttemptRecords, Clock, IssuerFailure, SshdAnswer } from './ports.ts'
 import {
-  afterInstall,
-  afterReload,
   EMPTY_RECORD,
   recordOf,
   withCas,
   withOnly,
   withoutAdministratorWaits,
+  withoutErrors,
   type AttemptRecord,
+  type ErrorScope,
+  type Evidence,
   type HostKeyRecord,
   type KeyIdentity,
-} from './attempt-record.ts'
-import type { AttemptRecords, Clock, IssuerFailure } from './ports.ts'
+  type SshdRecord,
+} from './record.ts'
 import { recentRepairs } from './waits.ts'
 
 /** The record of a host key that is gone is kept this long. */
 const FORGET_SECONDS = 3600
+/** What was noted further in the future than this was noted under another clock. */
+const CLOCK_TOLERANCE_SECONDS = 60
+
+/** What a question showed of one host key: evidence, or why there is none. */
+export type Finding = { readonly evidence: Evidence } | { readonly unknown: string }
 
 /** The attempt record while a pass works on it: every change is a whole new record, saved when the pass says so. */
 export class Attempts {
@@ -111,7 +118,7 @@ export class Attempts {
         : retryAfterSeconds(failure.retryAfterSeconds, dice)
     const wait: Wait = { kind: kindOf(failure), code: failure.code, failures, until: this.now + seconds }
     this.#record = { ...this.#record, [isLogin ? 'login' : 'issuer']: wait }
-    for (const key of keys) this.#failed(key, failure, null)
+    for (const key of keys) this.#failed(key, failure, null, 'issuer')
     return wait
   }
 
@@ -125,18 +132,20 @@ export class Attempts {
       failures,
       until: this.now + seconds,
     }
-    this.#failed(key, failure, wait)
+    this.#failed(key, failure, wait, 'key')
     return wait
   }
 
-  /** The issuer answered well: nothing that concerned it as a whole holds any more. */
+  /** The issuer answered well: nothing that concerned it as a whole holds any more, for no key. */
   issuerAnswered(): void {
-    this.#record = { ...this.#record, issuer: null, login: null }
+    this.#record = withoutErrors({ ...this.#record, issuer: null, login: null }, 'issuer')
   }
 
-  /** A new certificate is in place. */
+  /** A new certificate is in place; what sshd presented before is no evidence for it, only that it offers no such key. */
   swapped(key: KeyIdentity, serial: bigint, isRepair: boolean): void {
     const { now } = this
+    const { evidence } = this.of(key)
+    const isOfKey = evidence?.kind === 'not-offered' || evidence?.kind === 'other-key'
     const repairs = recentRepairs(this, key)
     this.#update(key, {
       wait: null,
@@ -145,6 +154,7 @@ export class Attempts {
       lastSuccess: now,
       issued: { serial: String(serial), at: now },
       repairs: isRepair ? [...repairs, now] : repairs,
+      evidence: isOfKey ? evidence : null,
     })
   }
 
@@ -153,21 +163,54 @@ export class Attempts {
     this.#update(key, { wait: null, repairs: [...recentRepairs(this, key), this.now] })
   }
 
-  /** sshd was seen to serve this serial. */
-  confirmed(key: KeyIdentity, serial: bigint): void {
+  /** This key wants nothing any more, so what went wrong before has ended. */
+  noLongerDue(key: KeyIdentity): void {
+    const { lastError, failures, wait } = this.of(key)
+    const kept = lastError?.scope === 'sshd' ? lastError : null
+    if (lastError !== kept || failures > 0 || wait !== null)
+      this.#update(key, { lastError: kept, failures: 0, wait: null })
+  }
+
+  /** Errors of the future were noted under another clock, which was corrected since. */
+  endErrorsOfAnotherClock(): void {
+    const latest = this.now + CLOCK_TOLERANCE_SECONDS
+    for (const [name, { fingerprint, lastError }] of Object.entries(this.#record.hostKeys)) {
+      if (lastError !== null && lastError.at > latest)
+        this.#update({ name, fingerprint }, { lastError: null, failures: 0, wait: null })
+    }
+  }
+
+  /** sshd was asked. */
+  sshdAnswered(state: SshdAnswer['state']): void {
+    const { sshd } = this.#record
+    const since =
+      sshd.state === state && sshd.since !== null && sshd.since <= this.now ? sshd.since : this.now
+    this.#updateSshd({ state, since, askedAt: this.now })
+  }
+
+  /** What asking sshd showed of this key. What could not be found out leaves the evidence that there is. */
+  found(key: KeyIdentity, finding: Finding): void {
+    const { unknown } = this.of(key)
+    if ('evidence' in finding) {
+      this.#update(key, { evidence: finding.evidence, unknown: null })
+    } else {
+      const since = unknown !== null && unknown.since <= this.now ? unknown.since : this.now
+      this.#update(key, { unknown: { reason: finding.unknown, since } })
+    }
+  }
+
+  /** A reload did not make sshd offer this key, or there is no way to reload: that is how sshd is configured. */
+  settle(key: KeyIdentity): void {
+    const { evidence } = this.of(key)
+    if (evidence?.kind === 'not-offered' || evidence?.kind === 'other-key')
+      this.#update(key, { evidence: { ...evidence, isSettled: true } })
+  }
+
+  /** sshd serves this key's certificate. */
+  served(key: KeyIdentity): void {
     const { lastError } = this.of(key)
-    const cleared = lastError?.code.startsWith('SSHD_') === true ? null : lastError
-    this.#update(key, { confirmedSerial: String(serial), notOffered: null, lastError: cleared })
-  }
-
-  /** sshd was seen not to serve the certificate in place: should it fall silent now, it serves it no more for that. */
-  refuted(key: KeyIdentity): void {
-    if (this.of(key).confirmedSerial !== null) this.#update(key, { confirmedSerial: null })
-  }
-
-  /** sshd is not configured to offer this key, or, null, it is. */
-  notOffered(key: KeyIdentity, notOffered: HostKeyRecord['notOffered']): void {
-    this.#update(key, { notOffered })
+    if (lastError?.scope === 'sshd' && !this.#record.reloadOwed && this.#record.install === null)
+      this.#update(key, { lastError: null })
   }
 
   /** The root helper could not copy what these keys have in place. */
@@ -176,8 +219,16 @@ export class Attempts {
   }
 
   /** Every copy is what it should be. */
-  installed(): void {
-    if (this.#record.install !== null) this.#record = afterInstall(this.#record)
+  copiesMatch(): void {
+    const { install } = this.#record
+    if (install === null) return
+    this.#record = withoutErrors({ ...this.#record, install: null }, 'sshd', (code) => code === install.code)
+  }
+
+  /** The root helper said where sshd listens, and what it left out. */
+  helperSaid(listen: readonly string[], notes: readonly string[] | null): void {
+    const { sshd } = this.#record
+    this.#updateSshd({ listen, notes: notes ?? sshd.notes, helperAt: this.now })
   }
 
   /** What sshd serves is not what it should, or it could not be reloaded. Wants no new certificate. */
@@ -186,19 +237,37 @@ export class Attempts {
     return this.#sshdFailed('reload', cause, keys, failure)
   }
 
-  /** sshd serves everything, as far as it tells. */
-  allServed(): void {
-    if (!this.#record.reloadOwed) this.#record = { ...this.#record, reload: null }
+  /** The helper reloads no more often than its limit: a wait, no failure, and the reload is still owed. */
+  reloadPostponed(seconds: number): void {
+    const failures = this.#record.reload?.failures ?? 0
+    const wait: Wait = {
+      kind: 'retry-after',
+      code: 'SSHD_RELOAD_FAILED',
+      failures,
+      until: this.now + seconds,
+    }
+    this.#record = { ...this.#record, reload: wait, reloadOwed: true }
   }
 
-  /** sshd has to be reloaded, and what it serves will not tell whether it was. */
+  /** sshd serves everything, as far as it shows. */
+  allServed(): void {
+    if (!this.#record.reloadOwed && this.#record.reload !== null)
+      this.#record = { ...this.#record, reload: null }
+  }
+
+  /** Everything was seen to be served: whether sshd was reloaded for it does not matter any more. */
+  nothingOwed(): void {
+    if (this.#record.reloadOwed) this.#record = { ...this.#record, reloadOwed: false }
+  }
+
+  /** sshd has to be reloaded, and what it presents will not show whether it was. */
   oweReload(): void {
     this.#record = { ...this.#record, reloadOwed: true }
   }
 
   /** sshd was reloaded. What it still does not serve will be noted anew. */
   reloaded(): void {
-    this.#record = afterReload(this.#record)
+    this.#record = withoutErrors({ ...this.#record, reloadOwed: false }, 'sshd')
   }
 
   /** CA keys as the issuer gave them; empty when it has no route for that. Those before stay good for what is in place. */
@@ -227,19 +296,23 @@ export class Attempts {
     const until = at + backoffSeconds(cause, failures, null, this.#clock.dice())
     const wait: Wait = { kind: 'backoff', code: failure.code, failures, until }
     this.#record = { ...this.#record, [what]: wait }
-    for (const key of keys) this.#update(key, { lastError: errorAt(failure, at) })
+    for (const key of keys) this.#update(key, { lastError: errorAt(failure, at, 'sshd') })
     return wait
   }
 
-  #failed(key: KeyIdentity, failure: Failure, wait: Wait | null): void {
+  #failed(key: KeyIdentity, failure: Failure, wait: Wait | null, scope: ErrorScope): void {
     const at = this.now
     const failures = this.of(key).failures + 1
-    this.#update(key, { wait, failures, lastAttempt: at, lastError: errorAt(failure, at) })
+    this.#update(key, { wait, failures, lastAttempt: at, lastError: errorAt(failure, at, scope) })
   }
 
   #update(key: KeyIdentity, change: Partial<HostKeyRecord>): void {
     const next = { ...this.of(key), ...change }
     this.#record = { ...this.#record, hostKeys: { ...this.#record.hostKeys, [key.name]: next } }
+  }
+
+  #updateSshd(change: Partial<SshdRecord>): void {
+    this.#record = { ...this.#record, sshd: { ...this.#record.sshd, ...change } }
   }
 }
 
@@ -257,6 +330,10 @@ function kindOf(failure: IssuerFailure): Wait['kind'] {
 }
 
 /** A failure is more than these two at times; no more of it is kept. */
-function errorAt({ code, message }: Failure, at: UnixSeconds): NonNullable<HostKeyRecord['lastError']> {
-  return { code, message, at }
+function errorAt(
+  { code, message }: Failure,
+  at: UnixSeconds,
+  scope: ErrorScope,
+): NonNullable<HostKeyRecord['lastError']> {
+  return { code, message, at, scope }
 }

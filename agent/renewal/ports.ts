@@ -4,12 +4,12 @@
  */
 import type { NextStep } from '../core/backoff.ts'
 import type { ErrorCode, Failure } from '../core/errors.ts'
-import type { Certificate } from '../core/host-certificate.ts'
+import type { Presented } from '../core/evidence.ts'
 import type { PublicKey } from '../core/public-key.ts'
 import type { StatusDocument } from '../core/status-document.ts'
 import type { UnixSeconds } from '../core/time.ts'
 import type { VerifiedCertificate } from '../core/verify-issued.ts'
-import type { AttemptRecord } from './attempt-record.ts'
+import type { AttemptRecord } from './record.ts'
 
 export interface Clock {
   /** The wall clock, read anew at each call. */
@@ -115,66 +115,59 @@ export interface IssuerHealth {
   readonly clockSkewSeconds: number | null
 }
 
-/** What a real handshake showed. */
-export type ServedObservation =
-  /** No banner: sshd is down, starting, or dropped us. Says nothing. */
-  | { readonly kind: 'no-banner'; readonly detail: string }
-  | {
-      readonly kind: 'answered'
-      /** By plain key type: the certificate presented (unchecked line), or the bare key, or null for nothing. */
-      readonly offers: ReadonlyMap<string, ServedOffer | null>
-    }
-
-export type ServedOffer =
-  | { readonly kind: 'certificate'; readonly certificate: Certificate }
-  | { readonly kind: 'key'; readonly blob: Buffer }
-  /** No certificate of this type; for the bare key it was not asked. */
-  | { readonly kind: 'no-certificate' }
-  /** sshd shows one curve only, another than the one asked for: nothing can be said. */
-  | { readonly kind: 'hidden' }
-
 export interface ServedQuestion {
-  readonly keyTypes: readonly string[]
+  /** Each is asked about in a connection of its own, one after the other. At most one of each key type. */
+  readonly keys: readonly PublicKey[]
   /** Addresses that the helper said sshd listens on, `host:port`; empty when unknown. */
   readonly listen: readonly string[]
-  /** Ask once more, for the bare key, where there is no certificate: another connection for each such type. */
-  readonly bareKeys: boolean
+}
+
+export interface SshdAnswer {
+  /**
+   * - `up`: an SSH server showed at least one key, or its list
+   * - `down`: nothing accepts connections at any address that was asked
+   * - `unknown`: anything else
+   */
+  readonly state: 'up' | 'down' | 'unknown'
+  /** By fingerprint of the key asked about; one for each. */
+  readonly presented: ReadonlyMap<string, Presented>
 }
 
 export interface ServedCertificates {
   /** False with `address: none`. */
   readonly enabled: boolean
-  /** Ask sshd what it presents. Each key type is a connection, and a line in sshd's log. */
-  observe(question: ServedQuestion, signal: AbortSignal): Promise<ServedObservation>
+  /** Ask sshd what it presents. Each key is a connection, and a line in sshd's log. */
+  ask(question: ServedQuestion, signal: AbortSignal): Promise<SshdAnswer>
 }
 
 export type SshdOutcome =
   | {
-      readonly ok: true
-      /** What sshd listens on, `host:port`; empty when the way of reloading does not tell. */
+      readonly kind: 'done'
+      /** What sshd listens on, `host:port`; empty when the way of reloading does not say. */
       readonly listen: readonly string[]
-      /** What root has to say besides, for people; null when nothing. A certificate that it refused, for one. */
-      readonly remark: string | null
+      /** What root left out or found, for people; a certificate that it refused, for one. */
+      readonly notes: readonly string[]
       /** sshd's configuration changed: it serves the new certificates only after a reload. */
       readonly reloadNeeded: boolean
     }
-  | { readonly ok: false; readonly failure: Failure }
+  /** Over the helper's own limit: a wait, no failure. */
+  | { readonly kind: 'busy'; readonly retrySeconds: number; readonly listen: readonly string[] }
+  | { readonly kind: 'failed'; readonly failure: Failure }
 
 /** The way to what root does. */
 export interface Sshd {
-  /**
-   * Copy what was swapped to where sshd reads. On a host without the helper sshd reads the store itself, and this
-   * does nothing. Idempotent.
-   */
+  /** Whether the root helper is there. Without it sshd reads the store itself. */
+  readonly hasHelper: boolean
+  /** Copy what was swapped to where sshd reads. Without the helper this does nothing. Idempotent. */
   install(signal: AbortSignal): Promise<SshdOutcome>
   /**
-   * Whether {@link install} has something to do: a certificate that differs from its copy, or a copy whose key is gone.
-   * Cheap.
+   * Whether {@link install} has something to do: a certificate that differs from its copy, a copy too many, or a drop-in
+   * that is not what the helper writes, where it can be read. Reads copies and drop-in only.
    *
-   * @param usable host keys with a usable certificate
-   * @param present all host keys
+   * @param staged text of each usable certificate in the store, by host key name
+   * @param present names of all host keys
    */
-  installNeeded(usable: readonly string[], present: readonly string[]): Promise<boolean>
+  installNeeded(staged: ReadonlyMap<string, string>, present: readonly string[]): Promise<boolean>
   /** Make sshd read its configuration and files anew; never with a configuration that `sshd -t` refuses. */
   reload(signal: AbortSignal): Promise<SshdOutcome>
   /** Whether there is any way to reload. */
@@ -196,16 +189,6 @@ export interface PassLock {
    * @throws AgentError STORE_FAILED when it was not free within `milliseconds`
    */
   acquire(milliseconds: number, signal: AbortSignal): Promise<() => Promise<void>>
-}
-
-/** Whose signatures count. */
-export interface TrustedCas {
-  /** On new certificates, and on those in place. */
-  readonly current: readonly PublicKey[]
-  /** On those in place only: the issuer named these before. */
-  readonly former: readonly PublicKey[]
-  /** Why they cannot be known, and then there are none; null when these are all. */
-  readonly failure: Failure | null
 }
 
 /** CA keys that an administrator pinned; null when none are configured. */
@@ -243,6 +226,6 @@ export interface Metrics {
   /** `code`: HTTP status or error code. */
   issuerRequest(route: 'login' | 'issue' | 'host-ca', code: string, seconds: number): void
   turn(at: UnixSeconds): void
-  /** A new look at everything; the certificate series are read from it. */
+  /** After each pass; the certificate series are read from it. */
   status(snapshot: StatusDocument): void
 }

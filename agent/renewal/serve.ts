@@ -1,21 +1,24 @@
 import type { Failure } from '../core/errors.ts'
-import { decideServing, type ServingDecision } from '../core/serving-decision.ts'
+import { decideServing, type ServingFacts } from '../core/serving-decision.ts'
 import type { UnixSeconds } from '../core/time.ts'
-import { askSshd, confirm, notServed } from './ask-sshd.ts'
+import { askSshd } from './ask-sshd.ts'
 import type { Attempts } from './attempts.ts'
-import { isCertifiable, observe, type CertifiableView, type HostKeyView } from './observe.ts'
-import type { ServedKnowledge } from './served-knowledge.ts'
-import { serialInPlace } from './failed-attempt.ts'
+import { serialInPlace } from './failures.ts'
+import type { Host } from './host.ts'
+import { isCertifiable, judgeNow, unserved, type CertifiableView, type HostKeyView } from './judge.ts'
+import type { Facts } from './observe.ts'
 import type { SshdOutcome } from './ports.ts'
-import type { Host } from './settings.ts'
-import { knownCas } from './trusted-cas.ts'
+import type { KeyIdentity, SshdRecord } from './record.ts'
 import { installWait, reloadWait } from './waits.ts'
 
+/** sshd is asked what it presents at least this often, not more: each question is a log line of sshd's. */
+export const ASK_EVERY_SECONDS = 900
+/** While something is not known, this often: nothing is logged by an sshd that is down, but a line by one that is not. */
+const ASK_AGAIN_SECONDS = { down: 30, unknown: 300 } as const
 /** After a reload sshd may answer with the old certificate at first. Few questions: it punishes whoever asks too much. */
-const CONFIRM_WAITS = [
-  { milliseconds: 400, bareKeys: false },
-  { milliseconds: 4600, bareKeys: true },
-]
+const CONFIRM_MILLISECONDS = [400, 4600]
+/** Each step makes progress; this is against a mistake in deciding. */
+const MOST_STEPS = 8
 
 /** Why certificates in place are not served, and which. */
 export interface ServingTrouble {
@@ -24,149 +27,250 @@ export interface ServingTrouble {
   readonly hostKeys: readonly string[]
 }
 
-export interface ServingResult {
-  /** What is known of sshd afterwards. */
-  readonly knowledge: ServedKnowledge
-  /** All host keys afterwards. */
-  readonly views: readonly HostKeyView[]
-  /** A copy or a reload that failed or did not help in this pass; null when none did. */
-  readonly trouble: ServingTrouble | null
-}
-
 export interface ServeRequest {
   /** Names of the host keys whose certificate was swapped in this pass. */
   readonly swapped: readonly string[]
   /** Somebody asked: no wait counts. */
   readonly byHand: boolean
+  /** Ask sshd what it presents, whether it is time or not. */
+  readonly ask: boolean
+  /** Ask the root helper where sshd listens, whether it is known or not. */
+  readonly askHelper: boolean
 }
 
 /**
- * Steps "reloaded" and "confirmed" of the path, for all host keys at once: see to it that sshd serves what lies on
- * disk. Also mends what an earlier pass could not: a failed copy, a failed reload. Does nothing when there is nothing
- * to do.
+ * Steps "reloaded" and "confirmed" of the path, for all host keys at once: make sshd serve what lies on disk. Also
+ * repairs what an earlier pass could not: a failed copy, a failed reload. Does nothing when there is nothing to do.
  *
- * @param all host keys as they are now
+ * @returns a copy or a reload that failed or did not help; null when none did
  */
-export async function bringIntoService(
+export async function serve(
   host: Host,
   attempts: Attempts,
-  before: ServedKnowledge,
-  all: readonly HostKeyView[],
+  facts: Facts,
   request: ServeRequest,
   signal: AbortSignal,
-): Promise<ServingResult> {
-  let knowledge = before
-  const look = async (): Promise<HostKeyView[]> =>
-    observe(host, attempts, knowledge, await knownCas(host, attempts))
-  const ask = async (about: readonly CertifiableView[], bareKeys: boolean): Promise<CertifiableView[]> => {
-    knowledge = await askSshd(host, attempts, about, knowledge, bareKeys, signal)
-    return (await look()).filter(isCertifiable)
-  }
-
-  const { record } = attempts
-  const copiesDiffer = await needsInstall(host, all)
+): Promise<ServingTrouble | null> {
+  const views = (): readonly HostKeyView[] => judgeNow(host, attempts.record, facts)
+  const copiesDiffer = await needsInstall(host, views())
   // What the helper could not copy was put right, or taken away, by somebody else.
-  if (!copiesDiffer) attempts.installed()
-  const first = decide(host, attempts, all, knowledge, request, copiesDiffer)
-  if (first === 'leave' && request.swapped.length === 0) {
-    // Mostly there is nothing to do: then nothing is looked at once more either.
-    return { knowledge, views: attempts.record === record ? all : await look(), trouble: null }
-  }
-  let views = all.filter(isCertifiable)
-  if (first === 'install') {
-    const installed = await install(host, attempts, signal)
-    if (!installed.ok) {
-      const { until } = attempts.notInstalled(identitiesOf(views), installed.failure)
-      const trouble = tell(host, views, installed.failure, until)
-      return { knowledge, views: await look(), trouble }
-    }
-    knowledge = { ...knowledge, listen: installed.listen }
-  }
-
-  views = await ask(views, false)
-  const decision = decide(host, attempts, views, knowledge, request, false)
-  let problem: Failure | null = null
-  if (decision === 'reload') {
-    const reloaded = await host.sshd.reload(signal)
-    host.metrics.reload(reloaded.ok ? 'ok' : reloaded.failure.code)
-    if (reloaded.ok) {
-      host.log.info({ host_keys: request.swapped }, 'reloaded sshd')
-      if (reloaded.listen.length > 0) knowledge = { ...knowledge, listen: reloaded.listen }
-      attempts.reloaded()
-      for (const { milliseconds, bareKeys } of CONFIRM_WAITS) {
-        if (notServed(views).length === 0) break
-        await host.clock.sleep(milliseconds, signal)
-        views = await ask(notServed(views), bareKeys)
+  if (!copiesDiffer && !isHelperUnasked(host, attempts, request)) attempts.copiesMatch()
+  const done = { installed: false, asked: false, reloaded: false }
+  let failed: Failed | null = null
+  for (let step = 0; step < MOST_STEPS && failed === null; step++) {
+    const next = decideServing({ ...knownOf(host, attempts, views(), request, copiesDiffer), ...done })
+    if (next === 'end') break
+    switch (next) {
+      case 'ask':
+        await askSshd(host, attempts, views(), signal)
+        done.asked = true
+        break
+      case 'install': {
+        const outcome = await install(host, attempts, signal)
+        if (outcome.kind === 'busy') return null
+        if (outcome.kind === 'failed') failed = { at: 'install', failure: outcome.failure }
+        // Copies that changed are live at once with some versions of sshd; a changed drop-in never is.
+        else Object.assign(done, { installed: true, asked: done.asked && outcome.reloadNeeded })
+        break
       }
-    } else {
-      problem = reloaded.failure
+      case 'reload': {
+        const outcome = await reload(host, attempts, request.swapped, signal)
+        if (outcome.kind === 'busy') return null
+        if (outcome.kind === 'failed') {
+          failed = { at: 'reload', failure: outcome.failure }
+          break
+        }
+        done.reloaded = true
+        await confirm(host, attempts, views, signal)
+        if (unserved(views()).length > 0)
+          failed = { at: 'confirm', failure: notServing(views(), 'even after a reload') }
+        break
+      }
+      case 'cannot-reload':
+        settle(host, attempts, views())
+        failed = { at: 'confirm', failure: notServing(views(), 'and there is no way to reload it') }
     }
   }
-  if (decision !== 'leave' && problem === null && notServed(views).length > 0) {
-    if (decision === 'cannot-reload') views = await ask(notServed(views), true)
-    markNotOffered(host, attempts, views)
-    views = (await look()).filter(isCertifiable)
-  }
-  confirm(host, attempts, views)
-  const concerned = notServed(views)
-  if (decision === 'leave' || (problem === null && concerned.length === 0))
-    return { knowledge, views: await look(), trouble: null }
-  const affected = concerned.length > 0 ? concerned : views.filter(({ onDisk }) => onDisk.kind === 'usable')
-  const failure = problem ?? notServing(knowledge, decision)
-  const { until } = attempts.notServed(identitiesOf(affected), failure)
-  const trouble = tell(host, affected, failure, until)
-  return { knowledge, views: await look(), trouble }
-}
-
-function decide(
-  { settings, sshd }: Host,
-  attempts: Attempts,
-  views: readonly HostKeyView[],
-  { silence }: ServedKnowledge,
-  { swapped, byHand }: ServeRequest,
-  copiesDiffer: boolean,
-): ServingDecision {
-  return decideServing({
-    swapped: swapped.length > 0,
-    byHand,
-    copiesDiffer,
-    installWaits: installWait(attempts) !== null,
-    reloadOwed: attempts.record.reloadOwed,
-    unserved: notServed(views).length > 0,
-    silent: silence !== null,
-    reloadWaits: reloadWait(attempts) !== null,
-    mayReload: settings.reload !== 'never' && sshd.canReload,
-  })
-}
-
-/** Whether the root helper has something to copy, or to take away. */
-async function needsInstall(host: Host, views: readonly HostKeyView[]): Promise<boolean> {
-  const usable = views.filter(({ onDisk }) => onDisk.kind === 'usable').map(({ name }) => name)
-  const present = views.map(({ name }) => name)
-  return host.sshd.installNeeded(usable, present)
+  return conclude(host, attempts, views(), failed)
 }
 
 async function install(host: Host, attempts: Attempts, signal: AbortSignal): Promise<SshdOutcome> {
   const outcome = await host.sshd.install(signal)
-  if (!outcome.ok) {
+  if (outcome.kind === 'failed') {
     host.metrics.reload(outcome.failure.code)
     return outcome
   }
-  attempts.installed()
-  if (outcome.remark !== null) host.log.warn({}, `the root helper remarks: ${outcome.remark}`)
+  noteHelper(host, attempts, outcome)
+  if (outcome.kind === 'busy') return outcome
+  attempts.copiesMatch()
+  // Where sshd is not asked, nothing else shows that it has not read the changed drop-in yet.
   if (outcome.reloadNeeded && !host.served.enabled) attempts.oweReload()
   return outcome
 }
 
-function notServing({ silence }: ServedKnowledge, decision: ServingDecision): Failure {
-  if (silence !== null) {
-    return { code: 'SSHD_UNREACHABLE', message: `sshd cannot be asked what it serves: ${silence}` }
+async function reload(
+  host: Host,
+  attempts: Attempts,
+  swapped: readonly string[],
+  signal: AbortSignal,
+): Promise<SshdOutcome> {
+  const outcome = await host.sshd.reload(signal)
+  switch (outcome.kind) {
+    case 'busy': {
+      const { retrySeconds } = outcome
+      noteHelper(host, attempts, outcome)
+      attempts.reloadPostponed(retrySeconds)
+      const fields = { retry_in_seconds: retrySeconds }
+      host.log.info(fields, 'sshd was reloaded several times within a short time: the reload waits')
+      return outcome
+    }
+    case 'failed':
+      host.metrics.reload(outcome.failure.code)
+      return outcome
+    case 'done':
+      host.metrics.reload('ok')
+      host.log.info({ host_keys: swapped }, 'reloaded sshd')
+      if (outcome.listen.length > 0) attempts.helperSaid(outcome.listen, null)
+      attempts.reloaded()
+      return outcome
   }
-  const why = decision === 'reload' ? 'even after a reload' : 'and there is no way to reload it'
-  return { code: 'SSHD_NOT_SERVING', message: `sshd serves another certificate or none, ${why}` }
 }
 
-function tell(
+interface Failed {
+  /** `confirm`: nothing went wrong, and still something is not served. */
+  readonly at: 'install' | 'reload' | 'confirm'
+  readonly failure: Failure
+}
+
+/** What {@link decideServing} goes by, but for what this pass did. */
+function knownOf(
+  host: Host,
+  attempts: Attempts,
+  views: readonly HostKeyView[],
+  request: ServeRequest,
+  copiesDiffer: boolean,
+): Omit<ServingFacts, 'installed' | 'asked' | 'reloaded'> {
+  const { settings, sshd, clock } = host
+  const { swapped, byHand, ask } = request
+  const { record } = attempts
+  const lacking = unserved(views)
+  return {
+    swapped: swapped.length > 0,
+    byHand,
+    askDue: ask || isTimeToAsk(record.sshd, views, clock.now()),
+    hasHelper: sshd.hasHelper,
+    helperUnasked: isHelperUnasked(host, attempts, request),
+    copiesDiffer,
+    installWaits: installWait(attempts) !== null,
+    reloadOwed: record.reloadOwed,
+    unserved:
+      lacking.length === 0 ? 'none' : lacking.some(({ how }) => how === 'proven') ? 'proven' : 'unseen',
+    isDown: record.sshd.state === 'down',
+    reloadWaits: reloadWait(attempts) !== null,
+    mayReload: settings.reload !== 'never' && sshd.canReload,
+  }
+}
+
+/** Whether the root helper is to say where sshd listens. */
+function isHelperUnasked({ sshd }: Host, { record }: Attempts, { askHelper }: ServeRequest): boolean {
+  return sshd.hasHelper && (askHelper || record.sshd.helperAt === null)
+}
+
+function isTimeToAsk(
+  { askedAt, state }: SshdRecord,
+  views: readonly HostKeyView[],
+  now: UnixSeconds,
+): boolean {
+  if (askedAt === null || now < askedAt) return true
+  const isUnknown = views.some(({ served }) => served.kind !== 'not-asked' && served.unknown !== null)
+  const every =
+    state === 'down' ? ASK_AGAIN_SECONDS.down : isUnknown ? ASK_AGAIN_SECONDS.unknown : ASK_EVERY_SECONDS
+  return now >= askedAt + every
+}
+
+/** Whether the root helper has something to copy, to take away, or to write anew. */
+async function needsInstall(host: Host, views: readonly HostKeyView[]): Promise<boolean> {
+  if (!host.sshd.hasHelper) return false
+  const staged = new Map(views.flatMap(({ name, text }) => (text === null ? [] : [[name, text] as const])))
+  return host.sshd.installNeeded(
+    staged,
+    views.map(({ name }) => name),
+  )
+}
+
+async function confirm(
+  host: Host,
+  attempts: Attempts,
+  views: () => readonly HostKeyView[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (const milliseconds of CONFIRM_MILLISECONDS) {
+    if (unserved(views()).length === 0) return
+    await host.clock.sleep(milliseconds, signal)
+    await askSshd(host, attempts, views(), signal)
+  }
+  // What sshd does not offer after a reload it is not configured to offer.
+  settle(host, attempts, views())
+}
+
+/** The one way out: what is served is noted; what failed is noted, logged and waited for. */
+function conclude(
+  host: Host,
+  attempts: Attempts,
+  views: readonly HostKeyView[],
+  failed: Failed | null,
+): ServingTrouble | null {
+  const lacking = unserved(views).map(({ view }) => view)
+  if (lacking.length === 0) {
+    // With `always` it is not what sshd presents that counts.
+    if (host.served.enabled && host.settings.reload !== 'always') attempts.nothingOwed()
+    attempts.allServed()
+  }
+  const usable = views.filter(isCertifiable).filter(({ onDisk }) => onDisk.kind === 'usable')
+  for (const view of usable) if (!lacking.includes(view)) attempts.served(view.subject.identity)
+  if (failed === null || (failed.at === 'confirm' && lacking.length === 0)) return null
+  const { at, failure } = failed
+  if (at === 'install') {
+    const affected = views.filter(isCertifiable)
+    return report(host, affected, failure, attempts.notInstalled(identitiesOf(affected), failure).until)
+  }
+  const affected = lacking.length > 0 ? lacking : usable
+  return report(host, affected, failure, attempts.notServed(identitiesOf(affected), failure).until)
+}
+
+function settle(host: Host, attempts: Attempts, views: readonly HostKeyView[]): void {
+  for (const { view } of unserved(views)) {
+    const { name, subject, served } = view
+    if (served.kind !== 'not-offered' && served.kind !== 'other-key') continue
+    attempts.settle(subject.identity)
+    const fields = { host_key: name, serial: serialInPlace(view), code: 'SSHD_NOT_SERVING' }
+    host.log.warn(fields, `${served.why}; the host key is ignored until that changes, and still renewed`)
+  }
+}
+
+/** What the root helper said; notes are logged when they are new. */
+function noteHelper(
+  { log }: Host,
+  attempts: Attempts,
+  outcome: { readonly listen: readonly string[]; readonly notes?: readonly string[] },
+): void {
+  const before = attempts.record.sshd.notes
+  for (const note of outcome.notes ?? [])
+    if (!before.includes(note)) log.warn({}, `the root helper reported: ${note}`)
+  attempts.helperSaid(outcome.listen, outcome.notes ?? null)
+}
+
+/** Why what is in place is not served: only what was seen is said of sshd. */
+function notServing(views: readonly HostKeyView[], why: string): Failure {
+  const lacking = unserved(views)
+  if (lacking.some(({ how }) => how === 'proven'))
+    return { code: 'SSHD_NOT_SERVING', message: `sshd presents another certificate or none, ${why}` }
+  const reasons = lacking.map(({ view: { served } }) => (served.kind === 'not-asked' ? null : served.unknown))
+  const reason = reasons.find((text) => text !== null) ?? 'it was not asked'
+  return { code: 'SSHD_UNREACHABLE', message: `it is not known what sshd presents: ${reason}` }
+}
+
+function report(
   host: Host,
   views: readonly CertifiableView[],
   failure: Failure,
@@ -183,19 +287,6 @@ function tell(
   return { failure, hostKeys }
 }
 
-function identitiesOf(views: readonly CertifiableView[]): CertifiableView['subject']['identity'][] {
+function identitiesOf(views: readonly CertifiableView[]): KeyIdentity[] {
   return views.map(({ subject }) => subject.identity)
-}
-
-/** After a reload what sshd does not offer it is not configured to offer; that key is left alone, and says so. */
-function markNotOffered(host: Host, attempts: Attempts, views: readonly CertifiableView[]): void {
-  for (const view of views) {
-    const { name, subject, offerProblem, state } = view
-    if (typeof offerProblem !== 'string' || state.state === 'ignored') continue
-    attempts.notOffered(subject.identity, { why: offerProblem, pairVersion: subject.pairVersion })
-    host.log.warn(
-      { host_key: name, serial: serialInPlace(view), code: 'SSHD_NOT_SERVING' },
-      `${offerProblem}; it is left alone until that changes`,
-    )
-  }
 }

@@ -1,9 +1,8 @@
-import type { CertificateStatus, StatusDocument } from '../core/status-document.ts'
 import { formatCertificateTime, formatTime } from '../core/time.ts'
-import type { Attempts } from './attempts.ts'
-import type { HostKeyView } from './observe.ts'
-import type { ServedKnowledge } from './served-knowledge.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../core/status-document.ts'
+import type { HostKeyView } from './judge.ts'
 import type { IssuerHealth } from './ports.ts'
+import { recordOf, type AttemptRecord } from './record.ts'
 
 /** What of the status document does not come from looking. */
 export interface StatusIdentity {
@@ -15,10 +14,11 @@ export interface StatusIdentity {
 export function statusOf(
   { version, issuerUrl }: StatusIdentity,
   views: readonly HostKeyView[],
-  attempts: Attempts,
-  knowledge: ServedKnowledge,
+  record: AttemptRecord,
   issuer: IssuerHealth,
 ): StatusDocument {
+  const isAsked = views.some(({ served }) => served.kind !== 'not-asked')
+  const { state, since, notes } = record.sshd
   return {
     version,
     enrolled: true,
@@ -28,9 +28,9 @@ export function statusOf(
       last_success: formatTime(issuer.lastSuccess),
       clock_skew_seconds: issuer.clockSkewSeconds,
     },
-    certificates: views.map((view) => certificateStatus(view, attempts, knowledge)),
-    notes: [],
-    sshd: { state: null, since: null },
+    certificates: views.map((view) => certificateStatus(view, record)),
+    notes,
+    sshd: isAsked ? { state, since: formatTime(since) } : { state: null, since: null },
   }
 }
 
@@ -40,14 +40,10 @@ export function notEnrolledStatus(version: string): StatusDocument {
   return { version, enrolled: false, issuer, certificates: [], notes: [], sshd: { state: null, since: null } }
 }
 
-function certificateStatus(
-  view: HostKeyView,
-  attempts: Attempts,
-  knowledge: ServedKnowledge,
-): CertificateStatus {
+function certificateStatus(view: HostKeyView, attempts: AttemptRecord): CertificateStatus {
   const { onDisk, subject, times, state } = view
   const certificate = onDisk.kind === 'absent' ? null : onDisk.certificate
-  const record = subject === null ? null : attempts.of(subject.identity)
+  const record = subject === null ? null : recordOf(attempts, subject.identity)
   const error = record?.lastError ?? null
   return {
     host_key: view.name,
@@ -61,7 +57,7 @@ function certificateStatus(
     valid_after: certificate === null ? null : formatCertificateTime(certificate.validAfter),
     valid_before: certificate === null ? null : formatCertificateTime(certificate.validBefore),
     renewal_due: formatTime(times?.dueAt ?? null),
-    served: servedStatus(view, knowledge),
+    served: servedStatus(view),
     last_attempt: formatTime(record?.lastAttempt ?? null),
     last_success: formatTime(record?.lastSuccess ?? null),
     failures: record?.failures ?? 0,
@@ -82,29 +78,14 @@ function keyTypeOf({ file: { content } }: HostKeyView): string | null {
   }
 }
 
-function servedStatus(
-  { served, subject, onDisk }: HostKeyView,
-  { answered, silence }: ServedKnowledge,
-): CertificateStatus['served'] {
-  if (subject === null || served.kind === 'not-asked') return null
-  const checkedAt = formatTime(answered?.at ?? null)
-  const nothing = { serial: null, matches: null, valid_before: null, checked_at: null, unknown: silence }
-  switch (served.kind) {
-    case 'certificate': {
-      const { serial, validBefore } = served.certificate
-      const end = formatCertificateTime(validBefore)
-      const { matches } = served
-      return { serial: String(serial), matches, valid_before: end, checked_at: checkedAt, unknown: silence }
-    }
-    case 'none':
-      return { ...nothing, matches: false, checked_at: checkedAt }
-    case 'unknown': {
-      if (silence === null || onDisk.kind === 'absent' || onDisk.certificate === null) return nothing
-      const { serial, validBefore } = onDisk.certificate
-      const end = formatCertificateTime(validBefore)
-      return { ...nothing, serial: String(serial), matches: true, valid_before: end, checked_at: checkedAt }
-    }
-    case 'never-seen':
-      return nothing
-  }
+function servedStatus({ served }: HostKeyView): ServedStatus | null {
+  if (served.kind === 'not-asked') return null
+  const { unknown } = served
+  if (served.kind === 'nothing-known')
+    return { serial: null, matches: null, valid_before: null, checked_at: null, unknown }
+  const checked_at = formatTime(served.at)
+  if (served.kind !== 'certificate')
+    return { serial: null, matches: false, valid_before: null, checked_at, unknown }
+  const { serial, matches, validBefore } = served
+  return { serial, matches, valid_before: formatTime(validBefore), checked_at, unknown }
 }

@@ -3,16 +3,15 @@ import type { StatusDocument } from '../core/status-document.ts'
 import { summarize } from '../core/status-summary.ts'
 import { formatTime, type UnixSeconds } from '../core/time.ts'
 import { Attempts } from './attempts.ts'
-import { AbandonedError, withinLimits } from './bounded-work.ts'
-import { nextLook } from './next-look.ts'
-import { knownCasOrNone } from './trusted-cas.ts'
-import { observe, type HostKeyView } from './observe.ts'
-import { NOTHING_KNOWN, type ServedKnowledge } from './served-knowledge.ts'
+import { AbandonedError, withinLimits } from './deadline.ts'
+import type { Host } from './host.ts'
+import { judgeNow, type HostKeyView } from './judge.ts'
+import { nextPass } from './next-pass.ts'
+import { observe } from './observe.ts'
+import { pass, ROUTINE_PASS, type PassResult } from './pass.ts'
 import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
-import { renewHost, ROUTINE_PASS, type PassResult } from './renew.ts'
-import type { Host } from './settings.ts'
+import { NOTHING_REPORTED, reportChanges, type Reported } from './report-changes.ts'
 import { notEnrolledStatus, statusOf, type StatusIdentity } from './status.ts'
-import { NOTHING_TOLD, tellChanges, type Told } from './tell-changes.ts'
 
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
 const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }
@@ -52,13 +51,14 @@ export class Supervisor {
   readonly #options: SupervisorOptions
   #pending = new Set<WakeReason>(['start'])
   #rouse: (() => void) | null = null
-  #knowledge: ServedKnowledge = NOTHING_KNOWN
   #current: { readonly host: Host; readonly attempts: Attempts } | null = null
+  /** The host of the last pass that was completed: for another one sshd and the helper are asked anew. */
+  #passed: Host | null = null
   /** What was asked of a turn that failed; the next one does it. */
   #unanswered = new Set<WakeReason>()
   /** An abandoned turn that still goes on, and may hold the lock. */
   #stuck: Promise<unknown> | null = null
-  #told: Told = NOTHING_TOLD
+  #reported: Reported = NOTHING_REPORTED
   #status: StatusDocument | null = null
   #lastTurn: UnixSeconds | null = null
   #isReady = false
@@ -158,38 +158,36 @@ export class Supervisor {
       return null
     }
     const { host, identity } = enrolment
-    const isNew = this.#current?.host !== host
+    const isNew = this.#passed !== host
     if (this.#current?.host !== host) {
       this.#current = { host, attempts: new Attempts(host.records, host.clock) }
-      this.#knowledge = NOTHING_KNOWN
     }
     const { attempts } = this.#current
     try {
-      const result = await this.#pass(host, attempts, reasons, signal)
+      const result = await this.#pass(host, attempts, reasons, isNew, signal)
+      this.#passed = host
       if (isNew && attempts.record.issuerCas?.length === 0) {
         const advice =
           'pin it with verify.host_ca_file; until then the CA of the certificate in place is trusted'
         host.log.warn({}, `the issuer does not name its host CA: ${advice}`)
       }
-      this.#knowledge = result.knowledge
-      this.#status = statusOf(identity, result.views, attempts, result.knowledge, host.issuer.health())
-      this.#tell(host, result.views)
-      return nextLook(result, attempts, host.clock.now())
+      this.#status = statusOf(identity, result.views, attempts.record, host.issuer.health())
+      this.#report(host, attempts, result.views)
+      return nextPass(result, attempts, host.clock.now())
     } catch (error) {
-      // Nothing could be done, but what is can still be seen and told.
-      if (!signal.aborted) await this.#tellOnly(host, identity, attempts, error)
+      // Nothing could be done, but what is there can still be seen and reported.
+      if (!signal.aborted) await this.#reportOnly(host, identity, attempts, error)
       throw error
     }
   }
 
   /** The status of a turn that could do nothing: what can be seen, and why nothing was done. */
-  async #tellOnly(host: Host, identity: StatusIdentity, attempts: Attempts, error: unknown): Promise<void> {
+  async #reportOnly(host: Host, identity: StatusIdentity, attempts: Attempts, error: unknown): Promise<void> {
     // What the issuer said of its CA is in the record, which a lock that cannot be had keeps from being loaded.
     await attempts.load()
-    const cas = await knownCasOrNone(host, attempts)
-    const views = await observe(host, attempts, this.#knowledge, cas)
-    const status = statusOf(identity, views, attempts, this.#knowledge, host.issuer.health())
-    this.#tell(host, views)
+    const views = judgeNow(host, attempts.record, await observe(host))
+    const status = statusOf(identity, views, attempts.record, host.issuer.health())
+    this.#report(host, attempts, views)
     if (!(error instanceof AgentError)) {
       this.#status = status
       return
@@ -209,22 +207,24 @@ export class Supervisor {
     })()
   }
 
-  #tell(host: Host, views: readonly HostKeyView[]): void {
-    this.#told = tellChanges(host.log, this.#told, views, host.issuer.health().clockSkewSeconds)
+  #report(host: Host, { record }: Attempts, views: readonly HostKeyView[]): void {
+    const { clockSkewSeconds } = host.issuer.health()
+    this.#reported = reportChanges(host.log, this.#reported, views, record.sshd, clockSkewSeconds)
   }
 
   async #pass(
     host: Host,
     attempts: Attempts,
     reasons: ReadonlySet<WakeReason>,
+    isNew: boolean,
     signal: AbortSignal,
   ): Promise<PassResult> {
     const release = await host.lock.acquire(LOCK_WAIT_MILLISECONDS, signal)
     try {
       await attempts.load()
       if (reasons.has('sighup')) attempts.endAdministratorWaits()
-      const ask = reasons.has('sighup') || reasons.has('sigusr1')
-      return await renewHost(host, attempts, this.#knowledge, { ...ROUTINE_PASS, ask }, signal)
+      const ask = isNew || reasons.has('sighup') || reasons.has('sigusr1')
+      return await pass(host, attempts, { ...ROUTINE_PASS, ask, askHelper: isNew }, signal)
     } finally {
       await release()
     }

@@ -1,6 +1,6 @@
 import { isWaiting, type Wait } from '../core/backoff.ts'
 import type { UnixSeconds } from '../core/time.ts'
-import { recordOf, type AttemptRecord, type KeyIdentity } from './attempt-record.ts'
+import { recordOf, type AttemptRecord, type KeyIdentity } from './record.ts'
 
 /** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */
 const MAX_REPAIRS = 10
@@ -34,9 +34,8 @@ export function issuerWait({ record, now }: RecordNow): Wait | null {
 
 /** When this key may be repaired once more; null for now. */
 export function repairWaitOf(recordNow: RecordNow, key: KeyIdentity): UnixSeconds | null {
-  const recent = recentRepairs(recordNow, key)
-  const [first] = recent
-  return recent.length < MAX_REPAIRS || first === undefined ? null : first + REPAIR_SECONDS
+  const first = recentRepairs(recordNow, key).at(-MAX_REPAIRS)
+  return first === undefined ? null : first + REPAIR_SECONDS
 }
 
 /** Those that still count. */

@@ -8,7 +8,7 @@ export interface ProgramLimits {
   readonly outputBytes?: number
   /** Stops the program too. */
   readonly signal?: AbortSignal
-  /** Besides our own. */
+  /** The only variables that it gets; left out: all of our own. */
   readonly environment?: Readonly<Record<string, string>>
   /** Open files that the program gets as 3, 4 … */
   readonly files?: readonly number[]
@@ -52,7 +52,7 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
       child = spawn(program, rest, {
         stdio: ['ignore', 'pipe', 'pipe', ...files],
         detached: ownGroup,
-        env: { ...process.env, ...limits.environment },
+        env: limits.environment ?? process.env,
         ...limits.user,
       })
     } catch (error) {

@@ -2,7 +2,7 @@ import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createAttemptRecords } from '../../agent/adapters/attempt-records.ts'
-import { EMPTY_RECORD, recordOf, type AttemptRecord } from '../../agent/renewal/attempt-record.ts'
+import { EMPTY_RECORD, recordOf, type AttemptRecord } from '../../agent/renewal/record.ts'
 import { RecordingLog } from '../fakes/recording-log.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
@@ -25,16 +25,36 @@ const RECORD: AttemptRecord = {
   reloadOwed: false,
   formerCas: [],
   issuerCas: ['ssh-ed25519 AAAA'],
+  sshd: {
+    state: 'down',
+    since: 1_799_999_500,
+    askedAt: 1_799_999_900,
+    listen: ['[::]:2222'],
+    notes: ['not installed: x'],
+    helperAt: 1_799_999_000,
+  },
   hostKeys: {
     ssh_host_ed25519_key: {
       ...recordOf(EMPTY_RECORD, { name: 'ssh_host_ed25519_key', fingerprint: 'SHA256:abc' }),
       wait: { failures: 1, until: 1_800_000_005, kind: 'backoff', code: 'CERT_KEY_MISMATCH' },
       lastAttempt: 1_800_000_000,
       failures: 1,
-      lastError: { code: 'CERT_KEY_MISMATCH', message: 'it certifies another key', at: 1_800_000_000 },
+      lastError: {
+        code: 'CERT_KEY_MISMATCH',
+        message: 'it certifies another key',
+        at: 1_800_000_000,
+        scope: 'key',
+      },
       issued: { serial: '5699169736243703393', at: 1_799_999_000 },
       repairs: [1_799_999_000],
-      confirmedSerial: '5699169736243703393',
+      evidence: {
+        kind: 'certificate',
+        at: 1_799_999_100,
+        digest: 'ab'.repeat(32),
+        serial: '5699169736243703393',
+        validBefore: '18446744073709551615',
+      },
+      unknown: { reason: 'connection refused', since: 1_799_999_500 },
     },
   },
 }
@@ -95,4 +115,58 @@ test.each([
   await expect(records.save(RECORD)).rejects.toMatchObject({ code: 'STORE_FAILED' })
   expect(await records.load()).toEqual(want)
   expect(await fs.readdir(folder.path)).toEqual(['attempts.json'])
+})
+
+/** `attempts.json` as version 0.1 wrote it. */
+function oldRecord(key: object): string {
+  const { sshd: _, hostKeys: __, ...rest } = RECORD
+  const hostKey = {
+    fingerprint: 'SHA256:abc',
+    wait: null,
+    lastAttempt: 1_800_000_000,
+    lastSuccess: 1_799_999_000,
+    failures: 1,
+    lastError: { code: 'ISSUER_BUSY', message: 'm', at: 1_800_000_000 },
+    issued: null,
+    repairs: [],
+    confirmedSerial: null,
+    notOffered: null,
+    ...key,
+  }
+  return JSON.stringify({ ...rest, hostKeys: { a: hostKey } })
+}
+
+test.each([
+  {
+    name: 'a serial that was seen to be served',
+    key: { confirmedSerial: '7' },
+    evidence: { kind: 'certificate', at: 1_799_999_000, digest: null, serial: '7', validBefore: null },
+  },
+  {
+    name: 'a key that sshd did not offer',
+    key: { notOffered: { why: 'sshd does not offer it', pairVersion: '1:2' } },
+    evidence: {
+      kind: 'not-offered',
+      at: 1_799_999_000,
+      why: 'sshd does not offer it',
+      pairVersion: '1:2',
+      isSettled: true,
+    },
+  },
+  { name: 'nothing seen', key: {}, evidence: null },
+])('the record of version 0.1 is read: $name', async ({ key, evidence }) => {
+  await fs.writeFile(file, oldRecord(key))
+  const { hostKeys, sshd } = await createAttemptRecords({ stateDirectory: folder.path, log }).load()
+  expect(log.lines).toEqual([])
+  expect(hostKeys['a']).toMatchObject({ evidence, unknown: null, lastError: { scope: 'issuer' } })
+  expect(sshd).toEqual(EMPTY_RECORD.sshd)
+})
+
+test('what version 0.1 needs of a record, after a downgrade, is in it', async () => {
+  await createAttemptRecords({ stateDirectory: folder.path, log }).save(RECORD)
+  const { hostKeys } = JSON.parse(await fs.readFile(file, 'utf8'))
+  expect(hostKeys.ssh_host_ed25519_key).toMatchObject({
+    confirmedSerial: '5699169736243703393',
+    notOffered: null,
+  })
 })

@@ -6,7 +6,7 @@ import { createSshd, type SshdOptions } from '../../agent/adapters/sshd.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
 const never = new AbortController().signal
-const DONE = { ok: true, listen: [], remark: null, reloadNeeded: false }
+const DONE = { kind: 'done', listen: [], notes: [], reloadNeeded: false }
 
 let folder: TemporaryFolder
 /** Of the process that a test's script leaves, if it does. */
@@ -24,7 +24,6 @@ afterEach(async () => {
 function sshdWith(options: Partial<SshdOptions>) {
   return createSshd({
     reloadCommand: null,
-    stagedDirectory: join(folder.path, 'staged'),
     helperSocket: join(folder.path, 'no-helper'),
     ...options,
   })
@@ -38,7 +37,7 @@ async function script(text: string): Promise<string> {
 }
 
 function reloadFailed(words: string) {
-  return { ok: false, failure: { code: 'SSHD_RELOAD_FAILED', message: expect.stringContaining(words) } }
+  return { kind: 'failed', failure: { code: 'SSHD_RELOAD_FAILED', message: expect.stringContaining(words) } }
 }
 
 test('runs without a shell, with its arguments as they are; install is not needed', async () => {
@@ -47,7 +46,8 @@ test('runs without a shell, with its arguments as they are; install is not neede
   const sshd = sshdWith({ reloadCommand: [program, 'a b', '$HOME', ''] })
   expect(sshd.canReload).toBe(true)
   expect(await sshd.install(never)).toEqual(DONE)
-  expect(await sshd.installNeeded(['key'], ['key'])).toBe(false)
+  expect(sshd.hasHelper).toBe(false)
+  expect(await sshd.installNeeded(new Map([['key', 'text']]), ['key'])).toBe(false)
   expect(await sshd.reload(never)).toEqual(DONE)
   expect(await readFile(out, 'utf8')).toBe('a b|$HOME||')
 })
@@ -69,8 +69,8 @@ test.each([
   },
 ])('$name: $code', async ({ text, code, message }) => {
   const outcome = await sshdWith({ reloadCommand: [await script(text)] }).reload(never)
-  expect(outcome).toMatchObject({ ok: false, failure: { code } })
-  if (outcome.ok) return
+  expect(outcome).toMatchObject({ kind: 'failed', failure: { code } })
+  if (outcome.kind !== 'failed') return
   expect(outcome.failure.message).toContain(message)
   expect(outcome.failure.message).not.toContain('\n')
   expect(outcome.failure.message.length).toBeLessThan(600)
@@ -78,7 +78,7 @@ test.each([
 
 test.each(['/no/such/program', '/etc', 'a\0b'])('%j cannot be run', async (program) => {
   const outcome = await sshdWith({ reloadCommand: [program] }).reload(never)
-  expect(outcome).toMatchObject({ ok: false, failure: { code: 'SSHD_RELOAD_FAILED' } })
+  expect(outcome).toMatchObject({ kind: 'failed', failure: { code: 'SSHD_RELOAD_FAILED' } })
 })
 
 test('one that hangs is stopped with what it started', async () => {

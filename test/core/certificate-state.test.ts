@@ -28,11 +28,14 @@ function unusable(code: ErrorCode, cert: typeof current | null): OnDisk {
   return { kind: 'unusable', failure: { code, message: 'm' }, certificate: cert }
 }
 
+const SEEN = { at: NOW - 60, unknown: null }
+const SERVED: Served = { kind: 'certificate', ...SEEN, serial: '7', validBefore: NOW + 1000, matches: true }
+
 const good: StateFacts = {
   ignored: null,
   onDisk: usable,
   times: { dueAt: NOW + 500, overdueAt: NOW + 800 },
-  served: { kind: 'certificate', certificate: current, matches: true },
+  served: SERVED,
   lastErrorCode: null,
 }
 
@@ -43,7 +46,7 @@ const CAUSES: Readonly<Record<CertificateState, Partial<StateFacts>>> = {
   expired: { onDisk: unusable('CERT_EXPIRED', past) },
   invalid: { onDisk: unusable('CERT_CA_MISMATCH', current) },
   overdue: { times: { dueAt: NOW - 500, overdueAt: NOW } },
-  unconfirmed: { served: { kind: 'none' } },
+  unconfirmed: { served: { kind: 'none', ...SEEN } },
   due: { times: { dueAt: NOW, overdueAt: NOW + 1 } },
   valid: {},
 }
@@ -64,7 +67,7 @@ test('the order is the one of the interface', () => {
 
 describe('states and their reasons', () => {
   const failed = { lastErrorCode: 'ISSUER_BUSY' } as const
-  const other: Served = { kind: 'certificate', certificate: current, matches: false }
+  const other: Served = { kind: 'certificate', ...SEEN, serial: null, validBefore: null, matches: false }
   test.each<{ name: string; facts: Partial<StateFacts>; state: CertificateState; reason: string | null }>([
     { name: 'ignored says why', facts: CAUSES.ignored, state: 'ignored', reason: 'sshd does not offer it' },
     { name: 'absent', facts: CAUSES.absent, state: 'absent', reason: null },
@@ -120,12 +123,17 @@ describe('states and their reasons', () => {
       reason: 'SSHD_NOT_SERVING',
     },
     {
-      name: 'sshd never answered',
-      facts: { served: { kind: 'never-seen' } },
+      name: 'nothing was seen since it was installed',
+      facts: { served: { kind: 'nothing-known', unknown: 'connection refused' } },
       state: 'unconfirmed',
       reason: 'SSHD_UNREACHABLE',
     },
-    { name: 'no banner this time', facts: { served: { kind: 'unknown' } }, state: 'valid', reason: null },
+    {
+      name: 'no answer this time: what was seen before counts',
+      facts: { served: { ...SERVED, unknown: 'connection refused' } },
+      state: 'valid',
+      reason: null,
+    },
     { name: 'sshd is not asked', facts: { served: { kind: 'not-asked' } }, state: 'valid', reason: null },
     { name: 'due', facts: CAUSES.due, state: 'due', reason: 'window-open' },
     { name: 'due after a failure', facts: { ...CAUSES.due, ...failed }, state: 'due', reason: 'ISSUER_BUSY' },

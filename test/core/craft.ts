@@ -31,11 +31,9 @@ export function optionList(options: Readonly<Record<string, string>>): Buffer {
   )
 }
 
-/** An ed25519 key of our own making, for what ssh-keygen would not sign. */
+/** A key of our own making, for what ssh-keygen would not sign. As a CA it must be ed25519. */
 export interface CraftedKey {
   readonly privateKey: KeyObject
-  /** The 32 bytes. */
-  readonly point: Buffer
   /** As in a public key line. */
   readonly blob: Buffer
   readonly line: string
@@ -44,16 +42,30 @@ export interface CraftedKey {
 export function craftKey(): CraftedKey {
   const { privateKey, publicKey } = generateKeyPairSync('ed25519')
   const point = Buffer.from(publicKey.export({ format: 'jwk' }).x ?? '', 'base64url')
-  const blob = Buffer.concat([sshString('ssh-ed25519'), sshString(point)])
-  return { privateKey, point, blob, line: `ssh-ed25519 ${blob.toString('base64')}` }
+  return craftedOf(privateKey, [sshString('ssh-ed25519'), sshString(point)])
+}
+
+/** A host key of another type. */
+export function craftEcdsaKey(curve: 256 | 384): CraftedKey {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: `P-${curve}` })
+  const { x = '', y = '' } = publicKey.export({ format: 'jwk' })
+  const point = Buffer.concat([Buffer.of(4), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')])
+  const name = `nistp${curve}`
+  return craftedOf(privateKey, [sshString(`ecdsa-sha2-${name}`), sshString(name), sshString(point)])
+}
+
+function craftedOf(privateKey: KeyObject, fields: readonly Buffer[]): CraftedKey {
+  const blob = Buffer.concat(fields)
+  return { privateKey, blob, line: lineOf(blob) }
 }
 
 /** The fields of a certificate, each ready for the wire, so that a test may spoil any of them. */
 export function certificateFields(key: CraftedKey, ca: CraftedKey) {
+  const typeEnd = 4 + key.blob.readUInt32BE(0)
   return {
-    type: sshString('ssh-ed25519-cert-v01@openssh.com'),
-    nonce: sshString(createHash('sha256').update(key.point).digest()),
-    key: sshString(key.point),
+    type: sshString(`${key.blob.toString('utf8', 4, typeEnd)}-cert-v01@openssh.com`),
+    nonce: sshString(createHash('sha256').update(key.blob).digest()),
+    key: key.blob.subarray(typeEnd),
     serial: uint64(7n),
     kind: uint32(2),
     keyId: sshString('crafted'),

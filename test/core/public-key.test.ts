@@ -52,6 +52,12 @@ describe('a public key file', () => {
     { name: 'nothing', text: '', says: 'holds no public key' },
     { name: 'only comments', text: '# x\n', says: 'holds no public key' },
     { name: 'two keys', text: `${line}\n${line}`, says: 'more than one' },
+    { name: 'a byte order mark', text: `\u{FEFF}${line}\n`, says: 'begins with a byte order mark' },
+    {
+      name: 'RFC 4716',
+      text: `---- BEGIN SSH2 PUBLIC KEY ----\nComment: "x"\n${line.split(' ')[1]}\n---- END SSH2 PUBLIC KEY ----\n`,
+      says: 'in RFC 4716 format',
+    },
     { name: 'half a line', text: line.slice(0, 20), says: 'cut short' },
     { name: 'base64 cut', text: line.slice(0, -3), says: 'incomplete or damaged' },
     { name: 'no base64', text: 'ssh-ed25519', says: 'incomplete or damaged' },

@@ -1,73 +1,151 @@
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { decideServing, type ServingDecision, type ServingFacts } from '../../agent/core/serving-decision.ts'
+import { decideServing, type ServingFacts, type ServingStep } from '../../agent/core/serving-decision.ts'
 
-/** All is served, nothing waits, and sshd could be reloaded. */
+/** All is served, nothing waits, sshd was asked lately and could be reloaded. */
 const WELL: ServingFacts = {
   swapped: false,
   byHand: false,
+  askDue: false,
+  hasHelper: true,
+  helperUnasked: false,
   copiesDiffer: false,
   installWaits: false,
   reloadOwed: false,
-  unserved: false,
-  silent: false,
+  unserved: 'none',
+  isDown: false,
   reloadWaits: false,
   mayReload: true,
+  installed: false,
+  asked: false,
+  reloaded: false,
 }
 
-test.each<{ name: string; want: ServingDecision } & Partial<ServingFacts>>([
-  { name: 'all is served', want: 'leave' },
-  { name: 'swapped, and served already', swapped: true, want: 'leave' },
-  { name: 'swapped, and not served', swapped: true, unserved: true, want: 'reload' },
-  { name: 'swapped, and sshd is silent', swapped: true, unserved: true, silent: true, want: 'reload' },
-  { name: 'not served since an earlier pass', unserved: true, want: 'reload' },
-  { name: 'sshd is down: it reads when it starts', unserved: true, silent: true, want: 'leave' },
-  { name: 'owed, and sshd is silent', reloadOwed: true, silent: true, want: 'reload' },
-  { name: 'a reload did not help', unserved: true, reloadWaits: true, want: 'leave' },
-  { name: 'owed, and the last one failed', reloadOwed: true, reloadWaits: true, want: 'leave' },
-  { name: 'a swap ends the wait', unserved: true, reloadWaits: true, swapped: true, want: 'reload' },
-  { name: 'a person ends the wait', unserved: true, reloadWaits: true, byHand: true, want: 'reload' },
-  { name: 'no way to reload', unserved: true, mayReload: false, want: 'cannot-reload' },
-  { name: 'copies first', copiesDiffer: true, unserved: true, want: 'install' },
-  { name: 'copies do not wait for a reload', copiesDiffer: true, reloadWaits: true, want: 'install' },
-  { name: 'a copy that failed waits', copiesDiffer: true, installWaits: true, want: 'leave' },
+const PROVEN = { unserved: 'proven' } as const
+const UNSEEN = { unserved: 'unseen' } as const
+const ASKED = { asked: true } as const
+const NO_HELPER = { hasHelper: false } as const
+
+test.each<{ name: string; want: ServingStep } & Partial<ServingFacts>>([
+  { name: 'all is served', want: 'end' },
+  { name: 'it is time to ask', askDue: true, want: 'ask' },
+  { name: 'it was asked', askDue: true, ...ASKED, want: 'end' },
   {
-    name: 'and so does the reload behind it',
+    name: 'the helper did not say yet where sshd listens',
+    helperUnasked: true,
+    askDue: true,
+    want: 'install',
+  },
+  { name: 'without a helper there is nobody to say', ...NO_HELPER, helperUnasked: true, want: 'end' },
+  { name: 'swapped: sshd is asked first', ...NO_HELPER, swapped: true, ...UNSEEN, want: 'ask' },
+  { name: 'swapped, and served already', swapped: true, ...ASKED, want: 'end' },
+  { name: 'swapped, and not served', ...NO_HELPER, swapped: true, ...PROVEN, ...ASKED, want: 'reload' },
+  { name: 'swapped, and nothing is known', swapped: true, ...UNSEEN, ...ASKED, want: 'reload' },
+  { name: 'nothing is known of an earlier one', ...UNSEEN, ...ASKED, want: 'end' },
+  { name: 'not served since an earlier pass: asked first', ...PROVEN, want: 'ask' },
+  { name: 'and still not: what the helper wrote may be gone', ...PROVEN, ...ASKED, want: 'install' },
+  { name: 'and it is not that', ...PROVEN, ...ASKED, installed: true, want: 'reload' },
+  { name: 'without a helper', ...PROVEN, ...ASKED, ...NO_HELPER, want: 'reload' },
+  { name: 'sshd is down: it reads when it starts', ...PROVEN, ...ASKED, isDown: true, want: 'end' },
+  { name: 'down, and swapped', ...UNSEEN, ...ASKED, isDown: true, swapped: true, want: 'reload' },
+  { name: 'down, and owed', reloadOwed: true, ...ASKED, isDown: true, want: 'end' },
+  { name: 'owed', reloadOwed: true, ...ASKED, want: 'reload' },
+  { name: 'owed: asked first', reloadOwed: true, want: 'ask' },
+  { name: 'a reload did not help', ...PROVEN, reloadWaits: true, want: 'end' },
+  { name: 'nor in this pass', ...PROVEN, ...ASKED, installed: true, reloaded: true, want: 'end' },
+  { name: 'owed, and the last one failed', reloadOwed: true, reloadWaits: true, want: 'end' },
+  {
+    name: 'a swap ends the wait',
+    ...NO_HELPER,
+    ...PROVEN,
+    ...ASKED,
+    reloadWaits: true,
+    swapped: true,
+    want: 'reload',
+  },
+  {
+    name: 'a person ends the wait',
+    ...NO_HELPER,
+    ...PROVEN,
+    ...ASKED,
+    reloadWaits: true,
+    byHand: true,
+    want: 'reload',
+  },
+  { name: 'no way to reload', ...NO_HELPER, ...PROVEN, ...ASKED, mayReload: false, want: 'cannot-reload' },
+  { name: 'copies first', copiesDiffer: true, swapped: true, ...UNSEEN, want: 'install' },
+  { name: 'copied: sshd may read them by itself', copiesDiffer: true, installed: true, want: 'ask' },
+  {
+    name: 'copied in a later pass, and nothing is known',
+    installed: true,
+    ...UNSEEN,
+    ...ASKED,
+    want: 'reload',
+  },
+  { name: 'copies do not wait for a reload', copiesDiffer: true, reloadWaits: true, want: 'install' },
+  { name: 'a copy that failed waits', copiesDiffer: true, installWaits: true, want: 'end' },
+  {
+    name: 'and sshd is asked all the same',
     copiesDiffer: true,
     installWaits: true,
-    unserved: true,
-    want: 'leave',
+    askDue: true,
+    want: 'ask',
+  },
+  {
+    name: 'the reload waits with it',
+    copiesDiffer: true,
+    installWaits: true,
+    ...PROVEN,
+    ...ASKED,
+    want: 'end',
   },
   { name: 'a person ends that wait', copiesDiffer: true, installWaits: true, byHand: true, want: 'install' },
-])('$name', ({ want, ...facts }) => {
+  {
+    name: 'a helper that fails is no reason not to reload',
+    installWaits: true,
+    ...PROVEN,
+    ...ASKED,
+    want: 'reload',
+  },
+])('$name: $want', ({ want, ...facts }) => {
   expect(decideServing({ ...WELL, ...facts })).toBe(want)
 })
 
-/** Every combination: 512. */
-const ALL = Object.keys(WELL).reduce<readonly ServingFacts[]>(
-  (some, key) => some.flatMap((facts) => [facts, { ...facts, [key]: !facts[key as keyof ServingFacts] }]),
-  [WELL],
-)
-
-test.each<{ name: string; when: (facts: ServingFacts) => boolean; never: ServingDecision }>([
-  {
-    name: 'a wait of a copy that nobody ended',
-    when: ({ installWaits, swapped, byHand }) => installWaits && !swapped && !byHand,
-    never: 'install',
-  },
-  {
-    name: 'a wait of a reload that nobody ended',
-    when: ({ reloadWaits, swapped, byHand }) => reloadWaits && !swapped && !byHand,
-    never: 'reload',
-  },
-  { name: 'copies that differ', when: ({ copiesDiffer }) => copiesDiffer, never: 'reload' },
-  { name: 'no way to reload', when: ({ mayReload }) => !mayReload, never: 'reload' },
-  {
-    name: 'all is served and nothing is owed',
-    when: ({ unserved, reloadOwed }) => !unserved && !reloadOwed,
-    never: 'reload',
-  },
-])('$name: never $never, whatever else holds', ({ when, never }) => {
-  const decisions = ALL.filter(when).map((facts) => decideServing(facts))
-  expect(decisions.length).toBeGreaterThan(50)
-  expect(decisions).not.toContain(never)
+test('whatever is known, it comes to an end: no step is decided twice when it was done', () => {
+  const flag = fc.boolean()
+  const facts = fc.record({
+    swapped: flag,
+    byHand: flag,
+    askDue: flag,
+    hasHelper: flag,
+    helperUnasked: flag,
+    copiesDiffer: flag,
+    installWaits: flag,
+    reloadOwed: flag,
+    unserved: fc.constantFrom('proven', 'unseen', 'none'),
+    isDown: flag,
+    reloadWaits: flag,
+    mayReload: flag,
+  })
+  const stepsOf = (known: Omit<ServingFacts, 'installed' | 'asked' | 'reloaded'>): ServingStep[] => {
+    const done = { installed: false, asked: false, reloaded: false }
+    const steps: ServingStep[] = []
+    while (steps.length < 8) {
+      const next = decideServing({ ...known, ...done })
+      steps.push(next)
+      if (next === 'end' || next === 'cannot-reload') break
+      if (next === 'ask') done.asked = true
+      if (next === 'install') Object.assign(done, { installed: true, asked: false })
+      if (next === 'reload') done.reloaded = true
+    }
+    return steps
+  }
+  fc.assert(
+    fc.property(facts, (known) => {
+      const steps = stepsOf(known)
+      expect(['end', 'cannot-reload']).toContain(steps.at(-1))
+      for (const once of ['install', 'reload'])
+        expect(steps.filter((step) => step === once).length).toBeLessThan(2)
+    }),
+  )
 })

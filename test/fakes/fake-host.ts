@@ -1,7 +1,7 @@
 import { AgentError } from '../../agent/core/errors.ts'
 import { parsePublicKeyLine, readPublicKey, type PublicKey } from '../../agent/core/public-key.ts'
 import type { VerifiedCertificate } from '../../agent/core/verify-issued.ts'
-import { EMPTY_RECORD, type AttemptRecord } from '../../agent/renewal/attempt-record.ts'
+import { EMPTY_RECORD, type AttemptRecord } from '../../agent/renewal/record.ts'
 import type {
   AttemptRecords,
   CertificateStore,
@@ -11,8 +11,8 @@ import type {
   PassLock,
   StoredCertificate,
 } from '../../agent/renewal/ports.ts'
-import type { Host, RenewalSettings } from '../../agent/renewal/settings.ts'
-import { craftKey } from '../core/craft.ts'
+import type { Host, RenewalSettings } from '../../agent/renewal/host.ts'
+import { craftEcdsaKey, craftKey, type CraftedKey } from '../core/craft.ts'
 import { FakeIssuer } from './fake-issuer.ts'
 import { FakeSshd } from './fake-sshd.ts'
 import { ManualClock } from './manual-clock.ts'
@@ -48,6 +48,8 @@ export class FakeHost implements Host {
   pinned: readonly PublicKey[] | null = null
   record: AttemptRecord = EMPTY_RECORD
   saves = 0
+  /** How often a certificate's file was read. */
+  certificatesRead = 0
   saveFails = false
   /** Of all host keys. */
   pairVersion = 'as made'
@@ -66,6 +68,7 @@ export class FakeHost implements Host {
   readonly store: CertificateStore = {
     pathOf: (name) => `/var/lib/hostcertd/certs/${name}-cert.pub`,
     read: async (name): Promise<StoredCertificate> => {
+      this.certificatesRead += 1
       const text = this.files.get(name)
       return text === undefined ? { kind: 'absent' } : { kind: 'text', text }
     },
@@ -120,9 +123,9 @@ export class FakeHost implements Host {
     for (const name of names) this.rotate(name)
   }
 
-  /** A new key pair under an old or new name. */
+  /** A new key pair under an old or new name; a name that says `ecdsa` or `ecdsa384` has such a key. */
   rotate(name: string): void {
-    this.keys.set(name, `${craftKey().line} root@fake`)
+    this.keys.set(name, `${craftKeyFor(name).line} root@fake`)
   }
 
   keyOf(name: string): PublicKey {
@@ -155,4 +158,9 @@ export class FakeHost implements Host {
       return { name, path, content: { kind: 'unreadable', failure } }
     }
   }
+}
+
+function craftKeyFor(name: string): CraftedKey {
+  if (name.includes('ecdsa384')) return craftEcdsaKey(384)
+  return name.includes('ecdsa') ? craftEcdsaKey(256) : craftKey()
 }

@@ -52,7 +52,7 @@ export class FakeIssuer implements Issuer {
     this.#serial += 1n
     const { blob } = parsePublicKeyLine(publicKeyLine)
     const now = this.#clock.now()
-    const key: CraftedKey = { ...this.ca, blob, point: blob.subarray(-32) }
+    const key: CraftedKey = { ...this.ca, blob }
     const usual = {
       serial: uint64(this.#serial),
       keyId: sshString('host-fake'),

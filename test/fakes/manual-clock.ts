@@ -28,7 +28,7 @@ export class ManualClock implements Clock {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const sleeper = { until: this.#now + milliseconds / 1000, wake: resolve }
     const onAbort = (): void => {
-      this.#sleepers = this.#sleepers.filter((other) => other !== sleeper)
+      this.#sleepers = this.#sleepers.filter(({ wake }) => wake !== resolve)
       reject(signal.reason)
     }
     signal.addEventListener('abort', onAbort, { once: true })
@@ -40,9 +40,20 @@ export class ManualClock implements Clock {
     }
   }
 
-  /** Set the clock without anybody waking: a suspend, or somebody who sets it. */
+  /** How many sleep. */
+  get sleeping(): number {
+    return this.#sleepers.length
+  }
+
+  /** Set the clock without anybody waking. */
   jump(to: UnixSeconds): void {
     this.#now = to
+  }
+
+  /** A suspend: it is later, and whoever sleeps has as long to sleep as before. */
+  suspend(seconds: number): void {
+    this.#now += seconds
+    this.#sleepers = this.#sleepers.map(({ until, wake }) => ({ until: until + seconds, wake }))
   }
 
   /** Let time pass; everybody who wakes on the way does what it has to do before time goes on. */

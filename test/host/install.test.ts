@@ -41,8 +41,8 @@ describe.skipIf(!canBootHosts)('the rpm', () => {
   test('requires what the program needs', async () => {
     const required = await command(['rpm', '--query', '--package', '--requires', packages().rpm])
     expect(required).toMatch(/^(openssh-server|\/usr\/sbin\/sshd)\b/m)
-    // ssh-keygen and ssh-keyscan: /usr/bin/… or the packages that have them.
-    expect(required).toMatch(/^(openssh-clients|\/usr\/bin\/ssh-keyscan)\b/m)
+    // ssh and ssh-keygen: /usr/bin/… or the packages that have them.
+    expect(required).toMatch(/^(openssh-clients|\/usr\/bin\/ssh)$/m)
     expect(required).toMatch(/^(openssh|\/usr\/bin\/ssh-keygen)\b/m)
     expect(required).toMatch(/^(libatomic|libatomic\.so\.1)/m)
     expect(required).toMatch(/^systemd\b/m)
@@ -61,5 +61,6 @@ async function complaintsOfSystemd({ container }: Host): Promise<readonly string
     '--grep=hostcertd',
   ]
   const { stdout } = await container.try(argv)
-  return stdout.split('\n').filter((line) => line !== '')
+  // The container's cgroup has no pids controller (see Container), which systemd from 258 on complains of.
+  return stdout.split('\n').filter((line) => line !== '' && !line.includes('Failed to read pids.max'))
 }

@@ -1,17 +1,16 @@
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { bootHost, type Host } from './support/host.ts'
 import { enrolByHand, install, packages, untilServed } from './support/installed-host.ts'
 import { takeInventory } from './support/inventory.ts'
 import { makeNextRpm, makeNextVersion, NEXT_RPM_VERSION } from './support/next-version.ts'
-import { canBootHosts, describeOnEachRelease, RELEASES } from './support/releases.ts'
+import { describeOnEachRelease, TRIXIE, type Release } from './support/releases.ts'
 import { servedCertificates } from './support/served.ts'
 import { unitProperty } from './support/status.ts'
 
 const UNIT = 'hostcertd.service'
-const [, trixie] = RELEASES
 
 describeOnEachRelease('the life of the package', (release) => {
   test('upgrade and downgrade while running, remove, reinstall, purge without a trace', async () => {
@@ -89,14 +88,14 @@ describeOnEachRelease('the life of the package', (release) => {
 })
 
 // The scriptlets are shell of our own, and the same everywhere.
-describe.skipIf(!canBootHosts)('the life of the rpm, Debian 13', () => {
+const tryLifeOfRpm = (release: Release) => {
   test(
     'upgrade, downgrade, stopped, disabled, masked, erased, installed again',
     { timeout: 600_000 },
     async () => {
       await using folder = await makeTemporaryFolder()
       const next = await makeNextRpm(folder.path)
-      await using host = await bootHost(trixie)
+      await using host = await bootHost(release)
       const { container, client, issuer } = host
       const bare = await takeInventory(container)
       await install(host, 'rpm')
@@ -159,7 +158,8 @@ describe.skipIf(!canBootHosts)('the life of the rpm, Debian 13', () => {
       expect(await client.verifyAll()).toEqual([])
     },
   )
-})
+}
+describeOnEachRelease('the life of the rpm', tryLifeOfRpm, [TRIXIE])
 
 async function stateOf({ container }: Host): Promise<string> {
   const [file, active] = [

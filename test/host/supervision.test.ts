@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { eventually } from './support/eventually.ts'
 import { sharedEnrolledHost, untilServed } from './support/installed-host.ts'
 import { describeOnEachRelease } from './support/releases.ts'
-import { unitProperty } from './support/status.ts'
+import { lastTurn, unitProperty } from './support/status.ts'
 
 const UNIT = 'hostcertd.service'
 
@@ -30,6 +30,19 @@ describeOnEachRelease('systemd and the agent', (release) => {
     await container.sh(`rm ${dropIn}; systemctl daemon-reload; systemctl restart hostcertd.service`)
     await untilServed(shared())
     expect(await client.verifyAll()).toEqual([])
+  })
+
+  test('SIGUSR1: it looks at everything at once', async () => {
+    const { container } = shared()
+    const pid = await unitProperty(container, UNIT, 'MainPID')
+    // By itself it looks with each minute, and a little after what happened last.
+    const before = await eventually('nothing is happening', 120_000, async () => {
+      const [turn, now] = [await lastTurn(container), Date.now() / 1000]
+      return now - turn > 5 && now % 60 < 40 && turn
+    })
+    await container.run(['systemctl', 'kill', '--kill-who=main', '--signal=SIGUSR1', UNIT])
+    await eventually('it has looked', 15_000, async () => (await lastTurn(container)) > before)
+    expect(await unitProperty(container, UNIT, 'MainPID')).toBe(pid)
   })
 
   test('a configuration that cannot be used: it stays down, and says why', async () => {

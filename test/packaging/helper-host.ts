@@ -1,7 +1,8 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { tryCommand, type Outcome } from '../host/support/commands.ts'
 import { generateKey, signCertificate, type KeyType, type SignOptions } from '../support/ssh-keygen.ts'
+import { COPIES_DIRECTORY, dropInText } from '../../agent/adapters/sshd.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
 /**
@@ -15,7 +16,11 @@ export interface HelperHost extends AsyncDisposable {
   readonly staged: string
   /** Say something to the helper. */
   ask(words: string, options?: AskOptions): Promise<Outcome>
-  /** Sign the host key NAME and stage the certificate as NAME-cert.pub. @returns the certificate with its newline */
+  /** The helper's RuntimeDirectory, which outlives each of its runs. */
+  readonly runtime: string
+  /** Sign the public half NAME.pub of a host key. @returns the certificate with its newline */
+  sign(name: string, wish?: Partial<SignOptions>): Promise<string>
+  /** The same, and stage it as NAME-cert.pub. */
   stage(name: string, wish?: Partial<SignOptions>): Promise<string>
   /** What sshd is given: `FILE: TEXT` for each copy and the drop-in. */
   installed(): Promise<Readonly<Record<string, string>>>
@@ -44,8 +49,9 @@ mkdir -p /var/lib/hostcertd/certs
 mount --bind "$root/certs" /var/lib/hostcertd/certs
 mount --bind "$root/systemctl" "$(command -v systemctl || echo /usr/bin/systemctl)"
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir /run/test
+mkdir /run/test /run/hostcertd-reload
 mount --bind "$root" /run/test
+mount --bind "$root/runtime" /run/hostcertd-reload
 eval "$BEFORE"
 exec "$@"
 `
@@ -56,6 +62,7 @@ export async function makeHelperHost(): Promise<HelperHost> {
   const [ssh, staged] = [join(folder.path, 'ssh'), join(folder.path, 'certs')]
   await mkdir(join(ssh, 'sshd_config.d'), { recursive: true })
   await mkdir(staged)
+  await mkdir(join(folder.path, 'runtime'))
   await writeFile(join(ssh, 'sshd_config'), 'Include /etc/ssh/sshd_config.d/*.conf\n')
   await generateKey(join(folder.path, 'ca'), 'ed25519')
   const host = hostIn(folder, ssh, staged)
@@ -67,14 +74,25 @@ export async function makeHelperHost(): Promise<HelperHost> {
 
 function hostIn(folder: TemporaryFolder, ssh: string, staged: string): HelperHost {
   const ordersFile = join(folder.path, 'orders')
+  const sign: HelperHost['sign'] = async (name, wish = {}) => {
+    const publicKey = wish.publicKey ?? (await readFile(join(ssh, `${name}.pub`), 'utf8')).trimEnd()
+    const options = { ca: join(folder.path, 'ca'), principals: ['web1'], ...wish, publicKey }
+    return `${await signCertificate(options)}\n`
+  }
   return {
     ssh,
     staged,
+    runtime: join(folder.path, 'runtime'),
+    sign,
     ask: (words, { before = '', shell = ['sh'] } = {}) =>
       tryCommand(
         [
           'unshare',
           '--mount',
+          // Whatever a test leaves running in the host ends with the helper.
+          '--pid',
+          '--fork',
+          '--kill-child',
           '--propagation',
           'private',
           'sh',
@@ -88,9 +106,7 @@ function hostIn(folder: TemporaryFolder, ssh: string, staged: string): HelperHos
         { input: words, env: { ...process.env, BEFORE: before }, timeout: 60_000 },
       ),
     stage: async (name, wish = {}) => {
-      const publicKey = await readFile(join(ssh, `${name}.pub`), 'utf8')
-      const options = { ca: join(folder.path, 'ca'), publicKey: publicKey.trimEnd(), principals: ['web1'] }
-      const certificate = `${await signCertificate({ ...options, ...wish })}\n`
+      const certificate = await sign(name, wish)
       await writeFile(join(staged, `${name}-cert.pub`), certificate)
       return certificate
     },
@@ -120,11 +136,36 @@ function hostIn(folder: TemporaryFolder, ssh: string, staged: string): HelperHos
   }
 }
 
+/**
+ * Shell for {@link AskOptions.before}: PROGRAM runs `lines` first, which may end it; the program itself is then at
+ * `$program`.
+ */
+export function inFrontOf(program: string, lines: string): string {
+  return `mkdir -p /run/bin; cp ${program} /run/bin/; cat >/run/bin/in-front <<'END'
+#!/bin/sh
+program=/run/bin/${basename(program)}
+${lines}
+exec "$program" "$@"
+END
+chmod 755 /run/bin/in-front; mount --bind /run/bin/in-front ${program}`
+}
+
+/** Shell for {@link AskOptions.before}: `sshd -T` says this, whatever sshd_config has. */
+export async function sshdThatSays(host: HelperHost, text: string): Promise<string> {
+  await writeFile(join(host.ssh, 'sshd-T'), text)
+  return inFrontOf('/usr/sbin/sshd', 'case $1 in -T) exec cat /etc/ssh/sshd-T ;; esac')
+}
+
+/** What `sshd -T` of OpenSSH 10.6p1 in Debian testing says with the ed25519 key's copy in place, an excerpt. */
+export const MIXED_CASE = 'test/packaging/sshd-T-10.6.txt'
+
 const LISTEN = 'listen=\\[::\\]:22,0\\.0\\.0\\.0:22'
-const FIRST_LINE = '# Written by hostcertd for each certificate that there is; changes are lost.\n'
-/** The drop-in's text for these copies. */
-export const dropInFor = (...names: string[]): string =>
-  FIRST_LINE + names.map((name) => `HostCertificate /etc/ssh/hostcertd/${name}-cert.pub\n`).join('')
+/** The drop-in's text for these copies, as the daemon expects it to be. */
+export const dropInFor = (...names: string[]): string | null =>
+  dropInText(
+    COPIES_DIRECTORY,
+    names.map((name) => `${name}-cert.pub`),
+  )
 
 /** An answer with what sshd listens on by default; `rest` is part of a pattern. */
 export function answer(verdict: string, rest: string): RegExp {

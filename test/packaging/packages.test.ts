@@ -94,7 +94,7 @@ describe.skipIf(process.getuid?.() !== 0 || process.arch !== 'x64')('the package
     expect(depends).toContain('openssh-client, openssh-server')
     const requires = (await command(['rpm', '-qp', '--requires', rpm])).split('\n')
     expect(requires).toEqual(
-      expect.arrayContaining(['/usr/bin/ssh-keyscan', '/usr/bin/ssh-keygen', '/usr/sbin/sshd', 'util-linux']),
+      expect.arrayContaining(['/usr/bin/ssh', '/usr/bin/ssh-keygen', '/usr/sbin/sshd', 'util-linux']),
     )
     expect(requires.join('\n')).toMatch(/^libatomic\.so\.1/m)
   })

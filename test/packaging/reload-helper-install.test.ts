@@ -1,9 +1,17 @@
 import { execFile } from 'node:child_process'
-import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { answer, DROP_IN, dropInFor, makeHelperHost } from './helper-host.ts'
+import {
+  answer,
+  DROP_IN,
+  dropInFor,
+  inFrontOf,
+  makeHelperHost,
+  MIXED_CASE,
+  sshdThatSays,
+} from './helper-host.ts'
 
 const run = promisify(execFile)
 const [ED25519, ECDSA] = ['ssh_host_ed25519_key', 'ssh_host_ecdsa_key']
@@ -49,7 +57,9 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
     const ed25519 = await host.stage(ED25519)
     await host.ask('install\n')
     await rm(join(host.ssh, ECDSA))
-    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
+    expect((await host.ask('install\n')).stdout).toMatch(
+      answer('ok', `reload=yes : not installed: .*${ECDSA}-cert.pub is for a host key that is gone`),
+    )
     expect(await host.installed()).toEqual({
       [`hostcertd/${ED25519}-cert.pub`]: ed25519,
       [DROP_IN]: dropInFor(ED25519),
@@ -57,9 +67,40 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
     await host.addHostKey(ED25519, 'ed25519')
     const { stdout } = await host.ask('install\n')
     expect(stdout).toMatch(
-      answer('ok', `reload=yes : not installed: .*${ED25519}-cert.pub is for another key`),
+      answer('ok', `reload=yes : .*\tnot installed: .*${ED25519}-cert.pub is for another key`),
     )
     expect(await host.installed()).toEqual({})
+  })
+
+  test('sshd -T of OpenSSH 10.4 and later writes its keywords as in sshd_config(5)', async () => {
+    await using host = await makeHelperHost()
+    const ed25519 = await host.stage(ED25519)
+    const want = { [`hostcertd/${ED25519}-cert.pub`]: ed25519, [DROP_IN]: dropInFor(ED25519) }
+    const before = await sshdThatSays(host, await readFile(MIXED_CASE, 'utf8'))
+    expect((await host.ask('install\n', { before })).stdout).toMatch(answer('ok', 'reload=yes'))
+    expect(await host.installed()).toEqual(want)
+    const renewed = await host.stage(ED25519, { serial: 2n })
+    expect((await host.ask('install\n', { before })).stdout).toMatch(answer('ok', 'reload=no'))
+    expect(await host.installed()).toEqual({ ...want, [`hostcertd/${ED25519}-cert.pub`]: renewed })
+  })
+
+  test.each([
+    { name: 'nothing', says: '' },
+    { name: 'no host key', says: 'port 22\nhostcertificate /etc/ssh/hostcertd/x-cert.pub\n' },
+    { name: 'something else', says: 'Host-Key: /etc/ssh/ssh_host_ed25519_key\n' },
+  ])('sshd -T says $name: nothing is touched', async ({ says }) => {
+    await using host = await makeHelperHost()
+    await host.stage(ECDSA)
+    await host.stage(ED25519)
+    await host.ask('install\n')
+    const good = await host.installed()
+    expect(Object.keys(good)).toHaveLength(3)
+    await host.stage(ED25519, { serial: 2n })
+    const { stdout } = await host.ask('install\n', { before: await sshdThatSays(host, says) })
+    expect(stdout).toBe(
+      'error SSHD_CONFIG_INVALID listen= : sshd -T names no host key, nothing was touched\n',
+    )
+    expect(await host.installed()).toEqual(good)
   })
 
   // From 6 s on `timeout` ends it.
@@ -76,27 +117,14 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
     expect(Object.keys(good)).toHaveLength(3)
     for (const { option, file } of [
       { option: '-l', file: '/etc/ssh/ssh_host_ecdsa_key.pub' },
+      { option: '-y', file: '/etc/ssh/ssh_host_ecdsa_key' },
       { option: '-L', file: '/etc/ssh/hostcertd/\\S*' },
     ]) {
-      const before = `mkdir /run/bin; cp /usr/bin/ssh-keygen /run/bin/ssh-keygen
-        printf '%s\\n' '#!/bin/sh' 'case $1 in ${option}) ${does} ;; esac; exec /run/bin/ssh-keygen "$@"' >/run/bin/fails
-        chmod 755 /run/bin/fails; mount --bind /run/bin/fails /usr/bin/ssh-keygen`
+      const before = inFrontOf('/usr/bin/ssh-keygen', `case $1 in ${option}) ${does} ;; esac`)
       const { stdout } = await host.ask('install\n', { before })
       expect(stdout).toMatch(answer('error STORE_FAILED', ` : ssh-keygen could not look at ${file}.*`))
       expect(await host.installed()).toEqual(good)
     }
-  })
-
-  test('a public half that is none: that key is left out, the others are served', async () => {
-    await using host = await makeHelperHost()
-    await host.stage(ECDSA)
-    const ed25519 = await host.stage(ED25519)
-    await writeFile(join(host.ssh, `${ECDSA}.pub`), 'half writ')
-    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
-    expect(await host.installed()).toEqual({
-      [`hostcertd/${ED25519}-cert.pub`]: ed25519,
-      [DROP_IN]: dropInFor(ED25519),
-    })
   })
 
   test.each([{ certified: 'first' }, { certified: 'second' }])(
@@ -188,10 +216,8 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
     await host.ask('install\n')
     const ed25519 = await host.stage(ED25519)
     // sshd is made to refuse this one line.
-    const before = `mkdir /run/bin; cp /usr/sbin/sshd /run/bin/sshd
-      printf '%s\\n' '#!/bin/sh' 'grep -qs ed25519 /etc/ssh/${DROP_IN} && { echo no good; exit 1; }' \\
-        'exec /run/bin/sshd "$@"' >/run/bin/refuse
-      chmod 755 /run/bin/refuse; mount --bind /run/bin/refuse /usr/sbin/sshd`
+    const refuse = `grep -qs ed25519 /etc/ssh/${DROP_IN} && { echo no good; exit 1; }`
+    const before = inFrontOf('/usr/sbin/sshd', refuse)
     const { stdout } = await host.ask('install\n', { before })
     expect(stdout).toMatch(
       answer('error SSHD_CONFIG_INVALID', ' : sshd does not accept .*40-hostcertd.conf, .*: no good'),
@@ -234,7 +260,75 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
     await host.ask('install\n')
     await host.stage(ED25519, { serial: 2n })
     const before = 'mount -o remount,ro,bind /etc/ssh'
-    expect((await host.ask('install\n', { before })).stdout).toMatch(/^error STORE_FAILED listen=\S* : .*\n$/)
+    expect((await host.ask('install\n', { before })).stdout).toMatch(
+      answer('error STORE_FAILED', ' : cannot make a folder in /etc/ssh/hostcertd: Read-only file system'),
+    )
     expect(await host.installed()).toMatchObject({ [`hostcertd/${ED25519}-cert.pub`]: good })
+  })
+
+  test('a disk that is full: STORE_FAILED, and what was there stays', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ED25519)
+    const before = `mkdir /etc/ssh/hostcertd; mount -t tmpfs -o size=4k tmpfs /etc/ssh/hostcertd`
+    expect((await host.ask('install\n', { before })).stdout).toMatch(
+      answer('error STORE_FAILED', ' : cannot write in /etc/ssh/hostcertd/\\S*: No space left on device'),
+    )
+    expect(Object.keys(await host.installed())).not.toContain(DROP_IN)
+  })
+
+  test.each([
+    { name: 'a copy', folder: `hostcertd/${ED25519}-cert.pub`, why: /cannot overwrite directory/ },
+    { name: 'the drop-in', folder: DROP_IN, why: /40-hostcertd.conf: Is a directory/ },
+    {
+      name: 'the drop-in before',
+      folder: 'sshd_config.d/.40-hostcertd.conf.before',
+      why: /cannot overwrite directory/,
+    },
+  ])('a folder in the way of $name: STORE_FAILED, and nothing goes into it', async ({ folder, why }) => {
+    await using host = await makeHelperHost()
+    await host.stage(ED25519)
+    await mkdir(join(host.ssh, folder), { recursive: true })
+    const { stdout } = await host.ask('install\n')
+    expect(stdout).toMatch(answer('error STORE_FAILED', ' : cannot write /etc/ssh/.*'))
+    expect(stdout).toMatch(why)
+    expect(await readdir(join(host.ssh, folder))).toEqual([])
+    expect(await readdir(join(host.ssh, 'hostcertd'))).not.toContainEqual(expect.stringMatching(/^\.install/))
+  })
+
+  test('copies that cannot be listed are not gone: nothing is touched', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ED25519)
+    await host.ask('install\n')
+    const good = await host.installed()
+    const before = inFrontOf('/usr/bin/ls', 'echo "ls: /etc/ssh/hostcertd: Input/output error" >&2; exit 2')
+    expect((await host.ask('install\n', { before })).stdout).toMatch(
+      answer('error STORE_FAILED', ' : cannot read /etc/ssh/hostcertd: Input/output error'),
+    )
+    expect(await host.installed()).toEqual(good)
+  })
+
+  test.each([{ how: 'removed' }, { how: 'changed' }])(
+    'a drop-in that was $how is written again',
+    async ({ how }) => {
+      await using host = await makeHelperHost()
+      await host.stage(ED25519)
+      await host.ask('install\n')
+      const good = await host.installed()
+      if (how === 'removed') await rm(join(host.ssh, DROP_IN))
+      else await writeFile(join(host.ssh, DROP_IN), `${dropInFor(ED25519)}Port 2222\n`)
+      expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
+      expect(await host.installed()).toEqual(good)
+    },
+  )
+
+  test('sshd -T names host keys in a way that is not understood: nothing is touched', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ECDSA)
+    await host.ask('install\n')
+    const good = await host.installed()
+    const says = `hostkey /etc/ssh/${ED25519}\nhostkey "/etc/ssh/${ECDSA}"\n`
+    const { stdout } = await host.ask('install\n', { before: await sshdThatSays(host, says) })
+    expect(stdout).toMatch(/^error SSHD_CONFIG_INVALID listen= : .* not understood, nothing was touched\n$/)
+    expect(await host.installed()).toEqual(good)
   })
 })

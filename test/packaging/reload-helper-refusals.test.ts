@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { generateKey } from '../support/ssh-keygen.ts'
-import { answer, DROP_IN, dropInFor, makeHelperHost, type HelperHost } from './helper-host.ts'
+import { answer, DROP_IN, dropInFor, inFrontOf, makeHelperHost, type HelperHost } from './helper-host.ts'
 
 const run = promisify(execFile)
 const [ED25519, ECDSA] = ['ssh_host_ed25519_key', 'ssh_host_ecdsa_key']
@@ -128,5 +128,16 @@ describe.skipIf(process.getuid?.() !== 0)("the root helper, with hostcertd's use
       expect(performance.now() - start).toBeLessThan(4000)
       expect(await host.installed()).toEqual({})
     }
+  })
+
+  test.each([
+    { name: 'is too slow', does: 'sleep 6' },
+    { name: 'is killed', does: 'kill -KILL $$' },
+  ])('a dd that $name says nothing about the certificate', async ({ does }) => {
+    await using host = await makeHelperHost()
+    await host.stage(ED25519)
+    const before = inFrontOf('/usr/bin/dd', `case $* in *-cert.pub*) ${does} ;; esac`)
+    const { stdout } = await host.ask('install\n', { before })
+    expect(stdout).toMatch(answer('error STORE_FAILED', ` : could not read /\\S*/${ED25519}-cert.pub`))
   })
 })

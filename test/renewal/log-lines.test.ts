@@ -2,10 +2,10 @@ import { describe, expect, test } from 'vitest'
 import type { NextStep } from '../../agent/core/backoff.ts'
 import type { ErrorCode } from '../../agent/core/errors.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
+import { judgeNow } from '../../agent/renewal/judge.ts'
 import { observe } from '../../agent/renewal/observe.ts'
-import { NOTHING_KNOWN } from '../../agent/renewal/served-knowledge.ts'
-import { renewHost, ROUTINE_PASS } from '../../agent/renewal/renew.ts'
-import { NOTHING_TOLD, tellChanges } from '../../agent/renewal/tell-changes.ts'
+import { pass as makePass, ROUTINE_PASS } from '../../agent/renewal/pass.ts'
+import { NOTHING_REPORTED, reportChanges } from '../../agent/renewal/report-changes.ts'
 import { stringList } from '../core/craft.ts'
 import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
@@ -20,7 +20,7 @@ async function linesOfPass(host: FakeHost, at = host.clock.now()): Promise<Recor
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
   const request = { ...ROUTINE_PASS, byHand: true }
-  const work = renewHost(host, attempts, NOTHING_KNOWN, request, new AbortController().signal)
+  const work = makePass(host, attempts, request, new AbortController().signal)
   const settled = { done: false }
   void work.finally(() => (settled.done = true)).catch(() => {})
   for (let second = 0; second < 60 && !settled.done; second++) await host.clock.advance(0.1)
@@ -140,12 +140,13 @@ describe('what a line names', () => {
 describe('what happens by itself is told once', () => {
   /** What is told of the host at each of these times, one look after another. */
   async function told(host: FakeHost, looks: readonly { at?: number; skew?: number | null }[]) {
-    let before = NOTHING_TOLD
+    let before = NOTHING_REPORTED
     for (const { at = host.clock.now(), skew = null } of looks) {
       host.clock.jump(at)
       const attempts = new Attempts(host.records, host.clock)
       await attempts.load()
-      before = tellChanges(host.log, before, await observe(host, attempts, NOTHING_KNOWN, null), skew)
+      const views = judgeNow(host, attempts.record, await observe(host))
+      before = reportChanges(host.log, before, views, attempts.record.sshd, skew)
     }
     return host.log.lines
   }

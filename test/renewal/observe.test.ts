@@ -2,11 +2,10 @@ import { expect, test } from 'vitest'
 import type { CertificateStatus } from '../../agent/core/status-document.ts'
 import { askSshd } from '../../agent/renewal/ask-sshd.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
-import { isCertifiable, observe } from '../../agent/renewal/observe.ts'
-import { NOTHING_KNOWN } from '../../agent/renewal/served-knowledge.ts'
-import { renewHost, ROUTINE_PASS } from '../../agent/renewal/renew.ts'
+import { judgeNow } from '../../agent/renewal/judge.ts'
+import { observe } from '../../agent/renewal/observe.ts'
+import { pass as makePass, ROUTINE_PASS } from '../../agent/renewal/pass.ts'
 import { statusOf } from '../../agent/renewal/status.ts'
-import { knownCas } from '../../agent/renewal/trusted-cas.ts'
 import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
 
 const NEVER = new AbortController().signal
@@ -20,19 +19,18 @@ async function attemptsOf(host: FakeHost): Promise<Attempts> {
 /** A host whose one certificate, of 30 days from {@link START}, was issued and is served. */
 async function enrolled(): Promise<FakeHost> {
   const host = new FakeHost()
-  await renewHost(host, await attemptsOf(host), NOTHING_KNOWN, ROUTINE_PASS, NEVER)
+  await makePass(host, await attemptsOf(host), ROUTINE_PASS, NEVER)
   return host
 }
 
 /** What the status document says of the one host key, after sshd was asked. */
 async function seen(host: FakeHost): Promise<CertificateStatus | undefined> {
   const attempts = await attemptsOf(host)
-  const cas = await knownCas(host, attempts)
-  const views = await observe(host, attempts, NOTHING_KNOWN, cas)
-  const knowledge = await askSshd(host, attempts, views.filter(isCertifiable), NOTHING_KNOWN, false, NEVER)
+  const facts = await observe(host)
+  await askSshd(host, attempts, judgeNow(host, attempts.record, facts), NEVER)
+  const after = judgeNow(host, attempts.record, facts)
   const identity = { version: '1', issuerUrl: 'https://x' }
-  const after = await observe(host, attempts, knowledge, cas)
-  return statusOf(identity, after, attempts, knowledge, host.issuer.health()).certificates[0]
+  return statusOf(identity, after, attempts.record, host.issuer.health()).certificates[0]
 }
 
 test('an expired certificate that sshd still presents is served, and was due', async () => {
@@ -65,7 +63,7 @@ test('an expired certificate is not served when sshd presents the one before it'
   host.sshd.readsPerConnection = false
   host.settings = { ...host.settings, reload: 'never' }
   const again = { ...ROUTINE_PASS, force: true, byHand: true }
-  await renewHost(host, await attemptsOf(host), NOTHING_KNOWN, again, NEVER)
+  await makePass(host, await attemptsOf(host), again, NEVER)
   host.clock.jump(START + 31 * DAY)
   expect(await seen(host)).toMatchObject({
     state: 'expired',

@@ -1,6 +1,10 @@
 import { Attempts } from '../../agent/renewal/attempts.ts'
-import { NOTHING_KNOWN, type ServedKnowledge } from '../../agent/renewal/served-knowledge.ts'
-import { renewHost, ROUTINE_PASS, type PassRequest, type PassResult } from '../../agent/renewal/renew.ts'
+import {
+  pass as makePass,
+  ROUTINE_PASS,
+  type PassRequest,
+  type PassResult,
+} from '../../agent/renewal/pass.ts'
 import type { FakeHost } from '../fakes/fake-host.ts'
 
 /** The host key that a {@link FakeHost} has. */
@@ -11,13 +15,11 @@ export const NEVER = new AbortController().signal
 export async function pass(
   host: FakeHost,
   request: Partial<PassRequest> = {},
-  knowledge: ServedKnowledge = NOTHING_KNOWN,
   signal = NEVER,
 ): Promise<PassResult> {
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
-  const controller = { ...ROUTINE_PASS, ...request }
-  const work = renewHost(host, attempts, knowledge, controller, signal)
+  const work = makePass(host, attempts, { ...ROUTINE_PASS, ...request }, signal)
   const settled = { done: false }
   void work.finally(() => (settled.done = true)).catch(() => {})
   for (let second = 0; second < 60 && !settled.done; second++) await host.clock.advance(0.1)

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { DAY, DUE, FakeHost, START } from '../fakes/fake-host.ts'
+import { blobOf, craftCertificate, craftKey, sshString, uint64 } from '../core/craft.ts'
+import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'
 import { KEY, pass, stateOf } from './one-pass.ts'
 
 describe('sshd', () => {
@@ -11,7 +12,7 @@ describe('sshd', () => {
     expect(stateOf(first)).toBe('unconfirmed SSHD_UNREACHABLE')
     host.sshd.isDown = false
     host.clock.jump(host.clock.now() + 31)
-    const second = await pass(host, {}, first.knowledge)
+    const second = await pass(host)
     expect(stateOf(second)).toBe('valid null')
     expect(host.issuer.issuedAt).toHaveLength(1)
   })
@@ -33,32 +34,55 @@ describe('sshd', () => {
     expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('SSHD_CONFIG_INVALID')
     for (let minute = 0; minute < 60; minute++) {
       host.clock.jump(host.clock.now() + 60)
-      result = await pass(host, {}, result.knowledge)
+      result = await pass(host)
     }
     expect(host.sshd.reloads).toBeGreaterThan(3)
     expect(host.sshd.reloads).toBeLessThan(10)
     expect(host.issuer.issuedAt).toHaveLength(1)
     host.sshd.reloadFailure = null
     host.clock.jump(host.clock.now() + 3700)
-    expect(stateOf(await pass(host, {}, result.knowledge))).toBe('valid null')
+    expect(stateOf(await pass(host))).toBe('valid null')
     expect(host.issuer.issuedAt).toHaveLength(1)
     expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
   })
 
-  test('that does not offer a key even after a reload: the key is ignored until it does', async () => {
-    const host = new FakeHost(30 * DAY, ['a'])
+  test('that does not offer a key even after a reload: the key is ignored until it does, and still renewed', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
     host.sshd.notConfigured.add('a')
     const first = await pass(host)
     expect(stateOf(first, 'a')).toBe('ignored sshd does not offer a host key of type ssh-ed25519')
+    expect(stateOf(first, 'b_ecdsa')).toBe('valid null')
     host.clock.jump(START + 31 * DAY)
-    expect((await pass(host)).outcomes).toEqual([])
-    expect(host.sshd.reloads).toBe(1)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }, { kind: 'renewed' }])
     host.sshd.notConfigured.clear()
-    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
+    expect(stateOf(await pass(host, { ask: true }), 'a')).toBe('valid null')
   })
 
-  test('that is to get the private half of a new key only after the reload: the key is not left alone for long', async () => {
+  test('is not reloaded again and again for a key that it is not configured to offer', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    host.sshd.notConfigured.add('a')
+    await pass(host)
+    const { reloads } = host.sshd
+    expect(reloads).toBe(1)
+    for (let quarter = 0; quarter < 8; quarter++) {
+      host.clock.jump(host.clock.now() + 901)
+      await pass(host)
+    }
+    expect(host.sshd.reloads).toBe(reloads)
+  })
+
+  test('another server, which shows no key of this host, proves nothing about what is offered', async () => {
     const host = new FakeHost(30 * DAY, ['a'])
+    host.sshd.notConfigured.add('a')
+    const result = await pass(host)
+    expect(stateOf(result, 'a')).toBe('unconfirmed SSHD_UNREACHABLE')
+    expect(host.record.hostKeys['a']?.unknown?.reason).toMatch(/it may be another server/)
+    expect(result.trouble).toMatchObject({ failure: { code: 'SSHD_UNREACHABLE' }, hostKeys: ['a'] })
+    expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([{ kind: 'renewed' }])
+  })
+
+  test('that is to get the private half of a new key only after the reload: the key is not ignored for long', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
     host.sshd.readsPerConnection = false
     host.sshd.load()
     const old = new Map(host.keys)
@@ -66,30 +90,30 @@ describe('sshd', () => {
     // What sshd loads is still the old pair.
     host.sshd.loadsInstead = old
     const first = await pass(host)
-    expect(stateOf(first, 'a')).toBe('ignored sshd offers another host key of type ssh-ed25519')
-    expect((await pass(host, {}, first.knowledge)).outcomes).toEqual([])
+    expect(stateOf(first, 'a')).toMatch(/^ignored sshd offers another host key of type ssh-ed25519/)
+    expect((await pass(host)).outcomes).toEqual([])
     expect(host.sshd.reloads).toBe(1)
     host.sshd.loadsInstead = null
     host.pairVersion = 'the private half has come'
-    host.clock.jump(host.clock.now() + 61)
-    const second = await pass(host, {}, first.knowledge)
+    host.clock.jump(host.clock.now() + 301)
+    const second = await pass(host, { ask: true })
     expect(stateOf(second, 'a')).toBe('valid null')
-    expect([host.sshd.reloads, host.issuer.issuedAt.length]).toEqual([2, 1])
+    expect([host.sshd.reloads, host.issuer.issuedAt.length]).toEqual([2, 2])
   })
 
   test('is asked seldom: at the start, after a swap, on request, every 15 minutes', async () => {
     const host = new FakeHost()
-    let result = await pass(host)
+    await pass(host)
     const after = host.sshd.questions
     for (let minute = 0; minute < 14; minute++) {
       host.clock.jump(host.clock.now() + 60)
-      result = await pass(host, {}, result.knowledge)
+      await pass(host)
     }
     expect(host.sshd.questions).toBe(after)
-    result = await pass(host, { ask: true }, result.knowledge)
+    await pass(host, { ask: true })
     expect(host.sshd.questions).toBe(after + 1)
     host.clock.jump(host.clock.now() + 901)
-    await pass(host, {}, result.knowledge)
+    await pass(host)
     expect(host.sshd.questions).toBe(after + 2)
   })
 
@@ -98,13 +122,95 @@ describe('sshd', () => {
     await pass(host)
     host.settings = { ...host.settings, reload: 'never' }
     host.sshd.hasCertificateLines = false
-    let result = await pass(host)
-    expect(stateOf(result)).toBe('unconfirmed SSHD_NOT_SERVING')
+    expect(stateOf(await pass(host, { ask: true }))).toBe('unconfirmed SSHD_NOT_SERVING')
     host.sshd.isDown = true
-    result = await pass(host, { ask: true }, result.knowledge)
-    expect(stateOf(result)).toMatch(/^unconfirmed/)
-    // And a process that knows only what is on record says the same.
-    expect(stateOf(await pass(host))).toMatch(/^unconfirmed/)
+    expect(stateOf(await pass(host, { ask: true }))).toBe('unconfirmed SSHD_NOT_SERVING')
+    expect(stateOf(await pass(host))).toBe('unconfirmed SSHD_NOT_SERVING')
+  })
+
+  test.each(['isDown', 'isSilent'] as const)(
+    'that gives no answer (%s) leaves evidence as it is, and says why',
+    async (how) => {
+      const host = new FakeHost()
+      await pass(host)
+      const evidence = host.record.hostKeys[KEY]?.evidence
+      host.sshd[how] = true
+      host.clock.jump(host.clock.now() + 901)
+      const { views } = await pass(host)
+      expect(host.record.hostKeys[KEY]).toMatchObject({
+        evidence,
+        unknown: { since: expect.closeTo(host.clock.now(), 0) },
+      })
+      expect(views[0]?.served).toMatchObject({ kind: 'certificate', matches: true, at: evidence?.at })
+      expect(host.record.sshd).toMatchObject({ state: how === 'isDown' ? 'down' : 'unknown' })
+      host.sshd[how] = false
+      await pass(host, { ask: true })
+      expect(host.record.hostKeys[KEY]).toMatchObject({
+        unknown: null,
+        evidence: { at: expect.closeTo(host.clock.now(), 0) },
+      })
+    },
+  )
+
+  test('that is down is asked twice a minute, one that gives no answer every five minutes', async () => {
+    for (const [how, questions] of [
+      ['isDown', 20],
+      ['isSilent', 2],
+    ] as const) {
+      const host = new FakeHost()
+      await pass(host)
+      host.sshd[how] = true
+      await pass(host, { ask: true })
+      const before = host.sshd.questions
+      for (let second = 0; second < 600; second += 10) {
+        host.clock.jump(host.clock.now() + 10)
+        await pass(host)
+      }
+      expect(host.sshd.questions - before, how).toBe(questions)
+    }
+  })
+
+  test('that gives no answer for one key: the others are known, this one is renewed, and a reload is owed', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    host.sshd.unanswered.add('ssh-ed25519')
+    const first = await pass(host)
+    expect([stateOf(first, 'a'), stateOf(first, 'b_ecdsa')]).toEqual([
+      'unconfirmed SSHD_UNREACHABLE',
+      'valid null',
+    ])
+    expect(host.sshd.reloads).toBe(1)
+    host.clock.jump(OVERDUE)
+    expect((await pass(host)).outcomes).toHaveLength(2)
+    expect(host.sshd.reloads).toBe(2)
+  })
+
+  test('that presents what we cannot parse presents another certificate', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const [ca, key] = [craftKey(), host.keyOf(KEY)]
+    const fields = {
+      keyId: sshString(Buffer.of(0xe9)),
+      serial: uint64(77n),
+      validBefore: uint64(BigInt(START + 60)),
+    }
+    const line = craftCertificate({ ...ca, blob: key.blob }, ca, fields)
+    host.sshd.presentsInstead.set('ssh-ed25519', blobOf(line))
+    const { views } = await pass(host, { ask: true })
+    expect(views[0]?.state).toEqual({ state: 'unconfirmed', reason: 'SSHD_NOT_SERVING' })
+    expect(views[0]?.served).toMatchObject({ matches: false, serial: '77', validBefore: START + 60 })
+    // And it stays another one when sshd gives no answer any more.
+    host.sshd.isSilent = true
+    expect(stateOf(await pass(host, { ask: true }))).toBe('unconfirmed SSHD_NOT_SERVING')
+  })
+
+  test('a clock that was set back: sshd is asked, and what it shows is dated anew', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const { questions } = host.sshd
+    host.clock.jump(START - 3600)
+    await pass(host)
+    expect(host.sshd.questions).toBe(questions + 1)
+    expect(host.record.hostKeys[KEY]?.evidence?.at).toBeCloseTo(START - 3600, 0)
   })
 })
 
@@ -144,8 +250,95 @@ describe('a reload that sshd does not show', () => {
 })
 
 describe('the root helper', () => {
-  test('what it cannot copy is tried again, without a new certificate', async () => {
+  const helped = (): FakeHost => {
     const host = new FakeHost()
+    host.sshd.hasHelper = true
+    return host
+  }
+
+  test('is asked at the start where sshd listens, and that stays on record', async () => {
+    const host = helped()
+    host.sshd.listen = ['0.0.0.0:2222']
+    await pass(host, { askHelper: true })
+    expect(host.sshd.asked.at(-1)).toEqual(['0.0.0.0:2222'])
+    const { installs } = host.sshd
+    await pass(host, { ask: true })
+    expect([host.sshd.installs, host.sshd.asked.at(-1)]).toEqual([installs, ['0.0.0.0:2222']])
+    host.sshd.listen = ['[::]:22']
+    await pass(host, { askHelper: true, ask: true })
+    expect(host.sshd.asked.at(-1)).toEqual(['[::]:22'])
+  })
+
+  test('what it leaves out is on record, and logged when it is new', async () => {
+    const host = helped()
+    host.sshd.notes = ['not installed: x is no certificate']
+    for (let start = 0; start < 3; start++) await pass(host, { askHelper: true })
+    expect(host.record.sshd.notes).toEqual(host.sshd.notes)
+    expect(host.log.messages('warn')).toEqual([`the root helper reported: ${host.sshd.notes[0]}`])
+    host.sshd.notes = []
+    await pass(host, { askHelper: true })
+    expect(host.record.sshd.notes).toEqual([])
+  })
+
+  test('that fails at the start is asked later and later, though there is nothing to copy', async () => {
+    const host = helped()
+    host.sshd.installFailure = { code: 'SSHD_CONFIG_INVALID', message: 'line 3: bad' }
+    await pass(host, { askHelper: true })
+    for (let minute = 0; minute < 60; minute++) {
+      host.clock.jump(host.clock.now() + 60)
+      await pass(host)
+    }
+    expect(host.sshd.installs).toBeGreaterThan(4)
+    expect(host.sshd.installs).toBeLessThan(12)
+    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('SSHD_CONFIG_INVALID')
+    host.sshd.installFailure = null
+    host.clock.jump(host.clock.now() + 3700)
+    await pass(host)
+    expect(host.record).toMatchObject({
+      install: null,
+      sshd: { helperAt: expect.closeTo(host.clock.now(), 0) },
+    })
+    expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
+  })
+
+  test('writes its lines anew when sshd is seen to present no certificate', async () => {
+    const host = helped()
+    await pass(host)
+    const { installs, reloads } = host.sshd
+    host.sshd.hasCertificateLines = false
+    const { install } = host.sshd
+    host.sshd.install = async () => {
+      host.sshd.hasCertificateLines = true
+      return install.call(host.sshd)
+    }
+    host.clock.jump(host.clock.now() + 901)
+    expect(stateOf(await pass(host))).toBe('valid null')
+    expect([host.sshd.installs - installs, host.sshd.reloads - reloads]).toEqual([1, 0])
+    expect(host.issuer.issuedAt).toHaveLength(1)
+  })
+
+  test('that will not reload yet is waited for: no failure, no new certificate, and then it is done', async () => {
+    const host = helped()
+    host.sshd.readsPerConnection = false
+    host.sshd.load()
+    host.sshd.reloadBusy = 40
+    const first = await pass(host)
+    expect(first.trouble).toBeNull()
+    expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
+    expect(host.record).toMatchObject({
+      reloadOwed: true,
+      reload: { until: expect.closeTo(host.clock.now() + 40, 0) },
+    })
+    await pass(host)
+    expect(host.sshd.reloads).toBe(1)
+    host.sshd.reloadBusy = null
+    host.clock.jump(host.clock.now() + 41)
+    expect(stateOf(await pass(host))).toBe('valid null')
+    expect(host.record).toMatchObject({ reloadOwed: false, reload: null })
+  })
+
+  test('what it cannot copy is tried again, without a new certificate', async () => {
+    const host = helped()
     host.sshd.needsInstall = true
     host.sshd.installFailure = { code: 'STORE_FAILED', message: 'no space left on device' }
     let result = await pass(host)
@@ -153,7 +346,7 @@ describe('the root helper', () => {
     expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('STORE_FAILED')
     host.sshd.installFailure = null
     host.clock.jump(host.clock.now() + 120)
-    result = await pass(host, {}, result.knowledge)
+    result = await pass(host)
     expect([host.sshd.installs, host.sshd.needsInstall]).toEqual([2, false])
     expect(host.issuer.issuedAt).toHaveLength(1)
     expect(stateOf(result)).toBe('valid null')
@@ -163,15 +356,15 @@ describe('the root helper', () => {
   test.each([{ asked: true }, { asked: false }])(
     'is asked later and later while it fails (sshd asked: $asked)',
     async ({ asked }) => {
-      const host = new FakeHost()
+      const host = helped()
       host.sshd.enabled = asked
-      let result = await pass(host)
+      await pass(host)
       host.sshd.needsInstall = true
       host.sshd.installFailure = { code: 'SSHD_CONFIG_INVALID', message: 'line 3: bad' }
       const before = host.sshd.installs
       for (let minute = 0; minute < 60; minute++) {
         host.clock.jump(host.clock.now() + 60)
-        result = await pass(host, {}, result.knowledge)
+        await pass(host)
       }
       expect(host.sshd.installs - before).toBeGreaterThan(4)
       expect(host.sshd.installs - before).toBeLessThan(10)
@@ -179,13 +372,14 @@ describe('the root helper', () => {
   )
 
   test('that need not copy any more has no wait left', async () => {
-    const host = new FakeHost()
+    const host = helped()
+    await pass(host)
     host.sshd.needsInstall = true
     host.sshd.installFailure = { code: 'STORE_FAILED', message: 'no space left on device' }
-    const { knowledge } = await pass(host)
+    await pass(host)
     host.sshd.needsInstall = false
     host.clock.jump(host.clock.now() + 1)
-    await pass(host, {}, knowledge)
+    await pass(host)
     expect(host.record.install).toBeNull()
   })
 })

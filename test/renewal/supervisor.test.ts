@@ -1,104 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { AgentError } from '../../agent/core/errors.ts'
-import { validBeforeOf } from '../../agent/core/host-certificate.ts'
-import { parseCertificate } from '../../agent/core/host-certificate.ts'
-import type { ServiceManager } from '../../agent/renewal/ports.ts'
 import { readinessOf } from '../../agent/core/status-document.ts'
-import { Supervisor, type Enrolment } from '../../agent/renewal/supervisor.ts'
 import { craftKey } from '../core/craft.ts'
-import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
+import { DAY, FakeHost } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
-
-const KEY = 'ssh_host_ed25519_key'
-
-/** A supervisor at work on a fake host, with a tick each minute. */
-function supervise(host: FakeHost, given?: () => Promise<Enrolment>) {
-  const told: string[] = []
-  const serviceManager: ServiceManager = {
-    ready: async (status) => void told.push(`ready ${status}`),
-    status: async (status) => void told.push(`status ${status}`),
-    watchdog: async () => void told.push('watchdog'),
-    reloading: async () => {},
-    stopping: async () => {},
-    watchdogSeconds: null,
-  }
-  const identity = { version: '1', issuerUrl: 'https://issuer.example.com' }
-  const supervisor = new Supervisor({
-    version: '1',
-    clock: host.clock,
-    log: host.log,
-    metrics: host.metrics,
-    serviceManager,
-    enrolment: given ?? (async () => ({ kind: 'enrolled', host, identity })),
-    onTurn: () => {},
-  })
-  const stop = new AbortController()
-  const ended = supervisor.run(stop.signal)
-  return {
-    supervisor,
-    told,
-    stop: async () => {
-      stop.abort(new Error('ended'))
-      await host.clock.advance(10)
-      await ended
-    },
-    /** Let time pass, with a tick each minute. */
-    live: async (seconds: number) => {
-      for (let left = seconds; left > 0; left -= 60) {
-        await host.clock.advance(Math.min(60, left))
-        supervisor.wake('tick')
-      }
-    },
-  }
-}
-
-const secondsLeft = (host: FakeHost): number =>
-  validBeforeOf(parseCertificate(host.files.get(KEY) ?? '')) - host.clock.now()
-
-describe('lifetimes', () => {
-  test.each([
-    { name: '20 s', ttl: 20, live: 600, atMost: 62 },
-    { name: '90 s', ttl: 90, live: 1800, atMost: 42 },
-    { name: '1 h', ttl: 3600, live: DAY, atMost: 38 },
-  ])('$name: renewed in time, always, and seldom', async ({ ttl, live, atMost }) => {
-    const host = new FakeHost(ttl)
-    const daemon = supervise(host)
-    await host.clock.advance(1)
-    for (let second = 0; second < live; second += 5) {
-      await host.clock.advance(5)
-      if (second % 60 === 0) daemon.supervisor.wake('tick')
-      expect(secondsLeft(host)).toBeGreaterThan(0)
-    }
-    await daemon.stop()
-    expect(host.issuer.issuedAt.length).toBeGreaterThan((live / ttl) * 0.9)
-    expect(host.issuer.issuedAt.length).toBeLessThanOrEqual(atMost)
-  })
-
-  test('30 d: renewed about once in 20 to 25 days', async () => {
-    const host = new FakeHost(30 * DAY)
-    const daemon = supervise(host)
-    await host.clock.advance(1)
-    for (let hour = 0; hour < 24 * 90; hour++) {
-      host.clock.jump(host.clock.now() + 3599)
-      daemon.supervisor.wake('tick')
-      await host.clock.advance(1)
-    }
-    await daemon.stop()
-    expect(host.issuer.issuedAt.length).toBeGreaterThanOrEqual(4)
-    expect(host.issuer.issuedAt.length).toBeLessThanOrEqual(6)
-  })
-
-  test('after a suspend of weeks it is seen at the next tick', async () => {
-    const host = new FakeHost(30 * DAY)
-    const daemon = supervise(host)
-    await host.clock.advance(1)
-    host.clock.jump(START + 40 * DAY)
-    daemon.supervisor.wake('tick')
-    await host.clock.advance(1)
-    expect(secondsLeft(host)).toBeGreaterThan(29 * DAY)
-    await daemon.stop()
-  })
-})
+import { KEY } from './one-pass.ts'
+import { runOnce, supervise } from './supervise.ts'
 
 describe('an issuer that is down', () => {
   test('is asked seldom, and at once again when its answer is due; the state gets worse by itself', async () => {
@@ -213,6 +120,80 @@ describe('the loop', () => {
     await daemon.stop()
   })
 
+  test('while an abandoned turn hangs, the turns after it do not feed the watchdog; when it ends, they do', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    const { list } = host.hostKeys
+    const hanging = Promise.withResolvers<never>()
+    host.hostKeys.list = async () => hanging.promise
+    daemon.supervisor.wake('tick')
+    await host.clock.advance(121)
+    host.hostKeys.list = list
+    const fed = (): number => daemon.told.filter((line) => line === 'watchdog').length
+    const before = fed()
+    await daemon.live(300)
+    expect(daemon.told.filter((line) => line.startsWith('status')).length).toBeGreaterThan(3)
+    expect(fed()).toBe(before)
+    hanging.reject(new Error('the disk is back'))
+    await daemon.live(120)
+    expect(fed()).toBeGreaterThan(before)
+    await daemon.stop()
+  })
+
+  test('a SIGHUP or SIGUSR1 whose turn fails is answered by the next one, and by that one only', async () => {
+    for (const reason of ['sighup', 'sigusr1'] as const) {
+      const host = new FakeHost()
+      const daemon = supervise(host)
+      await host.clock.advance(1)
+      const { questions } = host.sshd
+      host.lockFailure = new AgentError('STORE_FAILED', 'cannot lock')
+      daemon.supervisor.wake(reason)
+      await host.clock.advance(1)
+      expect(host.sshd.questions, reason).toBe(questions)
+      host.lockFailure = null
+      await daemon.live(60)
+      await host.clock.advance(1)
+      expect(host.sshd.questions, reason).toBe(questions + 1)
+      await daemon.live(120)
+      expect(host.sshd.questions, reason).toBe(questions + 1)
+      await daemon.stop()
+    }
+  })
+
+  test('a first turn that fails: sshd and the helper are asked in the next one', async () => {
+    const host = new FakeHost()
+    await runOnce(host)
+    host.sshd.hasHelper = true
+    host.lockFailure = new AgentError('STORE_FAILED', 'cannot lock')
+    const [questions, installs] = [host.sshd.questions, host.sshd.installs]
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    expect([host.sshd.questions, host.sshd.installs]).toEqual([questions, installs])
+    host.lockFailure = null
+    await daemon.live(60)
+    await host.clock.advance(1)
+    expect([host.sshd.questions, host.sshd.installs]).toEqual([questions + 1, installs + 1])
+    await daemon.stop()
+  })
+
+  test('sshd that goes down is logged once, and once when it answers again', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    host.log.lines.length = 0
+    host.sshd.isDown = true
+    daemon.supervisor.wake('sigusr1')
+    await daemon.live(300)
+    host.sshd.isDown = false
+    await daemon.live(120)
+    expect(host.log.lines.map(({ level, message }) => `${level} ${message}`)).toEqual([
+      'warn sshd accepts no connections: connection refused',
+      'info sshd answers again',
+    ])
+    await daemon.stop()
+  })
+
   test('a lock that cannot be had is an error, and what is can still be seen', async () => {
     const host = new FakeHost()
     const daemon = supervise(host)
@@ -281,14 +262,6 @@ describe('the loop', () => {
     await daemon.stop()
   })
 })
-
-/** Let a daemon bring the host into order, and end it. */
-async function runOnce(host: FakeHost): Promise<void> {
-  const daemon = supervise(host)
-  await host.clock.advance(1)
-  await daemon.stop()
-  expect(daemon.supervisor.status?.certificates[0]?.state).toBe('valid')
-}
 
 function countCalls(host: FakeHost): () => number {
   let calls = 0

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { AttemptRecord } from '../../agent/renewal/attempt-record.ts'
+import type { AttemptRecord } from '../../agent/renewal/record.ts'
 import { certificateOnDisk } from './looks.ts'
 import type { World } from './world.ts'
 

@@ -1,5 +1,6 @@
-import { Agent, EnvHttpProxyAgent, request, type Dispatcher } from 'undici'
+import { Agent, ProxyAgent, request, type Dispatcher } from 'undici'
 import { AgentError } from '../../core/errors.ts'
+import { endpointOf, proxyFor } from './proxy.ts'
 import type { TlsRoots } from './tls-roots.ts'
 
 /** An answer of ours is below 2 KiB; more than this is not read. */
@@ -27,7 +28,7 @@ export interface RawReply {
  * One HTTP request and its whole answer, over a connection of its own that is closed afterwards: requests are hours
  * apart, so an idle connection would only cost memory and go stale. Redirects are not followed.
  *
- * Proxies are those of the environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY, in lower case too.
+ * Proxies are those of the environment, see {@link proxyFor}.
  *
  * @param signal ends it at any point, the connecting included; then this rejects with the signal's reason
  * @throws AgentError CONFIG_INVALID for `http://` beyond loopback, a bad `ca_file`, a bad proxy; else whatever undici
@@ -44,8 +45,8 @@ export async function send(asked: RawRequest, roots: TlsRoots, signal: AbortSign
 }
 
 /** `HOST:PORT`, for messages. */
-export function hostAndPort({ hostname, port, protocol }: URL): string {
-  return `${hostname}:${port === '' ? (protocol === 'https:' ? '443' : '80') : port}`
+export function hostAndPort(url: URL): string {
+  return `${url.hostname}:${endpointOf(url).port}`
 }
 
 async function exchange(asked: RawRequest, dispatcher: Dispatcher, signal: AbortSignal): Promise<RawReply> {
@@ -96,24 +97,19 @@ async function openDispatcher(url: URL, roots: TlsRoots, signal: AbortSignal): P
   }
   // Said outright, so that NODE_TLS_REJECT_UNAUTHORIZED=0 has no say.
   const tls = { ...tcp, secureContext: await roots.context(), rejectUnauthorized: true, allowH2: false }
-  try {
-    return new EnvHttpProxyAgent({
-      connections: 1,
-      allowH2: false,
-      connect: tls,
-      requestTls: tls,
-      proxyTls: tls,
-    })
-  } catch (error) {
-    // Its value may hold a password.
-    throw new AgentError(
-      'CONFIG_INVALID',
-      'HTTPS_PROXY or HTTP_PROXY in the environment is not a proxy URL',
-      {
-        cause: error,
-      },
-    )
-  }
+  const proxy = proxyFor(url, process.env)
+  if (proxy === null) return new Agent({ connections: 1, allowH2: false, connect: tls })
+  // Its value may hold a password.
+  if (proxy.url === null)
+    throw new AgentError('CONFIG_INVALID', `${proxy.variable} in the environment is not the URL of a proxy`)
+  return new ProxyAgent({
+    uri: proxy.url.href,
+    connections: 1,
+    allowH2: false,
+    connect: tls,
+    requestTls: tls,
+    proxyTls: tls,
+  })
 }
 
 function isLoopback(hostname: string): boolean {

@@ -1,9 +1,11 @@
+import type { X509Certificate } from 'node:crypto'
 import { lookup } from 'node:dns/promises'
+import { request as requestHttp, type IncomingMessage } from 'node:http'
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
-import { connect as connectTls, type PeerCertificate, type TLSSocket } from 'node:tls'
+import { connect as connectTls, type SecureContext, type TLSSocket } from 'node:tls'
 import { messageOf } from '../../core/errors.ts'
-import type { UnixSeconds } from '../../core/time.ts'
 import { reasonOf, systemCodeOf } from '../../system/one-line.ts'
+import { endpointOf, type Endpoint } from './proxy.ts'
 import { TlsRoots } from './tls-roots.ts'
 
 /** One step of the way to the issuer; `code` is Node's, for deciding. */
@@ -11,54 +13,23 @@ export type Reached<T> =
   | ({ readonly ok: true } & T)
   | { readonly ok: false; readonly code: string; readonly why: string }
 
+/** What a TLS handshake showed, and what it is judged by. */
 export interface TlsFindings {
   /** Null when we trust it; Node's code when we do not. */
   readonly distrust: string | null
-  /** Who the certificate is for, and who signed it; common name, else organisation. */
-  readonly subject: string
-  readonly signedBy: string
-  readonly notBefore: UnixSeconds
-  readonly notAfter: UnixSeconds
+  /** What the server sent: its own certificate, then each one that signed the one before. */
+  readonly sent: readonly X509Certificate[]
+  /** What `ca_file` holds. */
+  readonly inCaFile: readonly X509Certificate[]
+  /** The system's store, or Node's own list, and NODE_EXTRA_CA_CERTS. */
+  readonly inStore: readonly X509Certificate[]
 }
 
 /** For each step; an exchange may take longer, but a diagnosis is waited for. */
 const STEP_MILLISECONDS = 8_000
 const TIMED_OUT = 'ETIMEDOUT'
-
-/** A proxy that the environment names. */
-export interface Proxy {
-  /** The variable that names it, as it is spelled there. */
-  readonly variable: string
-  /** Null when its value is not the URL of a proxy. */
-  readonly at: { readonly host: string; readonly port: number } | null
-}
-
-/** The proxy that requests to a URL go through; null for none. By the same variables as the requests. */
-export function proxyFor(url: URL, environment: Readonly<Record<string, string | undefined>>): Proxy | null {
-  if (url.protocol !== 'https:') return null
-  const of = (name: string): { variable: string; value: string } | null => {
-    const variable = [name.toLowerCase(), name].find((one) => environment[one] !== undefined)
-    const value = variable === undefined ? '' : (environment[variable] ?? '')
-    return variable === undefined || value === '' ? null : { variable, value }
-  }
-  const proxy = of('HTTPS_PROXY') ?? of('HTTP_PROXY')
-  if (proxy === null || isExempt(url.hostname, of('NO_PROXY')?.value ?? '')) return null
-  try {
-    const { hostname, port, protocol } = new URL(proxy.value)
-    const usual = protocol === 'https:' ? 443 : 80
-    const at = { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: port === '' ? usual : Number(port) }
-    return { variable: proxy.variable, at: hostname === '' ? null : at }
-  } catch {
-    return { variable: proxy.variable, at: null }
-  }
-}
-
-function isExempt(hostname: string, noProxy: string): boolean {
-  const entries = noProxy.split(/[\s,]+/).map((entry) => entry.replace(/^\*?\./, '').replace(/:\d+$/, ''))
-  return entries.some(
-    (entry) => entry === '*' || (entry !== '' && (hostname === entry || hostname.endsWith(`.${entry}`))),
-  )
-}
+/** Of certificates that a server sends; more are not looked at. */
+const LONGEST_CHAIN = 10
 
 /** What a name stands for. */
 export async function resolveName(
@@ -80,40 +51,82 @@ export async function reachPort(host: string, port: number, signal: AbortSignal)
 }
 
 /**
- * What a server shows in a TLS handshake, trusted or not. Nothing is sent.
+ * What a server shows in a TLS handshake, trusted or not. Nothing is sent but, to a proxy, the CONNECT.
  *
+ * @param proxy `http:` or `https:`; null for none
  * @throws AgentError CONFIG_INVALID when `ca_file` cannot be used
  */
 export async function shakeHands(
-  host: string,
-  port: number,
+  { host, port }: Endpoint,
+  proxy: URL | null,
   caFile: string | null,
   signal: AbortSignal,
 ): Promise<Reached<TlsFindings>> {
-  const secureContext = await new TlsRoots(caFile).context()
+  const roots = new TlsRoots(caFile)
+  const [secureContext, known] = [await roots.context(), await roots.certificates()]
   return inTime(signal, async (limit) => {
+    const way =
+      proxy === null ? { host, port } : { socket: await tunnel({ host, port }, proxy, secureContext, limit) }
     const servername = isIP(host) === 0 ? { servername: host } : {}
     // Only to look at what is wrong with it: the connection is closed before anything is said.
-    const socket = connectTls({ host, port, ...servername, secureContext, rejectUnauthorized: false })
-    return await opened(socket, 'secureConnect', limit, () => findingsOf(socket))
+    const socket = connectTls({ ...way, ...servername, secureContext, rejectUnauthorized: false })
+    return await opened(socket, 'secureConnect', limit, () => ({ ...findingsOf(socket), ...known }))
   })
 }
 
-function findingsOf(socket: TLSSocket): TlsFindings {
-  const peer = socket.getPeerCertificate()
-  const error: unknown = socket.authorizationError
-  const code = error instanceof Error ? (systemCodeOf(error) ?? error.message) : String(error)
-  return {
-    distrust: socket.authorized ? null : code,
-    subject: nameIn(peer.subject),
-    signedBy: nameIn(peer.issuer),
-    notBefore: Date.parse(peer.valid_from) / 1000,
-    notAfter: Date.parse(peer.valid_to) / 1000,
+/** How a proxy fails us: {@link Reached}'s `code` when it refuses the tunnel, and when there is no speaking with it. */
+export const PROXY_REFUSED = 'PROXY_REFUSED'
+export const PROXY_FAILED = 'PROXY_FAILED'
+
+async function tunnel(
+  { host, port }: Endpoint,
+  proxy: URL,
+  secureContext: SecureContext,
+  limit: AbortSignal,
+): Promise<Socket> {
+  const target = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`
+  const { username, password } = proxy
+  const login = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`)
+  const authorization = username === '' ? {} : { 'proxy-authorization': `Basic ${login.toString('base64')}` }
+  const end = endpointOf(proxy)
+  const tls = {
+    secureContext,
+    rejectUnauthorized: true,
+    ...(isIP(end.host) === 0 && { servername: end.host }),
   }
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>()
+  const fail = (code: string, why: string): void => reject(Object.assign(new Error(why), { code }))
+  const connecting = requestHttp({
+    method: 'CONNECT',
+    path: target,
+    headers: { host: target, ...authorization },
+    signal: limit,
+    createConnection: () => (proxy.protocol === 'https:' ? connectTls({ ...end, ...tls }) : connectTcp(end)),
+  })
+  connecting.once('error', (error) => fail(PROXY_FAILED, whyOf(error)))
+  connecting.once('response', () => fail(PROXY_FAILED, 'it does not answer CONNECT as a proxy does'))
+  connecting.once('connect', ({ statusCode = 0 }: IncomingMessage, socket: Socket) => {
+    if (statusCode === 200) {
+      resolve(socket)
+      return
+    }
+    socket.destroy()
+    fail(PROXY_REFUSED, `it answered CONNECT with ${statusCode}`)
+  })
+  connecting.end()
+  return promise
 }
 
-function nameIn(name: PeerCertificate['subject'] | undefined): string {
-  return [name?.CN ?? name?.O ?? 'nobody'].flat()[0] ?? 'nobody'
+function findingsOf(socket: TLSSocket): Pick<TlsFindings, 'distrust' | 'sent'> {
+  const error: unknown = socket.authorizationError
+  const code = error instanceof Error ? (systemCodeOf(error) ?? error.message) : String(error)
+  const sent: X509Certificate[] = []
+  let next = socket.getPeerX509Certificate()
+  while (next !== undefined && sent.length < LONGEST_CHAIN) {
+    sent.push(next)
+    next = next.issuerCertificate
+  }
+  return { distrust: socket.authorized ? null : code, sent }
 }
 
 /** Until a socket is open or failed; it is destroyed either way. @param look what is wanted of the open one */

@@ -26,10 +26,27 @@ export class TlsRoots {
   async context(): Promise<SecureContext> {
     const version = this.#caFile === null ? '' : await versionOf(this.#caFile)
     if (this.#built?.version === version) return this.#built.context
-    const own = this.#caFile === null ? [] : await readCaFile(this.#caFile)
+    const own = await this.#inCaFile()
     const context = createSecureContext({ ca: [...new Set([...commonRoots(), ...own])] })
     this.#built = { version, context }
     return context
+  }
+
+  /**
+   * The certificates themselves, for a diagnosis.
+   *
+   * @throws AgentError CONFIG_INVALID as {@link context} does
+   */
+  async certificates(): Promise<{
+    readonly inCaFile: X509Certificate[]
+    readonly inStore: X509Certificate[]
+  }> {
+    const parse = (pem: string): X509Certificate => new X509Certificate(pem)
+    return { inCaFile: (await this.#inCaFile()).map(parse), inStore: commonRoots().map(parse) }
+  }
+
+  async #inCaFile(): Promise<string[]> {
+    return this.#caFile === null ? [] : readCaFile(this.#caFile)
   }
 }
 

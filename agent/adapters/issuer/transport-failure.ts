@@ -56,7 +56,8 @@ function describe(error: unknown): string {
   const code = codeOf(error)
   // Node adds advice about its own options behind a semicolon.
   const message = messageOf(error).replace(/; if the root CA is installed locally.*$/s, '')
-  if (UNTRUSTED.has(code)) return `${message}; its CA is neither in the system's store nor in issuer.ca_file`
+  if (UNTRUSTED.has(code))
+    return `${message}; no root CA above it is in the system's store or in issuer.ca_file`
   if (WRONG_TIME.has(code)) return `${message}; is the clock right?`
   if (error instanceof errors.SocketError) return `${message} before the answer was complete`
   const refusedByProxy = /^Proxy response \((\d+)\)/.exec(message)

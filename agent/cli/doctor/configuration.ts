@@ -27,7 +27,7 @@ export async function examineConfiguration(path: string, loaded: LoadedConfig): 
     case 'ok':
       return [
         ok('configuration', `${loaded.files.join(', ')}: valid`),
-        ...loaded.warnings.map((text) => warning('configuration', text, `see to it in ${path}`)),
+        ...loaded.warnings.map((text) => warning('configuration', text, `correct it in ${path}`)),
       ]
   }
 }
@@ -49,6 +49,6 @@ export async function examinePinnedCas({ host }: Patient): Promise<Finding[]> {
 async function remedyFor(file: string): Promise<string> {
   const code = await access(file, constants.R_OK).then(() => null, systemCodeOf)
   return code === 'EACCES'
-    ? `run \`sudo hostcertd doctor\`; or \`chmod a+rX ${file}\`: there are no secrets in it, and the daemon reads it too`
-    : `mend it in ${file}; \`hostcertd config validate\` tells whether it is well`
+    ? `run \`sudo hostcertd doctor\`; or \`chmod a+rX ${file}\`: it holds no secrets, and the daemon reads it too`
+    : `correct it in ${file}; \`hostcertd config validate\` checks it`
 }

@@ -3,7 +3,7 @@ import { factsOf, whyDenied, type FileFacts } from '../../adapters/file-access.t
 import { readCredentialFile } from '../../adapters/issuer/auth/credential-file.ts'
 import { CREDENTIALS_OF_SERVICE } from '../../config/credentials.ts'
 import { reasonOf, systemCodeOf } from '../../system/one-line.ts'
-import { failure, ok, skipped, warning, type Finding } from './finding.ts'
+import { failure, ok, unknown, warning, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
 
 interface Credential {
@@ -48,13 +48,13 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
     if (code === 'EACCES') {
       return patient.isRoot || (!isSystemds && (await isDaemonDenied(path, facts, patient)))
         ? failure('credentials', message, ownershipRemedy(path, patient))
-        : skipped('credentials', message, 'run `sudo hostcertd doctor`: root may read it')
+        : unknown('credentials', message, 'run `sudo hostcertd doctor`: root may read it')
     }
-    const write = `write the ${what} into it: (umask 077; cat > ${path})${afterwards}`
+    const write = `write the ${what} into it: \`(umask 077; cat > ${path})\`${afterwards}`
     return failure('credentials', message, code === 'ENOENT' ? write : `put a file with the ${what} there`)
   }
   if (text.trim() === '') {
-    const remedy = `write the ${what} into it: (umask 077; cat > ${path})${afterwards}`
+    const remedy = `write the ${what} into it: \`(umask 077; cat > ${path})\`${afterwards}`
     return failure('credentials', `the ${what} file ${path} is empty`, remedy)
   }
   // systemd reads those as root and hands them to the service.
@@ -73,11 +73,11 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
     )
   }
   if ((facts.mode & OTHERS) !== 0 && what !== 'client id') {
-    const message = `${path} has mode 0${facts.mode.toString(8)}: everybody on this host can get at the ${what}`
+    const message = `${path} has mode 0${facts.mode.toString(8)}: every user of this host can read the ${what}`
     return warning(
       'credentials',
       message,
-      `chmod o= ${path}, and if others work on this host, replace the ${what}`,
+      `\`chmod o= ${path}\`; if others work on this host, replace the ${what}`,
     )
   }
   return ok('credentials', `${what}: ${path}, mode 0${facts.mode.toString(8)}`)
@@ -102,5 +102,5 @@ function isFromSystemd(path: string, { configPath, environment }: Patient): bool
 }
 
 function ownershipRemedy(path: string, { daemonUser: { uid, gid } }: Patient): string {
-  return `chown ${uid}:${gid} ${path} && chmod 400 ${path}, and let that user through the folders above it`
+  return `\`chown ${uid}:${gid} ${path} && chmod 400 ${path}\`; that user must be able to enter the folders above it`
 }

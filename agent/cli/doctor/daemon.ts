@@ -1,7 +1,7 @@
 import type { StatusDocument } from '../../core/status-document.ts'
 import { askDaemon, placeOf } from '../ask-daemon.ts'
 import { findOut, hangingSince, RESTART_DAEMON, START_DAEMON, takenBy } from '../remarks.ts'
-import { failure, ok, skipped, warning, type Finding } from './finding.ts'
+import { failure, ok, skipped, unknown, warning, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
 
 /** Whether the daemon runs and its loop turns, by its health port, and with this configuration. */
@@ -11,7 +11,7 @@ export async function examineDaemon({ config, signal }: Patient): Promise<Findin
   const answer = await askDaemon(listen, signal)
   switch (answer.kind) {
     case 'runs': {
-      if (answer.status === null) return ok('daemon', `it answers at ${place}, and looks for the first time`)
+      if (answer.status === null) return ok('daemon', `it answers at ${place}; its first pass is under way`)
       const well = ok('daemon', `it runs, version ${answer.status.version}, and answers at ${place}`)
       return differs(answer.status, config.issuer.url) ?? well
     }
@@ -20,17 +20,17 @@ export async function examineDaemon({ config, signal }: Patient): Promise<Findin
     case 'silent':
       return warning(
         'daemon',
-        `who listens at ${place} does not answer: hostcertd, stuck, or another program`,
+        `something listens at ${place} and does not answer: hostcertd, stuck, or another program`,
         findOut(listen),
       )
     case 'stranger':
       return warning(
         'daemon',
         `another program answers at ${place}: whether hostcertd runs cannot be seen there`,
-        `${takenBy(listen)}; \`systemctl status hostcertd\` tells whether it runs`,
+        `${takenBy(listen)}; \`systemctl status hostcertd\` shows whether it runs`,
       )
     case 'denied':
-      return skipped('daemon', `it cannot be asked at ${place}: ${answer.why}`, 'run `sudo hostcertd doctor`')
+      return unknown('daemon', `it cannot be asked at ${place}: ${answer.why}`, 'run `sudo hostcertd doctor`')
     case 'nobody':
       return warning(
         'daemon',

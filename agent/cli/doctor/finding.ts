@@ -23,7 +23,8 @@ export const STEPS = [
 
 export type Step = (typeof STEPS)[number]
 
-export type FindingStatus = 'ok' | 'warning' | 'failure' | 'skipped'
+/** `skipped`: there is nothing to look at; `unknown`: it could not be found out, which says nothing good or bad. */
+export type FindingStatus = 'ok' | 'warning' | 'failure' | 'skipped' | 'unknown'
 
 /** One line of the diagnosis. */
 export interface Finding {
@@ -49,6 +50,16 @@ export function failure(step: Step, message: string, remedy: string): Finding {
 
 export function skipped(step: Step, message: string, remedy: string | null = null): Finding {
   return { step, status: 'skipped', message, remedy }
+}
+
+/** @param remedy how it can be found out */
+export function unknown(step: Step, message: string, remedy: string | null = null): Finding {
+  return { step, status: 'unknown', message, remedy }
+}
+
+/** In the order of the way, whatever was looked at first. */
+export function inOrder(findings: readonly Finding[]): readonly Finding[] {
+  return findings.toSorted((a, b) => STEPS.indexOf(a.step) - STEPS.indexOf(b.step))
 }
 
 export function hasFailure(findings: readonly Finding[]): boolean {

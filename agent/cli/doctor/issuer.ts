@@ -1,12 +1,12 @@
 import { namesError } from '../../adapters/issuer/failures.ts'
-import { proxyFor } from '../../adapters/issuer/reachability.ts'
+import { proxyFor } from '../../adapters/issuer/proxy.ts'
 import { AgentError, type ErrorCode } from '../../core/errors.ts'
 import { SKEW_WARNING_SECONDS } from '../../core/status-document.ts'
 import { FUTURE_TOLERANCE_SECONDS } from '../../core/verify-issued.ts'
 import type { PublicKey } from '../../core/public-key.ts'
 import type { IssuerFailure } from '../../renewal/ports.ts'
 import { failureLine } from '../verb-error.ts'
-import { failure, ok, skipped, warning, type Finding } from './finding.ts'
+import { failure, ok, skipped, unknown, warning, type Finding } from './finding.ts'
 import { WHERE_PROXIES_ARE_SET } from './network.ts'
 import type { Patient } from './patient.ts'
 
@@ -29,7 +29,7 @@ export async function examineIssuer(patient: Patient): Promise<Finding[]> {
 
 type Pinned = readonly PublicKey[] | null | 'unreadable'
 
-/** What is wrong with them is told with the configuration. */
+/** What is wrong with them is reported with the configuration. */
 async function readPinned({ host }: Patient): Promise<Pinned> {
   try {
     return await host.pinnedCas.read()
@@ -56,7 +56,7 @@ function caFinding(keys: readonly PublicKey[], pinned: Pinned, { config }: Patie
 }
 
 function clockFinding(skew: number | null): Finding {
-  if (skew === null) return skipped('clock', 'the issuer did not tell the time')
+  if (skew === null) return unknown('clock', 'the answer of the issuer had no time in it, or there was none')
   const size = Math.abs(skew)
   const message = `this host's clock is ${size} s ${skew > 0 ? 'behind' : 'ahead of'} the issuer's`
   const remedy = 'set the clock and keep it right: `timedatectl set-ntp true`, or chrony'
@@ -84,7 +84,7 @@ export async function examinePermission(patient: Patient): Promise<Finding> {
     case 'not-permitted':
       return skipped(
         'permission',
-        `the identity may not read host ${config.issuer.sshHostId}, nor need it; whether it may issue shows with --issue`,
+        `cannot read host ${config.issuer.sshHostId} (not required); whether the identity may issue for it shows with --issue`,
       )
     case 'readable': {
       const name = answer.hostname ?? 'a host without a name'
@@ -92,8 +92,8 @@ export async function examinePermission(patient: Patient): Promise<Finding> {
       if (missing.length === 0) return ok('permission', `host ${config.issuer.sshHostId} is ${name}`)
       return failure(
         'permission',
-        `the certificates will be for ${name}, but verify.principals wants ${missing.join(', ')} too`,
-        'take what is too much out of verify.principals, or register the host under that name at the issuer',
+        `certificates will be for ${name}, but verify.principals requires ${missing.join(', ')} too`,
+        'remove from verify.principals what the host is not registered for, or add the name at the issuer',
       )
     }
   }
@@ -108,19 +108,23 @@ export function issuerRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, pa
     ISSUER_FORBIDDEN: forbiddenRemedy(failed),
     ISSUER_UNAUTHORIZED: `${credentialRemedy(patient)}. An identity that is locked opens after 5 minutes`,
     ISSUER_TIMEOUT:
-      'the issuer takes connections and does not answer: look at the server, at what stands in front of it, and at issuer.timeout',
+      'the issuer takes connections and does not answer: look at the log of the server, or of what is in front of it, and at issuer.timeout',
     ISSUER_BUSY: 'wait; with many hosts behind one address, ask for higher limits',
-    ISSUER_INVALID_RESPONSE: `is there a proxy in the way? ${url} must be the issuer itself`,
-    CONFIG_INVALID: 'mend the configuration, or the environment that the message names',
+    ISSUER_INVALID_RESPONSE: `look for a proxy or a login page in the way: ${url} must be the issuer itself`,
+    CONFIG_INVALID: 'correct the configuration, or the environment that the message names',
+    CREDENTIAL_UNREADABLE:
+      'make the file that the message names readable for the daemon, with one line in it',
   }
-  return remedies[failed.code] ?? 'the message says what was refused; look at the issuer'
+  return remedies[failed.code] ?? 'the message says what was refused; ask who runs the issuer'
 }
 
 function unreachableRemedy({ config: { issuer }, environment }: Patient): string {
   const url = new URL(issuer.url)
   const proxy = proxyFor(url, environment)
-  if (proxy === null) return 'see name, tcp and tls above'
-  return `does the proxy (${proxy.variable}) let this host through to ${issuer.url}, and does it want a login? Ask who runs it, or add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
+  const cut = `it takes connections, and then one broke off: look at the log of what is in front of ${issuer.url} (a load balancer, a firewall), and try again`
+  return proxy === null
+    ? cut
+    : `${cut}; or at that of the proxy (${proxy.variable}). To go past it add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
 
 /** The issuer has one word for an address, and for an identity, that it does not let in at all. */
@@ -128,21 +132,20 @@ function forbiddenRemedy(failed: Pick<IssuerFailure, 'message'>): string {
   const grant = 'issue-host-cert on ssh-hosts for this host in its project'
   return namesError(failed, 'ForbiddenError')
     ? `${ALLOW_ADDRESS}; if the message is about the project, make the identity a member of it and grant it ${grant}`
-    : `grant the identity ${grant}; see to the identity's list of allowed addresses too`
+    : `grant the identity ${grant}; check the identity's list of allowed addresses too`
 }
 
 function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, patient: Patient): string {
-  if (failed.code === 'CREDENTIAL_UNREADABLE') return 'see credentials above'
   if (failed.code === 'ISSUER_FORBIDDEN') return ALLOW_ADDRESS
   // Only its words tell a locked identity from a wrong secret; this is about the order of the advice.
   if (failed.code === 'ISSUER_UNAUTHORIZED' && failed.message.includes('locked'))
-    return `wait 5 minutes: after wrong secrets the issuer lets nobody in by this identity for so long. Then, if it refuses the secret: ${credentialRemedy(patient)}`
+    return `wait 5 minutes: for so long the issuer refuses an identity after wrong secrets. Then, if it refuses the secret: ${credentialRemedy(patient)}`
   return issuerRemedy(failed, patient)
 }
 
 function credentialRemedy({ config: { auth } }: Patient): string {
   if (auth.method === 'token')
-    return `put a new access token of the identity into ${auth.tokenFile}; an old one ends by itself`
+    return `put a new access token of the identity into ${auth.tokenFile}; an access token expires`
   const id = 'value' in auth.clientId ? `auth.client_id (${auth.clientId.value})` : auth.clientId.file
   return `check ${id}, make a new client secret for that identity and put it into ${auth.clientSecretFile}; then \`systemctl reload hostcertd\` (restart for credential:NAME)`
 }

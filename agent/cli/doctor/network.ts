@@ -1,37 +1,23 @@
 import { isIP } from 'node:net'
+import { hostAndPort } from '../../adapters/issuer/connection.ts'
+import { endpointOf, proxyFor, type Endpoint, type Proxy } from '../../adapters/issuer/proxy.ts'
 import {
-  proxyFor,
+  PROXY_FAILED,
+  PROXY_REFUSED,
   reachPort,
   resolveName,
   shakeHands,
-  type Proxy,
-  type Reached,
-  type TlsFindings,
 } from '../../adapters/issuer/reachability.ts'
 import { AgentError } from '../../core/errors.ts'
-import { formatDuration, formatTime } from '../../core/time.ts'
-import { failure, ok, skipped, warning, type Finding } from './finding.ts'
+import { failure, ok, skipped, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
-
-/** A server certificate that ends sooner is told of; most are renewed well before. */
-const TLS_WARNING_SECONDS = 14 * 86_400
-/** OpenSSL's names for a certificate that nobody we trust has signed. */
-const UNTRUSTED = [
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-]
+import { tlsFinding } from './tls.ts'
 
 /** The service has its environment from there; that of a shell is another. */
 export const WHERE_PROXIES_ARE_SET = 'for the service they are set in /etc/default/hostcertd'
 
-/** The other end of the first connection on the way to the issuer, and how to mend what is wrong with it. */
-interface FarEnd {
-  readonly host: string
-  readonly port: number
-  readonly secure: boolean
+/** The other end of the first connection on the way to the issuer. */
+interface FarEnd extends Endpoint {
   /** Null: the issuer itself. */
   readonly proxy: Proxy | null
   /** Where host and port are written. */
@@ -39,18 +25,22 @@ interface FarEnd {
 }
 
 /**
- * The way to the issuer below HTTP: name, TCP, TLS. Through a proxy the way to that; what lies behind it shows when the
- * issuer is asked. What comes after a failure is skipped.
+ * The way to the issuer below HTTP: name, TCP, TLS. Through a proxy name and TCP are the proxy's, TLS the issuer's. What
+ * comes after a failure is skipped.
  */
 export async function examineNetwork(patient: Patient): Promise<Finding[]> {
-  const { config, environment, host, signal } = patient
+  const { config, environment, signal } = patient
   const url = new URL(config.issuer.url)
   const proxy = proxyFor(url, environment)
   const end = farEnd(url, proxy)
   if (end === null) {
     const message = `${proxy?.variable} in the environment is not the URL of a proxy`
     return [
-      failure('name', message, `correct it, or take it out: ${WHERE_PROXIES_ARE_SET}`),
+      failure(
+        'name',
+        message,
+        `correct it (http://USER:PASSWORD@HOST:PORT), or remove it: ${WHERE_PROXIES_ARE_SET}`,
+      ),
       ...skips('the name', 'tcp', 'tls'),
     ]
   }
@@ -78,27 +68,43 @@ export async function examineNetwork(patient: Patient): Promise<Finding[]> {
   }
   const second = ok('tcp', `${what}${name}:${port} takes connections`)
 
-  if (proxy !== null) {
-    return [first, second, skipped('tls', `it goes through ${what}${name}:${port}, see issuer`)]
-  }
-  if (!end.secure) return [first, second, skipped('tls', `${config.issuer.url} has none, on this host only`)]
+  return [first, second, await examineTls(url, end, patient)]
+}
+
+async function examineTls(url: URL, end: FarEnd, { config, host, signal }: Patient): Promise<Finding> {
+  const { proxy } = end
+  if (url.protocol !== 'https:') return skipped('tls', `${config.issuer.url} has none, on this host only`)
+  if (proxy !== null && !['http:', 'https:'].includes(proxy.url?.protocol ?? ''))
+    return skipped('tls', `a SOCKS proxy (${proxy.variable}) is in between; asking the issuer shows it`)
   try {
-    const shaken = await shakeHands(name, port, config.issuer.caFile, signal)
-    return [first, second, tlsFinding(name, port, shaken, host.clock.now())]
+    const issuer = endpointOf(url)
+    const { caFile } = config.issuer
+    const shaken = await shakeHands(issuer, proxy?.url ?? null, caFile, signal)
+    if (shaken.ok) {
+      const proxyVariable = proxy?.variable ?? null
+      return tlsFinding(shaken, { host: issuer.host, caFile, proxyVariable, now: host.clock.now() })
+    }
+    if (proxy !== null && [PROXY_REFUSED, PROXY_FAILED].includes(shaken.code)) {
+      const message = `the proxy (${proxy.variable}) does not connect to ${hostAndPort(url)}: ${shaken.why}`
+      const wanted = `have the proxy let this host through to ${hostAndPort(url)}; if it wants a login (407), put user and password into ${proxy.variable}`
+      const remedy =
+        shaken.code === PROXY_REFUSED
+          ? wanted
+          : `check that what ${proxy.variable} names is a proxy, and is reached by ${proxy.url?.protocol}//`
+      return failure('tls', message, `${remedy}${pastProxy(url, end)}`)
+    }
+    const remedy = `check that ${hostAndPort(url)} speaks https: correct issuer.url, or what is in front of the issuer`
+    return failure('tls', `no TLS with ${hostAndPort(url)}: ${shaken.why}`, remedy)
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
-    const remedy =
-      'put the PEM certificates of the TLS CA there, or take issuer.ca_file out of the configuration'
-    return [first, second, failure('tls', error.message, remedy)]
+    const remedy = 'put the certificates (PEM) of the TLS root CAs there, or remove issuer.ca_file'
+    return failure('tls', error.message, remedy)
   }
 }
 
 function farEnd(url: URL, proxy: Proxy | null): FarEnd | null {
-  const secure = url.protocol === 'https:'
-  if (proxy !== null) return proxy.at && { ...proxy.at, secure, proxy, source: proxy.variable }
-  const host = url.hostname.replace(/^\[(.*)\]$/, '$1')
-  const port = url.port === '' ? (secure ? 443 : 80) : Number(url.port)
-  return { host, port, secure, proxy, source: 'issuer.url' }
+  if (proxy === null) return { ...endpointOf(url), proxy, source: 'issuer.url' }
+  return proxy.url && { ...endpointOf(proxy.url), proxy, source: proxy.variable }
 }
 
 /** What else can be done about a proxy. */
@@ -114,56 +120,11 @@ function tcpRemedy({ port, proxy, source }: FarEnd, code: string): string {
   const who = proxy === null ? 'issuer' : 'proxy'
   switch (code) {
     case 'ECONNREFUSED':
-      return `nobody listens there: is the ${who} up, and the port of ${source} right?`
+      return `nothing listens there: check that the ${who} is up, and the port of ${source}`
     case 'ENETUNREACH':
     case 'EHOSTUNREACH':
-      return "there is no route: see to this host's network (`ip route`)"
+      return 'there is no route: check the network of this host (`ip route`)'
     default:
-      return `a firewall drops it, or the ${who} is down: let this host out to port ${port}`
-  }
-}
-
-function tlsFinding(name: string, port: number, shaken: Reached<TlsFindings>, now: number): Finding {
-  if (!shaken.ok) {
-    const remedy = `does ${name}:${port} speak https? correct issuer.url, or see to what stands in between`
-    return failure('tls', `no TLS with ${name}:${port}: ${shaken.why}`, remedy)
-  }
-  const { distrust, subject, signedBy, notAfter } = shaken
-  const who = `certificate of "${subject}", signed by "${signedBy}", good until ${formatTime(notAfter)}`
-  if (distrust !== null) return distrusted(name, who, shaken, distrust)
-  const left = notAfter - now
-  if (left < TLS_WARNING_SECONDS) {
-    const remedy = `have the TLS certificate of ${name} renewed`
-    return warning('tls', `${who}: it ends in ${formatDuration(left)}`, remedy)
-  }
-  return ok('tls', who)
-}
-
-function distrusted(name: string, who: string, { signedBy }: TlsFindings, code: string): Finding {
-  if (UNTRUSTED.includes(code)) {
-    const remedy = `if "${signedBy}" is the CA that you expect, put its certificate (PEM) in a file and set issuer.ca_file to it; if not, somebody stands in between`
-    return failure('tls', `${who}: its CA is trusted by nobody here (${code})`, remedy)
-  }
-  switch (code) {
-    case 'CERT_HAS_EXPIRED':
-      return failure(
-        'tls',
-        `${who}: it has ended`,
-        `have the TLS certificate of ${name} renewed; if \`date\` is wrong, set the clock`,
-      )
-    case 'CERT_NOT_YET_VALID':
-      return failure(
-        'tls',
-        `${who}: it is not valid yet`,
-        'set the clock of this host: `timedatectl set-ntp true`',
-      )
-    case 'ERR_TLS_CERT_ALTNAME_INVALID':
-      return failure(
-        'tls',
-        `${who}: it is not for ${name}`,
-        'set issuer.url to a name that the certificate is for',
-      )
-    default:
-      return failure('tls', `${who}: ${code}`, `see to the TLS certificate of ${name}`)
+      return `a firewall drops it, or the ${who} is down: let this host connect to port ${port}`
   }
 }

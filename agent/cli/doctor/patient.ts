@@ -2,7 +2,7 @@ import type { User } from '../../adapters/file-access.ts'
 import type { IssuerProbe } from '../../adapters/issuer/probe.ts'
 import type { Config } from '../../config/config.ts'
 import type { Attempts } from '../../renewal/attempts.ts'
-import type { Host } from '../../renewal/settings.ts'
+import type { Host } from '../../renewal/host.ts'
 
 /** The host under examination. No part of it writes anything. */
 export interface Patient {

@@ -5,7 +5,7 @@ import { failure, ok, warning, type Finding } from './finding.ts'
 /** Programs that the daemon runs, and what a package is called that has them on Debian and elsewhere. */
 const NEEDED = [
   { program: 'flock', why: 'for the lock between `run` and `renew`', packages: 'util-linux' },
-  { program: 'ssh-keyscan', why: 'to see what sshd serves', packages: 'openssh-client (openssh-clients)' },
+  { program: 'ssh', why: 'to see what sshd presents', packages: 'openssh-client (openssh-clients)' },
 ] as const
 
 /** Whether the programs are there that the daemon needs, and sshd. */
@@ -13,7 +13,7 @@ export async function examinePrograms({ sshd: { address } }: Config): Promise<Fi
   const findings: Finding[] = []
   const present: string[] = []
   for (const { program, why, packages } of NEEDED) {
-    if (program === 'ssh-keyscan' && address === 'none') continue
+    if (program === 'ssh' && address === 'none') continue
     if ((await findProgram(program)) !== null) present.push(program)
     else {
       const message = `${program} is missing, which is needed ${why}`
@@ -25,6 +25,6 @@ export async function examinePrograms({ sshd: { address } }: Config): Promise<Fi
     const remedy = 'install the package openssh-server, if sshd is meant to run here'
     findings.push(warning('programs', 'there is no sshd on this host', remedy))
   }
-  if (present.length > 0) findings.unshift(ok('programs', `${present.join(', ')}: there`))
+  if (present.length > 0) findings.unshift(ok('programs', `${present.join(', ')}: found`))
   return findings
 }

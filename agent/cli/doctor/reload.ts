@@ -6,10 +6,20 @@ import type { Patient } from './patient.ts'
 
 const PACKAGED = '`systemctl enable --now hostcertd-reload.socket`'
 
-/** How sshd is reloaded. Nothing is run, and the helper is not asked: it would act. */
-export async function examineReload({ config, daemonUser }: Patient): Promise<Finding> {
+/** How sshd is reloaded, and what the root helper reported last. Nothing is run, and it is not asked: it would act. */
+export async function examineReload(patient: Patient): Promise<readonly Finding[]> {
+  const { notes } = patient.attempts.record.sshd
+  return [
+    await examineWay(patient),
+    ...notes.map((note) =>
+      warning('reload', `the root helper reported: ${note}`, 'correct that; then `hostcertd renew`'),
+    ),
+  ]
+}
+
+async function examineWay({ config, daemonUser }: Patient): Promise<Finding> {
   const { reload, reloadCommand } = config.sshd
-  if (reload === 'never') return skipped('reload', 'sshd.reload is never: somebody else reloads sshd')
+  if (reload === 'never') return skipped('reload', 'sshd.reload is never: hostcertd does not reload sshd')
   if (reloadCommand !== null) {
     const [program = ''] = reloadCommand
     if ((await findProgram(program)) !== null) return ok('reload', `by ${reloadCommand.join(' ')}`)
@@ -25,11 +35,11 @@ export async function examineReload({ config, daemonUser }: Patient): Promise<Fi
     return warning('reload', message, remedy)
   }
   if (daemonUser.uid !== 0 && socket.uid !== daemonUser.uid) {
-    const message = `${HELPER_SOCKET} is of user ${socket.uid}, but the daemon runs as user ${daemonUser.uid}`
+    const message = `${HELPER_SOCKET} belongs to user ${socket.uid}, but the daemon runs as user ${daemonUser.uid}`
     return failure(
       'reload',
       message,
-      `give ${config.stateDirectory} to the user of the socket, or restart the socket: ${PACKAGED}`,
+      `chown ${socket.uid} ${config.stateDirectory}, or restart the socket: ${PACKAGED}`,
     )
   }
   return ok('reload', `by the root helper behind ${HELPER_SOCKET}`)

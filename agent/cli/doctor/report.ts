@@ -9,7 +9,13 @@ const STEP_WIDTH = 14
 const INDENT = ' '.repeat(STATUS_WIDTH + 1)
 const ARROW = `${INDENT}-> `
 /** SGR codes. */
-const COLOURS: Readonly<Record<FindingStatus, number>> = { ok: 32, warning: 33, failure: 31, skipped: 2 }
+const COLOURS: Readonly<Record<FindingStatus, number>> = {
+  ok: 32,
+  warning: 33,
+  failure: 31,
+  skipped: 2,
+  unknown: 33,
+}
 
 /** A line for each finding, its remedy below it, and a line that sums up. */
 export function formatFindings(findings: readonly Finding[], { colour, columns }: Terminal): string {
@@ -23,11 +29,19 @@ export function formatFindings(findings: readonly Finding[], { colour, columns }
   return [...lines, summaryOf(findings)].map((line) => `${line}\n`).join('')
 }
 
+/** That nothing is wrong is said only when everything could be seen. */
 function summaryOf(findings: readonly Finding[]): string {
+  const of = (status: FindingStatus): readonly Finding[] =>
+    findings.filter((finding) => finding.status === status)
   const count = (status: FindingStatus, one: string, many: string): string[] => {
-    const number = findings.filter((finding) => finding.status === status).length
-    return number === 0 ? [] : [`${number} ${number === 1 ? one : many}`]
+    const { length } = of(status)
+    return length === 0 ? [] : [`${length} ${length === 1 ? one : many}`]
   }
   const parts = [...count('failure', 'failure', 'failures'), ...count('warning', 'warning', 'warnings')]
-  return parts.length === 0 ? 'nothing is wrong' : parts.join(', ')
+  const unseen = [...new Set(of('unknown').map(({ step }) => step))].join(', ')
+  if (parts.length > 0)
+    return `${parts.join(', ')}${unseen === '' ? '' : `; could not be found out: ${unseen}`}`
+  return unseen === ''
+    ? 'nothing is wrong'
+    : `nothing wrong was found, but this could not be found out: ${unseen}`
 }

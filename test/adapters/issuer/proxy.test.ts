@@ -1,6 +1,7 @@
 import { createServer } from 'node:http'
 import { connect } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { endpointOf, proxyFor } from '../../../agent/adapters/issuer/proxy.ts'
 import { listen, NEVER, closedPort } from './harness.ts'
 import { failureOf, setUp, type Setup } from './local-setup.ts'
 
@@ -75,12 +76,21 @@ describe('https', () => {
     { variable: 'NO_PROXY', value: '127.0.0.1' },
     { variable: 'no_proxy', value: 'example.com, 127.0.0.1' },
     { variable: 'NO_PROXY', value: '*' },
+    { variable: 'NO_PROXY', value: '127.0.0.1:PORT' },
   ])('$variable=$value goes past it', async ({ variable, value }) => {
     await using proxy = await startProxy()
     vi.stubEnv('HTTPS_PROXY', proxy.url)
-    vi.stubEnv(variable, value)
+    vi.stubEnv(variable, value.replace('PORT', String(setup.server.port)))
     expect(await issue()).toMatchObject({ ok: true })
     expect(proxy.tunnels).toEqual([])
+  })
+
+  test('NO_PROXY for another port does not go past it', async () => {
+    await using proxy = await startProxy()
+    vi.stubEnv('HTTPS_PROXY', proxy.url)
+    vi.stubEnv('NO_PROXY', '127.0.0.1:1')
+    expect(await issue()).toMatchObject({ ok: true })
+    expect(proxy.tunnels).toHaveLength(2)
   })
 
   test('the server behind a proxy is checked all the same', async () => {
@@ -140,4 +150,82 @@ test('http to loopback never goes through a proxy', async () => {
   vi.stubEnv('HTTPS_PROXY', proxy.url)
   expect(await setup.subject().issuer.issue(setup.publicKey, NEVER)).toMatchObject({ ok: true })
   expect([...proxy.forwards, ...proxy.tunnels]).toEqual([])
+})
+
+describe('which URLs NO_PROXY exempts', () => {
+  test.each<{ host: string; exempt: readonly string[]; not: readonly string[] }>([
+    {
+      host: 'web.example.com',
+      exempt: [
+        'web.example.com',
+        'WEB.Example.com',
+        'web.example.com.',
+        'example.com',
+        '.example.com',
+        '*.example.com',
+        'com',
+        'web.example.com:443',
+        'a, web.example.com',
+        'a web.example.com',
+        'a,,\tweb.example.com',
+        '*',
+        'a *',
+        '*:443',
+      ],
+      not: [
+        '',
+        ' , ',
+        'a',
+        'ample.com',
+        '*ample.com',
+        '*.web.example.com',
+        'web.example.com:8443',
+        '*:8443',
+        'web.example.com:',
+        '.',
+        '*.',
+      ],
+    },
+    {
+      host: 'example.com',
+      exempt: ['example.com', '.example.com'],
+      not: ['*.example.com', 'web.example.com'],
+    },
+    { host: 'example.com.', exempt: ['example.com'], not: ['a'] },
+    {
+      host: '192.0.2.17',
+      exempt: ['192.0.2.17', '192.0.2.17:443'],
+      not: ['192.0.2.0/24', '192.*', '192.0.2.1'],
+    },
+    {
+      host: '[2001:db8::17]',
+      exempt: ['2001:db8::17', '[2001:db8::17]', '[2001:DB8:0::17]:443', '2001:DB8:0:0::17'],
+      not: ['[2001:db8::17]:8443', '2001:db8::1', '2001:db8::17:443'],
+    },
+  ])('$host', ({ host, exempt, not }) => {
+    const url = new URL(`https://${host}`)
+    const goesThrough = (NO_PROXY: string): boolean =>
+      proxyFor(url, { HTTPS_PROXY: 'http://proxy.example.net', NO_PROXY }) !== null
+    expect(exempt.filter(goesThrough)).toEqual([])
+    expect(not.filter((entry) => !goesThrough(entry))).toEqual([])
+  })
+})
+
+test.each([
+  { environment: { HTTPS_PROXY: 'http://a', https_proxy: 'http://b' }, want: ['https_proxy', 'b', 80] },
+  { environment: { HTTP_PROXY: 'https://a' }, want: ['HTTP_PROXY', 'a', 443] },
+  {
+    environment: { HTTPS_PROXY: 'socks5://[::1]', HTTP_PROXY: 'http://b' },
+    want: ['HTTPS_PROXY', '::1', 1080],
+  },
+  { environment: { HTTPS_PROXY: '', HTTP_PROXY: 'http://b:3128' }, want: ['HTTP_PROXY', 'b', 3128] },
+  { environment: { HTTPS_PROXY: 'http://a', no_proxy: '', NO_PROXY: '*' }, want: ['HTTPS_PROXY', 'a', 80] },
+  { environment: { HTTPS_PROXY: 'ftp://a' }, want: ['HTTPS_PROXY', null, null] },
+  { environment: { HTTPS_PROXY: 'a:3128' }, want: ['HTTPS_PROXY', null, null] },
+  { environment: { HTTPS_PROXY: 'http://user:100%@a' }, want: ['HTTPS_PROXY', null, null] },
+  { environment: {}, want: [undefined, null, null] },
+])('which proxy $environment names', ({ environment, want }) => {
+  const proxy = proxyFor(new URL('https://issuer.example.com'), environment)
+  const end = proxy === null || proxy.url === null ? null : endpointOf(proxy.url)
+  expect([proxy?.variable, end?.host ?? null, end?.port ?? null]).toEqual(want)
 })

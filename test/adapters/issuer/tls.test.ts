@@ -23,7 +23,7 @@ test('without it: no request, and a message that names the cause and the way out
   const failure = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
   expect(failure).toMatchObject({ code: 'ISSUER_UNREACHABLE', next: 'issuer-backoff' })
   expect(failure.message).toBe(
-    `cannot reach 127.0.0.1:${setup.server.port}: self-signed certificate; its CA is neither in the system's store nor in issuer.ca_file`,
+    `cannot reach 127.0.0.1:${setup.server.port}: self-signed certificate; no root CA above it is in the system's store or in issuer.ca_file`,
   )
   expect(setup.server.requests).toHaveLength(before)
 })

@@ -1,5 +1,5 @@
 import { test, expect } from 'vitest'
-import { troubles } from './findings.ts'
+import { troubles, type Step } from './findings.ts'
 import { makeWard, type Ward } from './ward.ts'
 
 export const isRoot = process.geteuid?.() === 0
@@ -17,6 +17,8 @@ export interface Broken {
   /** Of the first of them. */
   readonly message: RegExp
   readonly remedy: RegExp
+  /** Of the first finding of further steps. */
+  readonly remedies?: Partial<Readonly<Record<Step, RegExp>>>
   readonly onlyRoot?: boolean
 }
 
@@ -33,7 +35,7 @@ export function testBroken(rows: readonly Broken[]): void {
 async function expectDiagnosis({ options, breakIt, args = [], ...want }: Broken): Promise<void> {
   await using ward = await makeWard(options)
   await breakIt(ward)
-  const before = await ward.host.files()
+  const before = await ward.files()
   const logins = (): number => ward.issuer.requests.filter(({ path }) => path.endsWith('/login')).length
   const loginsBefore = logins()
   const { status, findings } = await ward.diagnose(...args)
@@ -41,7 +43,14 @@ async function expectDiagnosis({ options, breakIt, args = [], ...want }: Broken)
   const first = findings.find(({ status: is }) => is === 'failure' || is === 'warning')
   expect(first?.message).toMatch(want.message)
   expect(first?.remedy).toMatch(want.remedy)
+  for (const [step, remedy] of Object.entries(want.remedies ?? {}))
+    expect(findings.find((finding) => finding.step === step)?.remedy).toMatch(remedy)
+  for (const { remedy } of findings) {
+    // Each remedy says what to do, and none changes which host this is: there is a private half in each of these hosts.
+    expect(remedy ?? '').not.toMatch(/\babove$|\bsee [a-z-]+(?:, [a-z-]+)*(?: and [a-z-]+)? above/)
+    expect(remedy ?? '').not.toMatch(/ssh-keygen -A/)
+  }
   expect(status).toBe(want.troubles.some((trouble) => trouble.endsWith('failure')) ? 1 : 0)
   expect(logins() - loginsBefore).toBeLessThanOrEqual(1)
-  expect(await ward.host.files()).toEqual(before)
+  expect(await ward.files()).toEqual(before)
 }

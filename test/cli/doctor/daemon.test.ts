@@ -25,7 +25,7 @@ test.each<{
     name: 'it starts',
     answers: { '/status': STARTING, '/livez': LIVE },
     status: 'ok',
-    message: /^it answers at 127.*, and looks for the first time$/,
+    message: /^it answers at 127.*; its first pass is under way$/,
     remedy: /^$/,
   },
   {
@@ -41,13 +41,13 @@ test.each<{
     status: 'warning',
     message: /^another program answers at 127.*: whether hostcertd runs cannot be seen there$/,
     remedy:
-      /^`ss -ltnp` says which: stop it, or set another health\.listen .*`systemctl status hostcertd` tells/,
+      /^`ss -ltnp` says which: stop it, or set another health\.listen .*`systemctl status hostcertd` shows/,
   },
   {
     name: 'somebody takes connections there and says nothing',
     answers: { '/status': null },
     status: 'warning',
-    message: /^who listens at 127.* does not answer: hostcertd, stuck, or another program$/,
+    message: /^something listens at 127.* and does not answer: hostcertd, stuck, or another program$/,
     remedy: /^`ss -ltnp` says who it is: if it is hostcertd, `systemctl restart hostcertd`/,
   },
 ])('$name', async ({ answers, status, message, remedy }) => {

@@ -7,11 +7,11 @@ test('all is well: no failure, nothing is changed, one login, nothing is issued'
   await using ward = await makeWard({ https: true })
   await rm(ward.host.statePath, { recursive: true })
   await mkdir(ward.host.statePath)
-  const before = await ward.host.files()
+  const before = await ward.files()
   const { status, findings } = await ward.diagnose()
   expect(troubles(findings)).toEqual([])
   expect(status).toBe(0)
-  expect(await ward.host.files()).toEqual(before)
+  expect(await ward.files()).toEqual(before)
   expect(ward.issuer.requests.map(({ method, path }) => `${method} ${path.split('/').at(-1)}`)).toEqual([
     'GET host-ca-public-key',
     'POST login',
@@ -52,7 +52,7 @@ test('leave to read is not needed: skipped, and no failure', async () => {
 
 test('--issue: a real certificate, verified and thrown away, by the one login', async () => {
   await using ward = await makeWard({ mayRead: false })
-  const before = await ward.host.files()
+  const before = await ward.files()
   const { status, findings } = await ward.diagnose('--issue')
   expect(status).toBe(0)
   expect(of('issue', findings)[0]).toMatchObject({ status: 'ok' })
@@ -60,7 +60,7 @@ test('--issue: a real certificate, verified and thrown away, by the one login', 
   expect(of('issue', findings)[0]?.message).toContain(`serial ${serial}, for web1.example.com`)
   expect(ward.issuer.issued).toHaveLength(1)
   expect(ward.issuer.requests.filter(({ path }) => path.endsWith('/login'))).toHaveLength(1)
-  expect(await ward.host.files()).toEqual(before)
+  expect(await ward.files()).toEqual(before)
 })
 
 test('--issue when the answer is no good', async () => {
@@ -82,7 +82,7 @@ test('programs that are missing', async () => {
   expect(missing).toMatchObject(
     [
       { message: /^flock is missing/, remedy: 'install the package util-linux' },
-      { message: /^ssh-keyscan is missing/, remedy: /^install the package openssh-client/ },
+      { message: /^ssh is missing/, remedy: /^install the package openssh-client/ },
     ].map(({ message, remedy }) => ({
       message: expect.stringMatching(message) as string,
       remedy: expect.stringMatching(remedy) as string,

@@ -1,6 +1,6 @@
 import type { Finding, Step } from '../../../agent/cli/doctor/finding.ts'
 
-export type { Finding } from '../../../agent/cli/doctor/finding.ts'
+export type { Finding, FindingStatus, Step } from '../../../agent/cli/doctor/finding.ts'
 
 /** What `doctor --json` printed. */
 export function findingsIn(stdout: string): readonly Finding[] {

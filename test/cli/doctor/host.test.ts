@@ -1,7 +1,6 @@
 import { chmod, chown, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { closedPort } from '../../adapters/issuer/harness.ts'
-import { generateKey } from '../../support/ssh-keygen.ts'
 import { ED25519 } from '../bare-host.ts'
 import { OWNER, testBroken, type Broken } from './broken.ts'
 
@@ -18,7 +17,7 @@ const CONFIGURATION: readonly Broken[] = [
     breakIt: async (ward) => ward.configure({ log: { level: 'loud' }, nonsense: 'x' }),
     troubles: ['configuration failure'],
     message: /log\.level|nonsense/,
-    remedy: /mend it in .*hostcertd\.yaml/,
+    remedy: /correct it in .*hostcertd\.yaml/,
   },
   {
     name: 'a pinned CA that the daemon cannot read, though root can',
@@ -53,7 +52,7 @@ const CREDENTIALS: readonly Broken[] = [
     name: 'a credential that everybody can read',
     breakIt: async ({ secretFile }) => chmod(secretFile, 0o644),
     troubles: ['credentials warning'],
-    message: /mode 0644: everybody on this host/,
+    message: /mode 0644: every user of this host can read the client secret/,
     remedy: /chmod o= .*client-secret/,
   },
   {
@@ -77,31 +76,7 @@ const CREDENTIALS: readonly Broken[] = [
   },
 ]
 
-const KEYS_AND_CERTIFICATES: readonly Broken[] = [
-  {
-    name: 'no host key',
-    breakIt: async ({ host }) => rm(host.hostKeyPath(ED25519)),
-    troubles: ['configuration warning', 'host-keys failure'],
-    message: /nothing matches .* yet/,
-    remedy: /see to it in .*hostcertd\.yaml/,
-  },
-  {
-    name: 'a damaged public host key',
-    breakIt: async ({ host }) => writeFile(host.hostKeyPath(ED25519), 'ssh-ed25519 AAAA'),
-    troubles: ['host-keys failure', 'certificates failure'],
-    message: /HOST_KEY_UNREADABLE: cannot read .*ssh_host_ed25519_key\.pub/,
-    remedy: /ssh-keygen -y -f .*ssh_host_ed25519_key > .*ssh_host_ed25519_key\.pub/,
-  },
-  {
-    name: 'a host key that nobody signs',
-    breakIt: async ({ host }) => {
-      await rm(host.hostKeyPath(ED25519))
-      await generateKey(join(host.folder, 'etc', 'ssh_host_p521_key'), 'ecdsa-521')
-    },
-    troubles: ['host-keys failure'],
-    message: /the issuer signs none of them/,
-    remedy: /ssh-keygen -A/,
-  },
+const CERTIFICATES: readonly Broken[] = [
   {
     name: 'no certificate yet',
     breakIt: async ({ host }) => rm(host.certificatePath(ED25519)),
@@ -125,8 +100,22 @@ const KEYS_AND_CERTIFICATES: readonly Broken[] = [
       await issuer.start()
     },
     troubles: ['certificates failure'],
-    message: /ended 1h.* ago; the last attempt: ISSUER_UNREACHABLE: .* \(1 in a row\)/,
-    remedy: /mend what the last attempt says/,
+    message: /ended 1h.* ago; the last attempt: ISSUER_UNREACHABLE: cannot reach \S+: connect ECONNREFUSED/,
+    remedy: /^the issuer can be reached now: `hostcertd renew`$/,
+  },
+  {
+    name: 'an expired certificate, and the cause of the last error is still there',
+    breakIt: async ({ host, issuer, clientId }) => {
+      await host.certify(ED25519, { ca: issuer.caKeyPath, validity: '-2h:-1h' })
+      issuer.setClientSecret(clientId, 'another')
+      await host.verb(['renew'])
+    },
+    troubles: ['login failure', 'certificates failure'],
+    message: /ISSUER_UNAUTHORIZED/,
+    remedy: /^check auth\.client_id .*, make a new client secret/,
+    remedies: {
+      certificates: /^check auth\.client_id .*, make a new client secret .*; then `hostcertd renew`$/,
+    },
   },
   {
     name: 'a folder for certificates that the daemon may not write in',
@@ -136,7 +125,7 @@ const KEYS_AND_CERTIFICATES: readonly Broken[] = [
       await chown(ward.secretFile, OWNER, OWNER)
     },
     troubles: ['directory failure'],
-    message: /user 65534, as whom the daemon runs, may not write in .*certs: .*of user 0/,
+    message: /user 65534, as whom the daemon runs, cannot write in .*certs: .*of user 0/,
     remedy: /install -d -o 65534 -g 65534 -m 755 .*certs/,
   },
 ]
@@ -180,9 +169,10 @@ const SERVICES: readonly Broken[] = [
     breakIt: async (ward) =>
       ward.configure({ sshd: { address: `127.0.0.1:${await closedPort()}`, reload: 'never' } }),
     troubles: ['served failure'],
-    message: /SSHD_UNREACHABLE: sshd does not answer/,
-    remedy: /start sshd, or set sshd\.address/,
+    message: /SSHD_UNREACHABLE: sshd does not run, or not there: 127/,
+    remedy:
+      /^start sshd: `systemctl start ssh` \(sshd\), or set sshd\.address \(127\.0\.0\.1:\d+\) to where it listens/,
   },
 ]
 
-testBroken([...CONFIGURATION, ...CREDENTIALS, ...KEYS_AND_CERTIFICATES, ...SERVICES])
+testBroken([...CONFIGURATION, ...CREDENTIALS, ...CERTIFICATES, ...SERVICES])

@@ -31,7 +31,7 @@ testBroken([
     breakIt: async ({ issuer }) => issuer.failAlways({ kind: 'html', status: 200 }),
     troubles: ['issuer failure', 'login failure'],
     message: /ISSUER_INVALID_RESPONSE/,
-    remedy: /is there a proxy in the way\?/,
+    remedy: /look for a proxy or a login page in the way/,
   },
   {
     name: 'a clock that is six minutes behind',
@@ -127,8 +127,8 @@ testBroken([
       await ward.configure({ verify: { host_ca_file: ward.caFile, principals: ['web2.example.com'] } })
     },
     troubles: ['permission failure'],
-    message: /will be for web1\.example\.com, but verify\.principals wants web2\.example\.com/,
-    remedy: /out of verify\.principals, or register the host/,
+    message: /will be for web1\.example\.com, but verify\.principals requires web2\.example\.com too/,
+    remedy: /^remove from verify\.principals what the host is not registered for/,
   },
 ])
 

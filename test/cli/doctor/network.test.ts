@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { createServer } from 'node:http'
 import { readFile, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
@@ -29,15 +30,15 @@ testBroken([
     breakIt: async ({ issuer }) => issuer.stop(),
     troubles: ['tcp failure'],
     message: /cannot connect to 127\.0\.0\.1:\d+: connection refused/,
-    remedy: /nobody listens there/,
+    remedy: /nothing listens there: check that the issuer is up, and the port of issuer\.url$/,
   },
   {
     name: 'a TLS CA that nobody here trusts',
     options: { https: true },
     breakIt: async (ward) => ward.configure({ issuer: { url: ward.issuer.url, ssh_host_id: ward.hostId } }),
     troubles: ['tls failure'],
-    message: /its CA is trusted by nobody here \(DEPTH_ZERO_SELF_SIGNED_CERT\)/,
-    remedy: /put its certificate \(PEM\) in a file and set issuer\.ca_file/,
+    message: /it is self-signed, and not in the system's store \(DEPTH_ZERO_SELF_SIGNED_CERT\)/,
+    remedy: /put that certificate \(PEM\) into a file and set issuer\.ca_file/,
   },
   {
     name: 'a ca_file without a certificate',
@@ -45,7 +46,7 @@ testBroken([
     breakIt: async ({ issuer }) => writeFile(issuer.tlsCaFile, 'not PEM\n'),
     troubles: ['tls failure'],
     message: /issuer\.ca_file .* holds no certificate/,
-    remedy: /put the PEM certificates of the TLS CA there/,
+    remedy: /put the certificates \(PEM\) of the TLS root CAs there/,
   },
   {
     name: 'https to a server that speaks http',
@@ -55,7 +56,7 @@ testBroken([
     },
     troubles: ['tls failure'],
     message: /no TLS with 127\.0\.0\.1:\d+: wrong version number/,
-    remedy: /speak https\? correct issuer\.url/,
+    remedy: /speaks https: correct issuer\.url/,
   },
 ])
 
@@ -68,8 +69,10 @@ test('a TLS certificate for another name', async () => {
   await ward.configure({ issuer: { url: server.url, ssh_host_id: ward.hostId, ca_file: caFile } })
   const { findings } = await ward.diagnose()
   expect(troubles(findings)).toEqual(['tls failure'])
-  expect(of('tls', findings)[0]?.message).toMatch(/it is not for 127\.0\.0\.1$/)
-  expect(of('tls', findings)[0]?.remedy).toBe('set issuer.url to a name that the certificate is for')
+  expect(of('tls', findings)[0]?.message).toMatch(/it is for .*, not for 127\.0\.0\.1 \(/)
+  expect(of('tls', findings)[0]?.remedy).toMatch(
+    /^set issuer\.url to a name that the certificate is for, or have one issued for 127\.0\.0\.1$/,
+  )
   expect(server.seen).toEqual([])
 })
 
@@ -115,7 +118,7 @@ describe('behind a proxy', () => {
         /^cannot connect to the proxy \(HTTPS_PROXY\) 127\.0\.0\.1:\d+: connection refused/,
       ) as string,
       remedy: expect.stringMatching(
-        /is the proxy up, and the port of HTTPS_PROXY right\?.* add 127\.0\.0\.1 to NO_PROXY: .*\/etc\/default\/hostcertd$/,
+        /check that the proxy is up, and the port of HTTPS_PROXY\..* add 127\.0\.0\.1 to NO_PROXY: .*\/etc\/default\/hostcertd$/,
       ) as string,
     })
     const exempt = await diagnoseBehind(ward, { HTTPS_PROXY: proxy, NO_PROXY: 'example.com, 127.0.0.1' })
@@ -142,19 +145,88 @@ describe('behind a proxy', () => {
     expect(of('name', findings)[0]?.message).toBe('HTTPS_PROXY in the environment is not the URL of a proxy')
   })
 
-  test('that does not let it through: whoever runs it is to be asked, and no login is tried', async () => {
+  test('that does not let it through: no login is tried', async () => {
     await using ward = await makeWard({ https: true })
     const server = createServer()
     server.on('connect', (_request, client) => client.end('HTTP/1.1 407 No\r\n\r\n'))
     await using proxy = await listen(server)
     const findings = await diagnoseBehind(ward, { HTTPS_PROXY: `http://user:hidden@127.0.0.1:${proxy.port}` })
-    expect(wayOf(findings)).toEqual(['ok', 'ok', 'skipped', 'failure', 'skipped'])
-    expect(of('issuer', findings)[0]).toMatchObject({
-      message: expect.stringContaining('the proxy answered CONNECT with 407') as string,
+    expect(wayOf(findings)).toEqual(['ok', 'ok', 'failure', 'skipped', 'skipped'])
+    expect(of('tls', findings)[0]).toMatchObject({
+      message: expect.stringMatching(
+        /^the proxy \(HTTPS_PROXY\) does not connect to 127\.0\.0\.1:\d+: it answered CONNECT with 407$/,
+      ) as string,
       remedy: expect.stringMatching(
-        /^does the proxy \(HTTPS_PROXY\) let this host through to https:/,
+        /^have the proxy let this host through to .*; if it wants a login \(407\), put user and password into HTTPS_PROXY/,
       ) as string,
     })
     expect(ward.issuer.requests).toEqual([])
   })
+
+  test('whose answer is not that of a proxy', async () => {
+    await using ward = await makeWard({ https: true })
+    await using other = await startRawServer((_request, response) => response.writeHead(200).end())
+    const findings = await diagnoseBehind(ward, { HTTPS_PROXY: other.url })
+    expect(wayOf(findings)).toEqual(['ok', 'ok', 'failure', 'skipped', 'skipped'])
+    expect(of('tls', findings)[0]).toMatchObject({
+      message: expect.stringMatching(/^the proxy \(HTTPS_PROXY\) does not connect to .*: /) as string,
+      remedy: expect.stringMatching(
+        /^check that what HTTPS_PROXY names is a proxy, and is reached by http:\/\//,
+      ) as string,
+    })
+  })
+
+  test('that lets it through: the TLS of the issuer is judged behind it', async () => {
+    await using ward = await makeWard({ https: true })
+    await using proxy = await startTunnelProxy()
+    const environment = { HTTPS_PROXY: `http://user:hidden@127.0.0.1:${proxy.port}` }
+    expect(wayOf(await diagnoseBehind(ward, environment))).toEqual(['ok', 'ok', 'ok', 'ok', 'ok'])
+    const { certificate } = makeTlsCertificate()
+    await writeFile(ward.issuer.tlsCaFile, certificate)
+    const findings = await diagnoseBehind(ward, environment)
+    expect(wayOf(findings)).toEqual(['ok', 'ok', 'failure', 'skipped', 'skipped'])
+    expect(of('tls', findings)[0]?.message).toMatch(/it is self-signed, and not in the system's store or in /)
+    const tunnel = `127.0.0.1:${ward.issuer.port}`
+    expect(new Set(proxy.tunnels)).toEqual(new Set([`user:hidden ${tunnel}`]))
+  })
+
+  test('through a proxy or past it: doctor examines the way that the requests go', async () => {
+    await using ward = await makeWard({ https: true })
+    await using proxy = await startTunnelProxy()
+    const HTTPS_PROXY = `http://127.0.0.1:${proxy.port}`
+    for (const [NO_PROXY, way] of [
+      ['127.0.0.1:1', 'through the proxy'],
+      ['.example.com 127.0.0.1', 'direct'],
+    ] as const) {
+      const environment = { HTTPS_PROXY, NO_PROXY }
+      const seen = (): string => (proxy.tunnels.splice(0).length > 0 ? 'through the proxy' : 'direct')
+      const renewal = await ward.host.verb(['renew', '--force', '--dry-run'], { environment })
+      expect([renewal.status, seen()]).toEqual([0, way])
+      const findings = await diagnoseBehind(ward, environment)
+      expect([...new Set(wayOf(findings)), seen()]).toEqual(['ok', way])
+      expect(of('tcp', findings)[0]?.message).toMatch(
+        way === 'direct' ? /^127/ : /^the proxy \(HTTPS_PROXY\) 127/,
+      )
+    }
+  })
 })
+
+/** A proxy that opens tunnels; each as `USER:PASSWORD HOST:PORT`. */
+async function startTunnelProxy(): Promise<
+  AsyncDisposable & { readonly port: number; readonly tunnels: string[] }
+> {
+  const tunnels: string[] = []
+  const server = createServer()
+  server.on('connect', (request, client) => {
+    const login = request.headers['proxy-authorization']?.replace('Basic ', '') ?? ''
+    tunnels.push(`${Buffer.from(login, 'base64').toString()} ${request.url}`)
+    const { hostname, port } = new URL(`http://${request.url}`)
+    const upstream = connect(Number(port), hostname, () => {
+      client.write('HTTP/1.1 200 OK\r\n\r\n')
+      upstream.pipe(client).pipe(upstream)
+    })
+    upstream.on('error', () => client.destroy())
+    client.on('close', () => upstream.destroy())
+  })
+  return { ...(await listen(server)), tunnels }
+}

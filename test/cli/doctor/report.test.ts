@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { failure, ok } from '../../../agent/cli/doctor/finding.ts'
+import { failure, ok, skipped, unknown, warning } from '../../../agent/cli/doctor/finding.ts'
 import { formatFindings } from '../../../agent/cli/doctor/report.ts'
 
 const FINDINGS = [
@@ -17,6 +17,22 @@ failure  daemon         no hostcertd
             at once
 1 failure
 `)
+})
+
+test.each([
+  { rest: [], summary: 'nothing is wrong' },
+  {
+    rest: [unknown('served', 'who knows'), unknown('served', 'why'), unknown('login', 'x')],
+    summary: 'nothing wrong was found, but this could not be found out: served, login',
+  },
+  {
+    rest: [unknown('served', 'x'), failure('tls', 'x', 'y'), warning('daemon', 'x', 'y')],
+    summary: '1 failure, 1 warning; could not be found out: served',
+  },
+  { rest: [skipped('selinux', 'there is none')], summary: 'nothing is wrong' },
+])('sums up: $summary', ({ rest, summary }) => {
+  const text = formatFindings([ok('name', 'x'), ...rest], { colour: false, columns: Infinity })
+  expect(text.trimEnd().split('\n').at(-1)).toBe(summary)
 })
 
 test('in a pipe none is, and only the status is coloured', () => {

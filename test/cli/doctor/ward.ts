@@ -15,6 +15,8 @@ export interface Ward extends AsyncDisposable {
   readonly caFile: string
   /** Names the host key and its certificate. */
   readonly sshdConfig: string
+  /** As the host's {@link BareHost.files}, without the folder in which doctor tries whether it can write. */
+  files(): Promise<string[]>
   configure(changes?: Readonly<Record<string, object | string>>): Promise<void>
   diagnose(
     ...args: readonly string[]
@@ -53,6 +55,7 @@ export async function makeWard(
     secretFile,
     caFile,
     sshdConfig,
+    files: async () => (await host.files()).filter((file) => !file.startsWith('certs ')),
     configure: async (changes = {}) => host.configure({ ...usual, ...changes }),
     diagnose: async (...args) => {
       const result = await host.verb(['doctor', '--json', '--sshd-config', sshdConfig, ...args])

@@ -2,9 +2,10 @@ import { chmod, mkdir, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { command, tryCommand } from './commands.ts'
 import { debianMirror } from './debian-mirror.ts'
-import { RELEASES } from './releases.ts'
+import type { Suite } from './selection.ts'
 
-export type BaseRoots = Readonly<Record<'bookworm' | 'trixie', string>>
+/** By release; those that were asked for. */
+export type BaseRoots = Readonly<Partial<Record<Suite, string>>>
 
 /** A host as an administrator has it, and rpm, for the rpm is tried on a Debian root too. */
 const BARE_HOST = [
@@ -19,20 +20,29 @@ const BARE_HOST = [
 const HALF_AN_HOUR = 1_800_000
 
 /**
- * Fill a folder for each release with debootstrap, both at a time; one that is there already is left as it is.
+ * Fill a folder for each release with debootstrap, all at a time; one that is there already is left as it is.
  *
  * @param folder existing
  * @param dependencies of the package under test: containers have no network, so they must be there already
  */
-export async function makeBaseRoots(folder: string, dependencies: readonly string[]): Promise<BaseRoots> {
+export async function makeBaseRoots(
+  folder: string,
+  suites: readonly Suite[],
+  dependencies: readonly string[],
+): Promise<BaseRoots> {
   const mirror = await debianMirror()
-  const roots = RELEASES.map(async ({ suite }) => {
+  const roots = suites.map(async (suite) => {
     const root = join(folder, suite)
     if (!(await exists(root))) await makeRoot(root, suite, mirror)
     await installDependencies(root, dependencies)
     return [suite, root] as const
   })
-  return Object.fromEntries(await Promise.all(roots)) as BaseRoots
+  return Object.fromEntries(await Promise.all(roots))
+}
+
+/** As `ssh -V` has it. */
+export async function openSshOf(root: string): Promise<string> {
+  return (await tryCommand(['chroot', root, 'ssh', '-V'])).stderr.trim()
 }
 
 async function makeRoot(root: string, suite: string, mirror: string): Promise<void> {

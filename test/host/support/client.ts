@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { generateKey } from '../../support/ssh-keygen.ts'
 import { tryCommand, type Outcome } from './commands.ts'
@@ -17,6 +17,12 @@ const CERTIFICATE_ALGORITHMS: Readonly<Record<HostKeyType, string>> = {
   'ssh-rsa': 'rsa-sha2-512-cert-v01@openssh.com',
 }
 
+/**
+ * By what a client knows the host: its certificate of this type alone; a certificate of `any` type; one, or a plain key
+ * that was `known` before; null: it takes any key, for a host without a certificate.
+ */
+export type Trust = HostKeyType | 'any' | 'known' | null
+
 /** A person with ssh at the other end of the veth pair, who knows nothing of the host but the CA's public key. */
 export class Client {
   /** To be put into somebody's authorized_keys. */
@@ -34,18 +40,16 @@ export class Client {
   /**
    * Log in as root and say `hello`.
    *
-   * @param type verify the host by its certificate of this type alone; null: take any key, for a host without one
    * @param more options of ssh
    */
-  async logIn(type: HostKeyType | null, more: readonly string[] = []): Promise<Outcome> {
+  async logIn(type: Trust, more: readonly string[] = []): Promise<Outcome> {
+    const file = join(this.#folder, type === 'known' ? 'known_hosts_with_keys' : 'known_hosts')
     const trust =
       type === null
         ? ['StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null']
-        : [
-            'StrictHostKeyChecking=yes',
-            `UserKnownHostsFile=${join(this.#folder, 'known_hosts')}`,
-            `HostKeyAlgorithms=${CERTIFICATE_ALGORITHMS[type]}`,
-          ]
+        : ['StrictHostKeyChecking=yes', `UserKnownHostsFile=${file}`]
+    if (type !== null && type !== 'any' && type !== 'known')
+      trust.push(`HostKeyAlgorithms=${CERTIFICATE_ALGORITHMS[type]}`)
     const usual = ['GlobalKnownHostsFile=/dev/null', 'BatchMode=yes', 'ConnectTimeout=10']
     const options = [...usual, `HostKeyAlias=${HOSTNAME}`, ...trust].flatMap((option) => ['-o', option])
     const who = ['-i', join(this.#folder, 'id'), '-l', 'root', this.#network.hostAddress]
@@ -53,15 +57,25 @@ export class Client {
     return await tryCommand([...outside(this.#network), ...argv], { timeout: 30_000 })
   }
 
+  /** Let the host be `known` by these keys, and by the CA. @param publicKeys a line each */
+  async know(publicKeys: string): Promise<void> {
+    const ca = await readFile(join(this.#folder, 'known_hosts'), 'utf8')
+    const keys = publicKeys.trimEnd().replace(/^/gm, `${HOSTNAME} `)
+    await writeFile(join(this.#folder, 'known_hosts_with_keys'), `${keys}\n${ca}`)
+  }
+
   /**
    * Whether every kind of certificate is served, and good enough for ssh to log in by it.
    *
    * @returns what ssh said of those that are not; empty when all is well
    */
-  async verifyAll(types: readonly HostKeyType[] = HOST_KEY_TYPES): Promise<readonly string[]> {
+  async verifyAll(
+    types: readonly HostKeyType[] = HOST_KEY_TYPES,
+    more: readonly string[] = [],
+  ): Promise<readonly string[]> {
     const complaints: string[] = []
     for (const type of types) {
-      const { stdout, stderr } = await this.logIn(type)
+      const { stdout, stderr } = await this.logIn(type, more)
       if (stdout !== 'hello\n') complaints.push(`${type}: ${stderr}`)
     }
     return complaints

@@ -1,9 +1,10 @@
 import { mkdir } from 'node:fs/promises'
 import type { TestProject } from 'vitest/node'
 import { makeTemporaryFolder } from '../../support/temporary-folder.ts'
-import { makeBaseRoots, type BaseRoots } from './base-roots.ts'
+import { makeBaseRoots, openSshOf, type BaseRoots } from './base-roots.ts'
 import { Janitor } from './janitor.ts'
 import { dependenciesOf, findPackages, type Packages } from './packages.ts'
+import { RELEASES_VARIABLE, selectedSuites } from './selection.ts'
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -34,7 +35,10 @@ export default async function setUp(project: TestProject): Promise<() => Promise
     const folder = kept ?? (await makeTemporaryFolder()).path
     if (kept === undefined) janitor.remember('folder', folder)
     else await mkdir(folder, { recursive: true })
-    project.provide('hostTestRoots', await makeBaseRoots(folder, await dependenciesOf(packages.deb)))
+    const suites = selectedSuites(process.env[RELEASES_VARIABLE])
+    const roots = await makeBaseRoots(folder, suites, await dependenciesOf(packages.deb))
+    for (const [suite, root] of Object.entries(roots)) console.log(`${suite}: ${await openSshOf(root)}`)
+    project.provide('hostTestRoots', roots)
     project.provide('hostTestPackages', packages)
   } catch (error) {
     await tearDown()

@@ -34,6 +34,8 @@ export async function bootHost(release: Release): Promise<Host> {
     const issuer = await startRemoteIssuer(network, issuerFolder)
     const client = await makeClient(network, clientFolder, issuer.facts.caPublicKey)
     await container.write('/root/.ssh/authorized_keys', `${client.publicKey}\n`, 0o600)
+    // Or each login would start, and each end stop, a systemd of root's own.
+    await container.write('/var/lib/systemd/linger/root', '')
     await container.boot()
     const remove = async () => {
       await issuer[Symbol.asyncDispose]()

@@ -1,25 +1,36 @@
 import { describe, inject } from 'vitest'
+import { RELEASES_VARIABLE, selectedSuites, type Suite } from './selection.ts'
 
 /** A release of Debian that the packages must work on. */
 export interface Release {
-  readonly suite: 'bookworm' | 'trixie'
+  readonly suite: Suite
   readonly title: string
   /** OpenSSH up to 9.7 reads host keys and certificates anew for every connection; later ones at a reload only. */
   readonly readsCertificatesAnew: boolean
 }
 
-/** Both ways that sshd treats certificates, and both ends of the systemd versions supported. */
-export const RELEASES: readonly [Release, Release] = [
-  { suite: 'bookworm', title: 'Debian 12', readsCertificatesAnew: true },
-  { suite: 'trixie', title: 'Debian 13', readsCertificatesAnew: false },
-]
+export const BOOKWORM: Release = { suite: 'bookworm', title: 'Debian 12', readsCertificatesAnew: true }
+export const TRIXIE: Release = { suite: 'trixie', title: 'Debian 13', readsCertificatesAnew: false }
+const TESTING: Release = { suite: 'testing', title: 'Debian testing', readsCertificatesAnew: false }
+
+const SELECTED = selectedSuites(process.env[RELEASES_VARIABLE])
 
 /** Containers and namespaces need root; the set-up has said so in one line when there is none. */
 export const canBootHosts = process.geteuid?.() === 0
 
-/** `describe`, once for each release; skipped where hosts cannot be booted. */
-export function describeOnEachRelease(title: string, tests: (release: Release) => void): void {
-  for (const release of RELEASES) {
+/**
+ * `describe`, once for each release that was asked for: by default 12 and 13, which have both ways that sshd treats
+ * certificates and both ends of the systemd versions supported. Skipped where hosts cannot be booted.
+ *
+ * @param releases of which it makes sense
+ */
+export function describeOnEachRelease(
+  title: string,
+  tests: (release: Release) => void,
+  releases: readonly Release[] = [BOOKWORM, TRIXIE, TESTING],
+): void {
+  for (const release of releases) {
+    if (!SELECTED.includes(release.suite)) continue
     describe.skipIf(!canBootHosts)(`${title}, ${release.title}`, () => {
       tests(release)
     })
@@ -27,9 +38,8 @@ export function describeOnEachRelease(title: string, tests: (release: Release) =
 }
 
 /** The folder that debootstrap filled for this run. */
-export function baseRoot(release: Release): string {
-  const roots = inject('hostTestRoots')
-  if (roots === null)
-    throw new Error('no root file systems: the set-up of the host tests did not run as root')
-  return roots[release.suite]
+export function baseRoot({ suite }: Release): string {
+  const root = inject('hostTestRoots')?.[suite]
+  if (root === undefined) throw new Error(`no root file system of ${suite}: the set-up did not make it`)
+  return root
 }

@@ -66,6 +66,7 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
       '/etc/ssh/sshd_config.d/99-probe.conf',
       '/etc/ssh/hostcertd/probe-cert.pub',
       '/run/sshd/probe',
+      '/run/hostcertd-reload/probe',
     ),
     ...reading(
       '/etc/ssh/ssh_host_ed25519_key',
@@ -87,15 +88,23 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
   },
 }
 
+/** The question of agent/adapters/served-certificate.ts. */
+const ASK_SSHD = `ssh -F none -T -o BatchMode=yes -o StrictHostKeyChecking=yes \
+-o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null -o IdentityFile=none -o IdentitiesOnly=yes \
+-o HostKeyAlgorithms=ssh-ed25519-cert-v01@openssh.com,ssh-ed25519 \
+-o "KnownHostsCommand=/bin/sh -c 'echo nonce %t %K >&2'" probe@127.0.0.1 true`
+
 /** What it must be able to do: its work. */
 export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
   'hostcertd.service': {
     ...writing('/var/lib/hostcertd/probe', '/var/lib/hostcertd/certs/probe', '/run/hostcertd/probe'),
     ...reading('/etc/ssh/ssh_host_ed25519_key.pub'),
     ...sockets({ AF_INET: 2, AF_INET6: 10 }),
+    // ssh becomes its own user before it runs the command that shows the key.
+    'ask sshd what it presents': `${ASK_SSHD} 2>&1 | grep -q '^nonce ssh-ed25519-cert-v01@openssh.com AAAA'`,
   },
   'hostcertd-reload@probe.service': {
-    ...writing('/etc/ssh/probe', '/run/sshd/probe'),
+    ...writing('/etc/ssh/probe', '/run/sshd/probe', '/run/hostcertd-reload/probe'),
     ...reading('/etc/ssh/ssh_host_ed25519_key', '/var/lib/hostcertd/certs/ssh_host_ed25519_key-cert.pub'),
     'judge what sshd is told': 'sshd -t',
     'reload sshd': 'systemctl reload ssh.service',

@@ -55,7 +55,7 @@ export const SANDBOX: Readonly<Record<ConfinedUnit, Settings>> = {
     ...BOTH,
     ProtectHome: 'read-only',
     ReadWritePaths: '/etc/ssh',
-    RuntimeDirectory: 'sshd',
+    RuntimeDirectory: 'sshd hostcertd-reload',
     RuntimeDirectoryMode: '0755',
     RuntimeDirectoryPreserve: 'yes',
     PrivateNetwork: 'yes',

@@ -5,14 +5,14 @@ import { HOST_KEY_TYPES } from './client.ts'
 import type { Host } from './host.ts'
 
 /**
- * The certificates that sshd presents on port 22, each as `TYPE SERIAL`, in order.
+ * The certificates that sshd presents, each as `TYPE SERIAL`, in order.
  *
  * Learnt by logging in, not by ssh-keyscan: OpenSSH from 9.8 on punishes an address for connections without a login.
  */
-export async function servedCertificates({ client }: Host): Promise<readonly string[]> {
+export async function servedCertificates({ client }: Host, port = 22): Promise<readonly string[]> {
   const served: string[] = []
   for (const type of HOST_KEY_TYPES) {
-    const { stderr } = await client.logIn(type, ['-v'])
+    const { stderr } = await client.logIn(type, ['-v', '-p', String(port)])
     const [, name, serial] = /^debug1: Server host certificate: (\S+) \S+, serial (\d+)/m.exec(stderr) ?? []
     if (name !== undefined) served.push(`${name} ${serial}`)
   }

@@ -1,41 +1,70 @@
-import { generateKeyPairSync, randomBytes, sign } from 'node:crypto'
+import { generateKeyPairSync, randomBytes, sign, type KeyObject } from 'node:crypto'
 
-/** PEM. The certificate is its own CA: what a client trusts and what the server shows. */
+/** PEM: a key, and its certificate, or a chain that starts with it. */
 export interface TlsCertificate {
   readonly key: string
   readonly certificate: string
 }
 
+/** A certificate that others can be signed with. */
+export interface TlsAuthority extends TlsCertificate {
+  readonly name: string
+  readonly privateKey: KeyObject
+}
+
+export interface TlsWish {
+  /** Common name. */
+  readonly name: string
+  /** Default: it signs itself. */
+  readonly issuer?: TlsAuthority
+  /** Whether it may sign others; default true. */
+  readonly isCa?: boolean
+  /** IPv4, besides ::1 and localhost; default 127.0.0.1. */
+  readonly address?: string
+  /** From now; the first default yesterday, the second a year from now. */
+  readonly startsInDays?: number
+  readonly endsInDays?: number
+}
+
 const DAY_MILLISECONDS = 86_400_000
 
+/** A self-signed TLS certificate for an IPv4 address, ::1 and localhost, good for a year: its own CA. */
+export function makeTlsCertificate(address = '127.0.0.1'): TlsCertificate {
+  return issueTlsCertificate({ name: 'hostcertd local issuer', address })
+}
+
 /**
- * Make a self-signed TLS certificate for an IPv4 address, ::1 and localhost, good for a year.
+ * Make a TLS certificate and its key.
  *
  * Node makes keys and signatures but no certificates, so the DER is written here (RFC 5280); thus no openssl program
  * is needed.
  */
-export function makeTlsCertificate(address = '127.0.0.1'): TlsCertificate {
+export function issueTlsCertificate(wish: TlsWish): TlsAuthority {
+  const { name, issuer, isCa = true, address = '127.0.0.1', startsInDays = -1, endsInDays = 365 } = wish
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const name = sequence(
-    set(sequence(oid(COMMON_NAME), der(UTF8_STRING, Buffer.from('hostcertd local issuer')))),
-  )
-  const now = Date.now()
+  const inDays = (days: number): Buffer => time(Date.now() + days * DAY_MILLISECONDS)
   const signed = sequence(
     der(0xa0, der(INTEGER, Buffer.of(2))),
     der(INTEGER, Buffer.concat([Buffer.of(1), randomBytes(8)])),
     sequence(oid(ECDSA_WITH_SHA256)),
-    name,
-    sequence(time(now - DAY_MILLISECONDS), time(now + 365 * DAY_MILLISECONDS)),
-    name,
+    nameOf(issuer?.name ?? name),
+    sequence(inDays(startsInDays), inDays(endsInDays)),
+    nameOf(name),
     publicKey.export({ type: 'spki', format: 'der' }),
-    der(0xa3, sequence(basicConstraints(), subjectAltName(address))),
+    der(0xa3, sequence(...(isCa ? [basicConstraints()] : []), subjectAltName(address))),
   )
-  const signature = Buffer.concat([Buffer.of(0), sign('sha256', signed, privateKey)])
+  const signature = Buffer.concat([Buffer.of(0), sign('sha256', signed, issuer?.privateKey ?? privateKey)])
   const certificate = sequence(signed, sequence(oid(ECDSA_WITH_SHA256)), der(BIT_STRING, signature))
   return {
+    name,
+    privateKey,
     key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
     certificate: pem('CERTIFICATE', certificate),
   }
+}
+
+function nameOf(commonName: string): Buffer {
+  return sequence(set(sequence(oid(COMMON_NAME), der(UTF8_STRING, Buffer.from(commonName)))))
 }
 
 /** Tags of X.690. */

@@ -1,0 +1,202 @@
+import type { Failure } from '../core/errors.ts'
+import type { PublicKey } from '../core/public-key.ts'
+import { verifyIssued, type VerifiedCertificate } from '../core/verify-issued.ts'
+import type { Attempts } from './attempts.ts'
+import { noteIssuerFailure, noteKeyFailure, serialInPlace } from './failures.ts'
+import type { Host } from './host.ts'
+import { isCertifiable, judgeNow, type CertifiableView } from './judge.ts'
+import { withKeyFile, type Facts } from './observe.ts'
+import type { IssueResult, Wanted } from './outcome.ts'
+import type { HostKeyFile, IssuerFailure } from './ports.ts'
+import { swap } from './swap.ts'
+import { askHostCa, casInPlace, trustedCas } from './trusted-cas.ts'
+import { repairWaitOf } from './waits.ts'
+
+/** When to end asking. */
+export interface IssuingSignals {
+  /** The program ends, or the turn is over: the attempt counts for nothing. */
+  readonly stop: AbortSignal
+  /** The issuer had its time: it failed. */
+  readonly deadline: AbortSignal
+}
+
+/** So often a host key may change under a request before the next turn has to go on. */
+const MAX_KEY_CHANGES = 3
+
+/** The issuer had its part of the turn. */
+export const TOO_LATE: IssuerFailure = {
+  code: 'ISSUER_TIMEOUT',
+  message: 'the issuer took longer than a turn has time for',
+  next: 'issuer-backoff',
+  retryAfterSeconds: null,
+  requestId: null,
+}
+
+/**
+ * Steps "issued", "verified" and "swapped" for one host key. What comes of it is in the attempt record when this
+ * returns. When the key changes under the request, the answer is dropped and the new key is taken up at once.
+ *
+ * @param alsoWanting other host keys that wait for the same issuer: its failure is theirs too
+ * @throws the reason of `stop` when it fires, and then the record says what it said before
+ */
+export async function issue(
+  host: Host,
+  attempts: Attempts,
+  before: Facts,
+  wanted: Wanted,
+  alsoWanting: readonly CertifiableView[],
+  dryRun: boolean,
+  signals: IssuingSignals,
+): Promise<IssueResult> {
+  const { reason } = wanted
+  const hostKey = wanted.view.name
+  host.log.info({ host_key: hostKey, serial: serialInPlace(wanted.view), reason }, 'asking for a certificate')
+  let facts = before
+  let view: CertifiableView | null = wanted.view
+  for (let change = 0; change < MAX_KEY_CHANGES && view !== null; change++) {
+    const answer = await recordedAttempt(host, attempts, facts, view, signals)
+    switch (answer.kind) {
+      case 'verified':
+        attempts.issuerAnswered()
+        if (dryRun) {
+          const outcome = { kind: 'would-renew', hostKey, reason, certificate: answer.value } as const
+          return { outcome, facts }
+        }
+        return swap(host, attempts, facts, { view, reason }, answer.value, answer.requestId)
+      case 'issuer-failed': {
+        const { failure } = answer
+        noteIssuerFailure(
+          host,
+          attempts,
+          [view, ...alsoWanting],
+          judgeNow(host, attempts.record, facts),
+          failure,
+        )
+        await attempts.save()
+        return { outcome: { kind: 'failed', hostKey, failure, issuerFailure: failure }, facts }
+      }
+      case 'rejected': {
+        const { failure } = answer
+        if (answer.issuerAnswered) attempts.issuerAnswered()
+        noteKeyFailure(host, attempts, view, failure, answer)
+        await attempts.save()
+        return { outcome: { kind: 'failed', hostKey, failure, issuerFailure: null }, facts }
+      }
+      case 'key-changed': {
+        attempts.dropped(view.subject.identity)
+        const fields = { host_key: hostKey, serial: answer.serial, request_id: answer.requestId }
+        host.log.info(fields, 'the host key changed during the request: the answer is dropped')
+        view = null
+        if (answer.file === null) break
+        facts = withKeyFile(facts, answer.file)
+        view =
+          judgeNow(host, attempts.record, facts)
+            .filter(isCertifiable)
+            .find(({ name }) => name === hostKey) ?? null
+        if (view !== null && repairWaitOf(attempts, view.subject.identity) !== null) view = null
+      }
+    }
+  }
+  await attempts.save()
+  return { outcome: { kind: 'waiting', hostKey, reason, until: null }, facts }
+}
+
+/** What one request brought. */
+type Answer =
+  | { readonly kind: 'verified'; readonly value: VerifiedCertificate; readonly requestId: string | null }
+  /** The issuer as a whole refused, or could not be asked. */
+  | { readonly kind: 'issuer-failed'; readonly failure: IssuerFailure }
+  /** Something is wrong that concerns this key only. */
+  | {
+      readonly kind: 'rejected'
+      readonly failure: Failure
+      /** False when it was not even asked. */
+      readonly issuerAnswered: boolean
+      readonly requestId: string | null
+      /** Of the certificate in the answer; null when none could be read. */
+      readonly serial: string | null
+    }
+  /** The host key is no longer the one that was posted; the answer was dropped. */
+  | {
+      readonly kind: 'key-changed'
+      readonly requestId: string | null
+      readonly serial: string
+      /** As it is now; null when it is gone. */
+      readonly file: HostKeyFile | null
+    }
+
+/**
+ * Ask, with the attempt on disk before it starts: a crash half-way must not repeat it at once. Where it cannot be put
+ * there nothing is asked: the certificate would have no place either.
+ */
+async function recordedAttempt(
+  host: Host,
+  attempts: Attempts,
+  facts: Facts,
+  view: CertifiableView,
+  { stop, deadline }: IssuingSignals,
+): Promise<Answer> {
+  const before = attempts.record
+  attempts.begin(view.subject.identity)
+  const unsaved = await attempts.save()
+  if (unsaved !== null)
+    return { kind: 'rejected', failure: unsaved, issuerAnswered: false, requestId: null, serial: null }
+  try {
+    return await attempt(host, attempts, facts, view, AbortSignal.any([stop, deadline]))
+  } catch (error) {
+    if (deadline.aborted && !stop.aborted) return { kind: 'issuer-failed', failure: TOO_LATE }
+    // Cut short by us, so it counts for nothing.
+    attempts.restore({ ...attempts.record, hostKeys: before.hostKeys })
+    await attempts.save()
+    throw error
+  }
+}
+
+/** One request and the verification of its answer. Writes nothing and notes nothing but a CA that it had to ask for. */
+export async function attempt(
+  host: Host,
+  attempts: Attempts,
+  facts: Facts,
+  view: CertifiableView,
+  signal: AbortSignal,
+): Promise<Answer> {
+  const { key, comment } = view.subject
+  const sentComment = comment === '' ? view.name : comment
+  const answer = await host.issuer.issue(`${key.type} ${key.blob.toString('base64')} ${sentComment}`, signal)
+  if (!answer.ok) {
+    const { failure } = answer
+    const { requestId } = failure
+    // It answered, and what it says concerns this key.
+    return failure.next === 'key-backoff'
+      ? { kind: 'rejected', failure, issuerAnswered: true, requestId, serial: null }
+      : { kind: 'issuer-failed', failure }
+  }
+  const { requestId } = answer
+  const inPlace = view.onDisk.kind === 'usable' ? view.onDisk.certificate : null
+  const check = (cas: readonly PublicKey[] | null): ReturnType<typeof verifyIssued> => {
+    const requirements = { hostKey: key, trustedCas: cas, wantedPrincipals: host.settings.wantedPrincipals }
+    return verifyIssued(answer.signedKey, requirements, inPlace, sentComment, host.clock.now())
+  }
+  const trusted = trustedCas(facts.pinned, attempts.record)
+  let verification = check(trusted?.current ?? casInPlace(judgeNow(host, attempts.record, facts)))
+  const isOtherCa = !verification.ok && verification.failure.code === 'CERT_CA_MISMATCH'
+  if (isOtherCa && facts.pinned === null) {
+    const asked = await askHostCa(host, attempts, signal)
+    if (asked.ok) verification = check(asked.keys)
+  }
+  // Last of all, for asking for the CA takes its time too.
+  const file = await host.hostKeys.read(view.file.path)
+  if (file?.content.kind !== 'key' || !file.content.key.blob.equals(key.blob))
+    return { kind: 'key-changed', requestId, serial: answer.serialNumber, file }
+  if (!verification.ok) {
+    const { failure, certificate } = verification
+    const serial = certificate && String(certificate.serial)
+    return { kind: 'rejected', failure, issuerAnswered: true, requestId, serial }
+  }
+  const { value } = verification
+  const { serial } = value.certificate
+  if (String(serial) === answer.serialNumber) return { kind: 'verified', value, requestId }
+  const message = `the answer says serial ${answer.serialNumber}, the certificate in it has ${serial}`
+  const failure = { code: 'ISSUER_INVALID_RESPONSE', message } as const
+  return { kind: 'rejected', failure, issuerAnswered: true, requestId, serial: String(serial) }
+}

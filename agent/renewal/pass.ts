@@ -1,0 +1,192 @@
+import { AgentError } from '../core/errors.ts'
+import { isRoutine, type DueReason } from '../core/renewal-decision.ts'
+import type { UnixSeconds } from '../core/time.ts'
+import type { Attempts } from './attempts.ts'
+import { Deadline } from './deadline.ts'
+import { noteIssuerFailure } from './failures.ts'
+import type { Host } from './host.ts'
+import { issue, TOO_LATE, type IssuingSignals } from './issue.ts'
+import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView } from './judge.ts'
+import { isUnreadable, observe, type Facts } from './observe.ts'
+import type { KeyOutcome, Wanted } from './outcome.ts'
+import type { IssuerFailure } from './ports.ts'
+import { serve, type ServingTrouble } from './serve.ts'
+import { askHostCa, mustAskHostCa } from './trusted-cas.ts'
+import { issuerWait, pauseAfterIssuance, repairWaitOf, waitOf } from './waits.ts'
+
+/** The part of a turn that is the issuer's, all host keys together; the rest is for sshd. */
+const ISSUING_MILLISECONDS = 60_000
+
+export interface PassRequest {
+  /** Issue for every host key, due or not. */
+  readonly force: boolean
+  /** Issue and verify, but write no certificate and reload nothing. */
+  readonly dryRun: boolean
+  /** Only this host key, by name; null for all. */
+  readonly only: string | null
+  /** A person asked: no backoff and no maintenance window, only what the server asked for with `Retry-After`. */
+  readonly byHand: boolean
+  /** Ask sshd what it presents, whether it is time or not. */
+  readonly ask: boolean
+  /** Ask the root helper where sshd listens: the program has just started. */
+  readonly askHelper: boolean
+}
+
+export const ROUTINE_PASS: PassRequest = {
+  force: false,
+  dryRun: false,
+  only: null,
+  byHand: false,
+  ask: false,
+  askHelper: false,
+}
+
+export interface PassResult {
+  readonly views: readonly HostKeyView[]
+  readonly outcomes: readonly KeyOutcome[]
+  /** What kept certificates from being served in this pass; null when nothing did, or nothing was to be done. */
+  readonly trouble: ServingTrouble | null
+}
+
+/**
+ * One pass over all host keys: observed → due → issued → verified → swapped → reloaded → confirmed.
+ * Call it with the lock held and the record loaded; it saves the record wherever a crash must not lose it.
+ *
+ * @throws AgentError CONFIG_INVALID (the pinned CAs); the signal's reason when it fires
+ */
+export async function pass(
+  host: Host,
+  attempts: Attempts,
+  request: PassRequest,
+  signal: AbortSignal,
+): Promise<PassResult> {
+  // observed
+  const observed = await observe(host)
+  if (isUnreadable(observed.pinned)) throw new AgentError(observed.pinned.code, observed.pinned.message)
+  attempts.keepOnly(observed.keys.map(({ file }) => file.name))
+  attempts.endErrorsOfAnotherClock()
+
+  // due, issued, verified, swapped
+  const { facts, outcomes } = await issueWhatIsDue(host, attempts, observed, request, signal)
+
+  // reloaded, confirmed
+  const swapped = outcomes.filter(({ kind }) => kind === 'renewed').map(({ hostKey }) => hostKey)
+  const trouble = request.dryRun ? null : await serve(host, attempts, facts, { ...request, swapped }, signal)
+
+  const views = judgeNow(host, attempts.record, facts)
+  endPastErrors(attempts, views, outcomes)
+  const unsaved = await attempts.save()
+  if (unsaved !== null)
+    host.log.error({ code: unsaved.code }, `the attempt record is kept in memory only: ${unsaved.message}`)
+  return { views: judgeNow(host, attempts.record, facts), outcomes, trouble }
+}
+
+/** One host key after the other; a failure of the issuer's is the failure of all that still want a certificate. */
+async function issueWhatIsDue(
+  host: Host,
+  attempts: Attempts,
+  observed: Facts,
+  request: PassRequest,
+  stop: AbortSignal,
+): Promise<{ readonly facts: Facts; readonly outcomes: readonly KeyOutcome[] }> {
+  using issuing = new Deadline(host.clock, ISSUING_MILLISECONDS)
+  const signals: IssuingSignals = { stop, deadline: issuing.signal }
+  const wantedNow = (): Wanted[] =>
+    judgeNow(host, attempts.record, observed)
+      .filter(isCertifiable)
+      .flatMap((view) => wantedOf(view, request))
+  let facts = observed
+  let issuerFailure = await learnHostCa(host, attempts, observed, wantedNow(), request, signals)
+  const outcomes: KeyOutcome[] = []
+  // Judged anew: now that the CA is known, other certificates may be of no use.
+  const wanted = wantedNow()
+  for (const [index, { view, reason }] of wanted.entries()) {
+    const hostKey = view.name
+    if (issuerFailure !== null) {
+      outcomes.push({ kind: 'failed', hostKey, failure: issuerFailure, issuerFailure })
+      continue
+    }
+    const until = mayStartAt(host, attempts, view, reason, request)
+    if (until !== null) {
+      outcomes.push({ kind: 'waiting', hostKey, reason, until })
+      continue
+    }
+    const alsoWanting = wanted.slice(index + 1).map((other) => other.view)
+    const result = await issue(host, attempts, facts, { view, reason }, alsoWanting, request.dryRun, signals)
+    facts = result.facts
+    outcomes.push(result.outcome)
+    if (result.outcome.kind === 'failed') issuerFailure = result.outcome.issuerFailure
+  }
+  return { facts, outcomes }
+}
+
+/**
+ * Ask the issuer for its CA where nothing else says which it is, so that what lies on disk, and what is issued, can be
+ * judged. Once: later only when a CA does not match.
+ *
+ * @returns why it could not be asked; null when there is nothing to ask, or no more to be had
+ */
+async function learnHostCa(
+  host: Host,
+  attempts: Attempts,
+  facts: Facts,
+  wanted: readonly Wanted[],
+  request: PassRequest,
+  { stop, deadline }: IssuingSignals,
+): Promise<IssuerFailure | null> {
+  if (!mustAskHostCa(facts, attempts)) return null
+  const startable = wanted.filter(
+    ({ view, reason }) => mayStartAt(host, attempts, view, reason, request) === null,
+  )
+  if (issuerWait(attempts) !== null && startable.length === 0) return null
+  let failure: IssuerFailure
+  try {
+    const answer = await askHostCa(host, attempts, AbortSignal.any([stop, deadline]))
+    if (answer.ok || answer.noSuchRoute) return null
+    failure = answer.failure
+  } catch (error) {
+    if (stop.aborted || !deadline.aborted) throw error
+    failure = TOO_LATE
+  }
+  const message = `the issuer was asked for its host CA: ${failure.message}`
+  const views = wanted.map(({ view }) => view)
+  const all = judgeNow(host, attempts.record, facts)
+  noteIssuerFailure(host, attempts, views, all, { ...failure, message })
+  return failure
+}
+
+function wantedOf(view: CertifiableView, { force, only }: PassRequest): Wanted[] {
+  if (only !== null && view.name !== only) return []
+  const reason = view.due ?? (force ? 'forced' : null)
+  return reason === null ? [] : [{ view, reason }]
+}
+
+/** When this key may be issued for; null for now, `Infinity`-free: a closed maintenance window says the next minute. */
+function mayStartAt(
+  host: Host,
+  attempts: Attempts,
+  { subject }: CertifiableView,
+  reason: DueReason,
+  { byHand }: PassRequest,
+): UnixSeconds | null {
+  const wait = waitOf(attempts, subject.identity, !byHand)
+  if (wait !== null) return wait.until
+  if (byHand) return null
+  const now = host.clock.now()
+  if (isRoutine(reason) && !host.settings.maintenance.contains(now)) return Math.floor(now / 60 + 1) * 60
+  if (isRoutine(reason) || reason === 'overdue') return pauseAfterIssuance(attempts, subject.identity)
+  return repairWaitOf(attempts, subject.identity)
+}
+
+/** A key that wants nothing any more has no failure left, whoever put that right; what this pass tried is told first. */
+function endPastErrors(
+  attempts: Attempts,
+  views: readonly HostKeyView[],
+  outcomes: readonly KeyOutcome[],
+): void {
+  for (const { name, due, onDisk, subject } of views) {
+    const isTried = outcomes.some(({ hostKey }) => hostKey === name)
+    if (subject !== null && due === null && onDisk.kind === 'usable' && !isTried)
+      attempts.noLongerDue(subject.identity)
+  }
+}

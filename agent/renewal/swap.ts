@@ -1,0 +1,83 @@
+import { AgentError } from '../core/errors.ts'
+import { isRoutine, type DueReason } from '../core/renewal-decision.ts'
+import { formatCertificateTime } from '../core/time.ts'
+import type { VerifiedCertificate } from '../core/verify-issued.ts'
+import type { Attempts } from './attempts.ts'
+import { noteKeyFailure } from './failures.ts'
+import type { Host } from './host.ts'
+import type { CertifiableView } from './judge.ts'
+import { withCertificate, type Facts } from './observe.ts'
+import type { IssueResult, Wanted } from './outcome.ts'
+
+/** Step "swapped". */
+export async function swap(
+  host: Host,
+  attempts: Attempts,
+  facts: Facts,
+  { view, reason }: Wanted,
+  certificate: VerifiedCertificate,
+  requestId: string | null,
+): Promise<IssueResult> {
+  const { serial } = certificate.certificate
+  // On record first: after a crash in between nothing else would show that sshd still has the old one.
+  if (isBlind(host, view)) {
+    attempts.oweReload()
+    await attempts.save()
+  }
+  try {
+    await host.store.swap(view.name, certificate)
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    const failure = { code: error.code, message: error.message }
+    if (!(await isInPlace(host, view.name, certificate))) {
+      noteKeyFailure(host, attempts, view, failure, { serial: String(serial), requestId })
+      await attempts.save()
+      return { outcome: { kind: 'failed', hostKey: view.name, failure, issuerFailure: null }, facts }
+    }
+    // What lies on disk decides, not what was reported; but a power cut may still bring the old one back.
+    const fields = { host_key: view.name, serial: String(serial), code: failure.code }
+    host.log.warn(fields, `the certificate is in place, though perhaps not for good: ${failure.message}`)
+  }
+  attempts.swapped(view.subject.identity, serial, isRepair(reason))
+  await attempts.save()
+  host.metrics.renewal(view.name, 'ok')
+  report(host, view, certificate, reason, requestId)
+  return {
+    outcome: { kind: 'renewed', hostKey: view.name, reason, certificate },
+    facts: withCertificate(facts, view.name, `${certificate.line}\n`),
+  }
+}
+
+async function isInPlace(host: Host, name: string, { line }: VerifiedCertificate): Promise<boolean> {
+  const stored = await host.store.read(name)
+  return stored.kind === 'text' && stored.text.trimEnd() === line
+}
+
+/** Whether a reload is due after a swap whatever sshd shows, or because it shows nothing of this key. */
+function isBlind({ settings, sshd }: Host, { served }: CertifiableView): boolean {
+  if (!sshd.canReload || settings.reload === 'never') return false
+  if (settings.reload === 'always' || served.kind === 'not-asked') return true
+  return served.unknown !== null
+}
+
+function isRepair(reason: DueReason): boolean {
+  return !isRoutine(reason) && reason !== 'overdue' && reason !== 'forced'
+}
+
+function report(
+  host: Host,
+  { name }: CertifiableView,
+  { certificate, warnings }: VerifiedCertificate,
+  reason: DueReason,
+  requestId: string | null,
+): void {
+  const fields = { host_key: name, serial: String(certificate.serial), request_id: requestId }
+  for (const warning of warnings) host.log.warn(fields, warning)
+  const validity = {
+    principals: certificate.principals,
+    valid_after: formatCertificateTime(certificate.validAfter),
+    valid_before: formatCertificateTime(certificate.validBefore) ?? 'forever',
+    ca: certificate.ca.fingerprint,
+  }
+  host.log.info({ ...fields, reason, ...validity }, 'a new certificate is in place')
+}
