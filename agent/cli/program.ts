@@ -124,7 +124,7 @@ export function buildProgram(
     .addOption(timeoutOption())
     .action(async (options) => act(async () => wait(context, options, signal)))
 
-  verb('doctor', 'checks the whole way to a served certificate, and says how to mend what fails')
+  verb('doctor', 'checks the whole way to a served certificate, and says how to fix what fails')
     .option('--issue', 'also have a certificate issued and verified for each host key; nothing is written')
     .addOption(sshdConfigOption())
     .addOption(jsonOption())

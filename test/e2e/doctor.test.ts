@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { copyFile, readFile, rename, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
+import { closedPort } from '../adapters/issuer/harness.ts'
 import { findingsIn, of, troubles, type Finding } from '../cli/doctor/findings.ts'
 import { isServed, untilReady } from '../support/looks.ts'
-import { signCertificate } from '../support/ssh-keygen.ts'
+import { generateKey, signCertificate } from '../support/ssh-keygen.ts'
 import { makeWorld, type World } from '../support/world.ts'
 
 const ONE_KEY = { sshd: { hostKeyTypes: ['ed25519'] } } as const
@@ -45,8 +46,17 @@ test('sshd does not run', async () => {
   expect(troubles(findings)).toEqual(['served failure'])
   const [served] = of('served', findings)
   expect(served?.message).toMatch(/^SSHD_UNREACHABLE: sshd does not run, or not there: 127\.0\.0\.1:\d+: /)
-  expect(served?.remedy).toMatch(/^start sshd, or set sshd\.address/)
-  expect(served?.remedy).toContain(isRoot ? `it listens on 127.0.0.1:${world.sshd.port}` : '')
+  expect(served?.remedy).toMatch(/^start sshd: `systemctl start ssh` \(sshd\)/)
+  if (isRoot) expect(served?.remedy).toMatch(/\(sshd\)$/)
+  // What was seen before is not said as if it were so now.
+  if (isRoot)
+    expect(of('sshd-config', findings)[0]?.message).toMatch(/^when sshd answered last, it presented/)
+  const { port } = world.sshd
+  const elsewhere = await closedPort()
+  await world.agent.configure(world.configWith({ sshd: { address: `127.0.0.1:${elsewhere}` } }))
+  const [other] = of('served', await diagnose(world))
+  const says = `, or set sshd.address (127.0.0.1:${elsewhere}) to where it listens`
+  expect(other?.remedy).toContain(isRoot ? `${says}: by its configuration on 127.0.0.1:${port}` : says)
 })
 
 test('sshd serves another certificate than the one on disk', async () => {
@@ -133,6 +143,114 @@ test('sshd presents no certificate at all', async () => {
   expect(of('sshd-config', findings)[0]?.remedy).toMatch(isRoot ? /^add `HostCertificate / : /sudo/)
 })
 
+test('host keys behind symlinks, sshd with another configuration file: what is served is no failure', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent, sshd } = world
+  const path = sshd.hostKeyPath('ed25519')
+  const there = join(world.folder, 'persistent_key')
+  for (const half of ['', '.pub']) {
+    await rename(path + half, there + half)
+    await symlink(there + half, path + half)
+  }
+  await edit(sshd.configPath, (text) => text.replace(`HostKey ${path}`, `HostKey ${there}`))
+  await sshd.stop()
+  await sshd.start()
+  await agent.start()
+  await untilReady(world)
+  expect(troubles(await diagnose(world))).toEqual([])
+  const other = join(world.folder, 'other_sshd_config')
+  await generateKey(join(world.folder, 'other_key'), 'ed25519')
+  await writeFile(other, `HostKey ${join(world.folder, 'other_key')}\nHostKeyAlgorithms ssh-ed25519\n`)
+  const { status, stdout } = await agent.verb('doctor', '--sshd-config', other)
+  expect({ status, last: stdout.trimEnd().split('\n').at(-1) }).toEqual({
+    status: 0,
+    last: 'nothing is wrong',
+  })
+})
+
+test('served, and the configuration would not survive a reload: a warning', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  await world.agent.start()
+  await untilReady(world)
+  await world.sshd.breakConfig()
+  const findings = await diagnose(world)
+  expect(troubles(findings)).toEqual(isRoot ? ['sshd-config warning'] : [])
+  expect(of('sshd-config', findings)[0]?.message).toMatch(
+    isRoot ? /^sshd serves now, but: SSHD_CONFIG_INVALID: .*NoSuchKeyword/ : /only root/,
+  )
+})
+
+test('a later HostCertificate line for the same key: sshd presents that one, doctor names the line, and without it all is well', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent, issuer, sshd } = world
+  const old = join(world.folder, 'old-cert.pub')
+  const publicKey = `${sshd.hostKeyPath('ed25519')}.pub`
+  const wish = { ca: issuer.caKeyPath, principals: ['web1.example.com'], serial: 99n, validity: '-1h:+1h' }
+  await writeFile(old, `${await signCertificate({ ...wish, publicKey })}\n`)
+  await edit(sshd.configPath, (text) => `${text}HostCertificate ${join(world.folder, 'missing')}\n`)
+  await edit(sshd.configPath, (text) => `${text}HostCertificate ${old}\n`)
+  await promisify(execFile)(sshd.reloadScript)
+  await agent.start()
+  await agent.waitFor(
+    'a reload that did not help',
+    async () =>
+      (await agent.status())?.certificates.some(
+        ({ state, last_error }) => state === 'unconfirmed' && last_error?.code === 'SSHD_NOT_SERVING',
+      ) === true,
+    20,
+  )
+  const findings = await diagnose(world)
+  expect(troubles(findings)).toEqual(['sshd-config failure', 'served failure'])
+  const [config] = of('sshd-config', findings)
+  const lines = (await readFile(sshd.configPath, 'utf8')).split('\n')
+  const place = `${sshd.configPath}:${lines.indexOf(`HostCertificate ${old}`) + 1}`
+  expect(config?.message).toContain(
+    `${place}: HostCertificate ${old} (serial 99) comes after ${sshd.configPath}:`,
+  )
+  expect(config?.remedy).toBe(`remove ${place}; then \`sshd -t && systemctl reload ssh\` (sshd)`)
+  expect(of('served', findings)).toEqual([
+    expect.objectContaining({
+      message: expect.stringMatching(
+        /^SSHD_NOT_SERVING: .*sshd presents serial 99, on disk is serial \d+$/,
+      ) as string,
+      remedy: config?.remedy,
+    }),
+  ])
+  await edit(sshd.configPath, (text) => text.replace(`HostCertificate ${old}\n`, ''))
+  await agent.verb('renew')
+  await promisify(execFile)(sshd.reloadScript)
+  await agent.waitFor('sshd serves ours', async () => isServed(world, 'ed25519'))
+  expect(troubles(await diagnose(world))).toEqual([])
+})
+
+test('the public half of another key: doctor names the pair, and its remedy works', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent, sshd } = world
+  const path = sshd.hostKeyPath('ed25519')
+  const image = join(world.folder, 'image')
+  await generateKey(image, 'ed25519')
+  await copyFile(`${image}.pub`, `${path}.pub`)
+  await agent.configure(world.configWith({}))
+  await agent.verb('renew')
+  const findings = await diagnose(world)
+  expect(of('served', findings)).toMatchObject([
+    {
+      status: 'unknown',
+      message: expect.stringMatching(/another server answered, or the public half of/) as string,
+    },
+  ])
+  if (!isRoot) return
+  expect(troubles(findings)).toContain('host-keys failure')
+  const [pair] = of('host-keys', findings)
+  const remedy = `ssh-keygen -y -f ${path} > ${path}.pub && chmod 644 ${path}.pub`
+  expect(pair?.remedy).toBe(`\`${remedy}\``)
+  expect(JSON.stringify(findings)).not.toContain('PRIVATE KEY')
+  await promisify(execFile)('sh', ['-c', remedy])
+  await agent.start()
+  await untilReady(world)
+  expect(troubles(await diagnose(world))).toEqual([])
+})
+
 test('check and metrics write ask the daemon that runs', async () => {
   await using world = await makeWorld(ONE_KEY)
   const { agent } = world
@@ -157,3 +275,7 @@ test('check and metrics write ask the daemon that runs', async () => {
   expect(broken.stdout).toContain('CERT_UNPARSABLE')
   expect(broken.stdout).toContain('the daemon does not answer')
 })
+
+async function edit(path: string, change: (text: string) => string): Promise<void> {
+  await writeFile(path, change(await readFile(path, 'utf8')))
+}

@@ -4,9 +4,6 @@ import { formatDuration, parseTime } from '../../core/time.ts'
 import { failureLine } from '../verb-error.ts'
 import { failure, ok, skipped, warning, type Finding, type Step } from './finding.ts'
 
-/** What to do when nothing has been tried yet. */
-const START = 'start the daemon (`systemctl start hostcertd`), or once by hand: `hostcertd renew`'
-
 /** Where the cause of a failed attempt may be found now, by how its code begins. */
 const CAUSES: readonly (readonly [code: string, steps: readonly Step[]])[] = [
   ['ISSUER_', ['credentials', 'name', 'tcp', 'tls', 'issuer', 'clock', 'login', 'permission', 'issue']],
@@ -35,7 +32,7 @@ function examine(certificate: CertificateStatus, earlier: readonly Finding[], no
   const { certificate: path, host_key, state, reason, last_error: error, failures, serial } = certificate
   const times = failures > 1 ? ` (${failures} in a row)` : ''
   const last = error === null ? '' : `; the last attempt: ${failureLine(error)}${times}`
-  const remedy = error === null ? START : remedyAfter(error.code, earlier)
+  const remedy = error === null ? startRemedy(earlier) : remedyAfter(error.code, earlier)
   switch (state) {
     case 'ignored':
       return skipped('certificates', `${host_key}: host key ignored: ${reason}`)
@@ -78,6 +75,14 @@ function left({ valid_before }: CertificateStatus, now: number): number {
   return valid_before === null ? Infinity : parseTime(valid_before) - now
 }
 
+/** When nothing has been tried yet. */
+function startRemedy(earlier: readonly Finding[]): string {
+  const isRunning = earlier.some(({ step, status }) => step === 'daemon' && status === 'ok')
+  return isRunning
+    ? '`hostcertd renew` asks for one now'
+    : 'start the daemon (`systemctl start hostcertd`), or once by hand: `hostcertd renew`'
+}
+
 /** The cause as it is found now; where none is, what the code stands for. */
 function remedyAfter(code: string, earlier: readonly Finding[]): string {
   const steps = CAUSES.find(([prefix]) => code.startsWith(prefix))?.[1] ?? []
@@ -91,7 +96,7 @@ function remedyAfter(code: string, earlier: readonly Finding[]): string {
 function invalidRemedy(reason: string | null, otherwise: string, earlier: readonly Finding[]): string {
   switch (reason ?? '') {
     case 'CERT_KEY_MISMATCH':
-      return `the host key was replaced: ${START}`
+      return `the host key was replaced: ${startRemedy(earlier)}`
     case 'CERT_CA_MISMATCH':
       return 'if the CA was changed on purpose, put its public key into verify.host_ca_file; then `hostcertd renew`'
     case 'CERT_PRINCIPALS_MISMATCH':

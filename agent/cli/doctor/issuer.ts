@@ -110,7 +110,7 @@ export function issuerRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, pa
     ISSUER_TIMEOUT:
       'the issuer takes connections and does not answer: look at the log of the server, or of what is in front of it, and at issuer.timeout',
     ISSUER_BUSY: 'wait; with many hosts behind one address, ask for higher limits',
-    ISSUER_INVALID_RESPONSE: `is there a proxy in the way? ${url} must be the issuer itself`,
+    ISSUER_INVALID_RESPONSE: `look for a proxy or a login page in the way: ${url} must be the issuer itself`,
     CONFIG_INVALID: 'correct the configuration, or the environment that the message names',
     CREDENTIAL_UNREADABLE:
       'make the file that the message names readable for the daemon, with one line in it',

@@ -90,10 +90,10 @@ async function examineTls(url: URL, end: FarEnd, { config, host, signal }: Patie
       const remedy =
         shaken.code === PROXY_REFUSED
           ? wanted
-          : `check what ${proxy.variable} names: is it a proxy, for ${proxy.url?.protocol}// URLs?`
+          : `check that what ${proxy.variable} names is a proxy, and is reached by ${proxy.url?.protocol}//`
       return failure('tls', message, `${remedy}${pastProxy(url, end)}`)
     }
-    const remedy = `does ${hostAndPort(url)} speak https? Correct issuer.url, or what stands in front of the issuer`
+    const remedy = `check that ${hostAndPort(url)} speaks https: correct issuer.url, or what is in front of the issuer`
     return failure('tls', `no TLS with ${hostAndPort(url)}: ${shaken.why}`, remedy)
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
@@ -120,11 +120,11 @@ function tcpRemedy({ port, proxy, source }: FarEnd, code: string): string {
   const who = proxy === null ? 'issuer' : 'proxy'
   switch (code) {
     case 'ECONNREFUSED':
-      return `nothing listens there: is the ${who} up, and the port of ${source} right?`
+      return `nothing listens there: check that the ${who} is up, and the port of ${source}`
     case 'ENETUNREACH':
     case 'EHOSTUNREACH':
       return 'there is no route: check the network of this host (`ip route`)'
     default:
-      return `a firewall drops it, or the ${who} is down: let this host out to port ${port}`
+      return `a firewall drops it, or the ${who} is down: let this host connect to port ${port}`
   }
 }

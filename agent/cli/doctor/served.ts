@@ -34,10 +34,11 @@ export function examineServed(
 function down({ config }: Patient, keys: readonly CertifiableView[], { listen }: ServedContext): Finding {
   const { address } = config.sshd
   const where = typeof address === 'string' ? address : `${address.host}:${address.port}`
-  const says = listen.length === 0 ? '' : `; by its configuration it listens on ${listen.join(', ')}`
   const reasons = keys.flatMap(({ served }) => ('unknown' in served ? (served.unknown ?? []) : []))
   const message = `SSHD_UNREACHABLE: sshd does not run, or not there: ${[...new Set(reasons)].join('; ')}`
-  const remedy = `start sshd, or set sshd.address (${where}) to where it listens${says}`
+  const says = listen.length === 0 ? '' : `: by its configuration on ${listen.join(', ')}`
+  const elsewhere = `, or set sshd.address (${where}) to where it listens${says}`
+  const remedy = `start sshd: \`systemctl start ssh\` (sshd)${listen.includes(where) ? '' : elsewhere}`
   return failure('served', message, remedy)
 }
 

@@ -40,9 +40,12 @@ export async function examineSshdConfig(
       concerned.map(({ name }) => [name, finding.remedy ?? ''] as const),
     ),
   )
-  if (isServed && findings.length === 0)
-    findings.push(ok('sshd-config', 'sshd presents the certificate of each host key'))
-  else if (findings.length === 0)
+  if (isServed && findings.length === 0) {
+    const isNow = keys.every(({ served }) => served.kind !== 'not-asked' && served.unknown === null)
+    const presents = isNow ? 'sshd presents' : 'when sshd answered last, it presented'
+    findings.push(ok('sshd-config', `${presents} the certificate of each host key`))
+  }
+  if (findings.length === 0)
     findings.push(ok('sshd-config', `nothing in ${facts.file} is in the way of the certificates`))
   return { findings, remedies }
 }
@@ -199,7 +202,7 @@ function notLoaded(views: readonly CertifiableView[], facts: SshdFacts, tone: To
   // The first HostKey line replaces sshd's own list: whoever adds one must name all of them.
   const remedy =
     places.length > 0
-      ? `add ${wanted} there, or remove the key from host_keys`
+      ? `add ${wanted} there, then ${RELOAD_SSHD}; or remove the key from host_keys`
       : `remove the key from host_keys; or add to ${facts.file}, above any Match line, ${wanted} and such a line for each key that sshd loads now (${now}), for HostKey lines replace its own list`
   return [
     {

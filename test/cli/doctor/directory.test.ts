@@ -1,16 +1,22 @@
 import { execFile } from 'node:child_process'
-import { chmod, chown, mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, chown, mkdir, readFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import type { ServiceSandbox } from '../../../agent/adapters/service-sandbox.ts'
+import { findProgram } from '../../../agent/adapters/programs.ts'
 import { obstacleIn } from '../../../agent/cli/doctor/sandbox.ts'
+import { makeTemporaryFolder } from '../../support/temporary-folder.ts'
+import { ED25519 } from '../bare-host.ts'
 import { PROGRAM } from '../hostcertd.ts'
 import { isRoot, OWNER, testBroken } from './broken.ts'
 import { findingsIn, of } from './findings.ts'
 import { makeWard } from './ward.ts'
 
 const run = promisify(execFile)
+/** Neither root nor the daemon. */
+const NOBODY = 65_533
 const canMount =
   isRoot &&
   (await run('unshare', ['-m', 'mount', '--bind', '/tmp', '/tmp']).then(
@@ -35,43 +41,102 @@ testBroken([
   },
 ])
 
-const READ_ONLY =
-  'for d in $1; do mount --bind "$d" "$d" && mount -o remount,bind,ro "$d" || exit 99; done; shift; exec "$@"'
+/** A file system in the place of the state directory, and what doctor, as root, says of that. */
+const FILE_SYSTEMS: readonly {
+  readonly name: string
+  /** `$1` is the folder; what is mounted there goes with the namespace. */
+  readonly mount: string
+  readonly message: RegExp
+  readonly remedy: RegExp
+  /** Besides the directory. */
+  readonly needs?: string
+}[] = [
+  {
+    name: 'mounted read-only',
+    mount: 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"',
+    message: /state: the file system of \S+state is mounted read-only$/,
+    remedy:
+      /^`findmnt -T \S+state` shows which: mount it writable, or set state_directory to a folder on another/,
+  },
+  {
+    name: 'full',
+    mount: 'mount -t tmpfs -o size=64k,mode=777 tmpfs "$1"; head -c 64k /dev/zero >"$1/filled" || :',
+    message: /state: no space left in the file system of \S+state$/,
+    remedy:
+      /^free space there \(`df -h \S+state`\), or set state_directory to a folder on another file system$/,
+  },
+  {
+    name: 'almost full: less than the record needs',
+    mount: 'mount -t tmpfs -o size=64k,mode=777 tmpfs "$1"; head -c 60k /dev/zero >"$1/filled"',
+    message: /state: no space left in the file system of \S+state$/,
+    remedy: /^free space there/,
+  },
+  {
+    name: 'without inodes',
+    mount:
+      'mount -t tmpfs -o nr_inodes=3,mode=777 tmpfs "$1"; touch "$1/a" "$1/b" "$1/c" "$1/d" 2>/dev/null || :',
+    message: /state: no inodes left in the file system of \S+state$/,
+    remedy: /^remove files there \(`df -i \S+state`\), or set state_directory/,
+  },
+  {
+    name: 'full but for what is reserved for root',
+    needs: 'mkfs.ext4',
+    mount: `truncate -s 4M "$1.image"; mkfs.ext4 -q -m 50 "$1.image"; mount -o loop "$1.image" "$1"; chmod 777 "$1"
+head -c "$(($(stat -f -c '%a * %S' "$1")))" /dev/zero >"$1/filled"`,
+    message: /state: no space left in the file system of \S+state; \d{3,} KiB are reserved for root$/,
+    remedy: /^free space there/,
+  },
+]
 
-test.skipIf(!canMount)(
-  'a file system that is mounted read-only (skipped where nothing can be mounted)',
-  async () => {
+test.skipIf(!canMount).each(FILE_SYSTEMS)(
+  'a file system that is $name (skipped where nothing can be mounted)',
+  async ({ mount, message, remedy, needs }) => {
+    if (needs !== undefined && (await findProgram(needs)) === null) {
+      console.log(`not tried: there is no ${needs}`)
+      return
+    }
     await using ward = await makeWard()
-    const { folder, statePath, configPath } = ward.host
-    const folders = [statePath, join(folder, 'certs')]
+    const { folder, statePath, configPath, certificatePath } = ward.host
+    for (const path of [statePath, ward.secretFile, dirname(certificatePath(ED25519))])
+      await chown(path, OWNER, OWNER)
     const doctor = [process.execPath, PROGRAM, 'doctor', '--json', '--config', configPath]
-    const { stdout } = await run('unshare', [
-      '-m',
-      'sh',
-      '-c',
-      READ_ONLY,
-      'sh',
-      folders.join(' '),
-      ...doctor,
-    ]).catch((error: { readonly stdout: string }) => error)
-    const found = of('directory', findingsIn(stdout))
-    expect(found.map(({ status }) => status)).toEqual(['failure', 'failure'])
-    expect(found.map(({ message }) => message)).toEqual(
-      folders.map(
-        (path) =>
-          expect.stringContaining(
-            `cannot write in ${path}: the file system of ${path} is mounted read-only`,
-          ) as string,
-      ),
-    )
-    expect(found.map(({ remedy }) => remedy)).toEqual([
-      expect.stringMatching(
-        /^`findmnt -T \S+state` shows which: mount it writable, or set state_directory to a folder on another file system/,
-      ),
-      expect.stringMatching(
-        /^`findmnt -T \S+certs` .* or set certificates\.directory to a folder on another/,
-      ),
-    ])
+    const script = `set -e
+${mount}
+chown ${OWNER}:${OWNER} "$1" 2>/dev/null || :
+state=$1 out=$2; shift 2
+"$@" >"$out/doctor.json" || :
+ls -A "$state" >"$out/left"`
+    await run('unshare', ['-m', 'sh', '-c', script, 'sh', statePath, folder, ...doctor])
+    const findings = findingsIn(await readFile(join(folder, 'doctor.json'), 'utf8'))
+    const [state, certificates] = of('directory', findings)
+    expect(state).toMatchObject({
+      status: 'failure',
+      message: expect.stringMatching(/^user 65534, as whom the daemon runs, cannot write in /) as string,
+    })
+    expect(state?.message).toMatch(message)
+    expect(state?.remedy).toMatch(remedy)
+    expect(certificates).toMatchObject({ status: 'ok' })
+    expect(await readFile(join(folder, 'left'), 'utf8')).not.toContain('doctor')
+  },
+)
+
+test.skipIf(!isRoot)(
+  'who is neither root nor the daemon does not know whether the daemon can write',
+  async () => {
+    await using folder = await makeTemporaryFolder()
+    const path = join(folder.path, 'state')
+    await mkdir(path, { mode: 0o755 })
+    await chown(path, OWNER, OWNER)
+    // In a process of its own, which stops being root.
+    const module = fileURLToPath(new URL('../../../agent/adapters/file-access.ts', import.meta.url))
+    const code = `
+    const { tryWriting } = await import(${JSON.stringify(module)})
+    const tried = (uid) => tryWriting(${JSON.stringify(path)}, { uid, gid: uid }, 4096, new AbortController().signal)
+    const asRoot = await tried(${OWNER})
+    process.setgroups([]); process.setgid(${NOBODY}); process.setuid(${NOBODY})
+    console.log(JSON.stringify([asRoot, await tried(${OWNER}), (await tried(${NOBODY})).kind]))`
+    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', code])
+    expect(JSON.parse(stdout)).toEqual(['written', 'untried', 'denied'])
   },
 )
 

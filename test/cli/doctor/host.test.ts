@@ -170,7 +170,8 @@ const SERVICES: readonly Broken[] = [
       ward.configure({ sshd: { address: `127.0.0.1:${await closedPort()}`, reload: 'never' } }),
     troubles: ['served failure'],
     message: /SSHD_UNREACHABLE: sshd does not run, or not there: 127/,
-    remedy: /start sshd, or set sshd\.address/,
+    remedy:
+      /^start sshd: `systemctl start ssh` \(sshd\), or set sshd\.address \(127\.0\.0\.1:\d+\) to where it listens/,
   },
 ]
 

@@ -31,7 +31,7 @@ testBroken([
     breakIt: async ({ issuer }) => issuer.failAlways({ kind: 'html', status: 200 }),
     troubles: ['issuer failure', 'login failure'],
     message: /ISSUER_INVALID_RESPONSE/,
-    remedy: /is there a proxy in the way\?/,
+    remedy: /look for a proxy or a login page in the way/,
   },
   {
     name: 'a clock that is six minutes behind',

@@ -30,7 +30,7 @@ testBroken([
     breakIt: async ({ issuer }) => issuer.stop(),
     troubles: ['tcp failure'],
     message: /cannot connect to 127\.0\.0\.1:\d+: connection refused/,
-    remedy: /nothing listens there/,
+    remedy: /nothing listens there: check that the issuer is up, and the port of issuer\.url$/,
   },
   {
     name: 'a TLS CA that nobody here trusts',
@@ -56,7 +56,7 @@ testBroken([
     },
     troubles: ['tls failure'],
     message: /no TLS with 127\.0\.0\.1:\d+: wrong version number/,
-    remedy: /speak https\? Correct issuer\.url/,
+    remedy: /speaks https: correct issuer\.url/,
   },
 ])
 
@@ -118,7 +118,7 @@ describe('behind a proxy', () => {
         /^cannot connect to the proxy \(HTTPS_PROXY\) 127\.0\.0\.1:\d+: connection refused/,
       ) as string,
       remedy: expect.stringMatching(
-        /is the proxy up, and the port of HTTPS_PROXY right\?.* add 127\.0\.0\.1 to NO_PROXY: .*\/etc\/default\/hostcertd$/,
+        /check that the proxy is up, and the port of HTTPS_PROXY\..* add 127\.0\.0\.1 to NO_PROXY: .*\/etc\/default\/hostcertd$/,
       ) as string,
     })
     const exempt = await diagnoseBehind(ward, { HTTPS_PROXY: proxy, NO_PROXY: 'example.com, 127.0.0.1' })
@@ -170,7 +170,9 @@ describe('behind a proxy', () => {
     expect(wayOf(findings)).toEqual(['ok', 'ok', 'failure', 'skipped', 'skipped'])
     expect(of('tls', findings)[0]).toMatchObject({
       message: expect.stringMatching(/^the proxy \(HTTPS_PROXY\) does not connect to .*: /) as string,
-      remedy: expect.stringMatching(/^check what HTTPS_PROXY names: is it a proxy/) as string,
+      remedy: expect.stringMatching(
+        /^check that what HTTPS_PROXY names is a proxy, and is reached by http:\/\//,
+      ) as string,
     })
   })
 
