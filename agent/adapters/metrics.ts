@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { CERTIFICATE_STATES, type CertificateState } from '../core/certificate-state.ts'
 import type { ErrorCode } from '../core/errors.ts'
-import { evidenceOf, type CertificateStatus, type StatusDocument } from '../core/status-document.ts'
+import { servingOf, type CertificateStatus, type StatusDocument } from '../core/status-document.ts'
 import { parseTime, type UnixSeconds } from '../core/time.ts'
 import type { Metrics } from '../renewal/ports.ts'
 
@@ -181,7 +181,7 @@ class CertificateSeries {
     if (served === null || served.matches === null) return
     setIfKnown(this.#servedNotAfter, labels, notAfterOf(served))
     // What was seen long ago to be as it should be may be otherwise now; an alert is built on the difference.
-    const evidence = evidenceOf(served, now)
+    const evidence = servingOf(served, now)
     if (evidence !== 'served-before') this.#servedMatch.set(labels, evidence === 'served' ? 1 : 0)
   }
 

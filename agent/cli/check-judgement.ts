@@ -1,5 +1,5 @@
 import type { Config } from '../config/config.ts'
-import { evidenceOf, isOld, type CertificateStatus, type ServedStatus } from '../core/status-document.ts'
+import { servingOf, isOld, type CertificateStatus, type ServedStatus } from '../core/status-document.ts'
 import { formatDuration, parseTime, type UnixSeconds } from '../core/time.ts'
 import { limitsFor, type Limits, type Threshold } from './check-thresholds.ts'
 import { lastSeen } from './last-seen.ts'
@@ -121,7 +121,7 @@ function servedVerdict(
 ): Verdict | null {
   if (served === null) return state === 'unconfirmed' ? ['WARNING', NOT_SEEN] : null
   const because = served.unknown === null ? '' : `: ${served.unknown}`
-  switch (evidenceOf(served, now)) {
+  switch (servingOf(served, now)) {
     case 'not-asked':
       return null
     case 'unseen':

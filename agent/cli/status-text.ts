@@ -1,7 +1,7 @@
 import type { CertificateState } from '../core/certificate-state.ts'
 import { remedyOf } from '../core/remedies.ts'
 import {
-  evidenceOf,
+  servingOf,
   isOld,
   type CertificateStatus,
   type ServedStatus,
@@ -168,7 +168,7 @@ function unknownOf({ unknown }: ServedStatus, explained: Set<string>): string[] 
 function servedText({ served, serial }: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
   if (serial === null || served === null) return ''
   const seen = isDown || isOld(served, now) ? ` as of ${lastSeen(served, now)}` : ''
-  switch (evidenceOf(served, now)) {
+  switch (servingOf(served, now)) {
     case 'not-asked':
       return ''
     case 'unseen':

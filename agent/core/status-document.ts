@@ -73,7 +73,7 @@ export interface ServedStatus {
 const EVIDENCE_OLD_SECONDS = 30 * 60
 
 /**
- * What the evidence of sshd is worth.
+ * What the evidence of what sshd presents says.
  *
  * - `not-asked`: sshd is not asked, or not about this key
  * - `unseen`: sshd was not seen to present anything since the certificate was installed
@@ -81,7 +81,7 @@ const EVIDENCE_OLD_SECONDS = 30 * 60
  * - `served`: it presents the certificate on disk
  * - `served-before`: it did, but that was half an hour ago or longer
  */
-export type Evidence = 'not-asked' | 'unseen' | 'refuted' | 'served' | 'served-before'
+export type Serving = 'not-asked' | 'unseen' | 'refuted' | 'served' | 'served-before'
 
 /** Whether evidence is too old to say that all is well. So it is under a clock that was set back: its age is not known. */
 export function isOld({ checked_at }: ServedStatus, now: UnixSeconds): boolean {
@@ -89,7 +89,8 @@ export function isOld({ checked_at }: ServedStatus, now: UnixSeconds): boolean {
   return !(Math.abs(age) < EVIDENCE_OLD_SECONDS)
 }
 
-export function evidenceOf(served: ServedStatus | null, now: UnixSeconds): Evidence {
+/** What is known of what sshd presents, and how much it says now. */
+export function servingOf(served: ServedStatus | null, now: UnixSeconds): Serving {
   if (served === null) return 'not-asked'
   if (served.matches === null) return 'unseen'
   if (!served.matches) return 'refuted'
@@ -133,7 +134,7 @@ export function readinessOf(
   // An ignored key is no failure of its own; a host that serves none is one.
   const counted = certificates.filter(({ state }) => state !== 'ignored')
   if (hostKey === null && counted.length === 0) return { status: 'fail', reason: 'no-host-key', checks }
-  const evidence = counted.map(({ served }) => evidenceOf(served, now))
+  const evidence = counted.map(({ served }) => servingOf(served, now))
   const isFailing = counted.some(({ state }) => FAILING.includes(state))
   if (isFailing || evidence.includes('unseen') || evidence.includes('refuted')) {
     return { status: 'fail', checks }

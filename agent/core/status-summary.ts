@@ -1,5 +1,5 @@
 import { CERTIFICATE_STATES } from './certificate-state.ts'
-import { evidenceOf, type StatusDocument } from './status-document.ts'
+import { servingOf, type StatusDocument } from './status-document.ts'
 import { formatDuration, parseTime, type UnixSeconds } from './time.ts'
 
 /** One line for people, `systemctl status` among them. */
@@ -23,7 +23,7 @@ export function summarize(status: StatusDocument, now: UnixSeconds): string {
 function sshdTrouble({ sshd, certificates }: StatusDocument, now: UnixSeconds): string {
   if (sshd.state === 'down') return 'sshd is down; '
   const counted = certificates.filter(({ state }) => state !== 'ignored')
-  const evidence = counted.map(({ served }) => evidenceOf(served, now))
+  const evidence = counted.map(({ served }) => servingOf(served, now))
   const isUnknown = evidence.includes('served-before') || evidence.includes('unseen')
   return isUnknown ? 'sshd could not be asked; ' : ''
 }

@@ -196,7 +196,9 @@ export async function attempt(
   const { value } = verification
   const { serial } = value.certificate
   if (String(serial) === answer.serialNumber) return { kind: 'verified', value, requestId }
-  const message = `the answer says serial ${answer.serialNumber}, the certificate in it has ${serial}`
-  const failure = { code: 'ISSUER_INVALID_RESPONSE', message } as const
+  const failure: Failure = {
+    code: 'ISSUER_INVALID_RESPONSE',
+    message: `the answer says serial ${answer.serialNumber}, the certificate in it has ${serial}`,
+  }
   return { kind: 'rejected', failure, issuerAnswered: true, requestId, serial: String(serial) }
 }

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { ask, certificate, GOOD, started, statusOf } from '../support/health-server.ts'
+import type { CertificateStatus } from '../../agent/core/status-document.ts'
+import { ask, certificate, GOOD, servedAs, started, statusOf } from '../support/health-server.ts'
 
 const PASS = { status: 'pass', checks: expect.any(Array) as unknown[] }
 
@@ -39,6 +40,11 @@ test('GET /metrics and the status page', async () => {
   expect(page.body).toContain('<h1>web1.example.com</h1>')
 })
 
+/** A certificate that sshd was seen to present; it is 13:00 here. */
+function seenAt(time: string): CertificateStatus {
+  return { ...certificate('a', 'valid'), served: servedAs({ serial: '1', matches: true, checked_at: time }) }
+}
+
 test('the loop does not turn: /livez is 503, before and after the first turn', async () => {
   let lastTurn: number | null = null
   const { port } = await started({ sources: { live: () => ({ ok: false, lastTurn }) } })
@@ -60,6 +66,21 @@ test.each([
   { name: 'expired', document: statusOf([certificate('a', 'expired')]), want: [503, 'fail', undefined] },
   { name: 'due', document: statusOf([certificate('a', 'due')]), want: [200, 'pass', undefined] },
   { name: 'failing', document: statusOf([certificate('a', 'due', 2)]), want: [200, 'warn', undefined] },
+  {
+    name: 'served a moment ago',
+    document: statusOf([seenAt('2026-11-23T12:59:00Z')]),
+    want: [200, 'pass', undefined],
+  },
+  {
+    name: 'served half an hour ago',
+    document: statusOf([seenAt('2026-11-23T12:30:00Z')]),
+    want: [200, 'warn', 'evidence-old'],
+  },
+  {
+    name: 'never seen',
+    document: statusOf([{ ...certificate('a', 'unconfirmed'), served: servedAs({ unknown: 'reset' }) }]),
+    want: [503, 'fail', undefined],
+  },
 ])('/readyz and /healthz: $name', async ({ document, want }) => {
   const { port } = await started({ sources: { status: () => document } })
   for (const path of ['/readyz', '/healthz']) {

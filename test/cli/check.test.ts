@@ -386,7 +386,7 @@ describe('by what the daemon says', () => {
       change: { state: 'absent' },
       sshd: { state: 'down', since: '2026-11-23T13:00:00Z' },
       status: 2,
-      says: /^HOSTCERTD CRITICAL - [^|]*: there is no certificate \|[^]*\nsshd has been down since 2026-11-23T13:00:00Z -> start it: /,
+      says: /^HOSTCERTD CRITICAL - key'=\/: there is no certificate \|[^]*\nsshd has been down since 2026-11-23T13:00:00Z -> start it: /,
     },
     {
       name: 'all ignored, whatever is known of them',

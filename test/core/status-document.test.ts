@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { CertificateState } from '../../agent/core/certificate-state.ts'
 import {
-  evidenceOf,
+  servingOf,
   readinessOf,
   type CertificateStatus,
   type ServedStatus,
@@ -188,7 +188,7 @@ describe('evidence of what sshd presents', () => {
     },
     { name: 'recently, and not this time', served: { ...SERVED, unknown: 'reset' }, want: 'served' },
   ])('$name: $want', ({ served, want }) => {
-    expect(evidenceOf(served, NOW)).toBe(want)
+    expect(servingOf(served, NOW)).toBe(want)
   })
 
   test.each<{ name: string; keys: readonly CertificateStatus[]; want: object }>([

@@ -499,6 +499,14 @@ describe('a reload', () => {
     expect(attempts.record.reload).toBeNull()
   })
 
+  test('and does not end that keys could not be issued for: failures in a row stay counted', () => {
+    const { attempts } = start()
+    attempts.keyFailed(A, failed('STORE_FAILED'), null)
+    attempts.notServed([A], failed('SSHD_NOT_SERVING'))
+    attempts.reloaded()
+    expect(attempts.of(A)).toMatchObject({ failures: 1, lastError: null, wait: { failures: 1 } })
+  })
+
   test('that is owed keeps its wait, though all is served as far as sshd shows', () => {
     const { attempts } = start()
     attempts.notServed([A], failed('SSHD_RELOAD_FAILED'))

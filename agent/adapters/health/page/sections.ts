@@ -1,5 +1,5 @@
 import type { RecentEvent } from '../../../core/recent-event.ts'
-import { evidenceOf, isSkewed, type CertificateStatus } from '../../../core/status-document.ts'
+import { servingOf, isSkewed, type CertificateStatus } from '../../../core/status-document.ts'
 import { formatDuration, parseTime, type UnixSeconds } from '../../../core/time.ts'
 import { html, type Html } from './html.ts'
 import { sign, type Tone } from './tone.ts'
@@ -90,7 +90,7 @@ function presented(
   isDown: boolean,
   now: UnixSeconds,
 ): { readonly tone: Tone; readonly words: string } {
-  const evidence = evidenceOf(served, now)
+  const evidence = servingOf(served, now)
   switch (isDown && evidence === 'served' ? 'served-before' : evidence) {
     case 'not-asked':
       return { tone: 'idle', words: 'not asked' }
