@@ -156,8 +156,10 @@ export async function sshdThatSays(host: HelperHost, text: string): Promise<stri
   return inFrontOf('/usr/sbin/sshd', 'case $1 in -T) exec cat /etc/ssh/sshd-T ;; esac')
 }
 
-/** What `sshd -T` of OpenSSH 10.6p1 in Debian testing says with the ed25519 key's copy in place, an excerpt. */
-export const MIXED_CASE = 'test/packaging/sshd-T-10.6.txt'
+/** What `sshd -T` of an OpenSSH says with copies in place, recorded. */
+export function recordedSettings(version: string): Promise<string> {
+  return readFile(`test/fixtures/openssh/${version}/sshd-T.with-certificates`, 'utf8')
+}
 
 const LISTEN = 'listen=\\[::\\]:22,0\\.0\\.0\\.0:22'
 /** The drop-in's text for these copies, as the daemon expects it to be. */

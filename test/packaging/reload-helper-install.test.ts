@@ -9,7 +9,7 @@ import {
   dropInFor,
   inFrontOf,
   makeHelperHost,
-  MIXED_CASE,
+  recordedSettings,
   sshdThatSays,
 } from './helper-host.ts'
 
@@ -72,11 +72,12 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
     expect(await host.installed()).toEqual({})
   })
 
-  test('sshd -T of OpenSSH 10.4 and later writes its keywords as in sshd_config(5)', async () => {
+  // 10.4 and later write keywords as in sshd_config(5).
+  test.each(['9.2p1', '10.0p2', '10.6p1'])('with what sshd -T of OpenSSH %s says', async (version) => {
     await using host = await makeHelperHost()
     const ed25519 = await host.stage(ED25519)
     const want = { [`hostcertd/${ED25519}-cert.pub`]: ed25519, [DROP_IN]: dropInFor(ED25519) }
-    const before = await sshdThatSays(host, await readFile(MIXED_CASE, 'utf8'))
+    const before = await sshdThatSays(host, await recordedSettings(version))
     expect((await host.ask('install\n', { before })).stdout).toMatch(answer('ok', 'reload=yes'))
     expect(await host.installed()).toEqual(want)
     const renewed = await host.stage(ED25519, { serial: 2n })
