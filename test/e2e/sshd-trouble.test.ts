@@ -38,15 +38,34 @@ test('sshd is down: certificates are issued all the same, and confirmed when it 
   expect(issuer.issued).toHaveLength(3)
 })
 
-test('sshd goes down after it was confirmed: silence says nothing, the state stays', async () => {
+test('sshd goes down after it was confirmed: the state stays, and that it is down is told, after a restart too', async () => {
   await using world = await makeWorld(ONE_KEY)
   const { agent, sshd } = world
   await agent.start()
   await untilReady(world)
+  const before = await agent.status()
+  expect(before?.sshd.state).toBe('up')
+  expect((await agent.verb('check')).status).toBe(0)
   await sshd.stop()
   await lookNow(world)
-  expect(await agent.stateOf(NAME)).toBe('valid null')
-  expect(await readiness(agent)).toBe(200)
+  const expectDown = async (): Promise<string | null | undefined> => {
+    expect(await agent.stateOf(NAME)).toBe('valid null')
+    expect(await readiness(agent)).toBe(200)
+    const status = await agent.status()
+    expect(status?.sshd.state).toBe('down')
+    expect(status?.certificates[0]?.served).toMatchObject({
+      matches: true,
+      unknown: expect.any(String) as string,
+    })
+    const { status: exit, stdout } = await agent.verb('check')
+    expect(exit).toBe(1)
+    expect(stdout).toContain(`HOSTCERTD WARNING - sshd has been down since ${status?.sshd.since}`)
+    return status?.sshd.since
+  }
+  const since = await expectDown()
+  await agent.stop()
+  await agent.start()
+  expect(await expectDown()).toBe(since)
 })
 
 /** Let sshd see a new certificate only by a reload, whatever its version: the reload copies it to where sshd reads. */
