@@ -46,8 +46,8 @@ const TIMEOUT_SECONDS = 5
 /** For one question; a connection that has begun may still end. */
 const QUESTION_SECONDS = 45
 /**
- * Before one more try, once at each address: sshd may drop a connection by chance (MaxStartups), or while it still counts
- * the one before (PerSourceMaxStartups 1).
+ * Before one more try, once at each address: sshd refuses connections for some 25 ms when it is reloaded, and may drop one
+ * by chance (MaxStartups) or while it still counts the one before (PerSourceMaxStartups 1).
  */
 const PAUSE_MILLISECONDS = 250
 /** Of ssh's output; more than the largest certificate that its `sh` takes as an argument. */
@@ -120,7 +120,7 @@ export function createServedCertificates(options: ServedCertificatesOptions): Se
       }
       const wish = `HostKeyAlgorithms=${algorithms.join(',')}`
       if (last === null || !isFinal(last)) last = await connect(to, key, [wish, ...widened], question)
-      if (last.kind === 'unknown' && !wasRepeated) {
+      if ((last.kind === 'unknown' || last.kind === 'refused') && !wasRepeated) {
         wasRepeated = true
         await sleep(PAUSE_MILLISECONDS, undefined, { signal: question.signal }).catch(() => undefined)
         last = await connect(to, key, [wish, ...widened], question)

@@ -15,6 +15,9 @@ import {
 } from './public-key.ts'
 import { WireReader } from './wire.ts'
 
+/** SSHKEY_CERT_MAX_PRINCIPALS in sshkey.h: sshd, ssh and ssh-keygen read no certificate with more. */
+const MAX_PRINCIPALS = 256
+
 /** PROTOCOL.certkeys: the values of the field `type`. */
 const KINDS: Readonly<Record<number, 'host' | 'user'>> = { 1: 'user', 2: 'host' }
 
@@ -190,6 +193,8 @@ function readPrincipals(bytes: Buffer): string[] {
   const reader = new WireReader(bytes)
   const principals: string[] = []
   while (!reader.atEnd()) principals.push(nameIn(reader))
+  if (principals.length > MAX_PRINCIPALS)
+    throw new Error(`it has ${principals.length} principals, and OpenSSH refuses more than ${MAX_PRINCIPALS}`)
   return principals
 }
 

@@ -109,16 +109,53 @@ export function isIssuedKeyType(type: string): boolean {
  * @throws AgentError CONFIG_INVALID that names the line
  */
 export function parseCaKeys(text: string): PublicKey[] {
+  const form = otherFileForm(text)
+  if (form !== null) throw new AgentError('CONFIG_INVALID', `it is ${form}; ${CA_KEY_LINE}`)
   const keys: PublicKey[] = []
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (line.trim() === '' || line.trimStart().startsWith('#')) continue
     try {
       keys.push(readPublicKey(parsePublicKeyLine(line.trim())))
     } catch (error) {
-      throw new AgentError('CONFIG_INVALID', `line ${index + 1}: ${messageOf(error)}`, { cause: error })
+      const otherForm = otherLineForm(line.trim())
+      const why = otherForm === null ? messageOf(error) : `it is ${otherForm}; ${CA_KEY_LINE}`
+      throw new AgentError('CONFIG_INVALID', `line ${index + 1}: ${why}`, { cause: error })
     }
   }
   return keys
+}
+
+const CA_KEY_LINE = 'write the key alone, as in a .pub file: `TYPE BASE64`'
+
+/** Files that hold a key, and not as one line of a `.pub` file each; null for any other. */
+function otherFileForm(text: string): string | null {
+  const start = text.replace(/^\u{FEFF}/u, '').trimStart()
+  if (start.startsWith('---- BEGIN SSH2 PUBLIC KEY'))
+    return 'a key in RFC 4716 form (`ssh-keygen -i -f` converts it)'
+  if (/^-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----/.test(start))
+    return 'a private key, which does not belong here'
+  if (start.startsWith('-----BEGIN CERTIFICATE')) return 'a TLS certificate, not an SSH key'
+  if (start.startsWith('-----BEGIN ')) return 'a key in PEM form (`ssh-keygen -i -m PKCS8 -f` converts it)'
+  return text.startsWith('\u{FEFF}') ? 'a file that begins with a byte order mark' : null
+}
+
+/** The line of another kind of file that has a key in it; null for any other. */
+function otherLineForm(line: string): string | null {
+  if (/^@(?:cert-authority|revoked)\s/.test(line))
+    return `a line of known_hosts, with \`${line.split(/\s/)[0]}\``
+  const fields = line.split(/\s+/)
+  const at = fields.findIndex(
+    (field, index) =>
+      field !== '' &&
+      splitKeyLine(fields.slice(index).join(' ')).blob !== null &&
+      /^(?:ssh|ecdsa|sk)-/.test(field),
+  )
+  if (at < 1) return null
+  const isOptions =
+    /(?:^|,)(?:cert-authority|restrict|command=|from=|principals=|no-|permit|environment=|expiry-time=)/.test(
+      fields[0] ?? '',
+    )
+  return isOptions ? 'a line of authorized_keys, with options' : 'a line of known_hosts, with host names'
 }
 
 /**

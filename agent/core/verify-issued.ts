@@ -115,6 +115,12 @@ export function findFlaw(
   if (cert.principals.length === 0) {
     return flaw('CERT_NO_PRINCIPALS', 'it names no principals and would be valid for any host name')
   }
+  if (!cert.principals.some(isUsableByClients)) {
+    return flaw(
+      'CERT_PRINCIPALS_MISMATCH',
+      `ssh looks for host names in lower case, so no client accepts it for ${cert.principals.map(quote).join(', ')}`,
+    )
+  }
   const missing = (wantedPrincipals ?? []).filter((principal) => !cert.principals.includes(principal))
   if (missing.length > 0) {
     const list = (names: readonly string[]): string => names.map(quote).join(', ')
@@ -143,6 +149,11 @@ export function findFlaw(
   return null
 }
 
+/** ssh lower-cases the name that it connects to, and then compares exactly: ssh_config(5), CanonicalizeHostname apart. */
+function isUsableByClients(principal: string): boolean {
+  return !/[A-Z]/.test(principal)
+}
+
 function findNotNewer(cert: Certificate, inPlace: Certificate | null): Failure | null {
   if (!concernsSameKeyAndCa(cert, inPlace)) return null
   if (cert.blob.equals(inPlace.blob)) {
@@ -159,6 +170,11 @@ function findNotNewer(cert: Certificate, inPlace: Certificate | null): Failure |
 
 function warningsOf(cert: Certificate, inPlace: Certificate | null, now: UnixSeconds): string[] {
   const warnings: string[] = []
+  const capitals = cert.principals.filter((principal) => !isUsableByClients(principal))
+  if (capitals.length > 0) {
+    const names = capitals.map(quote).join(', ')
+    warnings.push(`ssh looks for host names in lower case, so no client accepts the certificate for ${names}`)
+  }
   const ahead = validAfterOf(cert) - now
   if (ahead > 0)
     warnings.push(`the certificate starts ${Math.ceil(ahead)} s in the future: the clocks differ`)

@@ -26,8 +26,18 @@ export function trustedCas(pinned: Facts['pinned'], record: AttemptRecord): Trus
   if (pinned !== null) return { current: pinned, former: [], failure: null }
   const { issuerCas, formerCas } = record
   if (issuerCas === null || issuerCas.length === 0) return null
-  const keysOf = (lines: readonly string[]): PublicKey[] => parseCaKeys(lines.join('\n'))
   return { current: keysOf(issuerCas), former: keysOf(formerCas), failure: null }
+}
+
+/** The lines of one record are read once, however often its pass judges. */
+const readKeys = new WeakMap<readonly string[], readonly PublicKey[]>()
+
+function keysOf(lines: readonly string[]): readonly PublicKey[] {
+  const known = readKeys.get(lines)
+  if (known !== undefined) return known
+  const keys = parseCaKeys(lines.join('\n'))
+  readKeys.set(lines, keys)
+  return keys
 }
 
 /** The CAs of the usable certificates in place: what is trusted where the issuer cannot be asked. Null when there is none. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { systemCodeOf } from './one-line.ts'
 
 /** Of node:fs/promises, what can fail while a file is replaced; a test passes one that does. */
 export type FileOperations = Pick<typeof fs, 'open' | 'rename'>
@@ -71,10 +72,16 @@ async function writeThrough(
   }
 }
 
+/** What file systems say that cannot sync a folder (CIFS, VirtualBox, some FUSE): fsync(2), EINVAL. */
+const CANNOT_SYNC: readonly (string | null)[] = ['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
+
+/** As far as the file system can: one that cannot sync a folder keeps names in its own way. */
 async function syncFolder(folder: string, operations: FileOperations): Promise<void> {
   const handle = await operations.open(folder, 'r')
   try {
     await handle.sync()
+  } catch (error) {
+    if (!CANNOT_SYNC.includes(systemCodeOf(error))) throw error
   } finally {
     await handle.close()
   }

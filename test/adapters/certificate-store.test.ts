@@ -163,6 +163,30 @@ const FAULTS: readonly { name: string; operations: FileOperations; inPlace: 'old
   },
 ]
 
+/** Only folders are opened for reading. */
+function foldersFailWith(code: string): FileOperations['open'] {
+  return async (...args) => {
+    const handle = await fs.open(...args)
+    if (args[1] === 'r') handle.sync = () => Promise.reject(failure(code))
+    return handle
+  }
+}
+
+// CIFS, VirtualBox and some FUSE file systems: fsync(2) of a folder is EINVAL there.
+test.each(['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'])(
+  'a file system that cannot sync a folder (%s) is no failure',
+  async (code) => {
+    const store = createCertificateStore({ directory, operations: { ...fs, open: foldersFailWith(code) } })
+    await store.swap(NAME, await verifiedCertificate())
+    expect(await store.read(NAME)).toMatchObject({ kind: 'text' })
+  },
+)
+
+test.each(['EIO', 'ENOSPC', 'EROFS'])('one that fails to (%s) is', async (code) => {
+  const store = createCertificateStore({ directory, operations: { ...fs, open: foldersFailWith(code) } })
+  await expect(store.swap(NAME, await verifiedCertificate())).rejects.toMatchObject({ code: 'STORE_FAILED' })
+})
+
 /** Spoils the first file that is opened, which is the temporary one. */
 function openWith(spoil: (handle: fs.FileHandle) => fs.FileHandle): FileOperations['open'] {
   return async (...args) => spoil(await fs.open(...args))

@@ -88,22 +88,33 @@ describe('the program', () => {
       return { state, runs: (await readFile(runs, 'utf8')).length }
     }
 
-    test('refused, and no such address: down, after one run for each', async () => {
-      expect(await askStandIn(REFUSED, REFUSED)).toEqual({ state: 'down', runs: 2 })
+    test('refused twice, or no such address: down, however many keys there are', async () => {
+      expect(await askStandIn(REFUSED, REFUSED)).toEqual({ state: 'down', runs: 4 })
       await rm(join(folder.path, 'runs'))
-      expect(await askStandIn(REFUSED, NO_ADDRESS)).toEqual({ state: 'down', runs: 2 })
+      expect(await askStandIn(REFUSED, NO_ADDRESS)).toEqual({ state: 'down', runs: 3 })
     })
 
     test('no such address anywhere is not known to be down', async () => {
       expect(await askStandIn(NO_ADDRESS, NO_ADDRESS)).toEqual({ state: 'unknown', runs: 2 })
     })
 
-    test('refused only after it was not is not known to be down', async () => {
+    /** One thing in the first runs, then another. */
+    function firstThen(count: number, first: string, then: string): string {
       const seen = join(folder.path, 'seen')
+      return `echo >>${seen}; if [ "$(wc -l <${seen})" -le ${count} ]; then ${first}; else ${then}; fi`
+    }
+
+    test('refused only after it was not is not known to be down', async () => {
       const closed = "printf 'Connection closed by x port 1\\r\\n' >&2; exit 255"
       // Twice for the first key.
-      const later = `echo >>${seen}; if [ "$(wc -l <${seen})" -le 2 ]; then ${closed}; else ${REFUSED}; fi`
-      expect(await askStandIn(REFUSED, later)).toEqual({ state: 'unknown', runs: 4 })
+      const later = firstThen(2, closed, REFUSED)
+      expect(await askStandIn(REFUSED, later)).toEqual({ state: 'unknown', runs: 5 })
+    })
+
+    test('refused once, while sshd is reloaded, is not down', async () => {
+      const noMatch = 'no matching host key type found. Their offer: ssh-rsa'
+      const up = `printf 'Unable to negotiate with x port 1: ${noMatch}\\r\\n' >&2; exit 255`
+      expect(await askStandIn(firstThen(1, REFUSED, up), NO_ADDRESS)).toEqual({ state: 'up', runs: 4 })
     })
   })
 

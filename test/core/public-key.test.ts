@@ -178,6 +178,56 @@ describe('parseCaKeys', () => {
   })
 })
 
+describe('a file of CA keys in another form is named as what it is', () => {
+  const line = craftKey().line
+  const base64 = line.split(' ')[1] ?? ''
+  test.each([
+    [
+      'known_hosts, with a marker',
+      `@cert-authority *.example.com ${line} host-ca`,
+      /^line 1: it is a line of known_hosts, with `@cert-authority`; write the key alone/,
+    ],
+    ['known_hosts, revoked', `@revoked * ${line}`, /line of known_hosts, with `@revoked`/],
+    [
+      'known_hosts, without a marker',
+      `web1.example.com,192.0.2.1 ${line}`,
+      /line of known_hosts, with host names/,
+    ],
+    ['authorized_keys', `cert-authority,principals="root" ${line}`, /line of authorized_keys, with options/],
+    [
+      'authorized_keys, with blanks',
+      `command="echo a b",no-pty ${line}`,
+      /line of authorized_keys, with options/,
+    ],
+    [
+      'RFC 4716',
+      `---- BEGIN SSH2 PUBLIC KEY ----\nComment: "ca"\n${base64}\n---- END SSH2 PUBLIC KEY ----\n`,
+      /^it is a key in RFC 4716 form \(`ssh-keygen -i -f` converts it\)/,
+    ],
+    ['PEM', '-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n', /^it is a key in PEM form/],
+    [
+      'a TLS certificate',
+      '-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n',
+      /^it is a TLS certificate/,
+    ],
+    [
+      'a private key',
+      '-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n',
+      /^it is a private key/,
+    ],
+    ['a byte order mark', `\u{FEFF}${line}`, /^it is a file that begins with a byte order mark/],
+  ])('%s', (_, text, says) => {
+    expect(() => parseCaKeys(text)).toThrow(
+      expect.objectContaining({ code: 'CONFIG_INVALID', message: expect.stringMatching(says) as string }),
+    )
+  })
+
+  test('what is really damaged is not taken for another form', () => {
+    for (const text of ['ssh-ed25519 AAAA', line.slice(0, 40), 'hello world', 'a b c'])
+      expect(() => parseCaKeys(text)).toThrow(/^line 1: (?!it is a line)/)
+  })
+})
+
 test('the issuer signs all but P-521 of what can be read', () => {
   expect(KEY_TYPES.filter((type) => !isIssuedKeyType(type))).toEqual(['ecdsa-sha2-nistp521'])
   expect(

@@ -78,6 +78,18 @@ describe('renewalTimes', () => {
     expect(times.overdueAt - NOW).toBeCloseTo(overdue, 3)
   })
 
+  test('issued at its very end: no matter', () => {
+    const { validBefore } = month
+    expect(renewalTimes(month, left(3 * DAY), 0, validBefore)).toEqual(
+      renewalTimes(month, left(3 * DAY), 0, null),
+    )
+  })
+
+  test('a certificate that is valid since always, and of which nobody knows when it was put in place', () => {
+    const times = renewalTimes({ validAfter: 0, validBefore: NOW }, share(0.9), 0, null)
+    expect(times.dueAt).toBeCloseTo(0.1 * NOW, 3)
+  })
+
   test('a certificate that never ends is never due', () => {
     const times = renewalTimes({ validAfter: 0, validBefore: Infinity }, share(0.33, 0.5), 0.5, NOW)
     expect(times).toEqual({ dueAt: Infinity, overdueAt: Infinity })
@@ -98,7 +110,7 @@ describe('decideRenewal', () => {
     expect(decideRenewal(times, now)).toEqual(want)
   })
 
-  test('only a renewal in its window may wait for the maintenance window', () => {
+  test('only a renewal in its window, or one for another CA, may wait for the maintenance window', () => {
     const reasons = [
       'absent',
       'key-changed',
@@ -109,7 +121,7 @@ describe('decideRenewal', () => {
       'forced',
     ] as const
     expect(reasons.filter(isRoutine)).toEqual([])
-    expect(isRoutine('window-open')).toBe(true)
+    expect([isRoutine('window-open'), isRoutine('ca-changed')]).toEqual([true, true])
   })
 })
 

@@ -59,7 +59,7 @@ function examine(
   const byProgram = host.sshd.canReload ? '`hostcertd renew` reloads sshd; by hand: ' : 'reload sshd: '
   const remedy =
     remedies.get(name) ??
-    `${first}${noWay?.remedy == null ? byProgram : `${noWay.remedy}; at once: `}${RELOAD_SSHD}`
+    `${first}${noWay === undefined ? byProgram : `${noWay.remedy}; at once: `}${RELOAD_SSHD}`
   if (served.kind === 'not-asked') return skipped('served', `${name}: sshd is not asked about it`)
   if (served.unknown !== null) return notSeen(view, served.unknown)
   switch (served.kind) {

@@ -54,7 +54,7 @@ export async function notNamed(
           `\`hostcertd renew\` has the root helper write the line, or says why it cannot${removing(winner)}`,
         ),
       )
-    } else if (winner?.at != null) {
+    } else if (winner !== null && winner.at !== null) {
       causes.push(because('', `replace ${winner.at} by \`HostCertificate ${path}\`; then ${RELOAD_SSHD}`))
     } else {
       const line = `add \`HostCertificate ${path}\` near the top of ${facts.file}, above any Match line`

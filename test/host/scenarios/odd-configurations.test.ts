@@ -46,7 +46,8 @@ describeOnEachRelease('a configuration that is odd', (release) => {
       await container.run(['systemctl', 'reload', 'hostcertd.service'])
       await container.try(['hostcertd', 'renew', '--force'])
       expect(await copiedCertificates(host)).toHaveLength(copies.length)
-      await container.sh(`${START_AGENT}; systemctl restart ssh.service hostcertd.service`)
+      await container.sh(`${START_AGENT}
+      systemctl restart ssh.service hostcertd.service`)
       await untilServed(host)
       await untilNewest(host)
       expect(await client.verifyAll()).toEqual([])
