@@ -1,5 +1,15 @@
 import { execFile } from 'node:child_process'
-import { appendFile, copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import {
+  appendFile,
+  copyFile,
+  lstat,
+  mkdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
@@ -206,20 +216,25 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper keeps a copy', () => 
   test('but no line for what is no file of its own, and says so', async () => {
     await using host = await hostWithBoth()
     const copy = join(host.ssh, 'hostcertd', `${ED25519}-cert.pub`)
-    for (const make of ['mkdir', 'ln -s ../../var/lib/hostcertd/certs/x']) {
-      await rm(join(host.staged, `${ED25519}-cert.pub`), { force: true })
-      await rm(copy, { recursive: true, force: true })
+    await copyFile(copy, join(host.ssh, 'spare-cert.pub'))
+    await rm(join(host.staged, `${ED25519}-cert.pub`))
+    for (const make of ['mkdir', 'ln -s ../spare-cert.pub']) {
+      await rm(copy, { recursive: true })
       await run('sh', ['-c', `${make} "$1"`, 'sh', copy])
       const { stdout } = await host.ask('install\n')
       expect(notesIn(stdout)).toEqual([`left out: ${COPY} is not a regular file`])
       expect(await readFile(join(host.ssh, DROP_IN), 'utf8')).toBe(dropInFor(ECDSA))
     }
+    // Nor is a symlink to what is staged as good as a copy of it.
+    await rm(copy)
+    await symlink(`/var/lib/hostcertd/certs/${ED25519}-cert.pub`, copy)
     const certificate = await host.stage(ED25519)
     expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
     expect(await host.installed()).toMatchObject({
       [`hostcertd/${ED25519}-cert.pub`]: certificate,
       [DROP_IN]: dropInFor(ECDSA, ED25519),
     })
+    expect((await lstat(copy)).isFile()).toBe(true)
   })
 })
 
