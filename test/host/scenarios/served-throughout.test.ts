@@ -51,7 +51,7 @@ describeOnEachRelease('a strict client that connects all the while', (release) =
         await container.run(['hostcertd', 'renew', '--force'])
         await untilServed(host)
       }
-      await issuer.ask({ do: 'set-ttl', hostId, seconds: 240 })
+      await issuer.ask({ do: 'set-ttl', hostId, seconds: 120 })
       await container.run(['hostcertd', 'renew', '--force'])
       const before = await stagedCertificates(host)
       await eventually('each was renewed by itself', 300_000, async () => {
