@@ -67,7 +67,6 @@ describeOnEachRelease('an sshd that is elsewhere', (release) => {
             const renewed = Date.now()
             const outcome = await container.try(['hostcertd', 'renew', '--force'])
             console.log(`${release.title}: renew: ${outcome.status} ${outcome.stdout}${outcome.stderr}`)
-            const renewed = Date.now()
             await untilRenewed(host)
             await untilSeen(host, renewed)
           }
