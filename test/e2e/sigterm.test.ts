@@ -62,7 +62,13 @@ test('SIGTERM during the question to sshd: what was issued before is in place, a
   const { agent, issuer } = world
   const asking = new Set<Socket>()
   const silent = createServer((socket) => {
-    asking.add(socket.on('error', () => {}).on('close', () => asking.delete(socket)))
+    // ssh speaks first: without reading that its end would never be seen.
+    asking.add(
+      socket
+        .resume()
+        .on('error', () => {})
+        .on('close', () => asking.delete(socket)),
+    )
   }).listen(0, '127.0.0.1')
   try {
     await once(silent, 'listening')
