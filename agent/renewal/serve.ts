@@ -182,6 +182,8 @@ function isTimeToAsk(
   now: UnixSeconds,
 ): boolean {
   if (askedAt === null || now < askedAt) return true
+  // A key that is new, or whose files changed: what was seen before is no evidence for it.
+  if (views.some(({ served }) => served.kind === 'nothing-known' && served.unknown === null)) return true
   const isUnknown = views.some(({ served }) => served.kind !== 'not-asked' && served.unknown !== null)
   const every =
     state === 'down' ? ASK_AGAIN_SECONDS.down : isUnknown ? ASK_AGAIN_SECONDS.unknown : ASK_EVERY_SECONDS
