@@ -1,5 +1,7 @@
 import { formatCertificateTime, formatDuration, formatTime, type UnixSeconds } from '../core/time.ts'
+import { isCertifiable, type HostKeyView } from '../renewal/judge.ts'
 import type { KeyOutcome } from '../renewal/outcome.ts'
+import type { PassResult } from '../renewal/pass.ts'
 import type { CliContext } from './context.ts'
 import { failureLine } from './verb-error.ts'
 
@@ -8,14 +10,32 @@ export function isWell({ kind }: KeyOutcome): boolean {
   return kind === 'renewed' || kind === 'would-renew'
 }
 
-/** A line for each host key that was due: what was done on stdout, what was not on stderr. */
-export function reportOutcomes(context: CliContext, outcomes: readonly KeyOutcome[], now: UnixSeconds): void {
-  if (outcomes.length === 0) context.out('nothing is due\n')
+/** A line for each host key that was due: what was done on stdout, what was not, or is not known, on stderr. */
+export function reportOutcomes(
+  context: CliContext,
+  { outcomes, views }: Pick<PassResult, 'outcomes' | 'views'>,
+  now: UnixSeconds,
+): void {
+  if (outcomes.length === 0) {
+    context.out('nothing is due\n')
+    for (const line of doubtsOf(views)) context.err(line)
+  }
   for (const outcome of outcomes) {
     const line = `${outcome.hostKey}: ${outcomeText(outcome, now)}`
     if (isWell(outcome)) context.out(`${line}\n`)
     else context.err(line)
   }
+}
+
+/** What "nothing is due" does not say: it is about the files, and sshd may not be known to serve them. */
+function doubtsOf(views: readonly HostKeyView[]): string[] {
+  const keys = views.filter(isCertifiable)
+  if (keys.length === 0) return ['there is no host key that a certificate could be issued for']
+  return keys.flatMap(({ name, served }) =>
+    served.kind === 'not-asked' || served.unknown === null
+      ? []
+      : [`${name}: it is not known what sshd presents: ${served.unknown}`],
+  )
 }
 
 function outcomeText(outcome: KeyOutcome, now: UnixSeconds): string {

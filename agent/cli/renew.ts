@@ -37,7 +37,7 @@ export async function renew(
   const { outcomes, views } = result
   if (options.json === true) {
     context.out(`${JSON.stringify(outcomes.map(outcomeDocument), null, 2)}\n`)
-  } else reportOutcomes(context, outcomes, host.clock.now())
+  } else reportOutcomes(context, result, host.clock.now())
   const troubles = troublesOf(result, only)
   for (const trouble of troubles) context.err(trouble)
   for (const { name, state } of views)

@@ -11,8 +11,9 @@ export function summarize(status: StatusDocument, now: UnixSeconds): string {
     const count = certificates.filter((certificate) => certificate.state === state).length
     return count === 0 ? [] : [`${count} ${state}`]
   })
-  const due = certificates.flatMap(({ renewal_due, state }) =>
-    renewal_due === null || state === 'ignored' ? [] : [parseTime(renewal_due)],
+  // Those of ignored keys too: they are renewed all the same.
+  const due = certificates.flatMap(({ renewal_due }) =>
+    renewal_due === null ? [] : [parseTime(renewal_due)],
   )
   const next = due.length === 0 ? '' : `; next renewal ${whenIn(Math.min(...due) - now)}`
   const keys = certificates.length === 1 ? '1 host key' : `${certificates.length} host keys`

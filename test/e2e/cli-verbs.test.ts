@@ -117,6 +117,10 @@ test('renew: nothing is due, and sshd does not answer: no failure of its own', a
   expect(first.status).toBe(1)
   const second = await world.agent.verb('renew')
   expect(second).toMatchObject({ status: 0, stdout: 'nothing is due\n' })
+  // It is said of the files alone.
+  expect(second.stderr).toMatch(
+    /^ssh_host_ed25519_key: it is not known what sshd presents: .*Connection refused/m,
+  )
 })
 
 test('renew --host-key answers for that key alone, served or not', async () => {
