@@ -31,6 +31,8 @@ const DROP_IN = '/etc/ssh/sshd_config.d/40-hostcertd.conf'
 const COMMAND_TIMEOUT_MILLISECONDS = 30_000
 /** The helper's unit gives it 30 s. */
 const HELPER_TIMEOUT_MILLISECONDS = 35_000
+/** A helper that ends without an answer after longer than this was at work. */
+const REFUSED_WITHIN_MILLISECONDS = 5_000
 const BUSY_PAUSES = [100, 300, 1000, 3000]
 /** Characters. */
 const LONGEST_ANSWER = 64 * 1024
@@ -147,6 +149,7 @@ function exchange(
       reject(signal.reason)
       return
     }
+    const startedAt = performance.now()
     const socket = createConnection({ path: socketPath })
     let received = ''
     const end = (): void => {
@@ -175,7 +178,9 @@ function exchange(
       else if (lineEnd !== -1) settle({ kind: 'line', line: received.slice(0, lineEnd) })
     })
     socket.once('end', () => {
-      settle(received === '' ? { kind: 'busy' } : { kind: 'failed', why: 'the answer is cut short' })
+      // Beyond MaxConnections it is closed at once; later it was ended, by the time limit of its unit perhaps.
+      const isRefused = received === '' && performance.now() - startedAt < REFUSED_WITHIN_MILLISECONDS
+      settle(isRefused ? { kind: 'busy' } : { kind: 'failed', why: 'the answer is cut short' })
     })
     socket.once('error', (error) => {
       const busy = received === '' && BUSY_CODES.includes(systemCodeOf(error))

@@ -171,12 +171,17 @@ export class Attempts {
       this.#update(key, { lastError: kept, failures: 0, wait: null })
   }
 
-  /** Errors of the future were noted under another clock, which was corrected since. */
+  /**
+   * Errors of the future were noted under another clock, which was corrected since; so were the waits that came with
+   * them. That of a login stays: a locked identity is not opened by a clock.
+   */
   endErrorsOfAnotherClock(): void {
     const latest = this.now + CLOCK_TOLERANCE_SECONDS
     for (const [name, { fingerprint, lastError }] of Object.entries(this.#record.hostKeys)) {
-      if (lastError !== null && lastError.at > latest)
-        this.#update({ name, fingerprint }, { lastError: null, failures: 0, wait: null })
+      if (lastError === null || lastError.at <= latest) continue
+      this.#update({ name, fingerprint }, { lastError: null, failures: 0, wait: null })
+      if (lastError.scope === 'issuer') this.#record = { ...this.#record, issuer: null }
+      if (lastError.scope === 'sshd') this.#record = { ...this.#record, install: null, reload: null }
     }
   }
 

@@ -145,6 +145,8 @@ async function recordedAttempt(
     return await attempt(host, attempts, facts, view, AbortSignal.any([stop, deadline]))
   } catch (error) {
     if (deadline.aborted && !stop.aborted) return { kind: 'issuer-failed', failure: TOO_LATE }
+    // A mistake of ours must not ask again at each tick: the wait of `begin` holds.
+    if (!stop.aborted) throw error
     // Cut short by us, so it counts for nothing.
     attempts.restore({ ...attempts.record, hostKeys: before.hostKeys })
     await attempts.save()

@@ -122,7 +122,8 @@ export const EMPTY_RECORD: AttemptRecord = {
 
 /** What is on record for this key. */
 export function recordOf({ hostKeys }: AttemptRecord, { name, fingerprint }: KeyIdentity): HostKeyRecord {
-  const known = hostKeys[name]
+  // A host key may be called as what every object has.
+  const known = Object.hasOwn(hostKeys, name) ? hostKeys[name] : undefined
   if (known === undefined) return newHostKeyRecord(fingerprint)
   // A new key owes nothing to the old one's failures, but a host whose keys change all the time is a storm too.
   return known.fingerprint === fingerprint

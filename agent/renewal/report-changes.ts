@@ -32,7 +32,10 @@ export function reportChanges(
   for (const view of views) {
     if (before.states.get(view.name) !== view.state.state) reportState(log, view)
   }
-  if (before.sshd !== sshd.state) reportSshd(log, before.sshd, sshd.state, views)
+  // With `address: none` what is on record of it is old.
+  const isAsked = views.some(({ served }) => served.kind !== 'not-asked')
+  const sshdState = isAsked ? sshd.state : null
+  if (before.sshd !== sshdState) reportSshd(log, before.sshd, sshdState, views)
   const skewed = isSkewed(skewSeconds)
   if (skewed && !before.skewed) {
     log.warn({ clock_skew_seconds: skewSeconds }, "the clock of this host and the issuer's differ")
@@ -40,7 +43,7 @@ export function reportChanges(
   return {
     states: new Map(views.map(({ name, state }) => [name, state.state])),
     skewed,
-    sshd: sshd.state,
+    sshd: sshdState,
   }
 }
 

@@ -15,8 +15,11 @@ import { installWait, reloadWait } from './waits.ts'
 export const ASK_EVERY_SECONDS = 900
 /** While something is not known, this often: nothing is logged by an sshd that is down, but a line by one that is not. */
 const ASK_AGAIN_SECONDS = { down: 30, unknown: 300 } as const
+/** While sshd does not answer, the root helper is asked this often where it listens. */
+const HELPER_AGAIN_SECONDS = 300
 /** After a reload sshd may answer with the old certificate at first. Few questions: it punishes whoever asks too much. */
 const CONFIRM_MILLISECONDS = [400, 4600]
+const NO_WAY_TO_RELOAD = 'a reload is owed, and there is no way to reload sshd'
 /** Each step makes progress; this is against a mistake in deciding. */
 const MOST_STEPS = 8
 
@@ -53,8 +56,8 @@ export async function serve(
 ): Promise<ServingTrouble | null> {
   const views = (): readonly HostKeyView[] => judgeNow(host, attempts.record, facts)
   const copiesDiffer = await needsInstall(host, views())
-  // What the helper could not copy was put right, or taken away, by somebody else.
-  if (!copiesDiffer && !isHelperUnasked(host, attempts, request)) attempts.copiesMatch()
+  // Who is no longer there has nothing left to copy.
+  if (!host.sshd.hasHelper) attempts.copiesMatch()
   const done = { installed: false, asked: false, reloaded: false }
   let failed: Failed | null = null
   for (let step = 0; step < MOST_STEPS && failed === null; step++) {
@@ -74,6 +77,11 @@ export async function serve(
         break
       }
       case 'reload': {
+        // On record first: a reload that fails, or a crash, must not be forgotten where nothing else shows it.
+        if (unserved(views()).every(({ how }) => how === 'unseen')) {
+          attempts.oweReload()
+          await attempts.save()
+        }
         const outcome = await reload(host, attempts, request.swapped, signal)
         if (outcome.kind === 'busy') return null
         if (outcome.kind === 'failed') {
@@ -88,7 +96,11 @@ export async function serve(
       }
       case 'cannot-reload':
         settle(host, attempts, views())
-        failed = { at: 'confirm', failure: notServing(views(), 'and there is no way to reload it') }
+        if (unserved(views()).length > 0)
+          failed = { at: 'confirm', failure: notServing(views(), 'and there is no way to reload it') }
+        else if (attempts.record.reloadOwed)
+          failed = { at: 'reload', failure: { code: 'SSHD_RELOAD_FAILED', message: NO_WAY_TO_RELOAD } }
+        else return conclude(host, attempts, views(), null)
     }
   }
   return conclude(host, attempts, views(), failed)
@@ -98,6 +110,8 @@ async function install(host: Host, attempts: Attempts, signal: AbortSignal): Pro
   const outcome = await host.sshd.install(signal)
   if (outcome.kind === 'failed') {
     host.metrics.reload(outcome.failure.code)
+    // It may have written its lines before it failed, and where sshd is not asked nothing else would show that.
+    if (!host.served.enabled) attempts.oweReload()
     return outcome
   }
   noteHelper(host, attempts, outcome)
@@ -129,7 +143,9 @@ async function reload(
       return outcome
     case 'done':
       host.metrics.reload('ok')
-      host.log.info({ host_keys: swapped }, 'reloaded sshd')
+      if (outcome.notes.length === 0) host.log.info({ host_keys: swapped }, 'reloaded sshd')
+      // That sshd is not running, for one.
+      else for (const note of outcome.notes) host.log.warn({}, `the root helper reported: ${note}`)
       if (outcome.listen.length > 0) attempts.helperSaid(outcome.listen, null)
       attempts.reloaded()
       return outcome
@@ -162,18 +178,27 @@ function knownOf(
     helperUnasked: isHelperUnasked(host, attempts, request),
     copiesDiffer,
     installWaits: installWait(attempts) !== null,
-    reloadOwed: record.reloadOwed,
+    // What is seen to be served needs no reload, but for `always`, where that is not what counts.
+    reloadOwed:
+      record.reloadOwed && (lacking.length > 0 || !host.served.enabled || settings.reload === 'always'),
     unserved:
       lacking.length === 0 ? 'none' : lacking.some(({ how }) => how === 'proven') ? 'proven' : 'unseen',
-    isDown: record.sshd.state === 'down',
+    isDown: host.served.enabled && record.sshd.state === 'down',
     reloadWaits: reloadWait(attempts) !== null,
     mayReload: settings.reload !== 'never' && sshd.canReload,
   }
 }
 
-/** Whether the root helper is to say where sshd listens. */
-function isHelperUnasked({ sshd }: Host, { record }: Attempts, { askHelper }: ServeRequest): boolean {
-  return sshd.hasHelper && (askHelper || record.sshd.helperAt === null)
+/**
+ * Whether the root helper is to be asked though there is nothing to copy: where sshd listens, which may be elsewhere when
+ * it does not answer; and what it could not do the last time, for only its own answer shows that it can now.
+ */
+function isHelperUnasked(host: Host, { record }: Attempts, { askHelper }: ServeRequest): boolean {
+  if (!host.sshd.hasHelper) return false
+  const { helperAt, state } = record.sshd
+  if (askHelper || helperAt === null || record.install !== null) return true
+  const age = host.clock.now() - helperAt
+  return host.served.enabled && state !== 'up' && (age < 0 || age >= HELPER_AGAIN_SECONDS)
 }
 
 function isTimeToAsk(
@@ -259,7 +284,8 @@ function noteHelper(
   const before = attempts.record.sshd.notes
   for (const note of outcome.notes ?? [])
     if (!before.includes(note)) log.warn({}, `the root helper reported: ${note}`)
-  attempts.helperSaid(outcome.listen, outcome.notes ?? null)
+  const { listen } = outcome.listen.length > 0 ? outcome : attempts.record.sshd
+  attempts.helperSaid(listen, outcome.notes ?? null)
 }
 
 /** Why what is in place is not served: only what was seen is said of sshd. */

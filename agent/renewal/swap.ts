@@ -57,7 +57,7 @@ async function isInPlace(host: Host, name: string, { line }: VerifiedCertificate
 function isBlind({ settings, sshd }: Host, { served }: CertifiableView): boolean {
   if (!sshd.canReload || settings.reload === 'never') return false
   if (settings.reload === 'always' || served.kind === 'not-asked') return true
-  return served.unknown !== null
+  return served.kind === 'nothing-known' || served.unknown !== null
 }
 
 function isRepair(reason: DueReason): boolean {

@@ -90,6 +90,16 @@ describe('an error ends with its cause', () => {
     expect(errorOf(host)).toEqual(NONE)
   })
 
+  test('a clock that was ahead by less than a wait can last: the wait for the issuer ends with it', async () => {
+    const host = new FakeHost(30 * DAY)
+    host.clock.jump(START + 3000)
+    host.issuer.failures.push(failureOf('ISSUER_FORBIDDEN', 'administrator'))
+    await pass(host)
+    expect(host.record.issuer).not.toBeNull()
+    host.clock.jump(START)
+    expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
+  })
+
   test('sshd serves it: what it was not served for is over, and nothing else', async () => {
     const host = new FakeHost()
     host.sshd.readsPerConnection = false

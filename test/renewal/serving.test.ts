@@ -214,6 +214,40 @@ describe('sshd', () => {
   })
 })
 
+describe('a reload that nothing shows', () => {
+  test('and that fails, or is lost in a crash, is tried again', async () => {
+    const host = new FakeHost()
+    host.sshd.isSilent = true
+    host.sshd.reloadFailure = { code: 'SSHD_RELOAD_FAILED', message: 'exit 1' }
+    await pass(host)
+    expect([host.sshd.reloads, host.record.reloadOwed]).toEqual([1, true])
+    host.sshd.reloadFailure = null
+    host.clock.jump(host.clock.now() + 61)
+    await pass(host)
+    expect([host.sshd.reloads, host.record.reloadOwed]).toEqual([2, false])
+    host.clock.jump(host.clock.now() + 3600)
+    await pass(host)
+    expect(host.sshd.reloads).toBe(2)
+  })
+
+  test('is not stopped by what was known of sshd when it was still asked', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    host.sshd.isDown = true
+    await pass(host, { ask: true })
+    host.sshd.isDown = false
+    host.sshd.enabled = false
+    host.sshd.reloadFailure = { code: 'SSHD_RELOAD_FAILED', message: 'exit 1' }
+    host.clock.jump(OVERDUE)
+    await pass(host)
+    const { reloads } = host.sshd
+    host.sshd.reloadFailure = null
+    host.clock.jump(host.clock.now() + 61)
+    await pass(host)
+    expect([host.sshd.reloads, host.record.reloadOwed]).toEqual([reloads + 1, false])
+  })
+})
+
 describe('a reload that sshd does not show', () => {
   const unasked = (): FakeHost => {
     const host = new FakeHost()
@@ -371,7 +405,7 @@ describe('the root helper', () => {
     },
   )
 
-  test('that need not copy any more has no wait left', async () => {
+  test('that failed is asked again though there is nothing to copy any more: only its answer ends that', async () => {
     const host = helped()
     await pass(host)
     host.sshd.needsInstall = true
@@ -380,6 +414,45 @@ describe('the root helper', () => {
     host.sshd.needsInstall = false
     host.clock.jump(host.clock.now() + 1)
     await pass(host)
+    expect(host.record.install).not.toBeNull()
+    host.sshd.installFailure = null
+    host.clock.jump(host.clock.now() + 60)
+    await pass(host)
     expect(host.record.install).toBeNull()
+    expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
+  })
+
+  test('that cannot bring back what sshd no longer presents is asked later and later, and so is sshd', async () => {
+    const host = helped()
+    await pass(host)
+    // The Include line is gone, and sshd was reloaded.
+    host.sshd.hasCertificateLines = false
+    host.sshd.installFailure = { code: 'SSHD_CONFIG_INVALID', message: 'sshd does not read the drop-in' }
+    const [installs, questions] = [host.sshd.installs, host.sshd.questions]
+    await pass(host, { ask: true })
+    for (let second = 0; second < 3600; second += 5) {
+      host.clock.jump(host.clock.now() + 5)
+      await pass(host)
+    }
+    expect(host.sshd.installs - installs).toBeGreaterThan(4)
+    expect(host.sshd.installs - installs).toBeLessThan(14)
+    expect(host.sshd.questions - questions).toBeLessThan(40)
+  })
+
+  test('is asked again where sshd listens while sshd does not answer: it may have moved', async () => {
+    const host = helped()
+    host.sshd.listen = ['0.0.0.0:22']
+    await pass(host)
+    host.sshd.isDown = true
+    host.sshd.listen = ['0.0.0.0:2222']
+    host.clock.jump(host.clock.now() + 901)
+    await pass(host)
+    expect(host.sshd.asked.slice(-2)).toEqual([['0.0.0.0:22'], ['0.0.0.0:2222']])
+    const { installs } = host.sshd
+    for (let minute = 0; minute < 10; minute++) {
+      host.clock.jump(host.clock.now() + 60)
+      await pass(host)
+    }
+    expect(host.sshd.installs - installs).toBe(2)
   })
 })
