@@ -55,7 +55,7 @@ export async function serve(
   const copiesDiffer = await needsInstall(host, views())
   // What the helper could not copy was put right, or taken away, by somebody else.
   if (!copiesDiffer && !isHelperUnasked(host, attempts, request)) attempts.copiesMatch()
-  const done = { installed: false, asked: false, reloaded: false }
+  const done = { installed: false, asked: false }
   let failed: Failed | null = null
   for (let step = 0; step < MOST_STEPS && failed === null; step++) {
     const next = decideServing({ ...knownOf(host, attempts, views(), request, copiesDiffer), ...done })
@@ -80,10 +80,8 @@ export async function serve(
           failed = { at: 'reload', failure: outcome.failure }
           break
         }
-        done.reloaded = true
         await confirm(host, attempts, views, signal)
-        if (unserved(views()).length > 0)
-          failed = { at: 'confirm', failure: notServing(views(), 'even after a reload') }
+        failed = { at: 'confirm', failure: notServing(views(), 'even after a reload') }
         break
       }
       case 'cannot-reload':
@@ -137,7 +135,7 @@ async function reload(
 }
 
 interface Failed {
-  /** `confirm`: nothing went wrong, and still something is not served. */
+  /** `confirm`: nothing went wrong; it is a failure only if something is still not served. */
   readonly at: 'install' | 'reload' | 'confirm'
   readonly failure: Failure
 }
@@ -149,7 +147,7 @@ function knownOf(
   views: readonly HostKeyView[],
   request: ServeRequest,
   copiesDiffer: boolean,
-): Omit<ServingFacts, 'installed' | 'asked' | 'reloaded'> {
+): Omit<ServingFacts, 'installed' | 'asked'> {
   const { settings, sshd, clock } = host
   const { swapped, byHand, ask } = request
   const { record } = attempts
@@ -181,11 +179,12 @@ function isTimeToAsk(
   views: readonly HostKeyView[],
   now: UnixSeconds,
 ): boolean {
-  if (askedAt === null || now < askedAt) return true
+  // Below 0 under a clock that was set back since.
+  const age = now - (askedAt ?? -Infinity)
   const isUnknown = views.some(({ served }) => served.kind !== 'not-asked' && served.unknown !== null)
   const every =
     state === 'down' ? ASK_AGAIN_SECONDS.down : isUnknown ? ASK_AGAIN_SECONDS.unknown : ASK_EVERY_SECONDS
-  return now >= askedAt + every
+  return age < 0 || age >= every
 }
 
 /** Whether the root helper has something to copy, to take away, or to write anew. */
