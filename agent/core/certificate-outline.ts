@@ -33,9 +33,9 @@ const KEY_FIELDS: Readonly<Record<string, number>> = {
 export function outlineOf(blob: Buffer): CertificateOutline | null {
   try {
     const reader = new WireReader(blob)
-    const plainType = plainTypeOf(reader.text())
-    const fields = plainType === null ? undefined : KEY_FIELDS[plainType]
-    if (plainType === null || fields === undefined) return null
+    const plainType = plainTypeOf(reader.text()) ?? ''
+    const fields = KEY_FIELDS[plainType]
+    if (fields === undefined) return null
     reader.string() // nonce
     const keyStart = reader.offset
     for (let field = 0; field < fields; field++) reader.string()

@@ -29,10 +29,9 @@ export interface ServingFacts {
   /** What was done in this pass. `asked`: since the last thing that could change the answer. */
   readonly installed: boolean
   readonly asked: boolean
-  readonly reloaded: boolean
 }
 
-/** `cannot-reload`: something is not served, and there is no way to reload. Everything but `end` makes progress. */
+/** `cannot-reload`: something is not served, and there is no way to reload. After this and `reload` there is no other step. */
 export type ServingStep = 'install' | 'ask' | 'reload' | 'cannot-reload' | 'end'
 
 /**
@@ -40,14 +39,14 @@ export type ServingStep = 'install' | 'ask' | 'reload' | 'cannot-reload' | 'end'
  * sshd is asked before it is reloaded, for the answer may be that it need not be.
  */
 export function decideServing(facts: ServingFacts): ServingStep {
-  const { swapped, byHand, asked, installed, reloaded, unserved } = facts
+  const { swapped, byHand, asked, installed, unserved } = facts
   const endsWaits = swapped || byHand
   const mayInstall = facts.hasHelper && !installed && (endsWaits || !facts.installWaits)
   if (mayInstall && (facts.copiesDiffer || facts.helperUnasked)) return 'install'
   // A reload before the copies are there would be of no use.
   if (facts.copiesDiffer && !installed) return facts.askDue && !asked ? 'ask' : 'end'
   if (!asked && (facts.askDue || swapped || installed)) return 'ask'
-  if (reloaded || (facts.reloadWaits && !endsWaits)) return 'end'
+  if (facts.reloadWaits && !endsWaits) return 'end'
   // An sshd that is down reads everything when it starts.
   if (facts.isDown && !swapped) return 'end'
   const isProven = unserved === 'proven'

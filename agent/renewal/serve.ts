@@ -58,7 +58,7 @@ export async function serve(
   const copiesDiffer = await needsInstall(host, views())
   // Who is no longer there has nothing left to copy.
   if (!host.sshd.hasHelper) attempts.copiesMatch()
-  const done = { installed: false, asked: false, reloaded: false }
+  const done = { installed: false, asked: false }
   let failed: Failed | null = null
   for (let step = 0; step < MOST_STEPS && failed === null; step++) {
     const next = decideServing({ ...knownOf(host, attempts, views(), request, copiesDiffer), ...done })
@@ -88,10 +88,8 @@ export async function serve(
           failed = { at: 'reload', failure: outcome.failure }
           break
         }
-        done.reloaded = true
         await confirm(host, attempts, views, signal)
-        if (unserved(views()).length > 0)
-          failed = { at: 'confirm', failure: notServing(views(), 'even after a reload') }
+        failed = { at: 'confirm', failure: notServing(views(), 'even after a reload') }
         break
       }
       case 'cannot-reload':
@@ -153,7 +151,7 @@ async function reload(
 }
 
 interface Failed {
-  /** `confirm`: nothing went wrong, and still something is not served. */
+  /** `confirm`: nothing went wrong; it is a failure only if something is still not served. */
   readonly at: 'install' | 'reload' | 'confirm'
   readonly failure: Failure
 }
@@ -165,7 +163,7 @@ function knownOf(
   views: readonly HostKeyView[],
   request: ServeRequest,
   copiesDiffer: boolean,
-): Omit<ServingFacts, 'installed' | 'asked' | 'reloaded'> {
+): Omit<ServingFacts, 'installed' | 'asked'> {
   const { settings, sshd, clock } = host
   const { swapped, byHand, ask } = request
   const { record } = attempts
@@ -206,13 +204,14 @@ function isTimeToAsk(
   views: readonly HostKeyView[],
   now: UnixSeconds,
 ): boolean {
-  if (askedAt === null || now < askedAt) return true
   // A key that is new, or whose files changed: what was seen before is no evidence for it.
   if (views.some(({ served }) => served.kind === 'nothing-known' && served.unknown === null)) return true
+  // Below 0 under a clock that was set back since.
+  const age = now - (askedAt ?? -Infinity)
   const isUnknown = views.some(({ served }) => served.kind !== 'not-asked' && served.unknown !== null)
   const every =
     state === 'down' ? ASK_AGAIN_SECONDS.down : isUnknown ? ASK_AGAIN_SECONDS.unknown : ASK_EVERY_SECONDS
-  return now >= askedAt + every
+  return age < 0 || age >= every
 }
 
 /** Whether the root helper has something to copy, to take away, or to write anew. */

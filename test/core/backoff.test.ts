@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import {
   backoffSeconds,
   isWaiting,
+  needsAdministrator,
   LONGEST_WAIT_SECONDS,
   retryAfterSeconds,
   type Wait,
@@ -134,4 +135,19 @@ test.each([
   { name: 'none', wait: null, want: false },
 ])('isWaiting: $name', ({ wait, want }) => {
   expect(isWaiting(wait, NOW)).toBe(want)
+})
+
+test.each([
+  { code: 'ISSUER_FORBIDDEN', next: 'administrator', want: true },
+  { code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff', want: true },
+  { code: 'ISSUER_TIMEOUT', next: 'login-backoff', want: true },
+  { code: 'ISSUER_REJECTED', next: 'key-backoff', want: true },
+  { code: 'CERT_CA_MISMATCH', next: 'key-backoff', want: true },
+  { code: 'STORE_FAILED', next: 'key-backoff', want: false },
+  { code: 'ISSUER_INVALID_RESPONSE', next: 'key-backoff', want: false },
+  { code: 'ISSUER_UNREACHABLE', next: 'issuer-backoff', want: false },
+  // An issuer in trouble, whatever it says, may be out of it by itself.
+  { code: 'ISSUER_REJECTED', next: 'issuer-backoff', want: false },
+] as const)('$code, then $next: somebody must act: $want', ({ code, next, want }) => {
+  expect(needsAdministrator(code, next)).toBe(want)
 })

@@ -108,6 +108,16 @@ describe('the outline', () => {
     )
   })
 
+  test('of a type that we do not know is none, however it is laid out', () => {
+    const rest = [sshString('nonce'), sshString('key'), uint64(1n), uint32(2), sshString('id'), sshString('')]
+    for (const type of ['ssh-new-cert-v01@openssh.com', 'ssh-ed25519', '']) {
+      for (const skipped of [0, 1])
+        expect(
+          outlineOf(Buffer.concat([sshString(type), ...rest.toSpliced(1, skipped), uint64(0n), uint64(5n)])),
+        ).toBeNull()
+    }
+  })
+
   test('of a plain key, or of what is no certificate, is none', () => {
     for (const { type, key } of TYPES)
       expect(outlineOf(Buffer.concat([sshString(type), ...key.map(sshString)]))).toBeNull()

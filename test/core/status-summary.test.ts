@@ -38,6 +38,11 @@ function key(state: CertificateState, served: ServedStatus | null = SERVED): Cer
   }
 }
 
+/** One whose renewal is due in so many seconds. */
+function dueIn(seconds: number): CertificateStatus {
+  return { ...key('valid'), renewal_due: formatTime(NOW + seconds) }
+}
+
 type Sshd = StatusDocument['sshd']['state']
 
 function document(certificates: readonly CertificateStatus[], sshd: Sshd = 'up'): StatusDocument {
@@ -77,6 +82,31 @@ test.each<{ name: string; status: StatusDocument; says: string }>([
     name: 'no evidence for a key that is ignored',
     status: document([key('valid'), key('ignored', UNSEEN), key('ignored', OLD)]),
     says: '3 host keys: 1 valid, 2 ignored; next renewal in 1h',
+  },
+  {
+    name: 'the next renewal is that of the key which is due first; one that is ignored is renewed all the same',
+    status: document([
+      dueIn(86_400),
+      dueIn(7200),
+      { ...dueIn(60), state: 'ignored' },
+      { ...dueIn(60), renewal_due: null },
+    ]),
+    says: '4 host keys: 3 valid, 1 ignored; next renewal in 1m',
+  },
+  {
+    name: 'a renewal that is due now',
+    status: document([dueIn(0)]),
+    says: '1 host key: 1 valid; next renewal is due',
+  },
+  {
+    name: 'one that was due before',
+    status: document([{ ...dueIn(-3600), state: 'due' }]),
+    says: '1 host key: 1 due; next renewal is due',
+  },
+  {
+    name: 'nothing to renew',
+    status: document([{ ...key('absent'), renewal_due: null }]),
+    says: '1 host key: 1 absent',
   },
   {
     name: 'sshd is not asked',

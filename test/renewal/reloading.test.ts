@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest'
+import { SSHD_NOT_ASKED } from '../../agent/renewal/record.ts'
+import { craftKey } from '../core/craft.ts'
 import { DAY, DUE, FakeHost } from '../fakes/fake-host.ts'
+import { failureOf } from '../fakes/fake-issuer.ts'
 import { KEY, pass, stateOf } from './one-pass.ts'
 
 /** An sshd that reads certificates at a reload only, with a first certificate that it does not serve yet. */
@@ -147,6 +150,7 @@ describe('a reload that fails', () => {
     await pass(host)
     await pass(host)
     expect(host.sshd.reloads).toBe(1)
+    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('SSHD_RELOAD_FAILED')
     await pass(host, { byHand: true })
     expect(host.sshd.reloads).toBe(2)
     await pass(host, { force: true })
@@ -195,28 +199,164 @@ describe('no way to reload', () => {
   })
 })
 
-test('a key that sshd does not offer is asked about every quarter of an hour: it may be offered again', async () => {
-  const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
-  host.sshd.notConfigured.add('a')
-  await pass(host)
-  host.sshd.notConfigured.clear()
-  host.clock.jump(host.clock.now() + 890)
-  expect(stateOf(await pass(host), 'a')).toMatch(/^ignored/)
-  host.clock.jump(host.clock.now() + 10)
-  expect(stateOf(await pass(host), 'a')).toBe('valid null')
-  expect(host.log.messages('info').filter((line) => line === 'sshd serves the certificate')).toHaveLength(2)
+describe('a key that sshd does not offer', () => {
+  const unoffered = async (): Promise<FakeHost> => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    host.sshd.notConfigured.add('a')
+    expect(stateOf(await pass(host), 'a')).toMatch(/^ignored/)
+    return host
+  }
+
+  test('is asked about every quarter of an hour: it may be offered again', async () => {
+    const host = await unoffered()
+    host.sshd.notConfigured.clear()
+    const askedAt = host.record.sshd.askedAt ?? 0
+    host.clock.jump(askedAt + 899)
+    expect(stateOf(await pass(host), 'a')).toMatch(/^ignored/)
+    host.clock.jump(askedAt + 900)
+    expect(stateOf(await pass(host), 'a')).toBe('valid null')
+    expect(host.log.messages('info').filter((line) => line === 'sshd serves the certificate')).toHaveLength(2)
+  })
+
+  test('is so for its files: when they change, a reload is tried once more', async () => {
+    const host = await unoffered()
+    host.pairVersion = 'written anew'
+    // At once: what was seen of the files before is no evidence for these.
+    expect(stateOf(await pass(host), 'a')).toMatch(/^ignored/)
+    expect(host.sshd.reloads).toBe(2)
+    await pass(host)
+    expect(host.sshd.reloads).toBe(2)
+  })
+
+  test('but another of its type in its place, even after a reload: it is not reloaded for that again', async () => {
+    const host = slow(['a', 'b_ecdsa'])
+    host.sshd.loadsInstead = new Map([['a', craftKey().line]])
+    const first = await pass(host)
+    expect(stateOf(first, 'a')).toMatch(/^ignored sshd offers another host key of type ssh-ed25519/)
+    expect(first.trouble).toBeNull()
+    expect(host.log.messages('warn')).toEqual([
+      expect.stringMatching(/^sshd offers another host key .*; the host key is ignored until that changes/),
+    ])
+    for (let quarter = 0; quarter < 8; quarter++) {
+      host.clock.jump(host.clock.now() + 901)
+      await pass(host)
+    }
+    expect([host.sshd.reloads, host.log.messages('warn').length]).toEqual([1, 1])
+  })
 })
 
-test('a key that sshd does not offer is so for its files: when they change, a reload is tried once more', async () => {
-  const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
-  host.sshd.notConfigured.add('a')
+describe('of two keys', () => {
+  const two = (): FakeHost => new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+
+  test('one without an answer: both are asked about again after five minutes', async () => {
+    const host = two()
+    await pass(host)
+    host.sshd.unanswered.add('ssh-ed25519')
+    await pass(host, { ask: true })
+    const { questions } = host.sshd
+    const askedAt = host.record.sshd.askedAt ?? 0
+    host.clock.jump(askedAt + 299)
+    await pass(host)
+    expect(host.sshd.questions).toBe(questions)
+    host.clock.jump(askedAt + 300)
+    await pass(host)
+    expect(host.sshd.questions).toBe(questions + 1)
+  })
+
+  test('one that is not asked about at all: that is no answer that is missing', async () => {
+    const host = two()
+    host.keys.set('b_ecdsa', 'half-written')
+    await pass(host)
+    const { questions } = host.sshd
+    host.clock.jump((host.record.sshd.askedAt ?? 0) + 600)
+    await pass(host)
+    expect(host.sshd.questions).toBe(questions)
+  })
+
+  test('one that is not served and one that is not known: what was seen is said, and sshd is reloaded for it', async () => {
+    const host = two()
+    host.sshd.unanswered.add('ssh-ed25519')
+    await pass(host)
+    expect(host.sshd.reloads).toBe(1)
+    host.clock.jump(host.clock.now() + 301)
+    host.sshd.hasCertificateLines = false
+    const { trouble } = await pass(host)
+    expect(trouble).toEqual({
+      failure: {
+        code: 'SSHD_NOT_SERVING',
+        message: 'sshd presents another certificate or none, even after a reload',
+      },
+      hostKeys: ['a', 'b_ecdsa'],
+    })
+    expect(host.sshd.reloads).toBe(2)
+  })
+
+  test('one that has no certificate: a reload that fails is no error of its', async () => {
+    const host = two()
+    host.sshd.enabled = false
+    host.sshd.reloadFailure = { code: 'SSHD_RELOAD_FAILED', message: 'exit 1' }
+    host.issuer.failures.push(failureOf('ISSUER_REJECTED', 'key-backoff'))
+    expect((await pass(host)).trouble).toMatchObject({ hostKeys: ['b_ecdsa'] })
+    expect(host.record.hostKeys['a']?.lastError?.code).toBe('ISSUER_REJECTED')
+    expect(host.record.hostKeys['b_ecdsa']?.lastError?.code).toBe('SSHD_RELOAD_FAILED')
+  })
+
+  test('one whose certificate is of no use any more: what sshd did not serve is not said to be over', async () => {
+    const host = two()
+    await pass(host)
+    host.sshd.hasCertificateLines = false
+    await pass(host, { ask: true })
+    expect(host.record.hostKeys['a']?.lastError?.code).toBe('SSHD_NOT_SERVING')
+    host.settings = { ...host.settings, wantedPrincipals: ['web2.example.com'] }
+    await pass(host, { only: 'b_ecdsa' })
+    expect(host.record.hostKeys['a']?.lastError?.code).toBe('SSHD_NOT_SERVING')
+  })
+})
+
+describe('sshd that is down', () => {
+  test('is not reloaded for what it did not serve: it reads everything when it starts', async () => {
+    const host = slow()
+    host.sshd.reloadFailure = { code: 'SSHD_RELOAD_FAILED', message: 'exit 1' }
+    await pass(host)
+    host.sshd.isDown = true
+    const { reloads } = host.sshd
+    for (let minute = 0; minute < 10; minute++) {
+      host.clock.jump(host.clock.now() + 60)
+      expect((await pass(host)).trouble).toBeNull()
+    }
+    expect(host.sshd.reloads).toBe(reloads)
+    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('SSHD_RELOAD_FAILED')
+    host.sshd.isDown = false
+    host.sshd.load()
+    host.clock.jump(host.clock.now() + 60)
+    expect(stateOf(await pass(host))).toBe('valid null')
+    expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
+  })
+})
+
+describe('under a clock that was set back', () => {
+  test('somewhat, so that the certificate stays good: sshd is asked at once, not when that time comes again', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const { questions } = host.sshd
+    const askedAt = host.record.sshd.askedAt ?? 0
+    host.clock.jump(askedAt)
+    await pass(host)
+    expect(host.sshd.questions).toBe(questions)
+    host.clock.jump(askedAt - 200)
+    expect((await pass(host)).outcomes).toEqual([])
+    expect(host.sshd.questions).toBe(questions + 1)
+    expect(host.record.sshd).toMatchObject({ askedAt: askedAt - 200, since: askedAt - 200 })
+  })
+})
+
+test('sshd that was never asked, after an upgrade: it is asked', async () => {
+  const host = new FakeHost()
   await pass(host)
-  host.pairVersion = 'written anew'
-  // At once: what was seen of the files before is no evidence for these.
-  expect(stateOf(await pass(host), 'a')).toMatch(/^ignored/)
-  expect(host.sshd.reloads).toBe(2)
+  const { questions } = host.sshd
+  host.record = { ...host.record, sshd: SSHD_NOT_ASKED }
   await pass(host)
-  expect(host.sshd.reloads).toBe(2)
+  expect(host.sshd.questions).toBe(questions + 1)
 })
 
 describe('the helper', () => {
@@ -255,6 +395,38 @@ describe('the helper', () => {
     host.sshd.installBusy = null
     expect(stateOf(await pass(host))).toBe('valid null')
     expect(host.sshd.installs).toBe(2)
+  })
+
+  test('that is busy: what it could not copy before is not over', async () => {
+    const host = helped()
+    host.sshd.needsInstall = true
+    host.sshd.installFailure = { code: 'STORE_FAILED', message: 'no space left on device' }
+    await pass(host)
+    host.sshd.installFailure = null
+    host.sshd.installBusy = 20
+    await pass(host, { byHand: true })
+    expect(host.record.install).toMatchObject({ code: 'STORE_FAILED' })
+    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('STORE_FAILED')
+  })
+
+  test('that will not reload yet says until when, and where sshd listens', async () => {
+    const host = helped()
+    await pass(host)
+    host.sshd.readsPerConnection = false
+    host.sshd.reloadBusy = 40
+    const { reload } = host.sshd
+    host.sshd.reload = async () => {
+      host.sshd.listen = ['0.0.0.0:2222']
+      return reload.call(host.sshd)
+    }
+    await pass(host, { force: true, byHand: true })
+    expect(host.record.sshd.listen).toEqual(['0.0.0.0:2222'])
+    expect(host.log.lines.at(-1)).toEqual({
+      level: 'info',
+      message: 'sshd was reloaded several times within a short time: the reload waits',
+      fields: { retry_in_seconds: 40 },
+    })
+    expect(host.log.messages('warn')).toEqual([])
   })
 
   test('that changed the configuration of sshd: it is reloaded, also where it is not asked', async () => {
