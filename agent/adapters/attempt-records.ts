@@ -146,18 +146,17 @@ function onDisk(record: AttemptRecord): object {
 export function createAttemptRecords(options: AttemptRecordsOptions): AttemptRecords {
   const path = join(options.stateDirectory, 'attempts.json')
 
-  const load = async (): Promise<AttemptRecord> => {
+  const load: AttemptRecords['load'] = async () => {
     try {
       return v.parse(attemptRecord, JSON.parse(await readBoundedFile(path, LARGEST_FILE_BYTES)))
     } catch (error) {
-      if (systemCodeOf(error) !== 'ENOENT') {
-        const why = error instanceof v.ValiError ? describe(error) : reasonOf(error)
-        options.log.warn(
-          { file: path },
-          `the attempt record ${path} cannot be used, starting without it: ${why}`,
-        )
-      }
-      return EMPTY_RECORD
+      if (systemCodeOf(error) === 'ENOENT') return EMPTY_RECORD
+      const why = error instanceof v.ValiError ? describe(error) : reasonOf(error)
+      options.log.warn(
+        { file: path },
+        `the attempt record ${path} cannot be used and is written anew: ${why}`,
+      )
+      return null
     }
   }
 

@@ -97,12 +97,13 @@ export function createServedCertificates(options: ServedCertificatesOptions): Se
     if (!known.ok) return nothingKnown('unknown', keys, () => known.reason)
     const question = { keys, known: known.names, end, signal }
     const rounds: Round[] = []
-    for (const to of address === 'auto' ? addressesOf(listen) : [address]) {
+    const addresses = address === 'auto' ? addressesOf(listen) : [address]
+    for (const to of addresses.length === 0 ? LOOPBACK : addresses) {
       const round = await askAt(to, question)
       if (showsOneOf(keys, round.presented)) return { state: 'up', presented: round.presented }
       rounds.push(round)
     }
-    return answerOf(keys, rounds)
+    return answerOf(keys, rounds, addresses.length > 0)
   }
 
   const askAt = async (to: Address, question: Question): Promise<Round> => {
@@ -193,7 +194,7 @@ export function createServedCertificates(options: ServedCertificatesOptions): Se
   return { enabled: address !== 'none', ask }
 }
 
-/** Each address once, any-address as loopback; port 22 of the loopback addresses when none can be used. */
+/** Each address once, any-address as loopback. */
 function addressesOf(listen: readonly string[]): readonly Address[] {
   const addresses = new Map<string, Address>()
   for (const entry of listen) {
@@ -204,7 +205,7 @@ function addressesOf(listen: readonly string[]): readonly Address[] {
     const host = ANY_ADDRESS[named] ?? named
     addresses.set(`${host} ${port}`, { host, port })
   }
-  return addresses.size === 0 ? LOOPBACK : [...addresses.values()].slice(0, MOST_ADDRESSES)
+  return [...addresses.values()].slice(0, MOST_ADDRESSES)
 }
 
 function environmentWith(more: Readonly<Record<string, string>>): Record<string, string> {
@@ -223,18 +224,23 @@ function presentedIn(ending: Ending, { host, port }: Address): Presented {
   return { kind: 'unknown', reason: `${at}: ${oneLine(ending.reason).slice(0, LONGEST_REASON)}` }
 }
 
-/** When no address showed a key of ours: the first that showed anything, else why there is nothing. */
-function answerOf(keys: readonly PublicKey[], rounds: readonly Round[]): SshdAnswer {
+/**
+ * When no address showed a key of ours: the first that showed anything, else why there is nothing.
+ *
+ * @param areKnown whether sshd is known to listen there: that nothing listens where it might proves nothing
+ */
+function answerOf(keys: readonly PublicKey[], rounds: readonly Round[], areKnown: boolean): SshdAnswer {
   for (const { presented } of rounds) {
     if ([...presented.values()].some(({ kind }) => kind !== 'unknown')) return { state: 'up', presented }
   }
   const isClosed = ({ endings }: Round) =>
     endings.size > 0 && [...endings].every((kind) => kind === 'refused' || kind === 'no-address')
-  const isDown = rounds.every(isClosed) && rounds.some(({ endings }) => endings.has('refused'))
+  const isDown = areKnown && rounds.every(isClosed) && rounds.some(({ endings }) => endings.has('refused'))
   return nothingKnown(isDown ? 'down' : 'unknown', keys, ({ fingerprint }) => {
     const seen = rounds.map(({ presented }) => presented.get(fingerprint))
     const reasons = seen.flatMap((one) => (one?.kind === 'unknown' ? [one.reason] : []))
-    return [...new Set(reasons)].join('; ')
+    const why = [...new Set(reasons)].join('; ')
+    return areKnown ? why : `where sshd listens is not known; ${why}`
   })
 }
 

@@ -40,11 +40,15 @@ export class Attempts {
     this.#clock = clock
   }
 
-  /** Take what is on disk, for another process may have tried since; not where our own word could not be put there. */
+  /**
+   * Take what is on disk, for another process may have tried since. What is in memory holds where it could not be put
+   * there, and where that on disk cannot be used.
+   */
   async load(): Promise<void> {
     if (this.#isUnsaved) return
-    this.#record = await this.#records.load()
-    this.#onDisk = JSON.stringify(this.#record)
+    const record = await this.#records.load()
+    this.#onDisk = record === null ? null : JSON.stringify(record)
+    if (record !== null) this.#record = record
   }
 
   /**

@@ -176,8 +176,8 @@ export interface Sshd {
 
 /** Survives restarts: see {@link AttemptRecord}. */
 export interface AttemptRecords {
-  /** The record on disk, an empty one when there is none or it is damaged (which is logged). */
-  load(): Promise<AttemptRecord>
+  /** The record on disk, an empty one when there is none; null, and a warning, when it cannot be used. */
+  load(): Promise<AttemptRecord | null>
   /** Durable. @throws AgentError STORE_FAILED */
   save(record: AttemptRecord): Promise<void>
 }

@@ -159,11 +159,11 @@ export function withoutAdministratorWaits(record: AttemptRecord): AttemptRecord 
   return withEachKey(changed, (key) => ({ ...key, wait: drop(key.wait) }))
 }
 
-/** Without the host keys that are neither named nor were tried since then. */
+/** Without the host keys that are neither named nor were tried or seen to be served since then. */
 export function withOnly(record: AttemptRecord, names: readonly string[], since: UnixSeconds): AttemptRecord {
   const kept = Object.entries(record.hostKeys).filter(
-    ([name, { lastAttempt, repairs }]) =>
-      names.includes(name) || Math.max(lastAttempt ?? 0, repairs.at(-1) ?? 0) > since,
+    ([name, { lastAttempt, repairs, evidence }]) =>
+      names.includes(name) || Math.max(lastAttempt ?? 0, repairs.at(-1) ?? 0, evidence?.at ?? 0) > since,
   )
   return { ...record, hostKeys: Object.fromEntries(kept) }
 }

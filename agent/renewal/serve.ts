@@ -83,6 +83,8 @@ export async function serve(
           await attempts.save()
         }
         const outcome = await reload(host, attempts, request.swapped, signal)
+        // sshd is asked for seconds now: a crash meanwhile must not bring the same reload again.
+        await attempts.save()
         if (outcome.kind === 'busy') return null
         if (outcome.kind === 'failed') {
           failed = { at: 'reload', failure: outcome.failure }

@@ -185,6 +185,12 @@ describe('no answer, or a hostile one', () => {
     expect(reasonFor(key, mixed)).toContain(`127.0.0.1:1: Connection refused; 127.0.0.1:${server.port}: `)
   })
 
+  test('refused where sshd might listen, but is not known to: that proves nothing', async () => {
+    const answer = await askAny([], [key])
+    expect(answer.state).toBe('unknown')
+    expect(reasonFor(key, answer)).toMatch(/^where sshd listens is not known; 127\.0\.0\.1:22: /)
+  })
+
   test('four addresses at most', async () => {
     const servers = await Promise.all(
       Array.from({ length: 5 }, () => startHostileServer((socket) => socket.end(BANNER))),

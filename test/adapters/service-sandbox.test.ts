@@ -29,7 +29,7 @@ test('our own unit, as systemd shows it', async () => {
     protectSystem: 'strict',
     protectHome: 'yes',
     hasPrivateTmp: true,
-    writable: ['/srv/a', '/srv/b', '/var/lib/hostcertd', '/var/lib/hostcertd/certs'],
+    writable: ['/srv/a', '/srv/b', '/var/lib/hostcertd'],
   })
   expect(asked).toMatch(/^show --property LoadState,.*ReadWritePaths -- hostcertd\.service$/)
 })

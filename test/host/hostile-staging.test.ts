@@ -1,3 +1,4 @@
+import { dirname } from 'node:path'
 import { afterEach, beforeAll, expect, test } from 'vitest'
 import { signCertificate } from '../support/ssh-keygen.ts'
 import { eventually } from './support/eventually.ts'
@@ -86,6 +87,20 @@ describeOnEachRelease("the root helper, with the agent's user against it", (rele
     expect(harm).toEqual([])
     const { stdout } = await askHelper(host.container, 'hostcertd', words)
     expect(stdout).not.toMatch(/^ok|uid=/m)
+  })
+
+  test("a folder of root's that a symlink in place of its own leads to stays root's", async () => {
+    const { container } = shared()
+    const folder = dirname(STAGED)
+    await container.sh('mkdir /srv/of-root && touch /srv/of-root/file && chmod -R go= /srv/of-root')
+    await asAgent(shared(), 'mv "$1" "$1.kept" && ln -s /srv/of-root "$1"', folder)
+    // What root does there: at boot, at an upgrade, and at each start of the service.
+    await container.sh('systemd-tmpfiles --create hostcertd.conf || true')
+    await container.sh('systemctl start hostcertd.service; systemctl stop hostcertd.service')
+    const facts = await container.run(['stat', '--format=%U:%G %a', '/srv/of-root', '/srv/of-root/file'])
+    expect(facts).toBe('root:root 700\nroot:root 600\n')
+    await asAgent(shared(), 'rm "$1" && mv "$1.kept" "$1"', folder)
+    await container.run(['rm', '-r', '/srv/of-root'])
   })
 
   test('stays in use: the agent goes on as before', async () => {

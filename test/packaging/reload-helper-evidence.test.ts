@@ -238,6 +238,52 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper keeps a copy', () => 
   })
 })
 
+describe.skipIf(process.getuid?.() !== 0)(
+  'the root helper keeps a copy whose key may only be out of sight',
+  () => {
+    /** With its ed25519 key in a folder elsewhere, whose beginnings are shell. */
+    async function hostWithKeyIn(keys: string, make: string) {
+      const host = await makeHelperHost()
+      for (const half of ['', '.pub'])
+        await rename(join(host.ssh, ED25519 + half), join(host.ssh, '..', ED25519 + half))
+      await appendFile(
+        join(host.ssh, 'sshd_config'),
+        `HostKey ${keys}/${ED25519}\nHostKey /etc/ssh/${ECDSA}\n`,
+      )
+      await host.stage(ECDSA)
+      const certificate = await host.sign(`../${ED25519}`)
+      await writeFile(join(host.staged, `${ED25519}-cert.pub`), certificate)
+      const before = `${make}; cp -p /run/test/${ED25519}* ${keys}/`
+      expect((await host.ask('install\n', { before })).stdout).toMatch(answer('ok', 'reload=yes'))
+      return host
+    }
+
+    test.each([
+      {
+        name: 'a file system that is not mounted',
+        keys: '/run/keys',
+        make: 'mkdir /run/keys',
+        gone: 'mkdir /run/keys',
+      },
+      {
+        name: 'a folder that the sandbox replaces',
+        keys: '/run/keys',
+        make: 'mkdir /run/tmp; mount --bind /run/tmp /tmp; ln -s /tmp /run/keys',
+        gone: 'mkdir /run/tmp; mount --bind /run/tmp /tmp; ln -s /tmp /run/keys; touch /tmp/other',
+      },
+      {
+        name: 'a folder that is not there',
+        keys: '/run/a/keys',
+        make: 'mkdir -p /run/a/keys',
+        gone: 'mkdir /run/a',
+      },
+    ])('in $name', async ({ keys, make, gone }) => {
+      await using host = await hostWithKeyIn(keys, make)
+      expect(await notesAfterKeeping(host, gone)).toContain(UNMATCHED)
+    })
+  },
+)
+
 describe.skipIf(process.getuid?.() !== 0)('the root helper removes a copy and its line', () => {
   async function expectRemoved(host: HelperHost, before = ''): Promise<void> {
     const { [`hostcertd/${ECDSA}-cert.pub`]: ecdsa } = await host.installed()

@@ -104,6 +104,18 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
     expect(await host.installed()).toEqual(good)
   })
 
+  test('sshd -T is too slow: nothing is touched, and it is not asked again', async () => {
+    await using host = await makeHelperHost()
+    await host.stage(ED25519)
+    const before = inFrontOf('/usr/sbin/sshd', 'case $1 in -T) echo >>/etc/ssh/asked; exec sleep 30 ;; esac')
+    const { stdout } = await host.ask('install\n', { before })
+    expect(stdout).toBe(
+      'error SSHD_CONFIG_INVALID listen= : sshd -T was not done within 3 s, nothing was touched\n',
+    )
+    expect(await readFile(join(host.ssh, 'asked'), 'utf8')).toBe('\n')
+    expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
+  })
+
   // From 6 s on `timeout` ends it.
   test.each([
     { name: 'is too slow', does: 'sleep 6' },

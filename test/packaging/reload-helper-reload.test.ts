@@ -48,8 +48,18 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, reload', () => {
   test('nothing active: no error, and nothing is started', async () => {
     await using host = await makeHelperHost()
     const { stdout } = await host.ask('reload\n')
-    expect(stdout).toMatch(new RegExp(`^ok ${LISTEN} reload=no : sshd is not running, .*\\n$`))
+    expect(stdout).toMatch(
+      new RegExp(`^ok ${LISTEN} reload=no : neither ssh\\.service nor sshd\\.service is running: .*\\n$`),
+    )
     expect(await host.orders()).toEqual([])
+  })
+
+  test('systemctl does not answer: that is no word on any unit, and the unit has time to say so', async () => {
+    await using host = await makeHelperHost()
+    await host.systemctl('exec sleep 60')
+    expect((await host.ask('reload\n')).stdout).toBe(
+      'error SSHD_RELOAD_FAILED listen= : systemctl does not say whether ssh.service is running\n',
+    )
   })
 
   test.each([

@@ -14,7 +14,11 @@ const B = { name: 'b', fingerprint: 'SHA256:b' }
 /** A record on a disk that can be broken, and what works on it. */
 function start(given: Partial<AttemptRecord> = {}) {
   const clock = new ManualClock(START)
-  const disk = { record: { ...EMPTY_RECORD, ...given }, saves: 0, fault: null as Error | null }
+  const disk = {
+    record: { ...EMPTY_RECORD, ...given } as AttemptRecord | null,
+    saves: 0,
+    fault: null as Error | null,
+  }
   const records: AttemptRecords = {
     load: async () => disk.record,
     save: async (record) => {
@@ -45,6 +49,18 @@ describe('what is on disk', () => {
     expect(attempts.record).toEqual(EMPTY_RECORD)
   })
 
+  test('is not taken where it cannot be used: what is in memory holds, and is put there', async () => {
+    const { attempts, disk } = start()
+    await attempts.load()
+    attempts.begin(A)
+    await attempts.save()
+    disk.record = null
+    await attempts.load()
+    expect(attempts.of(A).wait).not.toBeNull()
+    expect(await attempts.save()).toBeNull()
+    expect(disk.record).toEqual(attempts.record)
+  })
+
   test('is not taken where our own word could not be put there, until it can', async () => {
     const { attempts, disk } = start()
     await attempts.load()
@@ -55,7 +71,7 @@ describe('what is on disk', () => {
     expect(attempts.of(A).wait).not.toBeNull()
     disk.fault = null
     expect(await attempts.save()).toBeNull()
-    expect(disk.record.hostKeys['a']?.wait).not.toBeNull()
+    expect(disk.record?.hostKeys['a']?.wait).not.toBeNull()
     disk.record = changed
     await attempts.load()
     expect(attempts.record).toEqual(changed)
@@ -533,6 +549,17 @@ describe('host keys that are gone', () => {
     clock.jump(START + 2 * 3600)
     attempts.keepOnly(['b'])
     expect(Object.keys(attempts.record.hostKeys)).toEqual(['b'])
+    attempts.keepOnly([])
+    expect(Object.keys(attempts.record.hostKeys)).toEqual([])
+  })
+
+  test('nor are those that sshd was seen to serve within the hour', () => {
+    const { attempts, clock } = start()
+    attempts.found(A, { evidence: { ...SERVES, at: START } })
+    clock.jump(START + 3599)
+    attempts.keepOnly([])
+    expect(Object.keys(attempts.record.hostKeys)).toEqual(['a'])
+    clock.jump(START + 3600)
     attempts.keepOnly([])
     expect(Object.keys(attempts.record.hostKeys)).toEqual([])
   })
