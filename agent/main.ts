@@ -1,13 +1,13 @@
 #!/usr/bin/env node
-// First of all: it listens from then on.
-import { hearSignals } from './early-signals.ts'
 import { stderr, stdout } from 'node:process'
 import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
+import { becomeOwnerOf } from './host/drop-privileges.ts'
 import { escapeControls } from './log/line-format.ts'
-import { becomeOwnerOf } from './system/become-owner.ts'
+// First of all: it listens from then on.
+import { hearSignals } from './signals.ts'
 import { versionInfo } from './version.ts'
 
 /** After a signal to end the program has this long, whatever hangs. */

@@ -1,9 +1,9 @@
+import { formatDuration, parseDuration, parseTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
-import { servingOf, isOld, type CertificateStatus, type ServedStatus } from '../core/status-document.ts'
-import { formatDuration, parseTime, type UnixSeconds } from '../core/time.ts'
-import { limitsFor, type Limits, type Threshold } from './check-thresholds.ts'
-import { lastSeen } from './last-seen.ts'
-import { failureLine } from './verb-error.ts'
+import { type RenewalPolicy, renewalTimes, type Validity } from '../renewal/due.ts'
+import { type CertificateStatus, isOld, type ServedStatus, servingOf } from '../renewal/status-document.ts'
+import { failureLine } from './context.ts'
+import { lastSeen } from './status-text.ts'
 
 /** The exit statuses of the Monitoring Plugins Development Guidelines, by what they are called there. */
 export const CHECK_STATUS = { OK: 0, WARNING: 1, CRITICAL: 2, UNKNOWN: 3 } as const
@@ -22,7 +22,7 @@ export interface Judgement {
   readonly lifetimeSeconds: number | null
 }
 
-export interface JudgementRules {
+interface JudgementRules {
   readonly policy: Config['renewal']
   /** Null: by default. */
   readonly warning: Threshold | null
@@ -167,4 +167,62 @@ function errorOf({ last_error: error, failures }: CertificateStatus): string {
 /** The one that a monitor shows for all of them; `OK` for none. */
 export function worst(statuses: readonly CheckStatus[]): CheckStatus {
   return (['CRITICAL', 'WARNING', 'UNKNOWN'] as const).find((status) => statuses.includes(status)) ?? 'OK'
+}
+
+/** How much of a certificate must be left: a share of its lifetime, or a time. */
+export type Threshold =
+  | { readonly kind: 'share'; readonly ratio: number }
+  | { readonly kind: 'duration'; readonly seconds: number }
+
+/** Below so many seconds left a certificate is a warning, or critical. */
+interface Limits {
+  readonly warning: number
+  readonly critical: number
+}
+
+/** By default what is left at `overdue` is a warning, and a third of that is critical. */
+const CRITICAL_SHARE = 1 / 3
+
+/** @returns null when the text is neither 0% to 100% (`15%`, `2.5%`) nor a duration (`3d`) */
+export function parseThreshold(text: string): Threshold | null {
+  const percent = /^(\d{1,3}(?:\.\d{1,3})?)%$/.exec(text)?.[1]
+  if (percent !== undefined) {
+    return Number(percent) <= 100 ? { kind: 'share', ratio: Number(percent) / 100 } : null
+  }
+  const seconds = parseDuration(text)
+  return seconds === null ? null : { kind: 'duration', seconds }
+}
+
+/** Whether a warning could never come, for it would come after what is critical. False where that hangs on a lifetime. */
+export function isUpsideDown(warning: Threshold, critical: Threshold): boolean {
+  if (warning.kind === 'share') return critical.kind === 'share' && warning.ratio < critical.ratio
+  return critical.kind === 'duration' && warning.seconds < critical.seconds
+}
+
+/**
+ * The limits for one certificate that ends.
+ *
+ * @param issuedAt when it was put in place, null when that is not known
+ * @param warning null: from `overdue` on
+ * @param critical null: a third of what `overdue` leaves
+ * @returns seconds left
+ */
+function limitsFor(
+  validity: Validity,
+  policy: RenewalPolicy,
+  issuedAt: UnixSeconds | null,
+  warning: Threshold | null,
+  critical: Threshold | null,
+): Limits {
+  const lifetime = validity.validBefore - validity.validAfter
+  // The jitter moves when a certificate is due, not when it is overdue.
+  const overdueLeft = validity.validBefore - renewalTimes(validity, policy, 0, issuedAt).overdueAt
+  return {
+    warning: warning === null ? overdueLeft : secondsOf(warning, lifetime),
+    critical: critical === null ? overdueLeft * CRITICAL_SHARE : secondsOf(critical, lifetime),
+  }
+}
+
+function secondsOf(threshold: Threshold, lifetime: number): number {
+  return threshold.kind === 'share' ? threshold.ratio * lifetime : threshold.seconds
 }

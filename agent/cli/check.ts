@@ -1,14 +1,19 @@
+import { formatDuration } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
-import type { StatusDocument } from '../core/status-document.ts'
-import { askDaemon } from './ask-daemon.ts'
-import { CHECK_STATUS, judge, worst, type CheckStatus, type Judgement } from './check-judgement.ts'
-import { formatCheck, summaryOf } from './check-text.ts'
-import type { Threshold } from './check-thresholds.ts'
-import type { CliContext } from './context.ts'
-import { requireConfig, type ConfigOption } from './load.ts'
-import { lookOnce } from './look.ts'
+import { escapeControls } from '../log/line-format.ts'
+import type { StatusDocument } from '../renewal/status-document.ts'
+import {
+  CHECK_STATUS,
+  type CheckStatus,
+  judge,
+  type Judgement,
+  type Threshold,
+  worst,
+} from './check-judgement.ts'
+import { type CliContext, linesOf } from './context.ts'
+import { askDaemon } from './daemon-client.ts'
+import { type ConfigOption, lookOnce, requireConfig } from './load.ts'
 import { remarkLine, remarksOn, sshdDown } from './remarks.ts'
-import { linesOf } from './verb-error.ts'
 
 export interface CheckOptions extends ConfigOption {
   readonly warning?: Threshold
@@ -97,4 +102,62 @@ function documentOf({ hostKey, status, state, message, secondsLeft, limits }: Ju
     warning_below: limits === null ? null : Math.floor(limits.warning),
     critical_below: limits === null ? null : Math.floor(limits.critical),
   }
+}
+
+/**
+ * What a monitor reads, by the Monitoring Plugins Development Guidelines: one line of text, `|`, the performance data,
+ * then lines that only a person opens.
+ *
+ * @param remarks further lines
+ */
+function formatCheck(
+  status: CheckStatus,
+  summary: string,
+  judgements: readonly Judgement[],
+  remarks: readonly string[] = [],
+): string {
+  const performance = judgements.flatMap(performanceData).join(' ')
+  const first = `HOSTCERTD ${status} - ${plain(summary)}${performance === '' ? '' : ` | ${performance}`}`
+  const lines = judgements.map((one) => plain(`[${one.status}] ${one.hostKey}: ${one.message}`))
+  return [first, ...lines, ...remarks.map(plain)].map((line) => `${line}\n`).join('')
+}
+
+/**
+ * The line for all host keys: those that are worst, or when the first certificate ends.
+ *
+ * @param warning what is a warning of the host as a whole; null when nothing is
+ */
+function summaryOf(status: CheckStatus, warning: string | null, judgements: readonly Judgement[]): string {
+  if (status !== 'OK') {
+    const matching = judgements.filter((one) => one.status === status)
+    const keys = matching.map(({ hostKey, message }) => `${hostKey}: ${message}`)
+    return [...(warning === null || status !== 'WARNING' ? [] : [warning]), ...keys].join(', ')
+  }
+  const cared = judgements.filter(({ state }) => state !== 'ignored')
+  const ends = cared.flatMap(({ secondsLeft }) => (secondsLeft === null ? [] : [secondsLeft]))
+  const count =
+    cared.length === 1
+      ? '1 host key has its certificate'
+      : `${cared.length} host keys have their certificates`
+  return ends.length === 0 ? count : `${count}, the first ends in ${formatDuration(Math.min(...ends))}`
+}
+
+/** `'label'=value[UOM];[warn];[crit];[min];[max]`; `N:` means that less than N is an alert. */
+function performanceData({ hostKey, secondsLeft, limits, lifetimeSeconds }: Judgement): string[] {
+  if (secondsLeft === null || limits === null) return []
+  const value = Math.max(0, Math.floor(secondsLeft))
+  const range = (limit: number): string => `${Math.floor(limit)}:`
+  const longest = lifetimeSeconds === null ? '' : String(Math.floor(lifetimeSeconds))
+  const bounds = [range(limits.warning), range(limits.critical), '0', longest]
+  return [`'${labelOf(hostKey)}'=${value}s;${bounds.join(';')}`]
+}
+
+/** Any file name; an equals sign may not be in a label, a quote is doubled. */
+function labelOf(hostKey: string): string {
+  return plain(hostKey).replaceAll('=', '_').replaceAll("'", "''")
+}
+
+/** A `|` would begin the performance data. */
+function plain(text: string): string {
+  return escapeControls(text).replaceAll('|', '/')
 }

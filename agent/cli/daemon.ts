@@ -1,10 +1,10 @@
+import type { UnixSeconds } from '../cert/time.ts'
 import type { Config, HealthListen } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
-import type { StatusDocument } from '../core/status-document.ts'
-import type { UnixSeconds } from '../core/time.ts'
-import type { Clock, Log, Metrics, ServiceManager } from '../renewal/ports.ts'
 import type { Host } from '../renewal/host.ts'
+import type { Clock, Log, Metrics, ServiceManager } from '../renewal/ports.ts'
+import type { StatusDocument } from '../renewal/status-document.ts'
 import { Supervisor, type Enrolment } from '../renewal/supervisor.ts'
 
 /** What the daemon answers about itself. */

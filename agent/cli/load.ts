@@ -1,8 +1,15 @@
+import { AgentError } from '../cert/errors.ts'
 import type { Config } from '../config/config.ts'
-import { configPathFrom, loadConfig, recheckPinnedCas, type LoadedConfig } from '../config/load.ts'
+import { configPathFrom, loadConfig, type LoadedConfig, recheckPinnedCas } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
-import type { CliContext } from './context.ts'
-import { VerbError } from './verb-error.ts'
+import { askSshd } from '../renewal/ask-sshd.ts'
+import { Attempts } from '../renewal/attempts.ts'
+import type { Host } from '../renewal/host.ts'
+import { type HostKeyView, judgeNow } from '../renewal/judge.ts'
+import { isUnreadable, observe } from '../renewal/observe.ts'
+import type { StatusDocument } from '../renewal/status-document.ts'
+import { statusOf } from '../renewal/status.ts'
+import { type CliContext, VerbError } from './context.ts'
 
 export interface ConfigOption {
   readonly config?: string | undefined
@@ -69,4 +76,34 @@ export async function requireConfig(context: CliContext, options: ConfigOption):
 
 export function notEnrolledLine(path: string): string {
   return `not enrolled: there is no ${path}`
+}
+
+/** What a look without the daemon shows. */
+interface Look {
+  readonly host: Host
+  readonly attempts: Attempts
+  readonly views: readonly HostKeyView[]
+  readonly status: StatusDocument
+}
+
+/**
+ * Look at host keys, certificates and, when asked to, at what sshd serves. Changes nothing, needs no daemon.
+ *
+ * @throws AgentError CONFIG_INVALID when the pinned CAs cannot be read
+ */
+export async function lookOnce(
+  context: CliContext,
+  config: Config,
+  askServed: boolean,
+  signal: AbortSignal,
+): Promise<Look> {
+  const host = context.composeHost(config)
+  const attempts = new Attempts(host.records, host.clock)
+  await attempts.load()
+  const facts = await observe(host)
+  if (isUnreadable(facts.pinned)) throw new AgentError(facts.pinned.code, facts.pinned.message)
+  if (askServed) await askSshd(host, attempts, judgeNow(host, attempts.record, facts), signal)
+  const views = judgeNow(host, attempts.record, facts)
+  const identity = { version: context.version.version, issuerUrl: config.issuer.url }
+  return { host, attempts, views, status: statusOf(identity, views, attempts.record, host.issuer.health()) }
 }

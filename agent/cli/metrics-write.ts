@@ -1,14 +1,12 @@
 import { resolve } from 'node:path'
-import { PrometheusMetrics } from '../adapters/metrics.ts'
+import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import type { Config } from '../config/config.ts'
+import { PrometheusMetrics } from '../health/metrics.ts'
+import { replaceFile } from '../host/files.ts'
 import { notEnrolledStatus } from '../renewal/status.ts'
-import { replaceFile } from '../system/durable-file.ts'
-import { reasonOf, systemCodeOf } from '../system/one-line.ts'
-import { EXIT, type CliContext } from './context.ts'
-import { configForVerb, type ConfigOption } from './load.ts'
-import { lookOnce } from './look.ts'
-import { getFromDaemon } from './ask-daemon.ts'
-import { VerbError } from './verb-error.ts'
+import { type CliContext, EXIT, VerbError } from './context.ts'
+import { getFromDaemon } from './daemon-client.ts'
+import { configForVerb, type ConfigOption, lookOnce } from './load.ts'
 
 /** The collector runs as a user of its own. */
 const FILE_MODE = 0o644

@@ -1,13 +1,12 @@
-import { isCertifiable, type HostKeyView } from '../renewal/judge.ts'
+import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import type { CliContext } from './context.ts'
-import { findHostKey, noSuchHostKey } from './host-key-option.ts'
-import { requireConfig, type ConfigOption } from './load.ts'
-import { lookOnce } from './look.ts'
+import { type ConfigOption, lookOnce, requireConfig } from './load.ts'
+import { findHostKey, noSuchHostKey } from './renew.ts'
 
 /** As step's `needs-renewal`: 0 due, 1 not due, 2 nothing there, 255 could not tell. */
 export const NEEDS_RENEWAL = { due: 0, notDue: 1, nothing: 2, error: 255 } as const
 
-export interface NeedsRenewalOptions extends ConfigOption {
+interface NeedsRenewalOptions extends ConfigOption {
   readonly hostKey?: string
   readonly json?: boolean
 }

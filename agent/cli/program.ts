@@ -1,18 +1,18 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { parseDuration } from '../core/time.ts'
+import { parseDuration } from '../cert/time.ts'
+import type { LoadedConfig } from '../config/load.ts'
+import { problemLine } from '../config/problem.ts'
+import { doctor } from '../doctor/doctor.ts'
+import type { VersionInfo } from '../version.ts'
+import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
-import { isUpsideDown, parseThreshold, type Threshold } from './check-thresholds.ts'
-import { configValidate } from './config-validate.ts'
-import { EXIT, type CliContext } from './context.ts'
-import { doctor } from './doctor.ts'
+import { type CliContext, EXIT, linesOf } from './context.ts'
 import { inspect } from './inspect.ts'
+import { type ConfigOption, notEnrolledLine, readConfigAsOwner } from './load.ts'
 import { metricsWrite } from './metrics-write.ts'
 import { NEEDS_RENEWAL, needsRenewal } from './needs-renewal.ts'
 import { renew } from './renew.ts'
-import { run } from './run.ts'
 import { status } from './status.ts'
-import { linesOf } from './verb-error.ts'
-import { version, versionText } from './version.ts'
 import { wait, type WaitTimeout } from './wait.ts'
 
 /**
@@ -214,4 +214,59 @@ function timeoutOption(): Option {
   return new Option('--timeout <duration>', 'give up after this time, 90s or 5m for example')
     .default(byDefault, byDefault.text)
     .argParser(parse)
+}
+
+/** `version`: version, Node, commit. */
+function version(context: CliContext, options: { readonly json?: boolean }): number {
+  if (options.json === true) context.out(`${JSON.stringify(context.version, null, 2)}\n`)
+  else context.out(`${versionText(context.version)}\n`)
+  return EXIT.ok
+}
+
+function versionText({ version: number, node, commit }: VersionInfo): string {
+  return `hostcertd ${number} (Node ${node}, commit ${commit ?? 'unknown'})`
+}
+
+/** `run`: the daemon, in the foreground, until `stop` fires. */
+async function run(context: CliContext, options: ConfigOption, stop: AbortSignal): Promise<number> {
+  // Each time, for the configuration may come later than the daemon.
+  const load = async (): Promise<LoadedConfig> => (await readConfigAsOwner(context, options)).loaded
+  const loaded = await load()
+  if (loaded.kind === 'invalid') {
+    const log = context.daemonLog()
+    for (const problem of loaded.problems) log.error({ code: 'CONFIG_INVALID' }, problemLine(problem))
+    return EXIT.config
+  }
+  const config = loaded.kind === 'ok' ? loaded.config : null
+  const daemon = context.createDaemon(config, load)
+  if (loaded.kind === 'ok') daemon.warn(loaded.warnings)
+  await daemon.run(config, stop)
+  return EXIT.ok
+}
+
+interface ConfigValidateOptions extends ConfigOption {
+  readonly json?: boolean
+}
+
+/** `config validate`: every problem, each with its path. */
+async function configValidate(context: CliContext, options: ConfigValidateOptions): Promise<number> {
+  const { path, loaded } = await readConfigAsOwner(context, options)
+  const problems = loaded.kind === 'invalid' ? loaded.problems : []
+  const warnings = loaded.kind === 'ok' ? loaded.warnings : []
+  if (options.json === true) {
+    const errors = problems.map(({ path: where, message, file }) => ({
+      code: 'CONFIG_INVALID',
+      path: where,
+      message,
+      file: file ?? null,
+    }))
+    const enrolled = loaded.kind !== 'not-enrolled'
+    context.out(`${JSON.stringify({ valid: problems.length === 0, enrolled, errors, warnings }, null, 2)}\n`)
+  } else {
+    for (const problem of problems) context.err(`CONFIG_INVALID: ${problemLine(problem)}`)
+    for (const warning of warnings) context.err(`warning: ${warning}`)
+    if (loaded.kind === 'not-enrolled') context.err(notEnrolledLine(path))
+    if (loaded.kind === 'ok') context.out(`${loaded.files.join(', ')}: valid\n`)
+  }
+  return problems.length === 0 ? EXIT.ok : EXIT.config
 }

@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts'
-import { SKEW_WARNING_SECONDS, type StatusDocument } from '../core/status-document.ts'
-import { placeOf, type DaemonAnswer } from './ask-daemon.ts'
+import { SKEW_WARNING_SECONDS, type StatusDocument } from '../renewal/status-document.ts'
+import { placeOf, type DaemonAnswer } from './daemon-client.ts'
 
 /** Something that concerns the host as a whole: what `status` and `check` say below what they say of host keys. */
 export interface Remark {

@@ -1,19 +1,19 @@
-import { holdCredentials } from '../adapters/issuer/auth/held-credentials.ts'
-import { AgentError } from '../core/errors.ts'
+import { resolve } from 'node:path'
+import { AgentError } from '../cert/errors.ts'
+import { formatCertificateTime, formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
+import { holdCredentials } from '../issuer/logins/credential-file.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import type { Host } from '../renewal/host.ts'
-import type { HostKeyView } from '../renewal/judge.ts'
+import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
+import type { KeyOutcome } from '../renewal/outcome.ts'
 import { pass, type PassResult } from '../renewal/pass.ts'
-import type { AttemptRecords } from '../renewal/ports.ts'
-import { EXIT, type CliContext } from './context.ts'
-import { findHostKey, noSuchHostKey } from './host-key-option.ts'
-import { requireConfig, type ConfigOption } from './load.ts'
-import { isWell, outcomeDocument, reportOutcomes } from './renew-report.ts'
-import { failureLine } from './verb-error.ts'
+import type { AttemptRecords, HostKeyFile } from '../renewal/ports.ts'
+import { type CliContext, EXIT, failureLine } from './context.ts'
+import { type ConfigOption, requireConfig } from './load.ts'
 
 const LOCK_WAIT_MILLISECONDS = 60_000
 
-export interface RenewOptions extends ConfigOption {
+interface RenewOptions extends ConfigOption {
   readonly force?: boolean
   readonly dryRun?: boolean
   readonly hostKey?: string
@@ -87,4 +87,105 @@ function unreadableLine({ name, file: { content } }: HostKeyView): string[] {
 /** A dry run leaves no trace, in the attempt record neither. */
 function readOnly(records: AttemptRecords): AttemptRecords {
   return { load: async () => records.load(), save: async () => {} }
+}
+
+/** Whether what was due was done. */
+function isWell({ kind }: KeyOutcome): boolean {
+  return kind === 'renewed' || kind === 'would-renew'
+}
+
+/** A line for each host key that was due: what was done on stdout, what was not, or is not known, on stderr. */
+function reportOutcomes(
+  context: CliContext,
+  { outcomes, views }: Pick<PassResult, 'outcomes' | 'views'>,
+  now: UnixSeconds,
+): void {
+  if (outcomes.length === 0) {
+    context.out('nothing is due\n')
+    for (const line of doubtsOf(views)) context.err(line)
+  }
+  for (const outcome of outcomes) {
+    const line = `${outcome.hostKey}: ${outcomeText(outcome, now)}`
+    if (isWell(outcome)) context.out(`${line}\n`)
+    else context.err(line)
+  }
+}
+
+/** What "nothing is due" does not say: it is about the files, and sshd may not be known to serve them. */
+function doubtsOf(views: readonly HostKeyView[]): string[] {
+  const keys = views.filter(isCertifiable)
+  if (keys.length === 0) return ['there is no host key that a certificate could be issued for']
+  return keys.flatMap(({ name, served }) =>
+    served.kind === 'not-asked' || served.unknown === null
+      ? []
+      : [`${name}: it is not known what sshd presents: ${served.unknown}`],
+  )
+}
+
+function outcomeText(outcome: KeyOutcome, now: UnixSeconds): string {
+  switch (outcome.kind) {
+    case 'renewed':
+    case 'would-renew': {
+      const { serial, validBefore } = outcome.certificate.certificate
+      const until = formatCertificateTime(validBefore)
+      const verb = outcome.kind === 'renewed' ? 'renewed' : 'would be renewed'
+      return `${verb} (${outcome.reason}), serial ${serial}, valid ${until === null ? 'forever' : `until ${until}`}`
+    }
+    case 'failed':
+      return failureLine(outcome.failure)
+    case 'waiting':
+      return `due (${outcome.reason}), not tried: ${waitingText(outcome.until, now)}`
+  }
+}
+
+/** @param until null: the host key changed under each request */
+function waitingText(until: UnixSeconds | null, now: UnixSeconds): string {
+  if (until === null) return 'the host key kept changing'
+  return `the issuer asked to wait ${formatDuration(until - now)} more`
+}
+
+/** The same for `--json`, one object for each host key that was due. */
+function outcomeDocument(outcome: KeyOutcome): object {
+  const base = { host_key: outcome.hostKey, result: outcome.kind }
+  switch (outcome.kind) {
+    case 'renewed':
+    case 'would-renew': {
+      const { serial, validAfter, validBefore } = outcome.certificate.certificate
+      return {
+        ...base,
+        reason: outcome.reason,
+        serial: String(serial),
+        valid_after: formatCertificateTime(validAfter),
+        valid_before: formatCertificateTime(validBefore),
+      }
+    }
+    case 'failed':
+      return { ...base, error: { code: outcome.failure.code, message: outcome.failure.message } }
+    case 'waiting':
+      return { ...base, reason: outcome.reason, until: formatTime(outcome.until) }
+  }
+}
+
+/**
+ * The host key that `--host-key` means: a path with or without `.pub`, or a name.
+ *
+ * @returns null when the configuration names no such host key
+ */
+export function findHostKey(files: readonly HostKeyFile[], given: string): HostKeyFile | null {
+  const isPath = given.includes('/')
+  const wanted = withoutSuffix(isPath ? resolve(given) : given)
+  const matches = ({ name, path, content }: HostKeyFile): boolean =>
+    // Who names a key by its path means that file, not the one of the same name that goes before it.
+    content.kind !== 'shadowed' && wanted === (isPath ? withoutSuffix(path) : name)
+  return files.find(matches) ?? null
+}
+
+/** What to say when {@link findHostKey} found none. */
+export function noSuchHostKey(files: readonly HostKeyFile[], given: string): string {
+  const names = files.map(({ name }) => name).join(', ')
+  return `there is no host key ${given}${names === '' ? '' : `; there are ${names}`}`
+}
+
+function withoutSuffix(text: string): string {
+  return text.replace(/\.pub$/, '')
 }

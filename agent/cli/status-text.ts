@@ -1,19 +1,16 @@
-import type { CertificateState } from '../core/certificate-state.ts'
-import { remedyOf } from '../core/remedies.ts'
-import {
-  servingOf,
-  isOld,
-  type CertificateStatus,
-  type ServedStatus,
-  type StatusDocument,
-} from '../core/status-document.ts'
-import { formatDuration, parseTime, type UnixSeconds } from '../core/time.ts'
+import { remedyOf } from '../cert/errors.ts'
+import { formatDuration, parseTime, type UnixSeconds } from '../cert/time.ts'
 import { escapeControls } from '../log/line-format.ts'
-import { lastSeen } from './last-seen.ts'
-import { lifetimeBar } from './lifetime-bar.ts'
+import type { CertificateState } from '../renewal/certificate-state.ts'
+import {
+  type CertificateStatus,
+  isOld,
+  type ServedStatus,
+  servingOf,
+  type StatusDocument,
+} from '../renewal/status-document.ts'
+import { failureLine } from './context.ts'
 import type { Remark } from './remarks.ts'
-import { failureLine } from './verb-error.ts'
-import { wrap } from './wrap.ts'
 
 export interface Terminal {
   readonly colour: boolean
@@ -108,7 +105,7 @@ function painted(state: CertificateState, width: number, { colour }: Terminal): 
 
 /** What remains to be said in the line of a host key; empty without a certificate. */
 function summaryOf(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
-  const parts = [left(certificate, now), due(certificate, now), servedText(certificate, isDown, now)]
+  const parts = [left(certificate, now), dueIn(certificate, now), servedText(certificate, isDown, now)]
   return parts.filter((text) => text !== '').join(', ')
 }
 
@@ -151,7 +148,7 @@ function left({ serial, valid_before }: CertificateStatus, now: UnixSeconds): st
   return rest > 0 ? `${formatDuration(rest)} left` : `ended ${formatDuration(-rest)} ago`
 }
 
-function due({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
+function dueIn({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
   if (renewal_due === null) return ''
   const rest = parseTime(renewal_due) - now
   return rest > 0 ? `renewal in ${formatDuration(rest)}` : 'renewal due'
@@ -179,4 +176,79 @@ function servedText({ served, serial }: CertificateStatus, isDown: boolean, now:
     case 'served-before':
       return `served${seen}`
   }
+}
+
+/**
+ * `[=====>----!---]`: `>` is now, `!` is where renewal falls due. Where both fall into one cell the later one moves up,
+ * so that both are seen and stand in their order.
+ *
+ * @param cells between the brackets, 2 at least
+ * @returns null for what has no lifetime: no certificate, or one that never ends
+ */
+export function lifetimeBar(
+  { valid_after, valid_before, renewal_due }: CertificateStatus,
+  now: UnixSeconds,
+  cells: number,
+): string | null {
+  if (valid_after === null || valid_before === null) return null
+  const start = parseTime(valid_after)
+  const cellOf = (at: UnixSeconds): number => {
+    const share = (at - start) / (parseTime(valid_before) - start)
+    return Math.min(cells - 1, Math.max(0, Math.floor(share * cells)))
+  }
+  const dueAt = renewal_due === null ? null : parseTime(renewal_due)
+  const [nowCell, dueCell] =
+    dueAt === null ? [cellOf(now), null] : apart(cellOf(now), cellOf(dueAt), now < dueAt, cells)
+  const bar: string[] = Array.from({ length: cells }, (_, cell) => (cell < nowCell ? '=' : '-'))
+  if (dueCell !== null) bar[dueCell] = '!'
+  bar[nowCell] = '>'
+  return `[${bar.join('')}]`
+}
+
+function apart(now: number, due: number, isNowFirst: boolean, cells: number): readonly [number, number] {
+  if (now !== due) return [now, due]
+  const first = Math.min(now, cells - 2)
+  return isNowFirst ? [first, first + 1] : [first + 1, first]
+}
+
+/**
+ * Break a text between words, so that no line is longer than it may be; a word that is longer stands alone. A command
+ * between backticks stays in one line if it fits into one: somebody will copy it.
+ *
+ * @param columns how long a line may be, what it begins with included; `Infinity` for any length
+ * @param first what the first line begins with
+ * @param others what the others begin with; blanks of the same length when left out
+ */
+export function wrap(
+  text: string,
+  columns: number,
+  first: string,
+  others: string = ' '.repeat(first.length),
+): string[] {
+  if (first.length + text.length <= columns) return [`${first}${text}`]
+  const lines: string[] = []
+  let line = first
+  let isEmpty = true
+  for (const word of wordsOf(text, columns - others.length)) {
+    if (!isEmpty && line.length + 1 + word.length > columns) {
+      lines.push(line)
+      line = others
+      isEmpty = true
+    }
+    line += isEmpty ? word : ` ${word}`
+    isEmpty = false
+  }
+  return [...lines, line]
+}
+
+/** @param longest a command that is longer is taken apart */
+function wordsOf(text: string, longest: number): string[] {
+  const words = text.match(/[^\s`]*`[^`]*`\S*|\S+/g) ?? []
+  return words.flatMap((word) => (word.length <= longest ? [word] : word.split(' ')))
+}
+
+/** `45m ago`: how old the evidence is of what sshd presents. */
+export function lastSeen({ checked_at }: ServedStatus, now: UnixSeconds): string {
+  const age = checked_at === null ? NaN : now - parseTime(checked_at)
+  return age >= 0 ? `${formatDuration(age)} ago` : 'an unknown time ago'
 }

@@ -1,13 +1,12 @@
-import type { StatusDocument } from '../core/status-document.ts'
+import type { StatusDocument } from '../renewal/status-document.ts'
 import { notEnrolledStatus } from '../renewal/status.ts'
-import { askDaemon } from './ask-daemon.ts'
-import { EXIT, type CliContext } from './context.ts'
-import { configForVerb, type ConfigOption } from './load.ts'
-import { lookOnce } from './look.ts'
-import { remarksOn, type Remark } from './remarks.ts'
+import { type CliContext, EXIT } from './context.ts'
+import { askDaemon } from './daemon-client.ts'
+import { configForVerb, type ConfigOption, lookOnce } from './load.ts'
+import { type Remark, remarksOn } from './remarks.ts'
 import { formatStatus } from './status-text.ts'
 
-export interface StatusOptions extends ConfigOption {
+interface StatusOptions extends ConfigOption {
   readonly json?: boolean
 }
 

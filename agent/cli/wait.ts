@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/config.ts'
-import { readinessOf, type StatusDocument } from '../core/status-document.ts'
-import { EXIT, type CliContext } from './context.ts'
-import { requireConfig, type ConfigOption } from './load.ts'
-import { lookOnce } from './look.ts'
-import { daemonStatus } from './ask-daemon.ts'
+import { readinessOf, type StatusDocument } from '../renewal/status-document.ts'
+import { type CliContext, EXIT } from './context.ts'
+import { daemonStatus } from './daemon-client.ts'
+import { type ConfigOption, lookOnce, requireConfig } from './load.ts'
 import { sshdDown } from './remarks.ts'
 
 /** The daemon is asked often; sshd, where there is no daemon, seldom: it punishes whoever asks too much. */
@@ -15,7 +14,7 @@ const SHORTEST_MILLISECONDS = 1_000
 /** A longer timer fires at once (setTimeout in Node's documentation); nobody waits for 24 days. */
 const LONGEST_MILLISECONDS = 2 ** 31 - 1
 
-export interface WaitOptions extends ConfigOption {
+interface WaitOptions extends ConfigOption {
   readonly timeout: WaitTimeout
 }
 

@@ -1,7 +1,6 @@
 import { isIP, isIPv4, isIPv6 } from 'node:net'
-import { isAbsolutePath } from './values.ts'
 import type { Config, HealthListen } from './config.ts'
-import { mustBe, value, type Reading } from './reading.ts'
+import { isAbsolutePath, mustBe, mustBeUnquoted, type Reading, value } from './values.ts'
 
 interface HostAndPort {
   /** An IPv6 address is without its brackets. */
@@ -57,4 +56,23 @@ export function readHealthListen(text: string): Reading<HealthListen> {
   if (address === null || (isIP(address.host) === 0 && address.host !== 'localhost'))
     return mustBe('host:port (the host an IP address or localhost), unix:/path or none', text)
   return value({ kind: 'tcp', ...address })
+}
+
+/**
+ * The issuer's base URL: https, or http where nothing leaves this host, for a token goes over it.
+ *
+ * @returns as a URL parser writes it, without slashes at the end; it may have a path
+ */
+export function readIssuerUrl(text: string): Reading<string> {
+  // A URL parser mends missing slashes, backslashes and white space; here they are more likely a slip.
+  if (!/^https?:\/\/[^/\\\s][^\\\s]*$/i.test(text) || !URL.canParse(text))
+    return mustBe('a URL such as https://us.infisical.com', text)
+  const url = new URL(text)
+  // Not quoted: it has a password in it.
+  if (url.username !== '' || url.password !== '' || /^https?:\/\/[^/?#]*@/i.test(text))
+    return mustBeUnquoted('a URL without a user name or password')
+  if (/[?#]/.test(text)) return mustBe('a URL without a query (?) or fragment (#)', text)
+  if (url.protocol === 'http:' && !isLoopback(url.hostname.replace(/^\[|\]$/g, '')))
+    return mustBe('https:// (http:// is for 127.0.0.1, [::1] and localhost only)', text)
+  return value(`${url.origin}${url.pathname}`.replace(/\/+$/, ''))
 }

@@ -1,9 +1,8 @@
 import * as v from 'valibot'
 import { readCredentialReference } from './credentials.ts'
-import { oneOf, textAs } from './reading.ts'
+import { isTree, ownValue } from './problem.ts'
 import { section } from './section.ts'
-import { isTree, ownValue } from './tree.ts'
-import { readWord } from './values.ts'
+import { oneOf, readWord, textAs } from './values.ts'
 
 /** All that the interface names, so that a method yet to come is told from a slip of the pen. */
 const AUTH_METHODS = [

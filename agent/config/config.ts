@@ -1,5 +1,4 @@
-import type { Login } from '../core/login.ts'
-import type { RenewalPolicy } from '../core/renewal-decision.ts'
+import type { RenewalPolicy } from '../renewal/due.ts'
 
 /** The configuration, complete and checked; `config.example.yaml` explains every key. */
 export interface Config {
@@ -40,5 +39,18 @@ export type HealthListen =
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'none' }
 
-export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal'
-export type LogFormat = 'auto' | 'journal' | 'pretty' | 'json'
+type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal'
+type LogFormat = 'auto' | 'journal' | 'pretty' | 'json'
+
+/** Written in the configuration, or in a file that is read when it is needed. */
+export type CredentialSource = { readonly value: string } | { readonly file: string }
+
+/** How this host logs in at the issuer. Paths are absolute; `credential:NAME` is resolved already. */
+export type Login =
+  | {
+      readonly method: 'universal-auth'
+      readonly clientId: CredentialSource
+      readonly clientSecretFile: string
+    }
+  /** A token that an administrator made; there is no login. */
+  | { readonly method: 'token'; readonly tokenFile: string }

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
-import { mustBeUnquoted, value, type Reading } from './reading.ts'
-import { isAbsolutePath } from './values.ts'
+import { isAbsolutePath, mustBeUnquoted, type Reading, value } from './values.ts'
 
 /** Where a secret is kept: `*_file` of the configuration. */
 export type CredentialReference =

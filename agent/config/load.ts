@@ -1,20 +1,29 @@
 import { lstat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import * as v from 'valibot'
-import { systemCodeOf } from '../system/one-line.ts'
+import { messageOf } from '../cert/errors.ts'
+import { systemCodeOf } from '../cert/text.ts'
+import { readCaKeys } from '../host/pinned-cas.ts'
 import { isLoopback } from './addresses.ts'
 import type { Config } from './config.ts'
-import { findHostCaProblems, hostCaProblemsOf } from './host-ca-file.ts'
-import { checkHostKeyFiles, type HostKeyFindings } from './host-key-files.ts'
-import { pathText, type KeyProblem, type Problem } from './problem.ts'
-import { readConfigFiles, type ConfigFile } from './read-files.ts'
-import { checkTree, hostKeys, type Settings } from './schema.ts'
-import { LONGEST_TIMEOUT_SECONDS, toConfig } from './to-config.ts'
-import { hasPath, mergeTrees, ownValue, type Tree } from './tree.ts'
+import { checkHostKeyFiles, type HostKeyFindings } from './host-key-paths.ts'
+import {
+  hasPath,
+  isTree,
+  type KeyProblem,
+  mergeTrees,
+  ownValue,
+  pathText,
+  type Problem,
+  type Tree,
+} from './problem.ts'
+import { type ConfigFile, readConfigFiles } from './read-files.ts'
+import { checkTree, hostKeys, LONGEST_TIMEOUT_SECONDS, type Settings, toConfig } from './schema.ts'
+import { isAbsolutePath } from './values.ts'
 
-export type Environment = Readonly<Record<string, string | undefined>>
+type Environment = Readonly<Record<string, string | undefined>>
 
-export interface LoadRequest {
+interface LoadRequest {
   /** The main file, see {@link configPathFrom}; `conf.d` is looked for beside it. */
   readonly path: string
   /** `CREDENTIALS_DIRECTORY` is read from it. */
@@ -128,5 +137,32 @@ async function isThere(path: string): Promise<boolean> {
   } catch (error) {
     const code = systemCodeOf(error)
     return code !== 'ENOENT' && code !== 'ENOTDIR'
+  }
+}
+
+const KEYS = ['verify', 'host_ca_file']
+
+/**
+ * What is wrong with the file of the pinned CAs. Without them the daemon could tell no certificate from any other, so
+ * it is a problem of the configuration. Never throws.
+ *
+ * @param tree may have problems elsewhere: all of them are told at once
+ * @param defaultFile what counts when the configuration names none; null for none
+ */
+async function findHostCaProblems(tree: Tree, defaultFile: string | null): Promise<KeyProblem[]> {
+  const verify = ownValue(tree, 'verify')
+  const said = isTree(verify) ? ownValue(verify, 'host_ca_file') : undefined
+  const file = said ?? defaultFile
+  // What is no path is told already.
+  return typeof file === 'string' && isAbsolutePath(file) ? hostCaProblemsOf(file) : []
+}
+
+/** The same for a file by its path. */
+async function hostCaProblemsOf(file: string): Promise<KeyProblem[]> {
+  try {
+    await readCaKeys(file)
+    return []
+  } catch (error) {
+    return [{ keys: KEYS, message: messageOf(error) }]
   }
 }

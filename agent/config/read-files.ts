@@ -1,10 +1,10 @@
 import { lstat, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { readBoundedFile } from '../system/bounded-file.ts'
-import { reasonOf, systemCodeOf } from '../system/one-line.ts'
-import { parseYaml } from './parse-yaml.ts'
-import type { Problem } from './problem.ts'
-import type { Tree } from './tree.ts'
+import { type Document, type ErrorCode, LineCounter, parseDocument, type YAMLError } from 'yaml'
+import { messageOf } from '../cert/errors.ts'
+import { reasonOf, systemCodeOf } from '../cert/text.ts'
+import { readBoundedFile } from '../host/files.ts'
+import { type KeyPath, pathText, type Problem, type Tree, type TreeValue } from './problem.ts'
 
 /** A configuration is a page of text; more than this is another file by mistake. */
 const MAX_FILE_BYTES = 1024 * 1024
@@ -14,7 +14,7 @@ export interface ConfigFile {
   readonly tree: Tree
 }
 
-export interface ConfigFiles {
+interface ConfigFiles {
   /** Those that there are, the main one first; each is laid over those before it. */
   readonly files: readonly ConfigFile[]
   /** False when something is there that could not be read, or is no map in YAML; the problems say why. */
@@ -92,4 +92,127 @@ async function isThere(path: string): Promise<boolean> {
   } catch {
     return false
   }
+}
+
+interface ParsedYaml {
+  /** Null when the text is not one map in YAML. */
+  readonly tree: Tree | null
+  /** A key without a value is among them, and is not in the tree. */
+  readonly problems: readonly Problem[]
+}
+
+/** Nothing in the configuration is nested deeper than three; this also ends an alias that contains itself. */
+const MAX_DEPTH = 16
+/** Far more than a configuration has; an alias that contains itself twice would be without end all the same. */
+const MAX_VALUES = 10_000
+/** Aliases resolved in one file: some are handy, many are an attack on the memory. */
+const MAX_ALIASES = 100
+/** After the first error in a file most others are its echo. */
+const MAX_ERRORS = 20
+
+/**
+ * Read one configuration file's text: one YAML 1.2 document in the core schema, a map; an empty text is an empty
+ * map. Never throws.
+ *
+ * @param file for the problems: `FILE:LINE:COLUMN`
+ */
+export function parseYaml(text: string, file: string): ParsedYaml {
+  try {
+    return parseText(text, file)
+  } catch (error) {
+    // An alias of nothing, too many aliases, or brackets nested by the thousand, which exhaust the parser's stack.
+    const message = `is not usable YAML: ${withoutQuotation(messageOf(error))}`
+    return { tree: null, problems: [{ path: file, file, message }] }
+  }
+}
+
+function parseText(text: string, file: string): ParsedYaml {
+  const lines = new LineCounter()
+  const document = parseDocument(text, {
+    schema: 'core',
+    version: '1.2',
+    merge: false,
+    stringKeys: true,
+    resolveKnownTags: false,
+    // Pretty errors repeat the line, which might hold a secret.
+    prettyErrors: false,
+    logLevel: 'error',
+    lineCounter: lines,
+  })
+  // A tag that is not of the core schema is only a warning to the library.
+  const faults = [...document.errors, ...document.warnings]
+  if (faults.length > 0) {
+    const problems = faults.slice(0, MAX_ERRORS).map((fault) => {
+      const { line, col } = lines.linePos(fault.pos[0])
+      return { path: `${file}:${line}:${col}`, file, message: explain(fault) }
+    })
+    return { tree: null, problems }
+  }
+  return readDocument(document, file)
+}
+
+function readDocument(document: Document, file: string): ParsedYaml {
+  const content: unknown = document.toJS({ maxAliasCount: MAX_ALIASES }) ?? {}
+  const problems: Problem[] = []
+  const addProblem = (keys: KeyPath, message: string): void => {
+    problems.push({ path: keys.length === 0 ? file : pathText(keys), file, message })
+  }
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    addProblem([], 'must be a map of keys at the top')
+    return { tree: null, problems }
+  }
+  return { tree: readMap(content, [], { addProblem, values: 0 }), problems }
+}
+
+interface Reader {
+  readonly addProblem: (keys: KeyPath, message: string) => void
+  /** Read so far. */
+  values: number
+}
+
+function readMap(map: object, keys: KeyPath, reader: Reader): Tree {
+  const entries: [string, TreeValue][] = []
+  for (const [key, value] of Object.entries(map)) {
+    const read = readValue(value, [...keys, key], reader)
+    if (read !== null) entries.push([key, read])
+  }
+  // Not by assignment: `__proto__` is a key like any other here.
+  return Object.fromEntries(entries)
+}
+
+/** Null for what is not a value; the problem is then added. */
+function readValue(value: unknown, keys: KeyPath, reader: Reader): TreeValue | null {
+  if (++reader.values > MAX_VALUES) throw new Error(`it has more than ${MAX_VALUES} values`)
+  if (['string', 'number', 'boolean', 'bigint'].includes(typeof value)) return value as TreeValue
+  if (typeof value !== 'object' || value === null) {
+    reader.addProblem(keys, 'has no value: give it one, or leave the key out')
+    return null
+  }
+  if (keys.length >= MAX_DEPTH) {
+    reader.addProblem(keys.slice(0, 4), 'is nested too deep')
+    return null
+  }
+  if (!Array.isArray(value)) return readMap(value, keys, reader)
+  const items: readonly unknown[] = value
+  // What is not a value stays as an empty text, so that the others keep their place in the list.
+  return items.map((item, index) => readValue(item, [...keys, index], reader) ?? '')
+}
+
+/** What people stumble over most, in our own words. */
+const EXPLANATIONS: Partial<Record<ErrorCode, string>> = {
+  BAD_ALIAS: 'a value that begins with * is an alias in YAML: put it in quotes',
+  DUPLICATE_KEY: 'this key is there twice in the same map',
+  MULTIPLE_DOCS: 'a second document begins here: a configuration file is one document',
+  NON_STRING_KEY: 'a key must be a text',
+  TAG_RESOLVE_FAILED:
+    'a value that begins with ! is a tag in YAML, of which only those of its core are known: put it in quotes',
+}
+
+function explain({ code, message }: YAMLError): string {
+  return EXPLANATIONS[code] ?? `is not YAML: ${withoutQuotation(message)}`
+}
+
+/** The library's words, without what they quote of the file behind a colon: it might be a secret. */
+function withoutQuotation(message: string): string {
+  return message.replace(/(?<=\S): .*$/s, '')
 }

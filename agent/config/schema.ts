@@ -1,23 +1,28 @@
 import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
-import { checkCron, longestGapSeconds } from '../adapters/cron.ts'
-import { readHealthListen, readSshdAddress } from './addresses.ts'
-import { auth } from './auth-section.ts'
-import { readHostKeyPattern } from './host-key-files.ts'
-import { readIssuerUrl } from './issuer-url.ts'
-import type { KeyPath, KeyProblem } from './problem.ts'
-import { listOf, mustBe, oneOf, textAs, value, type Reading } from './reading.ts'
+import { checkCron, longestGapSeconds } from '../host/schedule.ts'
+import { readHealthListen, readIssuerUrl, readSshdAddress } from './addresses.ts'
+import { auth as authSection } from './auth-section.ts'
+import type { Config, CredentialSource, Login } from './config.ts'
+import { credentialPath, type CredentialReference } from './credentials.ts'
+import { readHostKeyPattern } from './host-key-paths.ts'
+import type { KeyPath, KeyProblem, Tree } from './problem.ts'
 import { optionalSection, section } from './section.ts'
-import type { Tree } from './tree.ts'
 import { findUnknownKeys } from './unknown-keys.ts'
 import {
+  listOf,
+  mustBe,
+  oneOf,
   readAbsolutePath,
   readArgument,
+  type Reading,
   readJitter,
   readPrincipal,
   readTimeout,
   readUuid,
   readWindow,
+  textAs,
+  value,
 } from './values.ts'
 
 const absolutePath = textAs(readAbsolutePath)
@@ -44,7 +49,7 @@ export const configSchema = section({
     ca_file: v.optional(absolutePath),
     timeout: v.optional(textAs(readTimeout), '30s'),
   }),
-  auth,
+  auth: authSection,
   host_keys: hostKeys,
   certificates: optionalSection({
     directory: v.optional(absolutePath, '/var/lib/hostcertd/certs'),
@@ -85,7 +90,7 @@ export const configSchema = section({
 /** The checked configuration, still by the names of the file. */
 export type Settings = v.InferOutput<typeof configSchema>
 
-export type CheckedTree =
+type CheckedTree =
   | { readonly ok: true; readonly settings: Settings }
   | { readonly ok: false; readonly problems: readonly KeyProblem[] }
 
@@ -121,4 +126,70 @@ function readTick(expression: string): Reading<{ expression: string; gapSeconds:
       expression,
     )
   return value({ expression, gapSeconds })
+}
+
+/** What the settings are to be read against. */
+interface ConfigContext {
+  /** Of the main configuration file. */
+  readonly folder: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  /** Where a host CA is pinned when the configuration does not say where; null when nothing is there. */
+  readonly defaultHostCaFile: string | null
+}
+
+/** The issuer has a minute of each pass; a longer wait for one answer is never waited out. */
+export const LONGEST_TIMEOUT_SECONDS = 60
+
+/** The configuration by the names that the program uses. */
+export function toConfig(settings: Settings, context: ConfigContext): Config {
+  const { issuer, renewal, verify, sshd } = settings
+  return {
+    issuer: {
+      url: issuer.url,
+      sshHostId: issuer.ssh_host_id,
+      caFile: issuer.ca_file ?? null,
+      timeoutMilliseconds: Math.min(issuer.timeout, LONGEST_TIMEOUT_SECONDS) * 1000,
+    },
+    auth: toAuth(settings.auth, context),
+    hostKeys: settings.host_keys,
+    certificates: settings.certificates,
+    renewal: {
+      window: renewal.window,
+      jitterRatio: renewal.jitter,
+      tick: renewal.tick.expression,
+      tickGapSeconds: renewal.tick.gapSeconds,
+      maintenance: renewal.maintenance,
+    },
+    verify: {
+      hostCaFile: verify.host_ca_file ?? context.defaultHostCaFile,
+      principals: verify.principals ?? null,
+    },
+    sshd: {
+      address: sshd.address,
+      reload: sshd.reload,
+      reloadCommand: sshd.reload_command ?? null,
+    },
+    health: settings.health,
+    log: settings.log,
+    stateDirectory: settings.state_directory,
+  }
+}
+
+function toAuth(auth: Settings['auth'], { folder, environment }: ConfigContext): Login {
+  const pathOf = (reference: CredentialReference): string => credentialPath(reference, folder, environment)
+  if (auth.method === 'token') return { method: 'token', tokenFile: pathOf(auth.token_file) }
+  return {
+    method: 'universal-auth',
+    clientId: clientIdOf(auth, pathOf),
+    clientSecretFile: pathOf(auth.client_secret_file),
+  }
+}
+
+function clientIdOf(
+  auth: Extract<Settings['auth'], { method: 'universal-auth' }>,
+  pathOf: (reference: CredentialReference) => string,
+): CredentialSource {
+  const { client_id: id, client_id_file: file } = auth
+  // The schema lets through exactly one of them.
+  return file === undefined ? { value: id ?? '' } : { file: pathOf(file) }
 }

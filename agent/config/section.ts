@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import { isTree } from './tree.ts'
+import { isTree } from './problem.ts'
 
 type Entries = v.ObjectEntries
 

@@ -1,6 +1,7 @@
 import { isAbsolute } from 'node:path'
-import { parseDuration } from '../core/time.ts'
-import { mustBe, value, type Reading } from './reading.ts'
+import * as v from 'valibot'
+import { quote } from '../cert/public-key.ts'
+import { parseDuration } from '../cert/time.ts'
 
 /** Nothing that is set here has a use for a newline or a NUL, and both end in surprises further on. */
 const CONTROL = /\p{Cc}/u
@@ -37,7 +38,7 @@ export function readTimeout(text: string): Reading<number> {
   return value(seconds)
 }
 
-export type RenewalWindow =
+type RenewalWindow =
   | { readonly kind: 'share'; readonly ratio: number }
   | { readonly kind: 'duration'; readonly seconds: number }
 
@@ -73,4 +74,56 @@ export function readPrincipal(text: string): Reading<string> {
   return /[\s,]/.test(text) || !isWord(text)
     ? mustBe('one name; each is an item of its own', text)
     : value(text)
+}
+
+/** What became of one text of the configuration: a value, or what is wrong with it. */
+export type Reading<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly problem: string }
+
+export function value<T>(read: T): Reading<T> {
+  return { ok: true, value: read }
+}
+
+/** `must be WHAT, is "TEXT"`. */
+export function mustBe(what: string, text: string): Reading<never> {
+  return { ok: false, problem: `must be ${what}, is ${quote(text)}` }
+}
+
+/** As {@link mustBe} for what may be a secret in the wrong place: says nothing of the text. */
+export function mustBeUnquoted(what: string): Reading<never> {
+  return { ok: false, problem: `must be ${what}` }
+}
+
+/** Any text. YAML turns `12` and `true` into something else, hence the advice. */
+const text = v.string(({ input }) => {
+  if (Array.isArray(input)) return 'must be one value, not a list'
+  if (typeof input === 'object') return 'must be one value, not a map'
+  return `must be a text, is a ${typeof input}: give its unit, or put it in quotes`
+})
+
+/** A text that `read` makes a value of. */
+export function textAs<T>(read: (text: string) => Reading<T>) {
+  return v.pipe(
+    text,
+    v.rawTransform<string, T>(({ dataset, addIssue, NEVER }) => {
+      const reading = read(dataset.value)
+      if (reading.ok) return reading.value
+      addIssue({ message: reading.problem })
+      return NEVER
+    }),
+  )
+}
+
+/** One of a few words. */
+export function oneOf<const Words extends readonly string[]>(words: Words) {
+  return v.picklist(words, ({ input }) => {
+    const is = typeof input === 'string' ? `, is ${quote(input)}` : ''
+    return `must be one of ${words.join(', ')}${is}`
+  })
+}
+
+/** A list with something in it. */
+export function listOf<T>(item: v.GenericSchema<unknown, T>) {
+  return v.pipe(v.array(item, 'must be a list'), v.minLength(1, 'must not be empty'))
 }

@@ -1,4 +1,4 @@
-import type { Scrubbed, ScrubbedFields } from './scrub.ts'
+import type { Scrubbed, ScrubbedFields } from './redact.ts'
 
 /** One event, as a line is made from it. */
 export interface LogEvent {

@@ -1,6 +1,6 @@
-import { backoffSeconds, needsAdministrator, retryAfterSeconds, type Wait } from '../core/backoff.ts'
-import { AgentError, type Failure } from '../core/errors.ts'
-import type { UnixSeconds } from '../core/time.ts'
+import { AgentError, type Failure } from '../cert/errors.ts'
+import type { UnixSeconds } from '../cert/time.ts'
+import { backoffSeconds, needsAdministrator, retryAfterSeconds, type Wait } from './backoff.ts'
 import type { AttemptRecords, Clock, IssuerFailure, SshdAnswer } from './ports.ts'
 import {
   EMPTY_RECORD,

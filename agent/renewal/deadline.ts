@@ -5,7 +5,7 @@ export class AbandonedError extends Error {
   override readonly name = 'AbandonedError'
 }
 
-export interface WorkLimits {
+interface WorkLimits {
   /** From the start. */
   readonly milliseconds: number
   /** From the moment that `stop` fires. */

@@ -1,5 +1,5 @@
-import type { RenewalPolicy } from '../core/renewal-decision.ts'
-import type { UnixSeconds } from '../core/time.ts'
+import type { UnixSeconds } from '../cert/time.ts'
+import type { RenewalPolicy } from './due.ts'
 import type {
   AttemptRecords,
   CertificateStore,
@@ -24,7 +24,7 @@ export interface RenewalSettings {
 }
 
 /** The minutes in which a routine renewal may start. */
-export interface MaintenanceWindow {
+interface MaintenanceWindow {
   contains(now: UnixSeconds): boolean
 }
 

@@ -1,15 +1,15 @@
-import type { Failure } from '../core/errors.ts'
-import type { PublicKey } from '../core/public-key.ts'
-import { verifyIssued, type VerifiedCertificate } from '../core/verify-issued.ts'
+import type { Failure } from '../cert/errors.ts'
+import type { PublicKey } from '../cert/public-key.ts'
+import { verifyIssued, type VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
 import { noteIssuerFailure, noteKeyFailure, serialInPlace } from './failures.ts'
 import type { Host } from './host.ts'
-import { isCertifiable, judgeNow, type CertifiableView } from './judge.ts'
+import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView } from './judge.ts'
 import { withKeyFile, type Facts } from './observe.ts'
 import type { IssueResult, Wanted } from './outcome.ts'
 import type { HostKeyFile, IssuerFailure } from './ports.ts'
 import { swap } from './swap.ts'
-import { askHostCa, casInPlace, trustedCas } from './trusted-cas.ts'
+import { askHostCa, trustedCas } from './trusted-cas.ts'
 import { repairWaitOf } from './waits.ts'
 
 /** When to end asking. */
@@ -203,4 +203,13 @@ export async function attempt(
     message: `the answer says serial ${answer.serialNumber}, the certificate in it has ${serial}`,
   }
   return { kind: 'rejected', failure, issuerAnswered: true, requestId, serial: String(serial) }
+}
+
+/** The CAs of the usable certificates in place: what is trusted where the issuer cannot be asked. Null when there is none. */
+function casInPlace(views: readonly HostKeyView[]): readonly PublicKey[] | null {
+  const cas = new Map<string, PublicKey>()
+  for (const { onDisk } of views) {
+    if (onDisk.kind === 'usable') cas.set(onDisk.certificate.ca.fingerprint, onDisk.certificate.ca)
+  }
+  return cas.size === 0 ? null : [...cas.values()]
 }

@@ -1,21 +1,9 @@
-import {
-  dueReasonOf,
-  stateOf,
-  type OnDisk,
-  type Served,
-  type StateAndReason,
-} from '../core/certificate-state.ts'
-import { digestOf, validAfterOf, validBeforeOf, type Certificate } from '../core/host-certificate.ts'
-import { isIssuedKeyType, type PublicKey } from '../core/public-key.ts'
-import {
-  decideRenewal,
-  jitterOf,
-  renewalTimes,
-  type DueReason,
-  type RenewalTimes,
-} from '../core/renewal-decision.ts'
-import { secondsOf, type UnixSeconds } from '../core/time.ts'
-import { findFlaw } from '../core/verify-issued.ts'
+import { digestOf, validAfterOf, validBeforeOf, type Certificate } from '../cert/host-certificate.ts'
+import { isIssuedKeyType, type PublicKey } from '../cert/public-key.ts'
+import { secondsOf, type UnixSeconds } from '../cert/time.ts'
+import { findFlaw } from '../cert/verify-issued.ts'
+import { dueReasonOf, stateOf, type OnDisk, type Served, type StateAndReason } from './certificate-state.ts'
+import { decideRenewal, jitterOf, renewalTimes, type DueReason, type RenewalTimes } from './due.ts'
 import type { Host, RenewalSettings } from './host.ts'
 import type { Facts, KeyFacts } from './observe.ts'
 import type { HostKeyFile } from './ports.ts'
@@ -225,7 +213,7 @@ export function isCertifiable(view: HostKeyView): view is CertifiableView {
   return view.subject !== null
 }
 
-export interface Unserved {
+interface Unserved {
   readonly view: CertifiableView
   /**
    * - `proven`: sshd was seen to present something else

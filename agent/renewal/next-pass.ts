@@ -1,5 +1,5 @@
-import { validBeforeOf } from '../core/host-certificate.ts'
-import type { UnixSeconds } from '../core/time.ts'
+import { validBeforeOf } from '../cert/host-certificate.ts'
+import type { UnixSeconds } from '../cert/time.ts'
 import type { Attempts } from './attempts.ts'
 import { unserved, type HostKeyView } from './judge.ts'
 import type { KeyOutcome } from './outcome.ts'

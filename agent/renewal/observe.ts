@@ -1,7 +1,7 @@
-import { AgentError, type Failure } from '../core/errors.ts'
-import type { Certificate } from '../core/host-certificate.ts'
-import type { PublicKey } from '../core/public-key.ts'
-import { tryParse } from '../core/verify-issued.ts'
+import { AgentError, type Failure } from '../cert/errors.ts'
+import type { Certificate } from '../cert/host-certificate.ts'
+import type { PublicKey } from '../cert/public-key.ts'
+import { tryParse } from '../cert/verify-issued.ts'
 import type { Host } from './host.ts'
 import type { HostKeyFile, StoredCertificate } from './ports.ts'
 

@@ -1,6 +1,6 @@
-import type { Wait } from '../core/backoff.ts'
-import type { ErrorCode } from '../core/errors.ts'
-import type { UnixSeconds } from '../core/time.ts'
+import type { ErrorCode } from '../cert/errors.ts'
+import type { UnixSeconds } from '../cert/time.ts'
+import type { Wait } from './backoff.ts'
 
 /**
  * What must survive a restart: attempts and waits, so that neither a restart nor a crash loop becomes an issuance storm,

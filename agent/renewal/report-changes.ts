@@ -1,8 +1,8 @@
-import type { CertificateState } from '../core/certificate-state.ts'
-import { isSkewed } from '../core/status-document.ts'
+import type { CertificateState } from './certificate-state.ts'
 import type { HostKeyView } from './judge.ts'
 import type { Log, LogFields } from './ports.ts'
 import type { SshdRecord } from './record.ts'
+import { isSkewed } from './status-document.ts'
 
 /** What was reported of a host, so that it is reported once. */
 export interface Reported {

@@ -1,6 +1,5 @@
-import type { Failure } from '../core/errors.ts'
-import { decideServing, type ServingFacts } from '../core/serving-decision.ts'
-import type { UnixSeconds } from '../core/time.ts'
+import type { Failure } from '../cert/errors.ts'
+import type { UnixSeconds } from '../cert/time.ts'
 import { askSshd } from './ask-sshd.ts'
 import type { Attempts } from './attempts.ts'
 import { serialInPlace } from './failures.ts'
@@ -9,10 +8,11 @@ import { isCertifiable, judgeNow, unserved, type CertifiableView, type HostKeyVi
 import type { Facts } from './observe.ts'
 import type { SshdOutcome } from './ports.ts'
 import type { KeyIdentity, SshdRecord } from './record.ts'
+import { decideServing, type ServingFacts } from './serving-decision.ts'
 import { installWait, reloadWait } from './waits.ts'
 
 /** sshd is asked what it presents at least this often, not more: each question is a log line of sshd's. */
-export const ASK_EVERY_SECONDS = 900
+const ASK_EVERY_SECONDS = 900
 /** While something is not known, this often: nothing is logged by an sshd that is down, but a line by one that is not. */
 const ASK_AGAIN_SECONDS = { down: 30, unknown: 300 } as const
 /** While sshd does not answer, the root helper is asked this often where it listens. */
@@ -30,7 +30,7 @@ export interface ServingTrouble {
   readonly hostKeys: readonly string[]
 }
 
-export interface ServeRequest {
+interface ServeRequest {
   /** Names of the host keys whose certificate was swapped in this pass. */
   readonly swapped: readonly string[]
   /** Somebody asked: no wait counts. */

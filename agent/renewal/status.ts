@@ -1,8 +1,8 @@
-import { formatCertificateTime, formatTime } from '../core/time.ts'
-import type { CertificateStatus, ServedStatus, StatusDocument } from '../core/status-document.ts'
+import { formatCertificateTime, formatTime } from '../cert/time.ts'
 import type { HostKeyView } from './judge.ts'
 import type { IssuerHealth } from './ports.ts'
 import { recordOf, type AttemptRecord } from './record.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from './status-document.ts'
 
 /** What of the status document does not come from looking. */
 export interface StatusIdentity {

@@ -1,17 +1,16 @@
-import { AgentError, messageOf } from '../core/errors.ts'
-import type { StatusDocument } from '../core/status-document.ts'
-import { summarize } from '../core/status-summary.ts'
-import { formatTime, type UnixSeconds } from '../core/time.ts'
+import { AgentError, messageOf } from '../cert/errors.ts'
+import { formatTime, type UnixSeconds } from '../cert/time.ts'
 import { Attempts } from './attempts.ts'
 import { AbandonedError, withinLimits } from './deadline.ts'
 import type { Host } from './host.ts'
-import { judgeNow, type HostKeyView } from './judge.ts'
+import { type HostKeyView, judgeNow } from './judge.ts'
 import { nextPass } from './next-pass.ts'
 import { observe } from './observe.ts'
-import { pass, ROUTINE_PASS, type PassResult } from './pass.ts'
+import { pass, type PassResult, ROUTINE_PASS } from './pass.ts'
 import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
 import { NOTHING_REPORTED, reportChanges, type Reported } from './report-changes.ts'
-import { notEnrolledStatus, statusOf, type StatusIdentity } from './status.ts'
+import { type StatusDocument, summarize } from './status-document.ts'
+import { notEnrolledStatus, type StatusIdentity, statusOf } from './status.ts'
 
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
 const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }
@@ -29,9 +28,9 @@ export type Enrolment =
   | { readonly kind: 'enrolled'; readonly host: Host; readonly identity: StatusIdentity }
 
 /** Why to look again. What is done follows from what is seen, never from the reason. */
-export type WakeReason = 'start' | 'tick' | 'file-event' | 'sighup' | 'sigusr1'
+type WakeReason = 'start' | 'tick' | 'file-event' | 'sighup' | 'sigusr1'
 
-export interface SupervisorOptions {
+interface SupervisorOptions {
   readonly version: string
   readonly clock: Clock
   readonly log: Log

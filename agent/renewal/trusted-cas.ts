@@ -1,8 +1,7 @@
-import type { Failure } from '../core/errors.ts'
-import { parseCaKeys, type PublicKey } from '../core/public-key.ts'
+import type { Failure } from '../cert/errors.ts'
+import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import type { Attempts } from './attempts.ts'
 import type { Host } from './host.ts'
-import type { HostKeyView } from './judge.ts'
 import { isUnreadable, type Facts } from './observe.ts'
 import type { HostCaAnswer } from './ports.ts'
 import type { AttemptRecord } from './record.ts'
@@ -19,7 +18,7 @@ export interface TrustedCas {
 
 /**
  * Which CAs may sign: the pinned ones; else what the issuer said when it was asked; else, where it cannot be asked,
- * any (null), until {@link casInPlace} or a first answer narrows it.
+ * any (null), until what is in place or a first answer narrows it.
  */
 export function trustedCas(pinned: Facts['pinned'], record: AttemptRecord): TrustedCas | null {
   if (isUnreadable(pinned)) return { current: [], former: [], failure: pinned }
@@ -38,15 +37,6 @@ function keysOf(lines: readonly string[]): readonly PublicKey[] {
   const keys = parseCaKeys(lines.join('\n'))
   readKeys.set(lines, keys)
   return keys
-}
-
-/** The CAs of the usable certificates in place: what is trusted where the issuer cannot be asked. Null when there is none. */
-export function casInPlace(views: readonly HostKeyView[]): readonly PublicKey[] | null {
-  const cas = new Map<string, PublicKey>()
-  for (const { onDisk } of views) {
-    if (onDisk.kind === 'usable') cas.set(onDisk.certificate.ca.fingerprint, onDisk.certificate.ca)
-  }
-  return cas.size === 0 ? null : [...cas.values()]
 }
 
 /** Whether the issuer is still to be asked for its CA: nothing is pinned, and it never was. */

@@ -1,5 +1,5 @@
-import { isWaiting, type Wait } from '../core/backoff.ts'
-import type { UnixSeconds } from '../core/time.ts'
+import type { UnixSeconds } from '../cert/time.ts'
+import { isWaiting, type Wait } from './backoff.ts'
 import { recordOf, type AttemptRecord, type KeyIdentity } from './record.ts'
 
 /** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */
@@ -9,7 +9,7 @@ const REPAIR_SECONDS = 600
 const SHORTEST_PAUSE_SECONDS = 10
 
 /** The attempt record, and the time by which its waits are judged. */
-export interface RecordNow {
+interface RecordNow {
   readonly record: AttemptRecord
   readonly now: UnixSeconds
 }

@@ -1,5 +1,5 @@
-import type { CertificateStatus } from '../../agent/core/status-document.ts'
-import { formatTime } from '../../agent/core/time.ts'
+import { formatTime } from '../../agent/cert/time.ts'
+import type { CertificateStatus } from '../../agent/renewal/status-document.ts'
 import { servedAs } from '../support/health-server.ts'
 import { KEYS, NOW, shownCertificate, shownStatus, type ShownState } from './states.ts'
 

@@ -1,7 +1,6 @@
-import type { HealthSources } from '../../agent/adapters/health/routes.ts'
-import type { RecentEvent } from '../../agent/core/recent-event.ts'
-import type { CertificateStatus, StatusDocument } from '../../agent/core/status-document.ts'
-import { formatTime } from '../../agent/core/time.ts'
+import { formatTime } from '../../agent/cert/time.ts'
+import type { HealthSources } from '../../agent/health/routes.ts'
+import type { CertificateStatus, RecentEvent, StatusDocument } from '../../agent/renewal/status-document.ts'
 
 /** 2026-11-23T14:43:05Z */
 export const NOW = 1_795_444_985

@@ -1,6 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
-import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/core/status-document.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import type { SignOptions } from '../support/ssh-keygen.ts'
 import { ECDSA, ED25519, makeBareHost } from './bare-host.ts'
 import { HANGS, LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'

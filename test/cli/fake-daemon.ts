@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { CertificateStatus, StatusDocument } from '../../agent/core/status-document.ts'
+import type { CertificateStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 
 export interface FakeAnswer {
   readonly status?: number

@@ -1,9 +1,9 @@
-import * as fc from 'fast-check'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import * as fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { inspectFiles, type InspectedCertificate } from '../../agent/cli/inspect.ts'
-import { CA_ALGORITHMS, KEY_KINDS, makeKeyRing, type KeyRing } from '../core/key-ring.ts'
+import { CA_ALGORITHMS, KEY_KINDS, makeKeyRing, type KeyRing } from '../cert/key-ring.ts'
 import { listCertificate, signCertificate, type SignOptions } from '../support/ssh-keygen.ts'
 
 /** For each of the 35 combinations of key, CA and algorithm. */

@@ -3,10 +3,10 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { formatInspection } from '../../agent/cli/inspect-text.ts'
-import { inspectFiles, isEachSound } from '../../agent/cli/inspect.ts'
+import { formatInspection, inspectFiles, isEachSound } from '../../agent/cli/inspect.ts'
 import {
   blobOf,
+  type CertificateFields,
   craftCertificate,
   craftKey,
   lineOf,
@@ -14,9 +14,8 @@ import {
   sshString,
   stringList,
   uint64,
-  type CertificateFields,
-} from '../core/craft.ts'
-import { keyIn } from '../core/key-ring.ts'
+} from '../cert/craft.ts'
+import { keyIn } from '../cert/key-ring.ts'
 import { generateKey, listCertificate, signCertificate } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 

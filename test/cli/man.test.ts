@@ -4,13 +4,13 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { ERROR_CODES } from '../../agent/cert/errors.ts'
 import { EXIT } from '../../agent/cli/context.ts'
 import { NEEDS_RENEWAL } from '../../agent/cli/needs-renewal.ts'
+import type { Tree } from '../../agent/config/problem.ts'
 import { checkTree } from '../../agent/config/schema.ts'
-import type { Tree } from '../../agent/config/tree.ts'
-import { CERTIFICATE_STATES } from '../../agent/core/certificate-state.ts'
-import { ERROR_CODES } from '../../agent/core/errors.ts'
-import { flatten, hostcertdShape, type CommandShape } from '../../packaging/completions/command-shape.ts'
+import { CERTIFICATE_STATES } from '../../agent/renewal/certificate-state.ts'
+import { type CommandShape, flatten, hostcertdShape } from '../../packaging/completions/command-shape.ts'
 import { schemaSettings } from '../config/schema-settings.ts'
 import { argumentsOf, entries, options, section } from './mdoc.ts'
 import { isInstalled } from './typed.ts'
@@ -137,7 +137,7 @@ describe('hostcertd(8)', () => {
   })
 
   test('it lists the signals that the program listens to', async () => {
-    const files = ['agent/main.ts', 'agent/early-signals.ts'].map((file) =>
+    const files = ['agent/main.ts', 'agent/signals.ts'].map((file) =>
       readFile(join(ROOT, file), 'utf8'),
     )
     const main = (await Promise.all(files)).join('\n')

@@ -1,10 +1,8 @@
 import { expect, test } from 'vitest'
-import { lifetimeBar } from '../../agent/cli/lifetime-bar.ts'
-import { formatStatus } from '../../agent/cli/status-text.ts'
-import { CERTIFICATE_STATES } from '../../agent/core/certificate-state.ts'
-import { ERROR_CODES } from '../../agent/core/errors.ts'
-import { REMEDIES } from '../../agent/core/remedies.ts'
-import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/core/status-document.ts'
+import { ERROR_CODES, REMEDIES } from '../../agent/cert/errors.ts'
+import { formatStatus, lifetimeBar } from '../../agent/cli/status-text.ts'
+import { CERTIFICATE_STATES } from '../../agent/renewal/certificate-state.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 
 const DAY = 86_400
 const NOW = Date.parse('2026-11-23T13:00:00Z') / 1000

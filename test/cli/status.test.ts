@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import manifest from '../../package.json' with { type: 'json' }
-import { closedPort } from '../adapters/issuer/harness.ts'
+import { closedPort } from '../issuer/harness.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
 import { HANGS, LIVE, startFakeDaemon, statusAnswer, type FakeAnswer } from './fake-daemon.ts'
 

@@ -1,7 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { isLoopback, readHealthListen, readSshdAddress } from '../../agent/config/addresses.ts'
-import { readIssuerUrl } from '../../agent/config/issuer-url.ts'
+import { isLoopback, readHealthListen, readIssuerUrl, readSshdAddress } from '../../agent/config/addresses.ts'
 import { outcome } from './outcome.ts'
 
 test.each([

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { ERROR_CODES } from '../../agent/core/errors.ts'
-import { REMEDIES } from '../../agent/core/remedies.ts'
+import { ERROR_CODES, REMEDIES } from '../../agent/cert/errors.ts'
 import { failuresIn, loggedIn, sources, warningsIn } from './log-messages.ts'
 
 const DOCUMENT = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8')
@@ -80,7 +79,7 @@ test.each(OTHER_WARNINGS)('$file still warns: $message', ({ file, words }) => {
 
 test('every message of a failure is listed with its code', () => {
   const made = [...sources()]
-    .filter(([file]) => !file.startsWith('cli/') && file !== 'core/errors.ts')
+    .filter(([file]) => !/^(cli|doctor)\//.test(file) && file !== 'cert/errors.ts')
     .flatMap(([file, text]) => failuresIn(ERROR_CODES, file, text))
     .filter(({ message }) => !NEXT_STEPS.includes(message))
     .map(({ code, message }) => `\`${code}\` ${message}`)

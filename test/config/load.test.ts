@@ -5,7 +5,7 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { configPathFrom, loadConfig, type LoadedConfig } from '../../agent/config/load.ts'
 import { problemLine } from '../../agent/config/problem.ts'
-import { craftKey } from '../core/craft.ts'
+import { craftKey } from '../cert/craft.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { configOf, LEAST, linesOf, loadFiles, writeFiles } from './config-folder.ts'
 

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import type { Reading } from '../../agent/config/reading.ts'
+import type { Reading } from '../../agent/config/values.ts'
 
 /** What is read, or `PROBLEM`; every problem says something. */
 export function outcome<T>(reading: Reading<T>): T | 'PROBLEM' {

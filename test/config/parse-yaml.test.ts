@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { parseYaml } from '../../agent/config/parse-yaml.ts'
+import { parseYaml } from '../../agent/config/read-files.ts'
 
 describe('what is a map', () => {
   test.each([

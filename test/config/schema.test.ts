@@ -1,10 +1,9 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { nearest } from '../../agent/config/nearest.ts'
-import { parseYaml } from '../../agent/config/parse-yaml.ts'
-import { pathText } from '../../agent/config/problem.ts'
+import { mergeTrees, pathText, type Tree } from '../../agent/config/problem.ts'
+import { parseYaml } from '../../agent/config/read-files.ts'
 import { checkTree } from '../../agent/config/schema.ts'
-import { mergeTrees, type Tree } from '../../agent/config/tree.ts'
+import { nearest } from '../../agent/config/unknown-keys.ts'
 import { LEAST } from './config-folder.ts'
 
 const AUTH = 'auth: {client_id: i, client_secret_file: /s}'

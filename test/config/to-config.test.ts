@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
-import { parseYaml } from '../../agent/config/parse-yaml.ts'
-import { checkTree } from '../../agent/config/schema.ts'
-import { toConfig } from '../../agent/config/to-config.ts'
+import { parseYaml } from '../../agent/config/read-files.ts'
+import { checkTree, toConfig } from '../../agent/config/schema.ts'
 import { LEAST } from './config-folder.ts'
 
 test.each([

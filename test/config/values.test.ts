@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { readHostKeyPattern } from '../../agent/config/host-key-files.ts'
+import { readHostKeyPattern } from '../../agent/config/host-key-paths.ts'
 import {
   readAbsolutePath,
   readArgument,

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { StatusDocument } from '../../agent/core/status-document.ts'
+import type { StatusDocument } from '../../agent/renewal/status-document.ts'
 import { makeWorld } from '../support/world.ts'
 
 const TYPES = ['ed25519', 'ecdsa', 'rsa'] as const

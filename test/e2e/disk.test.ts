@@ -3,7 +3,7 @@ import { mkdir, readFile, rename, rm, rmdir, symlink, truncate, writeFile } from
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
-import type { StatusDocument } from '../../agent/core/status-document.ts'
+import type { StatusDocument } from '../../agent/renewal/status-document.ts'
 import {
   certificateOnDisk,
   hostKeyName,

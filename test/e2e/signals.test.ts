@@ -1,6 +1,6 @@
-import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { expect, test } from 'vitest'
 import { errorRow } from '../support/local-issuer.ts'
 import {

@@ -1,7 +1,7 @@
-import { AgentError } from '../../agent/core/errors.ts'
-import { parsePublicKeyLine, readPublicKey, type PublicKey } from '../../agent/core/public-key.ts'
-import type { VerifiedCertificate } from '../../agent/core/verify-issued.ts'
-import { EMPTY_RECORD, type AttemptRecord } from '../../agent/renewal/record.ts'
+import { AgentError } from '../../agent/cert/errors.ts'
+import { parsePublicKeyLine, readPublicKey, type PublicKey } from '../../agent/cert/public-key.ts'
+import type { VerifiedCertificate } from '../../agent/cert/verify-issued.ts'
+import type { Host, RenewalSettings } from '../../agent/renewal/host.ts'
 import type {
   AttemptRecords,
   CertificateStore,
@@ -11,8 +11,8 @@ import type {
   PassLock,
   StoredCertificate,
 } from '../../agent/renewal/ports.ts'
-import type { Host, RenewalSettings } from '../../agent/renewal/host.ts'
-import { craftEcdsaKey, craftKey, type CraftedKey } from '../core/craft.ts'
+import { EMPTY_RECORD, type AttemptRecord } from '../../agent/renewal/record.ts'
+import { craftEcdsaKey, craftKey, type CraftedKey } from '../cert/craft.ts'
 import { FakeIssuer } from './fake-issuer.ts'
 import { FakeSshd } from './fake-sshd.ts'
 import { ManualClock } from './manual-clock.ts'

@@ -1,5 +1,5 @@
-import { parsePublicKeyLine, readPublicKey } from '../../agent/core/public-key.ts'
-import type { UnixSeconds } from '../../agent/core/time.ts'
+import { parsePublicKeyLine, readPublicKey } from '../../agent/cert/public-key.ts'
+import type { UnixSeconds } from '../../agent/cert/time.ts'
 import type {
   Clock,
   HostCaAnswer,
@@ -17,7 +17,7 @@ import {
   uint64,
   type CertificateFields,
   type CraftedKey,
-} from '../core/craft.ts'
+} from '../cert/craft.ts'
 
 /** Signs with a CA of its own, by the issuer's validity rule, or fails as it is told. */
 export class FakeIssuer implements Issuer {

@@ -1,4 +1,4 @@
-import type { UnixSeconds } from '../../agent/core/time.ts'
+import type { UnixSeconds } from '../../agent/cert/time.ts'
 import type { Clock } from '../../agent/renewal/ports.ts'
 
 interface Sleeper {

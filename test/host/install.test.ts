@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { command } from './support/commands.ts'
 import { bootHost, type Host } from './support/host.ts'
 import { enrolByHand, install, packages, untilServed } from './support/installed-host.ts'
-import { command } from './support/commands.ts'
 import { canBootHosts, describeOnEachRelease } from './support/releases.ts'
 import { copiedCertificates, servedCertificates, stagedCertificates } from './support/served.ts'
 import { journal, readStatus, unitProperty } from './support/status.ts'

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { argv, env, execPath, exit, stderr } from 'node:process'
+import { fileURLToPath } from 'node:url'
 import { planOf, RELEASES_VARIABLE, UsageError } from './support/selection.ts'
 
 /**

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { PrometheusMetrics } from '../../agent/adapters/metrics.ts'
+import { PrometheusMetrics } from '../../agent/health/metrics.ts'
 import { DASHBOARD, DASHBOARD_QUERIES } from './dashboard.ts'
 import { missing, promtool } from './prometheus.ts'
 

@@ -1,8 +1,8 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
+import { COPIES_DIRECTORY, dropInText } from '../../agent/host/sshd.ts'
 import { tryCommand, type Outcome } from '../host/support/commands.ts'
 import { generateKey, signCertificate, type KeyType, type SignOptions } from '../support/ssh-keygen.ts'
-import { COPIES_DIRECTORY, dropInText } from '../../agent/adapters/sshd.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
 /**

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { ErrorCode, Failure } from '../../agent/core/errors.ts'
-import { AgentError } from '../../agent/core/errors.ts'
+import type { ErrorCode, Failure } from '../../agent/cert/errors.ts'
+import { AgentError } from '../../agent/cert/errors.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
 import type { AttemptRecords } from '../../agent/renewal/ports.ts'
 import { EMPTY_RECORD, type AttemptRecord, type Evidence } from '../../agent/renewal/record.ts'

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { digestOf, parseCertificate } from '../../agent/core/host-certificate.ts'
-import { parsePublicKeyLine, readPublicKey, type PublicKey } from '../../agent/core/public-key.ts'
-import { FOREVER } from '../../agent/core/time.ts'
+import { digestOf, parseCertificate } from '../../agent/cert/host-certificate.ts'
+import { parsePublicKeyLine, readPublicKey, type PublicKey } from '../../agent/cert/public-key.ts'
+import { FOREVER } from '../../agent/cert/time.ts'
 import { judge, unserved, type HostKeyView, type Policy } from '../../agent/renewal/judge.ts'
 import type { Facts, StoredFacts } from '../../agent/renewal/observe.ts'
 import type { HostKeyFile } from '../../agent/renewal/ports.ts'
@@ -19,7 +19,7 @@ import {
   uint32,
   uint64,
   type CertificateFields,
-} from '../core/craft.ts'
+} from '../cert/craft.ts'
 import { DAY, START } from '../fakes/fake-host.ts'
 
 const NAME = 'ssh_host_ed25519_key'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { parseCertificate, validBeforeOf } from '../../agent/core/host-certificate.ts'
+import { parseCertificate, validBeforeOf } from '../../agent/cert/host-certificate.ts'
 import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
 import { KEY } from './one-pass.ts'
 import { supervise } from './supervise.ts'

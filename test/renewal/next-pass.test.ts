@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { FOREVER } from '../../agent/cert/time.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
 import { nextPass } from '../../agent/renewal/next-pass.ts'
+import { uint64 } from '../cert/craft.ts'
 import { DAY, DUE, FakeHost, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
 import { KEY, pass } from './one-pass.ts'
-import { uint64 } from '../core/craft.ts'
-import { FOREVER } from '../../agent/core/time.ts'
 
 /** One pass, and how many seconds after its start the next falls due by itself; null for the tick. */
 async function secondsToNext(host: FakeHost, request: Parameters<typeof pass>[1] = {}) {

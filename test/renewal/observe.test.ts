@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
-import type { CertificateStatus } from '../../agent/core/status-document.ts'
 import { askSshd } from '../../agent/renewal/ask-sshd.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
 import { judgeNow } from '../../agent/renewal/judge.ts'
 import { observe } from '../../agent/renewal/observe.ts'
 import { pass as makePass, ROUTINE_PASS } from '../../agent/renewal/pass.ts'
+import type { CertificateStatus } from '../../agent/renewal/status-document.ts'
 import { statusOf } from '../../agent/renewal/status.ts'
 import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
 

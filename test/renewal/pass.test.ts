@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { Attempts } from '../../agent/renewal/attempts.ts'
 import { pass as makePass, ROUTINE_PASS } from '../../agent/renewal/pass.ts'
-import { sshString, stringList, uint32, uint64 } from '../core/craft.ts'
+import { sshString, stringList, uint32, uint64 } from '../cert/craft.ts'
 import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
 import { KEY, NEVER, pass, stateOf } from './one-pass.ts'

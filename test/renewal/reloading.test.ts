@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { SSHD_NOT_ASKED } from '../../agent/renewal/record.ts'
-import { craftKey } from '../core/craft.ts'
+import { craftKey } from '../cert/craft.ts'
 import { DAY, DUE, FakeHost } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
 import { KEY, pass, stateOf } from './one-pass.ts'

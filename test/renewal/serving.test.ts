@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { blobOf, craftCertificate, craftKey, sshString, uint64 } from '../core/craft.ts'
+import { blobOf, craftCertificate, craftKey, sshString, uint64 } from '../cert/craft.ts'
 import { DAY, DUE, FakeHost, OVERDUE, START } from '../fakes/fake-host.ts'
 import { KEY, pass, stateOf } from './one-pass.ts'
 

@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
-import type { StatusDocument } from '../../agent/core/status-document.ts'
 import type { ServiceManager } from '../../agent/renewal/ports.ts'
+import type { StatusDocument } from '../../agent/renewal/status-document.ts'
 import { Supervisor, type Enrolment } from '../../agent/renewal/supervisor.ts'
 import type { FakeHost } from '../fakes/fake-host.ts'
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { AgentError } from '../../agent/core/errors.ts'
-import { failureOf } from '../fakes/fake-issuer.ts'
+import { AgentError } from '../../agent/cert/errors.ts'
 import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
+import { failureOf } from '../fakes/fake-issuer.ts'
 import { KEY } from './one-pass.ts'
 import { runOnce, supervise } from './supervise.ts'
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { Wait } from '../../agent/core/backoff.ts'
+import type { Wait } from '../../agent/renewal/backoff.ts'
 import { EMPTY_RECORD, recordOf, type AttemptRecord, type HostKeyRecord } from '../../agent/renewal/record.ts'
 import {
   installWait,

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import type { StatusDocument } from '../../agent/core/status-document.ts'
+import type { StatusDocument } from '../../agent/renewal/status-document.ts'
 
 /** The production bundle, which `npm run build` makes; run by the Node that runs this. */
 const PROGRAM = fileURLToPath(new URL('../../dist/hostcertd.js', import.meta.url))

@@ -1,8 +1,8 @@
 /** `npm run demo`: the main job on an empty machine, told in plain lines. `--keep` leaves it running. */
 import { once } from 'node:events'
 import { execPath } from 'node:process'
-import { parseCertificate } from '../../agent/core/host-certificate.ts'
-import { formatDuration } from '../../agent/core/time.ts'
+import { parseCertificate } from '../../agent/cert/host-certificate.ts'
+import { formatDuration } from '../../agent/cert/time.ts'
 import type { HostKeyType } from './private-sshd.ts'
 import { HOSTNAME, makeWorld, type World } from './world.ts'
 

@@ -3,11 +3,11 @@ import { request, type IncomingMessage, type OutgoingHttpHeaders } from 'node:ht
 import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { onTestFinished } from 'vitest'
-import type { ListenAddress } from '../../agent/adapters/health/listen.ts'
-import type { HealthSources } from '../../agent/adapters/health/routes.ts'
-import { HEALTH_LIMITS, HealthServer, type HealthLimits } from '../../agent/adapters/health/server.ts'
-import type { CertificateState } from '../../agent/core/certificate-state.ts'
-import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/core/status-document.ts'
+import type { ListenAddress } from '../../agent/health/listen.ts'
+import type { HealthSources } from '../../agent/health/routes.ts'
+import { HEALTH_LIMITS, HealthServer, type HealthLimits } from '../../agent/health/server.ts'
+import type { CertificateState } from '../../agent/renewal/certificate-state.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import { RecordingLog } from '../fakes/recording-log.ts'
 
 const FREE_PORT: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 0 }

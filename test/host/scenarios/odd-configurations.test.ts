@@ -1,6 +1,6 @@
-import { expect, test } from 'vitest'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { expect, test } from 'vitest'
 import { signCertificate } from '../../support/ssh-keygen.ts'
 import { longestGap, loginsWhile, summaryOf } from '../support/connecting.ts'
 import { eventually } from '../support/eventually.ts'

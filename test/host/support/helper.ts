@@ -1,5 +1,5 @@
-import type { Container } from './container.ts'
 import type { Outcome } from './commands.ts'
+import type { Container } from './container.ts'
 
 const NODE = '/usr/lib/hostcertd/bin/node'
 /** Connects, says a word, prints the answer; an errno on stderr when it cannot connect. */

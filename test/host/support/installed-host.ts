@@ -1,6 +1,6 @@
 import { copyFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, inject } from 'vitest'
 import { HOST_KEY_TYPES } from './client.ts'
 import { eventually } from './eventually.ts'

@@ -1,5 +1,5 @@
-import { createInterface } from 'node:readline'
 import { argv, stdin, stdout } from 'node:process'
+import { createInterface } from 'node:readline'
 import { startLocalIssuer } from '../../support/local-issuer.ts'
 import type { IssuerAnswer, IssuerFacts, IssuerRequest } from './issuer-messages.ts'
 

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import type { Readable, Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 
 /** What can be removed: a cgroup (by name) with all processes in it, a mount, a network namespace, a folder. */
 export type Leftover = 'cgroup' | 'mount' | 'netns' | 'folder'

@@ -1,6 +1,6 @@
-import { createInterface } from 'node:readline'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { createInterface } from 'node:readline'
 import { outside, type Network } from './network.ts'
 
 /** What a client saw that connects to sshd again and again. */

@@ -88,7 +88,7 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
   },
 }
 
-/** The question of agent/adapters/served-certificate.ts. */
+/** The question of agent/host/served-certificates.ts. */
 const ASK_SSHD = `ssh -F none -T -o BatchMode=yes -o StrictHostKeyChecking=yes \
 -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null -o IdentityFile=none -o IdentitiesOnly=yes \
 -o HostKeyAlgorithms=ssh-ed25519-cert-v01@openssh.com,ssh-ed25519 \

@@ -1,0 +1,151 @@
+import { request, type RequestOptions } from 'node:http'
+import { reasonOf, systemCodeOf } from '../cert/text.ts'
+import type { HealthListen } from '../config/config.ts'
+import type { StatusDocument } from '../renewal/status-document.ts'
+
+const TIMEOUT_MILLISECONDS = 3_000
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024
+
+/** Of connect(2), with no listener behind the port or the socket file; and with one that may not be asked. */
+const NOBODY = ['ECONNREFUSED', 'ENOENT']
+const DENIED = ['EACCES', 'EPERM']
+
+/** What is found where the daemon's health server should be. */
+export type DaemonAnswer =
+  /** `health.listen` is none. */
+  | { readonly kind: 'not-asked' }
+  /** The daemon, whose loop turns. `status` is null before its first look is done, and of an older version, which says less. */
+  | { readonly kind: 'runs'; readonly status: StatusDocument | null }
+  /** The daemon, whose loop has not turned for too long: what it says of the host is old. */
+  | { readonly kind: 'hangs'; readonly lastTurn: string | null }
+  /** Nobody listens. */
+  | { readonly kind: 'nobody' }
+  /** Somebody takes the connection and says nothing, for three seconds. */
+  | { readonly kind: 'silent' }
+  /** Somebody answers, and it is not the daemon. */
+  | { readonly kind: 'stranger' }
+  /** Whoever asks may not. */
+  | { readonly kind: 'denied'; readonly why: string }
+
+/** Where the daemon is asked, for people. */
+export function placeOf(listen: HealthListen): string {
+  if (listen.kind === 'none') return 'nowhere'
+  if (listen.kind === 'unix') return listen.path
+  return `${listen.host.includes(':') ? `[${listen.host}]` : listen.host}:${listen.port}`
+}
+
+/** Ask the daemon how the host is, and whether its loop turns; tell it from other programs on that port. */
+export async function askDaemon(listen: HealthListen, signal: AbortSignal): Promise<DaemonAnswer> {
+  if (listen.kind === 'none') return { kind: 'not-asked' }
+  const answer = await get(listen, '/status', signal)
+  if (answer.kind !== 'answered') return answer
+  const said = parse(answer.body)
+  const isDaemon = answer.status === 200 ? isOfDaemon(said) : isStarting(answer.status, said)
+  if (!isDaemon) return { kind: 'stranger' }
+  const status = isStatusDocument(said) ? said : null
+  const live = await get(listen, '/livez', signal)
+  if (live.kind === 'answered' && live.status === 200) return { kind: 'runs', status }
+  return { kind: 'hangs', lastTurn: live.kind === 'answered' ? lastTurnIn(parse(live.body)) : null }
+}
+
+/** @returns null unless the daemon runs, its loop turns, and it has looked at everything */
+export async function daemonStatus(
+  listen: HealthListen,
+  signal: AbortSignal,
+): Promise<StatusDocument | null> {
+  const answer = await askDaemon(listen, signal)
+  return answer.kind === 'runs' ? answer.status : null
+}
+
+/**
+ * One of the daemon's routes.
+ *
+ * @returns the body, of at most 4 MiB; null when nobody answers with status 200 within three seconds
+ */
+export async function getFromDaemon(
+  listen: HealthListen,
+  path: string,
+  signal: AbortSignal,
+): Promise<string | null> {
+  if (listen.kind === 'none') return null
+  const answer = await get(listen, path, signal)
+  return answer.kind === 'answered' && answer.status === 200 ? answer.body : null
+}
+
+type Got =
+  | { readonly kind: 'answered'; readonly status: number; readonly body: string }
+  | Extract<DaemonAnswer, { kind: 'nobody' | 'silent' | 'stranger' | 'denied' }>
+
+async function get(
+  listen: Exclude<HealthListen, { kind: 'none' }>,
+  path: string,
+  signal: AbortSignal,
+): Promise<Got> {
+  const target =
+    listen.kind === 'unix' ? { socketPath: listen.path } : { host: listen.host, port: listen.port }
+  const timeout = AbortSignal.timeout(TIMEOUT_MILLISECONDS)
+  const limit = AbortSignal.any([signal, timeout])
+  try {
+    return { kind: 'answered', ...(await exchange({ ...target, path, agent: false, signal: limit })) }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (timeout.aborted) return { kind: 'silent' }
+    const code = systemCodeOf(error) ?? ''
+    if (NOBODY.includes(code)) return { kind: 'nobody' }
+    return DENIED.includes(code) ? { kind: 'denied', why: reasonOf(error) } : { kind: 'stranger' }
+  }
+}
+
+async function exchange(
+  options: RequestOptions,
+): Promise<{ readonly status: number; readonly body: string }> {
+  const { promise, resolve, reject } = Promise.withResolvers<{ status: number; body: string }>()
+  const outgoing = request(options, (response) => {
+    const chunks: Buffer[] = []
+    let size = 0
+    response.on('data', (chunk: Buffer) => {
+      size += chunk.length
+      if (size > MAX_ANSWER_BYTES) outgoing.destroy(new Error('the answer is too large'))
+      chunks.push(chunk)
+    })
+    response.on('end', () =>
+      resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }),
+    )
+    response.on('error', reject)
+  })
+  outgoing.on('error', reject)
+  outgoing.end()
+  return promise
+}
+
+function parse(body: string): unknown {
+  try {
+    return JSON.parse(body)
+  } catch {
+    return null
+  }
+}
+
+/** What `/status` says in every version. */
+function isOfDaemon(value: unknown): boolean {
+  return isObject(value) && 'version' in value && 'enrolled' in value && Array.isArray(value['certificates'])
+}
+
+/** What it says from this version on: until the daemon is restarted after an upgrade it is the old one that answers. */
+function isStatusDocument(value: unknown): value is StatusDocument {
+  return isOfDaemon(value) && isObject(value) && isObject(value['sshd']) && Array.isArray(value['notes'])
+}
+
+/** What `/status` says before the first look is done. */
+function isStarting(status: number, value: unknown): boolean {
+  return status === 503 && isObject(value) && value['error'] === 'starting'
+}
+
+function lastTurnIn(value: unknown): string | null {
+  const at = isObject(value) ? value['last_turn'] : null
+  return typeof at === 'string' ? at : null
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null
+}

@@ -1,0 +1,109 @@
+import { remedyOf } from '../cert/errors.ts'
+import { formatDuration, parseTime } from '../cert/time.ts'
+import { failureLine } from '../cli/context.ts'
+import type { CertificateStatus } from '../renewal/status-document.ts'
+import { failure, type Finding, ok, skipped, type Step, warning } from './finding.ts'
+
+/** Where the cause of a failed attempt may be found now, by how its code begins. */
+const CAUSES: readonly (readonly [code: string, steps: readonly Step[]])[] = [
+  ['ISSUER_', ['credentials', 'name', 'tcp', 'tls', 'issuer', 'clock', 'login', 'permission', 'issue']],
+  ['CREDENTIAL_', ['credentials']],
+  ['CONFIG_', ['configuration', 'name', 'tls']],
+  ['CERT_', ['configuration', 'clock', 'issuer', 'permission', 'issue']],
+  ['HOST_KEY_', ['host-keys']],
+  ['STORE_', ['directory']],
+  ['SSHD_', ['sshd-config', 'reload']],
+]
+
+/**
+ * The certificate of each host key, as it is on disk, with the last error.
+ *
+ * @param earlier what all other steps found: the cause of a failed attempt may be among it
+ */
+export function examineCertificates(
+  certificates: readonly CertificateStatus[],
+  earlier: readonly Finding[],
+  now: number,
+): Finding[] {
+  return certificates.map((certificate) => examine(certificate, earlier, now))
+}
+
+function examine(certificate: CertificateStatus, earlier: readonly Finding[], now: number): Finding {
+  const { certificate: path, host_key, state, reason, last_error: error, failures, serial } = certificate
+  const times = failures > 1 ? ` (${failures} in a row)` : ''
+  const last = error === null ? '' : `; the last attempt: ${failureLine(error)}${times}`
+  const remedy = error === null ? startRemedy(earlier) : remedyAfter(error.code, earlier)
+  switch (state) {
+    case 'ignored':
+      return skipped('certificates', `${host_key}: host key ignored: ${reason}`)
+    case 'absent':
+      return failure('certificates', `there is no ${path}${last}`, remedy)
+    case 'expired':
+      return failure(
+        'certificates',
+        `${path} ended ${formatDuration(-left(certificate, now))} ago${last}`,
+        remedy,
+      )
+    case 'invalid':
+      // The host key is what is wrong; its own step says how.
+      if (reason === 'HOST_KEY_UNREADABLE')
+        return skipped('certificates', `${host_key}: needs a public host key that can be read`)
+      return failure(
+        'certificates',
+        `${path} cannot be used: ${reason}${last}`,
+        invalidRemedy(reason, remedy, earlier),
+      )
+    case 'overdue':
+      return failure(
+        'certificates',
+        `${path} ends in ${formatDuration(left(certificate, now))} and is not renewed${last}`,
+        remedy,
+      )
+    case 'due':
+    case 'unconfirmed':
+    case 'valid': {
+      const what = `${path}: serial ${serial}, ${formatDuration(left(certificate, now))} left`
+      // What concerns sshd is in the step `served`.
+      if (error === null || failures === 0) return ok('certificates', what)
+      return warning('certificates', `${what}${last}`, remedy)
+    }
+  }
+}
+
+/** Seconds; `Infinity` for one that never ends. */
+function left({ valid_before }: CertificateStatus, now: number): number {
+  return valid_before === null ? Infinity : parseTime(valid_before) - now
+}
+
+/** When nothing has been tried yet. */
+function startRemedy(earlier: readonly Finding[]): string {
+  const isRunning = earlier.some(({ step, status }) => step === 'daemon' && status === 'ok')
+  return isRunning
+    ? '`hostcertd renew` asks for one now'
+    : 'start the daemon (`systemctl start hostcertd`), or once by hand: `hostcertd renew`'
+}
+
+/** The cause as it is found now; where none is, what the code stands for. */
+function remedyAfter(code: string, earlier: readonly Finding[]): string {
+  const steps = CAUSES.find(([prefix]) => code.startsWith(prefix))?.[1] ?? []
+  const cause = earlier.find(({ step, status }) => steps.includes(step) && status === 'failure')
+  if (cause !== undefined) return `${cause.remedy}; then \`hostcertd renew\``
+  const isWayFree = earlier.some(({ step, status }) => step === 'issuer' && status === 'ok')
+  if (code === 'ISSUER_UNREACHABLE' && isWayFree) return 'the issuer can be reached now: `hostcertd renew`'
+  return `${remedyOf(code)?.remedy ?? 'the message says what failed'}; then \`hostcertd renew\``
+}
+
+function invalidRemedy(reason: string | null, otherwise: string, earlier: readonly Finding[]): string {
+  switch (reason ?? '') {
+    case 'CERT_KEY_MISMATCH':
+      return `the host key was replaced: ${startRemedy(earlier)}`
+    case 'CERT_CA_MISMATCH':
+      return 'if the CA was changed on purpose, put its public key into verify.host_ca_file; then `hostcertd renew`'
+    case 'CERT_PRINCIPALS_MISMATCH':
+      return 'add the missing name at the issuer, or remove it from verify.principals'
+    case 'CONFIG_INVALID':
+      return remedyAfter('CONFIG_INVALID', earlier)
+    default:
+      return otherwise
+  }
+}

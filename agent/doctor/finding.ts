@@ -1,0 +1,93 @@
+import type { CertifiableView, HostKeyView } from '../renewal/judge.ts'
+
+/** The steps of the way, in their order. `doctor --json` names them; a line each, or one for each thing looked at. */
+export const STEPS = [
+  'configuration',
+  'programs',
+  'credentials',
+  'name',
+  'tcp',
+  'tls',
+  'issuer',
+  'clock',
+  'login',
+  'permission',
+  'issue',
+  'host-keys',
+  'certificates',
+  'directory',
+  'daemon',
+  'sshd-config',
+  'reload',
+  'served',
+  'selinux',
+] as const
+
+export type Step = (typeof STEPS)[number]
+
+/** `skipped`: there is nothing to look at; `unknown`: it could not be found out, which says nothing good or bad. */
+export type FindingStatus = 'ok' | 'warning' | 'failure' | 'skipped' | 'unknown'
+
+/** One line of the diagnosis. */
+export interface Finding {
+  readonly step: Step
+  readonly status: FindingStatus
+  /** What was found, or why nothing was looked at. */
+  readonly message: string
+  /** What to do; null when there is nothing. */
+  readonly remedy: string | null
+}
+
+export function ok(step: Step, message: string): Finding {
+  return { step, status: 'ok', message, remedy: null }
+}
+
+export function warning(step: Step, message: string, remedy: string): Finding {
+  return { step, status: 'warning', message, remedy }
+}
+
+export function failure(step: Step, message: string, remedy: string): Finding {
+  return { step, status: 'failure', message, remedy }
+}
+
+export function skipped(step: Step, message: string, remedy: string | null = null): Finding {
+  return { step, status: 'skipped', message, remedy }
+}
+
+/** @param remedy how it can be found out */
+export function unknown(step: Step, message: string, remedy: string | null = null): Finding {
+  return { step, status: 'unknown', message, remedy }
+}
+
+/** In the order of the way, whatever was looked at first. */
+export function inOrder(findings: readonly Finding[]): readonly Finding[] {
+  return findings.toSorted((a, b) => STEPS.indexOf(a.step) - STEPS.indexOf(b.step))
+}
+
+export function hasFailure(findings: readonly Finding[]): boolean {
+  return findings.some(({ status }) => status === 'failure')
+}
+
+/** What is wrong, and for which host keys it is the reason that sshd does not present their certificates. */
+export interface Cause {
+  readonly finding: Finding
+  readonly keys: readonly CertifiableView[]
+}
+
+/** How bad it is for these host keys. */
+export type Tone = (concerned: readonly CertifiableView[]) => typeof failure
+
+/** The unit is ssh.service on Debian and Ubuntu, sshd.service elsewhere. */
+export const RELOAD_SSHD = '`sshd -t && systemctl reload ssh` (sshd)'
+
+/** Whether sshd was seen to present exactly what is on disk. */
+export function isProvenServed({ served }: HostKeyView): boolean {
+  return served.kind === 'certificate' && served.matches
+}
+
+/** A key that sshd was seen not to offer is a warning while another is served. */
+export function toneFor(keys: readonly HostKeyView[]): Tone {
+  const isServed = keys.some(isProvenServed)
+  return (concerned) =>
+    isServed && concerned.every(({ state }) => state.state === 'ignored') ? warning : failure
+}

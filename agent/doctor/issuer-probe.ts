@@ -1,0 +1,110 @@
+import { AgentError } from '../cert/errors.ts'
+import { type Answer, parseErrorBody, parseObject } from '../issuer/answer.ts'
+import { authenticatorOf, HttpIssuer, type IssuerOptions } from '../issuer/client.ts'
+import { IssuerExchange } from '../issuer/exchange.ts'
+import { answerFailure, localFailure } from '../issuer/failures.ts'
+import { hostAndPort, send } from '../issuer/http.ts'
+import { HealthRecord } from '../issuer/issuer-health.ts'
+import { TlsRoots } from '../issuer/tls-roots.ts'
+import { transportFailure } from '../issuer/transport-failure.ts'
+import type { Issuer, IssuerFailure } from '../renewal/ports.ts'
+
+type LoginAnswer = { readonly ok: true } | { readonly ok: false; readonly failure: IssuerFailure }
+
+/** What the issuer says of this host to whoever may read it. */
+type HostAnswer =
+  | { readonly kind: 'readable'; readonly hostname: string | null }
+  /** Reading is a permission of its own, which issuing does not need. */
+  | { readonly kind: 'not-permitted' }
+  | { readonly kind: 'failed'; readonly failure: IssuerFailure }
+
+/** Questions for a diagnosis, beside what a renewal asks. All share one login and its token. */
+export interface IssuerProbe {
+  /** Issues with the same token. */
+  readonly issuer: Issuer
+  /** Log in; with an access token from a file only that is read. One that failed is tried again when called again. */
+  login(signal: AbortSignal): Promise<LoginAnswer>
+  /** What the issuer knows of this host. Only after a login that went well. */
+  readHost(signal: AbortSignal): Promise<HostAnswer>
+}
+
+/** The error of a 403 that says that a permission is missing: issuer.md. */
+const MISSING_PERMISSION = 'PermissionDenied'
+
+/** Does nothing before the first call. */
+export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
+  const health = new HealthRecord(options.clock)
+  const roots = new TlsRoots(options.caFile)
+  const exchange = new IssuerExchange(options, roots, health, options)
+  const authenticator = authenticatorOf(options, exchange)
+
+  const login = async (signal: AbortSignal): Promise<LoginAnswer> => {
+    const got = await authenticator.token(null, signal)
+    return got.kind === 'token' ? { ok: true } : { ok: false, failure: got.failure }
+  }
+
+  const readHost = async (signal: AbortSignal): Promise<HostAnswer> => {
+    const got = await authenticator.token(null, signal)
+    if (got.kind === 'failed') return { kind: 'failed', failure: got.failure }
+    const read = await askForHost(options, roots, got.token, signal)
+    if (!read.ok) return { kind: 'failed', failure: read.failure }
+    const { status, text, body } = read.answer
+    if (status === 200) {
+      const hostname = parseObject(text)?.['hostname']
+      return { kind: 'readable', hostname: typeof hostname === 'string' ? hostname : null }
+    }
+    if (status === 403 && body.error === MISSING_PERMISSION) return { kind: 'not-permitted' }
+    return { kind: 'failed', failure: answerFailure(read.answer) }
+  }
+
+  return {
+    issuer: new HttpIssuer(options.sshHostId, exchange, authenticator, health),
+    login,
+    readHost,
+  }
+}
+
+type Read =
+  | { readonly ok: true; readonly answer: Answer }
+  | { readonly ok: false; readonly failure: IssuerFailure }
+
+/** Not by the exchange: this route has no place in the metrics. Refusals mean what they mean when issuing. */
+async function askForHost(
+  { url, sshHostId, timeoutMilliseconds, version }: IssuerOptions,
+  roots: TlsRoots,
+  token: string,
+  signal: AbortSignal,
+): Promise<Read> {
+  const address = new URL(`${url}/api/v1/ssh/hosts/${encodeURIComponent(sshHostId)}`)
+  const host = hostAndPort(address)
+  const timeout = AbortSignal.timeout(timeoutMilliseconds)
+  const headers = {
+    accept: 'application/json',
+    authorization: `Bearer ${token}`,
+    'user-agent': `hostcertd/${version}`,
+  }
+  try {
+    const asked = { url: address, method: 'GET', headers, body: null } as const
+    const reply = await send(asked, roots, AbortSignal.any([signal, timeout]))
+    const answer: Answer = {
+      route: 'issue',
+      host,
+      path: address.pathname,
+      status: reply.status,
+      text: reply.text,
+      complete: reply.complete,
+      isHtml: reply.header('content-type')?.includes('html') ?? false,
+      body: parseErrorBody(reply.text),
+      location: reply.header('location'),
+      retryAfterSeconds: null,
+      secrets: [token],
+    }
+    return { ok: true, answer }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (error instanceof AgentError)
+      return { ok: false, failure: localFailure(error.code, 'administrator', error.message) }
+    const timedOut = timeout.aborted ? { milliseconds: timeoutMilliseconds } : null
+    return { ok: false, failure: transportFailure(error, host, timedOut, [token]) }
+  }
+}

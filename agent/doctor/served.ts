@@ -1,0 +1,124 @@
+import { formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
+import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
+import {
+  failure,
+  type Finding,
+  isProvenServed,
+  ok,
+  RELOAD_SSHD,
+  skipped,
+  unknown,
+  warning,
+} from './finding.ts'
+import type { Patient } from './patient.ts'
+
+/** What earlier steps found out. */
+interface ServedContext {
+  /** What sshd's configuration says it listens on; empty when that is not known. */
+  readonly listen: readonly string[]
+  /** What to do about a host key that is not served, by its name; without an entry a reload is lacking. */
+  readonly remedies: ReadonlyMap<string, string>
+  /** What was found of the way to reload. */
+  readonly reload: readonly Finding[]
+  /** Whether sshd's configuration could be looked at: then a reload is what is left. */
+  readonly isConfigurationKnown: boolean
+}
+
+/** What sshd presented in a real handshake, against what is on disk. */
+export function examineServed(
+  patient: Patient,
+  views: readonly HostKeyView[],
+  context: ServedContext,
+): Finding[] {
+  const { attempts, host } = patient
+  if (!host.served.enabled) return [skipped('served', 'sshd is not asked: sshd.address is none')]
+  const keys = views.filter(isCertifiable)
+  if (keys.length === 0) return [skipped('served', 'there is no host key to ask about')]
+  if (attempts.record.sshd.state === 'down') return [down(patient, keys, context)]
+  const isServed = keys.some(isProvenServed)
+  return keys.map((view) => examine(view, patient, context, isServed))
+}
+
+function down({ config }: Patient, keys: readonly CertifiableView[], { listen }: ServedContext): Finding {
+  const { address } = config.sshd
+  const where = typeof address === 'string' ? address : `${address.host}:${address.port}`
+  const reasons = keys.flatMap(({ served }) => ('unknown' in served ? (served.unknown ?? []) : []))
+  const message = `SSHD_UNREACHABLE: sshd does not run, or not there: ${[...new Set(reasons)].join('; ')}`
+  const says = listen.length === 0 ? '' : `: by its configuration on ${listen.join(', ')}`
+  const elsewhere = `, or set sshd.address (${where}) to where it listens${says}`
+  const remedy = `start sshd: \`systemctl start ssh\` (sshd)${listen.includes(where) ? '' : elsewhere}`
+  return failure('served', message, remedy)
+}
+
+function examine(
+  view: CertifiableView,
+  { attempts, host }: Patient,
+  { remedies, reload, isConfigurationKnown }: ServedContext,
+  isAnyServed: boolean,
+): Finding {
+  const { name, served, onDisk, subject } = view
+  const { lastError } = attempts.of(subject.identity)
+  const earlier =
+    lastError?.scope === 'sshd' && lastError.code !== 'SSHD_NOT_SERVING'
+      ? `; the last attempt: ${lastError.code}: ${lastError.message}`
+      : ''
+  const first = isConfigurationKnown ? '' : '`sudo hostcertd doctor` looks at the configuration of sshd; '
+  const noWay = reload.find(({ status }) => status === 'failure' || status === 'warning')
+  const byProgram = host.sshd.canReload ? '`hostcertd renew` reloads sshd; by hand: ' : 'reload sshd: '
+  const remedy =
+    remedies.get(name) ??
+    `${first}${noWay === undefined ? byProgram : `${noWay.remedy}; at once: `}${RELOAD_SSHD}`
+  if (served.kind === 'not-asked') return skipped('served', `${name}: sshd is not asked about it`)
+  if (served.unknown !== null) return notSeen(view, served.unknown)
+  switch (served.kind) {
+    case 'nothing-known':
+      return notSeen(view, 'sshd was not asked')
+    case 'certificate': {
+      const presented = `${name}: sshd presents ${serialOf(served.serial)}${endOf(served.validBefore, host.clock.now())}`
+      if (served.matches && onDisk.kind === 'usable') return ok('served', presented)
+      // A reload would bring nothing better, at worst no certificate at all.
+      if (onDisk.kind === 'absent')
+        return skipped('served', `${presented}; there is none on disk that could replace it`)
+      if (onDisk.kind === 'unusable') {
+        const which = served.matches ? 'it is what is on disk' : 'what is on disk cannot be used'
+        return skipped('served', `${presented}; ${which} (${onDisk.failure.code})`)
+      }
+      const message = `SSHD_NOT_SERVING: ${presented}, on disk is serial ${onDisk.certificate.serial}`
+      return failure('served', `${message}${earlier}`, remedy)
+    }
+    case 'none':
+      if (onDisk.kind !== 'usable')
+        return skipped(
+          'served',
+          `${name}: sshd presents no certificate, and there is none on disk that it could`,
+        )
+      return failure('served', `SSHD_NOT_SERVING: ${name}: sshd presents no certificate${earlier}`, remedy)
+    case 'not-offered':
+    case 'other-key': {
+      const tone = isAnyServed ? warning : failure
+      const what = `have sshd load it (\`HostKey ${view.file.path.replace(/\.pub$/, '')}\`), or remove it from host_keys`
+      return tone('served', `${name}: ${served.why}`, remedies.get(name) ?? `${first}${what}`)
+    }
+  }
+}
+
+/** The question brought no answer for this key; what was seen before is no news. */
+function notSeen({ name, served }: CertifiableView, why: string): Finding {
+  const before =
+    'at' in served && served.kind === 'certificate' && served.matches
+      ? `; it presented the certificate on disk at ${formatTime(served.at)}`
+      : ''
+  const remedy =
+    'check that sshd.address is where the sshd of this host listens; what sshd says of the connection is in its log: `journalctl -u ssh` (sshd)'
+  return unknown('served', `${name}: what sshd presents could not be found out: ${why}${before}`, remedy)
+}
+
+function serialOf(serial: string | null): string {
+  return serial === null ? 'a certificate that cannot be read' : `serial ${serial}`
+}
+
+function endOf(validBefore: UnixSeconds | null, now: UnixSeconds): string {
+  return validBefore === null || now < validBefore
+    ? ''
+    : `, which ended ${formatDuration(now - validBefore)} ago`
+}

@@ -1,0 +1,164 @@
+import { glob } from 'node:fs/promises'
+import { dirname, isAbsolute, join, resolve } from 'node:path'
+import { oneLine } from '../cert/text.ts'
+import { readBoundedFile } from '../host/files.ts'
+import { type ProgramResult, runProgram } from '../host/programs.ts'
+
+interface SshdConfigurationOptions {
+  /** sshd's main configuration file. */
+  readonly file: string
+  /** Absolute path of sshd. */
+  readonly program: string
+}
+
+/** One line of the files, as they are written. */
+export interface SshdDirective {
+  readonly file: string
+  /** From 1. */
+  readonly line: number
+  /** In lower case. */
+  readonly keyword: string
+  /** Without quotes and a comment behind it. */
+  readonly value: string
+  /** Whether it stands below a `Match` line of its own file, or its file is included from there. */
+  readonly inMatch: boolean
+}
+
+/** What sshd makes of its files. */
+interface EffectiveSshd {
+  /** Of private halves; with an agent, of public ones too. Never empty. */
+  readonly hostKeys: readonly string[]
+  /** In the order in which sshd reads them: of several for one key the last that can be loaded counts. */
+  readonly hostCertificates: readonly string[]
+  /** Empty when sshd did not say. */
+  readonly hostKeyAlgorithms: readonly string[]
+  /** `HOST:PORT`, an IPv6 address in brackets. Behind ssh.socket it is systemd that listens, maybe elsewhere. */
+  readonly listen: readonly string[]
+}
+
+export type SshdAnswer =
+  | { readonly kind: 'effective'; readonly settings: EffectiveSshd }
+  /** It does not accept its configuration; why, in its own words. */
+  | { readonly kind: 'refused'; readonly why: string }
+  /** It accepts it, and none of its host keys can be loaded; why, in its own words. */
+  | { readonly kind: 'no-host-keys'; readonly why: string }
+  /** The folder is missing that is there only while sshd runs; its own words. */
+  | { readonly kind: 'no-runtime-folder'; readonly why: string }
+  /** It could not be asked, or what it said is not understood. Says nothing about the configuration. */
+  | { readonly kind: 'unknown'; readonly why: string }
+
+/** sshd gives up at as many: servconf.c, SERVCONF_MAX_DEPTH. */
+const MAX_DEPTH = 16
+const LIMIT_BYTES = 1024 * 1024
+const A_CONNECTION = 'user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22'
+const TIMEOUT_MILLISECONDS = 10_000
+/** sshd_config(5), Include: what is not absolute lies there. */
+const INCLUDE_FOLDER = '/etc/ssh'
+
+/** sshd's configuration, as it is written and as sshd understands it. Changes nothing. */
+export class SshdConfiguration {
+  readonly file: string
+  readonly #program: string
+
+  constructor({ file, program }: SshdConfigurationOptions) {
+    this.file = resolve(file)
+    this.#program = program
+  }
+
+  /** `sshd -T`. Only root may: it reads the private host keys. */
+  async effective(signal: AbortSignal): Promise<SshdAnswer> {
+    const limits = { timeoutMilliseconds: TIMEOUT_MILLISECONDS, signal, outputBytes: LIMIT_BYTES }
+    const argv = [this.#program, '-T', '-f', this.file]
+    const plain = await runProgram(argv, limits)
+    // `Match LocalPort` makes it want to be told of a connection; what is read here cannot stand in a Match block.
+    const result = plain.status === 0 ? plain : await runProgram([...argv, '-C', A_CONNECTION], limits)
+    return result.status === 0 ? readSettings(result.stdout) : readRefusal(result)
+  }
+
+  /** Every line that sshd reads, includes in their places; what cannot be read is left out. */
+  async directives(): Promise<SshdDirective[]> {
+    return this.#read(this.file, false, 0)
+  }
+
+  /**
+   * Drop-ins beside the main file that no `Include` of it reaches.
+   *
+   * @param directives of {@link directives}
+   */
+  async unreadDropIns(directives: readonly SshdDirective[]): Promise<SshdDirective[]> {
+    const reached = new Set(directives.map(({ file }) => file))
+    const unread: SshdDirective[] = []
+    for (const path of await matches(join(dirname(this.file), 'sshd_config.d', '*.conf'))) {
+      if (!reached.has(path)) unread.push(...(await this.#read(path, false, MAX_DEPTH)))
+    }
+    return unread
+  }
+
+  async #read(file: string, isConditional: boolean, depth: number): Promise<SshdDirective[]> {
+    const text = await readBoundedFile(file, LIMIT_BYTES).catch(() => '')
+    const found: SshdDirective[] = []
+    let inMatch = isConditional
+    for (const [index, written] of text.split('\n').entries()) {
+      const [, name = '', rest = ''] = /^\s*([A-Za-z]\w*)(?:\s*=\s*|\s+)(.*)$/s.exec(written) ?? []
+      if (name === '') continue
+      const keyword = name.toLowerCase()
+      const words = wordsOf(rest)
+      if (keyword === 'match') inMatch = true
+      found.push({ file, line: index + 1, keyword, value: words.join(' '), inMatch })
+      if (keyword !== 'include' || depth >= MAX_DEPTH) continue
+      for (const pattern of words) {
+        const absolute = isAbsolute(pattern) ? pattern : join(INCLUDE_FOLDER, pattern)
+        for (const path of await matches(absolute))
+          found.push(...(await this.#read(path, inMatch, depth + 1)))
+      }
+    }
+    return found
+  }
+}
+
+/** A line is `keyword value`; OpenSSH prints keywords in lower case up to 10.3, as in sshd_config(5) since. */
+function readSettings(stdout: string): SshdAnswer {
+  const lines = stdout.split('\n').map((line) => /^(\S+) (.*?)\s*$/.exec(line))
+  const values = (keyword: string): string[] =>
+    lines.flatMap((match) => (match?.[1]?.toLowerCase() === keyword ? [match[2] ?? ''] : []))
+  const hostKeys = values('hostkey')
+  // sshd does not start without one.
+  if (hostKeys.length === 0) return { kind: 'unknown', why: 'sshd -T printed no line that says HostKey' }
+  const settings = {
+    hostKeys,
+    hostCertificates: values('hostcertificate').filter((path) => path !== 'none'),
+    hostKeyAlgorithms: values('hostkeyalgorithms').flatMap((list) => list.split(',')),
+    listen: values('listenaddress').map((address) => address.replace(/ .*/, '')),
+  }
+  return { kind: 'effective', settings }
+}
+
+function readRefusal({ status, failure, stderr }: ProgramResult): SshdAnswer {
+  if (failure !== null) return { kind: 'unknown', why: failure }
+  // Without the frames around warnings.
+  const why = oneLine(stderr.replace(/^@.*$/gm, ''))
+  if (why === '') return { kind: 'unknown', why: `sshd -T ended with status ${status} and said nothing` }
+  if (stderr.includes('Missing privilege separation directory')) return { kind: 'no-runtime-folder', why }
+  return { kind: stderr.includes('no hostkeys available') ? 'no-host-keys' : 'refused', why }
+}
+
+/** sshd's argv_split: words, or what is between quotes, up to a word that begins with `#`. */
+function wordsOf(text: string): string[] {
+  const words: string[] = []
+  for (const [word, double, single] of text.matchAll(/"([^"]*)"|'([^']*)'|\S+/g)) {
+    if (word.startsWith('#')) break
+    words.push(double ?? single ?? word)
+  }
+  return words
+}
+
+/** In the order in which sshd reads them. */
+async function matches(pattern: string): Promise<string[]> {
+  const paths: string[] = []
+  try {
+    for await (const path of glob(pattern)) paths.push(resolve(path))
+  } catch {
+    // A folder that may not be looked into has nothing for us.
+  }
+  return paths.sort()
+}

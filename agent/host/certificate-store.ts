@@ -1,0 +1,48 @@
+import { dirname, join } from 'node:path'
+import { AgentError } from '../cert/errors.ts'
+import { reasonOf, systemCodeOf } from '../cert/text.ts'
+import type { VerifiedCertificate } from '../cert/verify-issued.ts'
+import type { CertificateStore, StoredCertificate } from '../renewal/ports.ts'
+import { type FileOperations, makeFolder, readBoundedFile, replaceFile, SMALL_FILE_BYTES } from './files.ts'
+
+interface CertificateStoreOptions {
+  /** Made when the first certificate is put in place. */
+  readonly directory: string
+  /** For tests of what a disk can do; node:fs/promises without. */
+  readonly operations?: FileOperations
+}
+
+/** sshd and the root helper read what lies here, and so may anybody: a certificate is public. */
+const FILE_MODE = 0o644
+const FOLDER_MODE = 0o755
+
+/**
+ * Certificates as files `NAME-cert.pub` in one folder. Not locked: one process writes at a time (see PassLock), any
+ * number may read.
+ */
+export function createCertificateStore(options: CertificateStoreOptions): CertificateStore {
+  const pathOf = (hostKeyName: string): string => join(options.directory, `${hostKeyName}-cert.pub`)
+
+  const read = async (hostKeyName: string): Promise<StoredCertificate> => {
+    const path = pathOf(hostKeyName)
+    try {
+      return { kind: 'text', text: await readBoundedFile(path, SMALL_FILE_BYTES) }
+    } catch (error) {
+      if (systemCodeOf(error) === 'ENOENT') return { kind: 'absent' }
+      const message = `cannot read ${path}: ${reasonOf(error)}`
+      return { kind: 'unreadable', failure: { code: 'STORE_FAILED', message } }
+    }
+  }
+
+  const swap = async (hostKeyName: string, certificate: VerifiedCertificate): Promise<void> => {
+    const path = pathOf(hostKeyName)
+    try {
+      await makeFolder(dirname(path), FOLDER_MODE)
+      await replaceFile(path, `${certificate.line}\n`, FILE_MODE, options.operations)
+    } catch (error) {
+      throw new AgentError('STORE_FAILED', `cannot write ${path}: ${reasonOf(error)}`, { cause: error })
+    }
+  }
+
+  return { pathOf, read, swap }
+}

@@ -1,0 +1,140 @@
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
+import * as fs from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { systemCodeOf } from '../cert/text.ts'
+
+/** Of node:fs/promises, what can fail while a file is replaced; a test passes one that does. */
+export type FileOperations = Pick<typeof fs, 'open' | 'rename'>
+
+/** A younger one may be another process's, at work. */
+const LEFTOVER_AGE_MILLISECONDS = 60_000
+const TEMPORARY = /^\..+\.hostcertd-[0-9a-f]{12}\.tmp$/
+
+/** Whether a path is that of a temporary file of {@link replaceFile}. */
+export function isTemporaryFile(path: string): boolean {
+  return TEMPORARY.test(basename(path))
+}
+
+/**
+ * Put a file in place, durably: after it returns a power cut leaves the new one, before that the old one or the new
+ * one, never a part. A symlink in its place is replaced, not followed. On failure its temporary file is removed; those
+ * that a crash left in the folder are removed by the next call.
+ *
+ * @param mode of the file, whatever the umask
+ * @throws Error of the system call that failed; the old file is still in place unless that was the last one or two
+ */
+export async function replaceFile(
+  path: string,
+  text: string,
+  mode: number,
+  operations: FileOperations = fs,
+): Promise<void> {
+  const folder = dirname(path)
+  await removeLeftovers(folder)
+  const temporary = join(folder, `.${basename(path)}.hostcertd-${randomBytes(6).toString('hex')}.tmp`)
+  try {
+    await writeThrough(temporary, text, mode, operations)
+    await operations.rename(temporary, path)
+  } catch (error) {
+    await fs.rm(temporary, { force: true }).catch(ignore)
+    throw error
+  }
+  // The name is an entry of the folder, and only this makes it last.
+  await syncFolder(folder, operations)
+}
+
+/**
+ * Make a folder and those above it that are missing, all with the mode given, whatever the umask.
+ *
+ * @throws Error of the system call
+ */
+export async function makeFolder(folder: string, mode: number): Promise<void> {
+  const first = await fs.mkdir(folder, { recursive: true, mode })
+  if (first === undefined) return
+  for (let made = folder; made.length >= first.length; made = dirname(made)) await fs.chmod(made, mode)
+  await syncFolder(dirname(first), fs)
+}
+
+/** `wx` is O_EXCL: what lies there already, a symlink too, is not written to. */
+async function writeThrough(
+  path: string,
+  text: string,
+  mode: number,
+  operations: FileOperations,
+): Promise<void> {
+  const handle = await operations.open(path, 'wx', 0o600)
+  try {
+    await handle.writeFile(text)
+    await handle.chmod(mode)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** What file systems say that cannot sync a folder (CIFS, VirtualBox, some FUSE): fsync(2), EINVAL. */
+const CANNOT_SYNC: readonly (string | null)[] = ['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
+
+/** As far as the file system can: one that cannot sync a folder keeps names in its own way. */
+async function syncFolder(folder: string, operations: FileOperations): Promise<void> {
+  const handle = await operations.open(folder, 'r')
+  try {
+    await handle.sync()
+  } catch (error) {
+    if (!CANNOT_SYNC.includes(systemCodeOf(error))) throw error
+  } finally {
+    await handle.close()
+  }
+}
+
+async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await fs.readdir(folder)) {
+    if (!TEMPORARY.test(name)) continue
+    const path = join(folder, name)
+    const stats = await fs.lstat(path).catch(ignore)
+    if (stats !== undefined && Date.now() - stats.mtimeMs > LEFTOVER_AGE_MILLISECONDS) {
+      await fs.rm(path, { force: true }).catch(ignore)
+    }
+  }
+}
+
+/** Tidying up must not hide what it follows. */
+function ignore(): undefined {
+  return undefined
+}
+
+/** More than any public key, certificate or list of CA keys needs. */
+export const SMALL_FILE_BYTES = 64 * 1024
+
+/**
+ * Read a small regular file whole. What lies at the path may be anything: a FIFO, a device or a folder is refused
+ * without waiting for it. A symlink is followed: the folders read here are managed by an administrator.
+ *
+ * @param limit bytes; a longer file is refused, not cut
+ * @throws Error of the system call (with `code`), or one that says what is wrong with the file
+ */
+export async function readBoundedFile(path: string, limit: number): Promise<string> {
+  // Opening a device can do something (a tape rewinds), so look before; opening a FIFO put there since must not wait.
+  refuseUnlessFile(await stat(path))
+  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+  try {
+    refuseUnlessFile(await handle.stat())
+    const buffer = Buffer.alloc(limit + 1)
+    let length = 0
+    while (length < buffer.length) {
+      const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length)
+      if (bytesRead === 0) break
+      length += bytesRead
+    }
+    if (length > limit) throw new Error(`it is larger than ${limit / 1024} KiB`)
+    return buffer.toString('utf8', 0, length)
+  } finally {
+    await handle.close()
+  }
+}
+
+function refuseUnlessFile(stats: { isFile(): boolean }): void {
+  if (!stats.isFile()) throw new Error('it is not a regular file')
+}

@@ -1,0 +1,103 @@
+import { glob, lstat, stat } from 'node:fs/promises'
+import { basename, resolve } from 'node:path'
+import { messageOf } from '../cert/errors.ts'
+import { isIssuedKeyType, parsePublicKeyLine, quote, readPublicKey } from '../cert/public-key.ts'
+import { reasonOf, systemCodeOf } from '../cert/text.ts'
+import type { HostKeyFile, HostKeys } from '../renewal/ports.ts'
+import { readBoundedFile, SMALL_FILE_BYTES } from './files.ts'
+
+interface HostKeysOptions {
+  /** Paths of public halves, or patterns with `*`, `?` and `[…]`. */
+  readonly patterns: readonly string[]
+}
+
+const CERTIFICATE_SUFFIX = '-cert.pub'
+
+/** The public host keys that the configuration names, read anew at each call. */
+export function createHostKeys({ patterns }: HostKeysOptions): HostKeys {
+  const list = async (): Promise<HostKeyFile[]> => {
+    const files: HostKeyFile[] = []
+    const firstOfName = new Map<string, string>()
+    for (const path of await findPaths(patterns)) {
+      const name = nameOf(path)
+      const by = firstOfName.get(name)
+      if (by !== undefined) {
+        files.push({ name, path, content: { kind: 'shadowed', by } })
+        continue
+      }
+      firstOfName.set(name, path)
+      files.push((await readHostKey(path)) ?? unreadable(path, 'it was removed while being read'))
+    }
+    return files
+  }
+  return { list, read: readHostKey }
+}
+
+/** All paths that the patterns name now, each once, in the order of their bytes, certificates left out. */
+async function findPaths(patterns: readonly string[]): Promise<string[]> {
+  const paths = new Set<string>()
+  for (const pattern of patterns) {
+    if (/[*?[]/.test(pattern)) {
+      for await (const path of glob(pattern)) paths.add(resolve(path))
+    } else if (await exists(pattern)) {
+      paths.add(resolve(pattern))
+    }
+  }
+  return [...paths].filter((path) => !path.endsWith(CERTIFICATE_SUFFIX)).sort()
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path)
+    return true
+  } catch (error) {
+    // What cannot be looked at is there for all we know, and reading it tells why.
+    return !isGone(error)
+  }
+}
+
+async function readHostKey(path: string): Promise<HostKeyFile | null> {
+  let text: string
+  try {
+    text = await readBoundedFile(path, SMALL_FILE_BYTES)
+  } catch (error) {
+    return isGone(error) ? null : unreadable(path, reasonOf(error))
+  }
+  try {
+    const line = parsePublicKeyLine(text)
+    if (!isIssuedKeyType(line.type)) {
+      const message = `${path}: the issuer signs no keys of type ${quote(line.type)}`
+      const failure = { code: 'HOST_KEY_UNSUPPORTED', message } as const
+      return { name: nameOf(path), path, content: { kind: 'unsupported', keyType: line.type, failure } }
+    }
+    const key = readPublicKey(line)
+    const pairVersion = `${await versionOf(path)} ${await versionOf(path.slice(0, -'.pub'.length))}`
+    return { name: nameOf(path), path, content: { kind: 'key', key, comment: line.comment, pairVersion } }
+  } catch (error) {
+    return unreadable(path, messageOf(error))
+  }
+}
+
+/** Of the private half no more is looked at than when it was written. */
+async function versionOf(path: string): Promise<string> {
+  try {
+    const { ino, mtimeNs } = await stat(path, { bigint: true })
+    return `${ino}:${mtimeNs}`
+  } catch {
+    return '-'
+  }
+}
+
+function isGone(error: unknown): boolean {
+  const code = systemCodeOf(error)
+  return code === 'ENOENT' || code === 'ENOTDIR'
+}
+
+function unreadable(path: string, why: string): HostKeyFile {
+  const failure = { code: 'HOST_KEY_UNREADABLE', message: `cannot read ${path}: ${why}` } as const
+  return { name: nameOf(path), path, content: { kind: 'unreadable', failure } }
+}
+
+function nameOf(path: string): string {
+  return basename(path, '.pub')
+}

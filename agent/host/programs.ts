@@ -1,0 +1,158 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { access, constants } from 'node:fs/promises'
+import { delimiter, isAbsolute, join } from 'node:path'
+import { oneLine, reasonOf } from '../cert/text.ts'
+
+interface ProgramLimits {
+  /** Then it gets SIGTERM, and SIGKILL a second later. */
+  readonly timeoutMilliseconds: number
+  /** Of each of the outputs; what comes after is read and dropped. */
+  readonly outputBytes?: number
+  /** Stops the program too. */
+  readonly signal?: AbortSignal
+  /** The only variables that it gets; left out: all of our own. */
+  readonly environment?: Readonly<Record<string, string>>
+  /** Open files that the program gets as 3, 4 … */
+  readonly files?: readonly number[]
+  /** As whom it runs, without other groups; only root may. */
+  readonly user?: { readonly uid: number; readonly gid: number }
+  /** Give it a process group of its own, so that what it started is stopped with it. */
+  readonly ownGroup?: boolean
+}
+
+/** `failure` says in words why there is no exit status: not found, timed out, killed. */
+export interface ProgramResult {
+  readonly status: number | null
+  readonly failure: string | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+const DEFAULT_OUTPUT_BYTES = 64 * 1024
+/** Between SIGTERM and SIGKILL. */
+const GRACE_MILLISECONDS = 1000
+/** For output still in the pipe after the exit; a child left in the background may hold the pipe for ever. */
+const DRAIN_MILLISECONDS = 200
+
+/**
+ * Run a program without a shell, with no input, bounded in time and output.
+ *
+ * @param argv the program, looked up in PATH unless it has a slash, and its arguments
+ * @returns also when it could not be started
+ * @throws the signal's reason, at once when it fires
+ */
+export function runProgram(argv: readonly string[], limits: ProgramLimits): Promise<ProgramResult> {
+  const { signal, files = [], ownGroup = false, outputBytes = DEFAULT_OUTPUT_BYTES } = limits
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted === true) {
+      reject(signal.reason)
+      return
+    }
+    const [program = '', ...rest] = argv
+    let child: ChildProcess
+    try {
+      child = spawn(program, rest, {
+        stdio: ['ignore', 'pipe', 'pipe', ...files],
+        detached: ownGroup,
+        env: limits.environment ?? process.env,
+        ...limits.user,
+      })
+    } catch (error) {
+      // Most failures come as an event, some (no memory, a NUL in an argument) at once.
+      resolve({ status: null, failure: cannotRun(program, error), stdout: '', stderr: '' })
+      return
+    }
+    const stdout = collect(child.stdout, outputBytes)
+    const stderr = collect(child.stderr, outputBytes)
+    let timedOut = false
+    let killTimer: NodeJS.Timeout | undefined
+    let drainTimer: NodeJS.Timeout | undefined
+
+    const send = (name: NodeJS.Signals): void => {
+      if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+      try {
+        process.kill(ownGroup ? -child.pid : child.pid, name)
+      } catch {
+        // Gone in between.
+      }
+    }
+    const stop = (): void => {
+      send('SIGTERM')
+      killTimer = setTimeout(send, GRACE_MILLISECONDS, 'SIGKILL')
+    }
+    const onAbort = (): void => {
+      stop()
+      reject(signal?.reason)
+    }
+    const timeout = setTimeout(() => {
+      timedOut = true
+      stop()
+    }, limits.timeoutMilliseconds)
+    const finish = (status: number | null, failure: string | null): void => {
+      clearTimeout(timeout)
+      clearTimeout(killTimer)
+      clearTimeout(drainTimer)
+      signal?.removeEventListener('abort', onAbort)
+      resolve({ status, failure, stdout: stdout(), stderr: stderr() })
+    }
+
+    signal?.addEventListener('abort', onAbort, { once: true })
+    child.once('error', (error) => finish(null, cannotRun(program, error)))
+    child.once('exit', () => {
+      clearTimeout(timeout)
+      clearTimeout(killTimer)
+      drainTimer = setTimeout(() => {
+        child.stdout?.destroy()
+        child.stderr?.destroy()
+      }, DRAIN_MILLISECONDS)
+    })
+    child.once('close', (code, killedBy) => {
+      const seconds = limits.timeoutMilliseconds / 1000
+      if (timedOut) finish(null, `${oneLine(program)} was not done after ${seconds} s`)
+      else if (killedBy !== null) finish(null, `${oneLine(program)} was killed by ${killedBy}`)
+      else finish(code, null)
+    })
+  })
+}
+
+function cannotRun(program: string, error: unknown): string {
+  return `cannot run ${oneLine(program)}: ${reasonOf(error)}`
+}
+
+function collect(stream: NodeJS.ReadableStream | null, limit: number): () => string {
+  const chunks: Buffer[] = []
+  let length = 0
+  stream?.on('data', (chunk: Buffer) => {
+    const part = chunk.subarray(0, limit - length)
+    length += part.length
+    if (part.length > 0) chunks.push(part)
+  })
+  // A pipe that breaks is an end of the output, nothing more.
+  stream?.on('error', () => undefined)
+  return () => Buffer.concat(chunks).toString('utf8')
+}
+
+/** Where programs for root lie; a user's PATH often lacks them. */
+const FOLDERS_OF_ROOT = ['/usr/local/sbin', '/usr/sbin', '/sbin']
+
+/**
+ * Where a program lies.
+ *
+ * @param program a name, or a path with a slash
+ * @returns an absolute path; null when nobody could run it
+ */
+export async function findProgram(program: string): Promise<string | null> {
+  const inPath = (process.env['PATH'] ?? '').split(delimiter).filter(isAbsolute)
+  const places = program.includes('/')
+    ? [program]
+    : [...inPath, ...FOLDERS_OF_ROOT].map((folder) => join(folder, program))
+  for (const place of places) {
+    try {
+      await access(place, constants.X_OK)
+      return place
+    } catch {
+      // Not here.
+    }
+  }
+  return null
+}

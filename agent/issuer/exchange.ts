@@ -1,0 +1,136 @@
+import type { Clock, IssuerFailure, Log, Metrics } from '../renewal/ports.ts'
+import { type Answer, parseErrorBody, parseRetryAfter, type Route } from './answer.ts'
+import { hostAndPort, type RawReply, send } from './http.ts'
+import type { HealthRecord } from './issuer-health.ts'
+import type { TlsRoots } from './tls-roots.ts'
+import { transportFailure } from './transport-failure.ts'
+
+/** What is asked of the issuer. A credential has no place but those named here. */
+type Question =
+  | {
+      readonly route: 'login'
+      readonly path: string
+      readonly body: object
+      readonly secrets: readonly string[]
+    }
+  /** The only one that carries a token: on the public routes and on login even a bad one would be refused. */
+  | { readonly route: 'issue'; readonly path: string; readonly body: object; readonly token: string }
+  | { readonly route: 'host-ca'; readonly path: string }
+
+export type Outcome =
+  | { readonly ok: true; readonly answer: Answer }
+  | { readonly ok: false; readonly failure: IssuerFailure }
+
+interface ExchangeSettings {
+  /** No slash at the end. */
+  readonly url: string
+  /** For one exchange, from connecting to the last byte. */
+  readonly timeoutMilliseconds: number
+  /** Of this program, for `User-Agent`. */
+  readonly version: string
+}
+
+/** Asks the issuer one thing at a time, and keeps the books: log, metrics, health. */
+export class IssuerExchange {
+  readonly #settings: ExchangeSettings
+  readonly #roots: TlsRoots
+  readonly #health: HealthRecord
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #metrics: Metrics
+
+  constructor(
+    settings: ExchangeSettings,
+    roots: TlsRoots,
+    health: HealthRecord,
+    ports: { readonly clock: Clock; readonly log: Log; readonly metrics: Metrics },
+  ) {
+    this.#settings = settings
+    this.#roots = roots
+    this.#health = health
+    this.#clock = ports.clock
+    this.#log = ports.log
+    this.#metrics = ports.metrics
+  }
+
+  /** Rejects only when `signal` fires, with its reason. */
+  async ask(question: Question, signal: AbortSignal): Promise<Outcome> {
+    const { url, timeoutMilliseconds } = this.#settings
+    const address = new URL(url + question.path)
+    const timeout = AbortSignal.timeout(timeoutMilliseconds)
+    const began = this.#clock.now()
+    const start = performance.now()
+    let reply: RawReply
+    try {
+      reply = await send(this.#compose(question, address), this.#roots, AbortSignal.any([signal, timeout]))
+    } catch (error) {
+      signal.throwIfAborted()
+      const timedOut = timeout.aborted ? { milliseconds: timeoutMilliseconds } : null
+      const failure = transportFailure(error, hostAndPort(address), timedOut, secretsOf(question))
+      this.#health.unreached()
+      this.#note(question.route, failure.code, start, { error: failure.message })
+      return { ok: false, failure }
+    }
+    this.#health.answered(reply.status, dateOf(reply), { began, ended: this.#clock.now() })
+    const answer = this.#answerOf(question, address, reply)
+    this.#note(question.route, String(reply.status), start, { request_id: answer.body.requestId })
+    return { ok: true, answer }
+  }
+
+  #compose(question: Question, url: URL) {
+    const headers: Record<string, string> = {
+      accept: question.route === 'host-ca' ? 'text/plain, application/json' : 'application/json',
+      'user-agent': `hostcertd/${this.#settings.version}`,
+    }
+    if (question.route === 'issue') headers['authorization'] = `Bearer ${question.token}`
+    if (question.route === 'host-ca') return { url, method: 'GET', headers, body: null } as const
+    headers['content-type'] = 'application/json'
+    return { url, method: 'POST', headers, body: JSON.stringify(question.body) } as const
+  }
+
+  #answerOf(question: Question, address: URL, reply: RawReply): Answer {
+    return {
+      route: question.route,
+      host: hostAndPort(address),
+      path: address.pathname,
+      status: reply.status,
+      text: reply.text,
+      complete: reply.complete,
+      isHtml: reply.header('content-type')?.includes('html') ?? false,
+      body: parseErrorBody(reply.text),
+      location: reply.header('location'),
+      retryAfterSeconds: parseRetryAfter(
+        reply.header('retry-after'),
+        reply.header('date'),
+        this.#clock.now(),
+      ),
+      secrets: secretsOf(question),
+    }
+  }
+
+  /** @param code HTTP status or error code */
+  #note(route: Route, code: string, start: number, data: Readonly<Record<string, unknown>>): void {
+    const milliseconds = performance.now() - start
+    this.#metrics.issuerRequest(route, code, milliseconds / 1000)
+    this.#log.debug(
+      { route, status: code, milliseconds: Math.round(milliseconds), ...data },
+      'asked the issuer',
+    )
+  }
+}
+
+/** What a cache kept tells an old time. */
+function dateOf(reply: RawReply): string | null {
+  return reply.header('age') === null ? reply.header('date') : null
+}
+
+function secretsOf(question: Question): readonly string[] {
+  switch (question.route) {
+    case 'login':
+      return question.secrets
+    case 'issue':
+      return [question.token]
+    case 'host-ca':
+      return []
+  }
+}

@@ -1,0 +1,194 @@
+import type { ErrorCode } from '../cert/errors.ts'
+import type { NextStep } from '../renewal/backoff.ts'
+import type { IssuerFailure } from '../renewal/ports.ts'
+import type { Answer } from './answer.ts'
+
+/** A failure that no answer of the issuer's is behind. */
+export function localFailure(code: ErrorCode, next: NextStep, message: string): IssuerFailure {
+  return { code, message, next, retryAfterSeconds: null, requestId: null }
+}
+
+/** 401, or the 403 that is about the token: log in again, once. The table of issuer.md. */
+export function isTokenRefused({ status, body }: Answer): boolean {
+  return status === 401 || (status === 403 && body.error === 'TokenError')
+}
+
+/**
+ * Whether the issuer itself says that it has no such route. That answer has no request id, and what stands in front of
+ * the issuer gives none either, so here alone the words decide too: those of the table of issuer.md.
+ */
+export function saysNoSuchRoute({ status, isHtml, body }: Answer): boolean {
+  return (
+    status === 404 &&
+    !isHtml &&
+    body.requestId === null &&
+    body.error === 'Not Found' &&
+    /^Route [A-Z]+:\S+ not found$/.test(body.message ?? '')
+  )
+}
+
+/**
+ * An answer of status 200 whose content is no good.
+ *
+ * @param flaw goes on after "HOST answered"
+ */
+export function invalidAnswer(answer: Answer, flaw: string): IssuerFailure {
+  // What is wrong with one key's certificate concerns that key; a login concerns all of them.
+  const next = answer.route === 'issue' ? 'key-backoff' : 'issuer-backoff'
+  return of(answer, 'ISSUER_INVALID_RESPONSE', next, `${answer.host} answered ${flaw}`)
+}
+
+/**
+ * What an answer other than 200 means; by status and the `error` field, never by the message.
+ * The rows are those of issuer.md.
+ */
+export function answerFailure(answer: Answer): IssuerFailure {
+  const { status } = answer
+  if (status === 408 || status === 429 || status >= 500) return busy(answer)
+  if (status === 404 && answer.body.requestId === null) return noRoute(answer)
+  if (status < 400) return redirectOrOdd(answer)
+  switch (answer.route) {
+    case 'login':
+      return loginFailure(answer)
+    case 'issue':
+      return issueFailure(answer)
+    case 'host-ca':
+      return hostCaFailure(answer)
+  }
+}
+
+function loginFailure(answer: Answer): IssuerFailure {
+  switch (answer.status) {
+    case 400:
+    case 401:
+    case 404:
+    case 422:
+      return of(
+        answer,
+        'ISSUER_UNAUTHORIZED',
+        'login-backoff',
+        said(answer, 'refused the client id or secret'),
+      )
+    case 403:
+      return of(answer, 'ISSUER_FORBIDDEN', 'login-backoff', said(answer, 'forbids the login'))
+    default:
+      return of(answer, 'ISSUER_REJECTED', 'administrator', said(answer, 'rejected the login'))
+  }
+}
+
+function issueFailure(answer: Answer): IssuerFailure {
+  if (isTokenRefused(answer)) {
+    return of(answer, 'ISSUER_UNAUTHORIZED', 'login-backoff', said(answer, 'refused the access token'))
+  }
+  switch (answer.status) {
+    case 400:
+    case 422:
+      return of(answer, 'ISSUER_REJECTED', 'key-backoff', said(answer, 'rejected the request'))
+    case 403:
+      return of(answer, 'ISSUER_FORBIDDEN', 'administrator', said(answer, 'forbids it'))
+    case 404:
+      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'does not know this host'))
+    default:
+      return of(answer, 'ISSUER_REJECTED', 'administrator', said(answer, 'rejected the request'))
+  }
+}
+
+function hostCaFailure(answer: Answer): IssuerFailure {
+  switch (answer.status) {
+    case 401:
+      return of(answer, 'ISSUER_UNAUTHORIZED', 'administrator', said(answer, 'wants a login for its host CA'))
+    case 403:
+      return of(answer, 'ISSUER_FORBIDDEN', 'administrator', said(answer, 'forbids reading its host CA'))
+    case 404:
+      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'does not know this host'))
+    default:
+      return of(
+        answer,
+        'ISSUER_REJECTED',
+        'administrator',
+        said(answer, 'rejected the request for its host CA'),
+      )
+  }
+}
+
+function busy(answer: Answer): IssuerFailure {
+  const words = answer.status === 429 ? 'limits the rate of requests' : 'is in trouble'
+  return {
+    ...of(answer, 'ISSUER_BUSY', 'issuer-backoff', said(answer, words)),
+    retryAfterSeconds: answer.retryAfterSeconds,
+  }
+}
+
+/** The issuer itself gives each of its answers an id. */
+function noRoute(answer: Answer): IssuerFailure {
+  const message = `${answer.host} has nothing at ${answer.path}: issuer.url is wrong, or a proxy answered (404)`
+  return of(answer, 'ISSUER_NOT_FOUND', 'administrator', message)
+}
+
+function redirectOrOdd(answer: Answer): IssuerFailure {
+  const { status, location, secrets } = answer
+  if (status < 300 || location === null) return invalidAnswer(answer, `with status ${status}, expected 200`)
+  const to = quoteWords(location, secrets)
+  return invalidAnswer(
+    answer,
+    `with a redirect to ${to}, which is not followed; is issuer.url right? (${status})`,
+  )
+}
+
+/**
+ * Whether the message of a failure repeats the issuer's own word for the error, `ForbiddenError` for one. For what a
+ * person is advised first; nothing is done by it.
+ */
+export function namesError({ message }: Pick<IssuerFailure, 'message'>, error: string): boolean {
+  return message.endsWith(` ${error})`)
+}
+
+/** `HOST refused the access token: "invalid signature" (403 TokenError)`. */
+function said({ host, status, body, secrets, isHtml }: Answer, what: string): string {
+  const words = body.message === null ? '' : `: ${quoteWords(body.message, secrets)}`
+  const kind =
+    body.error === null
+      ? isHtml
+        ? ', with a web page'
+        : ''
+      : ` ${quoteWords(body.error, secrets).slice(1, -1)}`
+  return `${host} ${what}${words} (${status}${kind})`
+}
+
+function of({ body }: Answer, code: ErrorCode, next: NextStep, message: string): IssuerFailure {
+  return { code, message, next, retryAfterSeconds: null, requestId: body.requestId }
+}
+
+/** Of what a server says, as much as a person needs. */
+const LONGEST_CHARACTERS = 300
+
+/** Controls beyond those that JSON escapes, line separators, and what turns the direction of writing. */
+const INVISIBLE = /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g
+
+/**
+ * A server's words, safe in a log line and on a terminal: one line, cut, quoted, controls escaped.
+ *
+ * @param secrets are blotted out: a server may echo what it was sent
+ */
+function quoteWords(text: string, secrets: readonly string[]): string {
+  const clean = redact(text, secrets)
+  const cut = clean.length > LONGEST_CHARACTERS ? `${clean.slice(0, LONGEST_CHARACTERS)}…` : clean
+  return JSON.stringify(cut).replace(INVISIBLE, escaped)
+}
+
+/** As {@link quoteWords} for a library's message: no quotes around it. */
+export function plainWords(text: string, secrets: readonly string[]): string {
+  return quoteWords(text.trim().replace(/\s+/g, ' '), secrets).slice(1, -1).replaceAll('\\"', '"')
+}
+
+function redact(text: string, secrets: readonly string[]): string {
+  let clean = text
+  for (const secret of secrets) {
+    if (secret !== '') clean = clean.replaceAll(secret, '[secret]')
+  }
+  return clean
+}
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
+}

@@ -1,0 +1,68 @@
+import type { UnixSeconds } from '../cert/time.ts'
+import type { Clock, IssuerHealth } from '../renewal/ports.ts'
+import { parseHttpDate } from './answer.ts'
+
+/** When an exchange began and ended, by our clock. */
+interface ExchangeTimes {
+  readonly began: UnixSeconds
+  readonly ended: UnixSeconds
+}
+
+/**
+ * How long a comparison of the clocks counts. Longer than any wait between two attempts, so a skew shows for as long as
+ * renewals fail by it; but the next exchange may be months away, and by then either clock may have been mended. Nobody is
+ * asked just to compare again: if it is the issuer's clock that is off, a whole fleet would.
+ */
+const SKEW_COUNTS_SECONDS = 6 * 3600
+
+/** A clock that runs a little slow is not one that was set back. */
+const SET_BACK_SECONDS = 1
+
+/** What the exchanges so far say about the issuer. */
+export class HealthRecord {
+  readonly #clock: Pick<Clock, 'now'>
+  #reachable: boolean | null = null
+  #lastSuccess: UnixSeconds | null = null
+  #skew: { readonly seconds: number; readonly at: UnixSeconds } | null = null
+
+  constructor(clock: Pick<Clock, 'now'>) {
+    this.#clock = clock
+  }
+
+  get current(): IssuerHealth {
+    return {
+      reachable: this.#reachable,
+      lastSuccess: this.#lastSuccess,
+      clockSkewSeconds: this.#skew !== null && this.#counts(this.#skew.at) ? this.#skew.seconds : null,
+    }
+  }
+
+  /** No HTTP answer, or only part of one. */
+  unreached(): void {
+    this.#reachable = false
+  }
+
+  /**
+   * An HTTP answer of any status.
+   *
+   * @param date its `Date` header; null when it has none, or when a cache gave it
+   */
+  answered(status: number, date: string | null, times: ExchangeTimes): void {
+    this.#reachable = true
+    if (status === 200) this.#lastSuccess = times.ended
+    const seconds = skewOf(date, times)
+    if (seconds !== null) this.#skew = { seconds, at: times.ended }
+  }
+
+  /** Not when our clock was set back since: it is another clock then. */
+  #counts(at: UnixSeconds): boolean {
+    const age = this.#clock.now() - at
+    return age >= -SET_BACK_SECONDS && age <= SKEW_COUNTS_SECONDS
+  }
+}
+
+/** `Date` is cut to the second, so what is left of the difference is rounded up; `+ 0` turns -0 into 0. */
+function skewOf(date: string | null, { began, ended }: ExchangeTimes): number | null {
+  const theirs = parseHttpDate(date ?? '')
+  return theirs === null ? null : Math.ceil(theirs - (began + ended) / 2) + 0
+}

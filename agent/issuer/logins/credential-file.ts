@@ -1,0 +1,100 @@
+import { AgentError } from '../../cert/errors.ts'
+import { reasonOf } from '../../cert/text.ts'
+import type { Login } from '../../config/config.ts'
+import { readBoundedFile } from '../../host/files.ts'
+import type { IssuerFailure } from '../../renewal/ports.ts'
+import { localFailure } from '../failures.ts'
+
+/** A token is a few KiB at most; an HTTP header of more than 16 KiB is refused anyway. */
+const LIMIT_BYTES = 16 * 1024
+
+/** What is in a credential file. */
+export type ReadCredentialFile = (path: string) => Promise<string>
+
+/** From the disk, anew at each call: it may have been replaced. */
+export const readCredentialFile: ReadCredentialFile = async (path) => readBoundedFile(path, LIMIT_BYTES)
+
+/** What may stand in an `Authorization` header: no blank, no control. */
+const TOKEN = /^[\x21-\x7e]+$/
+
+/**
+ * Read a credential.
+ *
+ * @param what its name in messages, `client secret`
+ * @returns without the newlines at its end
+ * @throws AgentError CREDENTIAL_UNREADABLE, also when nothing is in it
+ */
+export async function readCredential(
+  path: string,
+  what: string,
+  read: ReadCredentialFile = readCredentialFile,
+): Promise<string> {
+  let text: string
+  try {
+    text = (await read(path)).replace(/[\r\n]+$/, '')
+  } catch (error) {
+    throw new AgentError(
+      'CREDENTIAL_UNREADABLE',
+      `cannot read the ${what} from ${path}: ${reasonOf(error)}`,
+      {
+        cause: error,
+      },
+    )
+  }
+  if (text.trim() === '') throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} file ${path} is empty`)
+  return text
+}
+
+/** Whether a text can be sent as a bearer token. */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text)
+}
+
+/** As a value, for what {@link readCredential} threw; anything else is thrown on. */
+export function credentialFailure(error: unknown): IssuerFailure {
+  if (error instanceof AgentError) return localFailure(error.code, 'administrator', error.message)
+  throw error
+}
+
+export type TokenAnswer =
+  | { readonly kind: 'token'; readonly token: string }
+  | { readonly kind: 'failed'; readonly failure: IssuerFailure }
+
+/** The way to an access token. One for each `auth.method`. */
+export interface Authenticator {
+  /**
+   * An access token to use now. Kept in memory at most.
+   *
+   * @param refused the token that the issuer has just refused, null otherwise: then another one is fetched, once.
+   *   The same one again means that there is no other
+   * @returns `failed` with what to do next. Rejects only when `signal` fires
+   */
+  token(refused: string | null, signal: AbortSignal): Promise<TokenAnswer>
+}
+
+/**
+ * Read every credential file that this way of logging in names, now, while we still may: a verb that root runs becomes
+ * somebody else before it logs in. What they hold stays in memory only.
+ *
+ * @returns reads from memory; a file that could not be read fails when it is asked for, for it may never be
+ */
+export async function holdCredentials(auth: Login): Promise<ReadCredentialFile> {
+  const paths = credentialFiles(auth)
+  const read = await Promise.allSettled(paths.map(async (path) => readCredentialFile(path)))
+  const held = new Map(paths.map((path, index) => [path, read[index]]))
+  return async (path) => {
+    const result = held.get(path)
+    if (result === undefined) return readCredentialFile(path)
+    if (result.status === 'rejected') throw result.reason
+    return result.value
+  }
+}
+
+function credentialFiles(auth: Login): readonly string[] {
+  switch (auth.method) {
+    case 'universal-auth':
+      return [auth.clientSecretFile, ...('file' in auth.clientId ? [auth.clientId.file] : [])]
+    case 'token':
+      return [auth.tokenFile]
+  }
+}

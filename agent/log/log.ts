@@ -1,0 +1,102 @@
+import pino, { type DestinationStream, type Logger } from 'pino'
+import type { Log, LogFields } from '../renewal/ports.ts'
+import { escapeControls, journalLine, prettyLine, type LogEvent } from './line-format.ts'
+import { scrubFields, scrubText, type ScrubbedFields } from './redact.ts'
+import { isJournal, isTerminal, StderrStream } from './stderr-stream.ts'
+
+interface LogOptions {
+  readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal'
+  /** `auto`: `journal` under journald, `pretty` on a terminal, else `json`. */
+  readonly format: 'auto' | 'journal' | 'pretty' | 'json'
+  /** Of the program; stands in every JSON line. */
+  readonly version: string
+}
+
+/** The log of the program: one line an event, on stderr. */
+export interface StderrLog extends Log {
+  /** Change level and format, for the configuration was read anew. Those who hold the log need not know. */
+  configure(options: LogOptions): void
+}
+
+/** What a field is called that has the name of something that every line has. */
+const RENAMED: Readonly<Record<string, string>> = { level: 'level_', time: 'time_', msg: 'msg_' }
+
+/**
+ * The log. Writes before it returns, never throws, and keeps secrets out (see `scrub.ts`).
+ *
+ * @param environment `JOURNAL_STREAM` and `NO_COLOR` count
+ */
+export function createLog(options: LogOptions, environment: NodeJS.ProcessEnv = process.env): StderrLog {
+  const stderr = new StderrStream((lines) => log.warn({ lines }, 'log lines were lost: nobody read stderr'))
+  let logger = loggerOf(options, environment, stderr)
+
+  function write(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void {
+    if (!logger.isLevelEnabled(level)) return
+    logger[level](renamed(scrubFields(fields, logger.isLevelEnabled('debug'))), scrubText(message))
+  }
+
+  const log: StderrLog = {
+    debug: (fields, message) => write('debug', fields, message),
+    info: (fields, message) => write('info', fields, message),
+    warn: (fields, message) => write('warn', fields, message),
+    error: (fields, message) => write('error', fields, message),
+    configure: (changed) => {
+      logger = loggerOf(changed, environment, stderr)
+    },
+  }
+  return log
+}
+
+function loggerOf(options: LogOptions, environment: NodeJS.ProcessEnv, stderr: StderrStream): Logger {
+  const format = options.format === 'auto' ? formatFor(environment) : options.format
+  return pino(
+    {
+      level: options.level,
+      base: null,
+      // Not `base`: a field of the same name would then stand in the line twice.
+      mixin: () => (format === 'json' ? { version: options.version } : {}),
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    destination(format, environment, stderr),
+  )
+}
+
+function formatFor(environment: NodeJS.ProcessEnv): 'journal' | 'pretty' | 'json' {
+  if (isJournal(environment['JOURNAL_STREAM'])) return 'journal'
+  return isTerminal() ? 'pretty' : 'json'
+}
+
+function destination(
+  format: 'journal' | 'pretty' | 'json',
+  environment: NodeJS.ProcessEnv,
+  stderr: StderrStream,
+): DestinationStream {
+  switch (format) {
+    case 'json':
+      return { write: (line) => stderr.write(`${escapeControls(line.trimEnd())}\n`) }
+    case 'journal':
+      return { write: (line) => stderr.write(`${journalLine(eventIn(line).event)}\n`) }
+    case 'pretty': {
+      // no-color.org: set, and not to nothing.
+      const colour = isTerminal() && (environment['NO_COLOR'] ?? '') === ''
+      return {
+        write: (line) => {
+          const { event, time } = eventIn(line)
+          stderr.write(`${prettyLine(event, new Date(time), colour)}\n`)
+        },
+      }
+    }
+  }
+}
+
+/** What pino wrote, taken apart again: pino makes JSON only, and its transports cost a thread each. */
+function eventIn(line: string): { event: LogEvent; time: string } {
+  const { level, time, msg, ...fields } = JSON.parse(line) as Record<'level' | 'time' | 'msg', string> &
+    ScrubbedFields
+  return { event: { level, message: msg, fields }, time }
+}
+
+function renamed(fields: ScrubbedFields): ScrubbedFields {
+  return Object.fromEntries(Object.entries(fields).map(([key, value]) => [RENAMED[key] ?? key, value]))
+}

@@ -1,0 +1,47 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { createSelinux, examineSelinux } from '../../agent/doctor/selinux.ts'
+import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+
+const NEVER = new AbortController().signal
+
+test('where there is no SELinux nothing is looked at', async () => {
+  await using folder = await makeTemporaryFolder()
+  const selinux = createSelinux({ enforceFile: join(folder.path, 'none'), program: '/nonexistent' })
+  expect(await selinux.mode()).toBeNull()
+  expect(await examineSelinux(['/x'], NEVER, selinux)).toMatchObject([{ status: 'skipped' }])
+})
+
+test.each([
+  {
+    name: 'a label that sshd may read',
+    enforce: '1',
+    label: 'system_u:object_r:sshd_key_t:s0',
+    status: 'ok',
+  },
+  {
+    name: 'that of a state folder',
+    enforce: '1',
+    label: 'system_u:object_r:var_lib_t:s0',
+    status: 'failure',
+  },
+  { name: 'the same, only logged', enforce: '0', label: 'system_u:object_r:var_lib_t:s0', status: 'warning' },
+  { name: 'no label', enforce: '1', label: '?', status: 'skipped' },
+])('$name: $status', async ({ enforce, label, status }) => {
+  await using folder = await makeTemporaryFolder()
+  const enforceFile = join(folder.path, 'enforce')
+  await writeFile(enforceFile, enforce)
+  // No SELinux where this is tested, so a program in place of stat(1) says what it would say.
+  const program = join(folder.path, 'stat')
+  await writeFile(program, `#!/bin/sh\necho '${label}'\n`, { mode: 0o755 })
+  const certificate = join(folder.path, 'x-cert.pub')
+  await writeFile(certificate, '')
+  const [finding] = await examineSelinux([certificate], NEVER, createSelinux({ enforceFile, program }))
+  expect(finding?.status).toBe(status)
+  if (status !== 'failure' && status !== 'warning') return
+  expect(finding?.message).toContain('is var_lib_t, which sshd may not read')
+  expect(finding?.remedy).toBe(
+    `semanage fcontext -a -t sshd_key_t '${folder.path}(/.*)?' && restorecon -R ${folder.path}`,
+  )
+})

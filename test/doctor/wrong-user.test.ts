@@ -1,0 +1,76 @@
+import { execFile } from 'node:child_process'
+import { chmod, chown, copyFile, mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { describe, expect, test } from 'vitest'
+import { PROGRAM } from '../cli/hostcertd.ts'
+import { isRoot, OWNER } from './broken.ts'
+import { findingsIn, of, troubles, type Finding } from './findings.ts'
+import { makeWard, type Ward } from './ward.ts'
+
+const NOBODY = 65_533
+const run = promisify(execFile)
+
+/** `doctor` as somebody who is neither root nor the daemon. */
+async function diagnoseAs(uid: number, { host, sshdConfig }: Ward): Promise<readonly Finding[]> {
+  // The checkout may be closed to others, so Node starts as root, and the program is where everybody may read it.
+  const program = join(host.folder, 'hostcertd.js')
+  await copyFile(PROGRAM, program)
+  const become = `process.setgroups([]);process.setgid(${uid});process.setuid(${uid})`
+  const node = [`--import=data:text/javascript,${become}`, program]
+  const argv = [...node, 'doctor', '--json', '--config', host.configPath, '--sshd-config', sshdConfig]
+  const { stdout } = await run(process.execPath, argv).catch((error: { readonly stdout: string }) => error)
+  return findingsIn(stdout)
+}
+
+describe.skipIf(!isRoot)('doctor, run by the wrong user', () => {
+  test('a configuration that only root may read', async () => {
+    await using ward = await makeWard()
+    await chmod(ward.host.configPath, 0o600)
+    const [first] = await diagnoseAs(NOBODY, ward)
+    expect(first).toMatchObject({
+      status: 'failure',
+      message: expect.stringContaining('permission denied (EACCES)') as string,
+      remedy: expect.stringMatching(
+        /^run `sudo hostcertd doctor`; or `chmod a\+rX .*hostcertd\.yaml`/,
+      ) as string,
+    })
+  })
+
+  test('a credential that only root may read, and the daemon is root', async () => {
+    await using ward = await makeWard()
+    const findings = await diagnoseAs(NOBODY, ward)
+    expect(of('credentials', findings)).toMatchObject([
+      { status: 'unknown', remedy: 'run `sudo hostcertd doctor`: root may read it' },
+    ])
+    expect(of('login', findings)).toMatchObject([{ status: 'skipped' }])
+    expect(troubles(findings)).toEqual([])
+  })
+
+  test('a credential in a folder that nobody may look into', async () => {
+    await using ward = await makeWard()
+    const folder = join(ward.host.folder, 'secrets')
+    await mkdir(folder, { mode: 0o700 })
+    const secretFile = join(folder, 'client-secret')
+    await copyFile(ward.secretFile, secretFile)
+    const auth = { method: 'universal-auth', client_id: ward.clientId, client_secret_file: secretFile }
+    await ward.configure({ auth })
+    const findings = await diagnoseAs(NOBODY, ward)
+    expect(of('credentials', findings)).toMatchObject([{ status: 'unknown' }])
+  })
+
+  test.each([
+    { name: 'another than who runs this', uid: NOBODY },
+    { name: 'the one who runs this', uid: OWNER },
+  ])('a credential that the daemon may not read either: $name', async ({ uid }) => {
+    await using ward = await makeWard()
+    await chown(ward.host.statePath, OWNER, OWNER)
+    const findings = await diagnoseAs(uid, ward)
+    expect(of('credentials', findings)).toMatchObject([
+      {
+        status: 'failure',
+        remedy: expect.stringMatching(/^`chown 65534:65534 .*client-secret && chmod 400/) as string,
+      },
+    ])
+  })
+})

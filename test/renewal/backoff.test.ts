@@ -1,0 +1,153 @@
+import * as fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import {
+  backoffSeconds,
+  isWaiting,
+  needsAdministrator,
+  LONGEST_WAIT_SECONDS,
+  retryAfterSeconds,
+  type Wait,
+} from '../../agent/renewal/backoff.ts'
+
+const NOW = 1_795_438_800
+const STEPS = [
+  'issuer-backoff',
+  'key-backoff',
+  'login-backoff',
+  'administrator',
+  'sshd-trouble',
+  'reload',
+] as const
+
+describe('backoffSeconds', () => {
+  test.each([
+    { next: 'issuer-backoff', schedule: [3, 6, 12, 25, 60, 120, 300, 300] },
+    { next: 'key-backoff', schedule: [5, 15, 60, 180, 600, 1800, 3600, 3600] },
+    { next: 'login-backoff', schedule: [150, 300, 600, 1200, 2400, 3600, 3600] },
+    { next: 'administrator', schedule: [120, 300, 900, 1800, 3600, 3600] },
+    { next: 'sshd-trouble', schedule: [5, 15, 30, 60, 120, 300, 900, 1800, 3600, 3600] },
+    { next: 'reload', schedule: [60, 120, 300, 900, 1800, 3600, 3600] },
+  ] as const)('$next without jitter', ({ next, schedule }) => {
+    expect(schedule.map((_, index) => backoffSeconds(next, index + 1, null, 0))).toEqual(schedule)
+  })
+
+  test.each([
+    { name: 'a year left: no cap', next: 'key-backoff', left: 365 * 86_400, want: 3600 },
+    { name: 'forever', next: 'key-backoff', left: Infinity, want: 3600 },
+    { name: 'an hour left', next: 'key-backoff', left: 3600, want: 360 },
+    { name: 'an hour left, administrator', next: 'administrator', left: 3600, want: 360 },
+    { name: 'ten minutes left, issuer', next: 'issuer-backoff', left: 600, want: 60 },
+    { name: 'five minutes left: 30 s at least', next: 'key-backoff', left: 299, want: 30 },
+    { name: 'a second left', next: 'key-backoff', left: 1, want: 30 },
+    { name: 'over', next: 'key-backoff', left: -100, want: 30 },
+    { name: 'a login is not hurried', next: 'login-backoff', left: 1, want: 3600 },
+    { name: 'nor is a reload', next: 'reload', left: 1, want: 3600 },
+  ] as const)('a tenth of what is left: $name', ({ next, left, want }) => {
+    expect(backoffSeconds(next, 100, left, 0)).toBe(want)
+  })
+
+  test('the cap lengthens nothing', () => {
+    expect(backoffSeconds('issuer-backoff', 1, 3600, 0)).toBe(3)
+  })
+
+  test('jitter takes up to three tenths off', () => {
+    expect(backoffSeconds('reload', 1, null, 0.5)).toBeCloseTo(51, 9)
+    expect(backoffSeconds('reload', 1, null, 0.999_999)).toBeCloseTo(42, 3)
+  })
+
+  test('never zero, never above the cap, never shorter after more failures', () => {
+    fc.assert(
+      fc.property(
+        fc.record({
+          next: fc.constantFrom(...STEPS),
+          failures: fc.oneof(fc.integer({ min: -5, max: 20 }), fc.maxSafeNat()),
+          left: fc.option(fc.double({ min: -1e6, max: 1e12, noNaN: true })),
+          dice: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+        }),
+        ({ next, failures, left, dice }) => {
+          const wait = backoffSeconds(next, failures, left, dice)
+          const base = backoffSeconds(next, failures, left, 0)
+          expect(wait).toBeGreaterThan(0.69 * base)
+          expect(wait).toBeLessThanOrEqual(base)
+          expect(base).toBeGreaterThanOrEqual(3)
+          expect(base).toBeLessThanOrEqual(LONGEST_WAIT_SECONDS)
+          expect(backoffSeconds(next, failures + 1, left, 0)).toBeGreaterThanOrEqual(base)
+          const capped = left !== null && !['login-backoff', 'sshd-trouble', 'reload'].includes(next)
+          expect(base).toBeLessThanOrEqual(capped ? Math.max(left / 10, 30) : LONGEST_WAIT_SECONDS)
+        },
+      ),
+    )
+  })
+
+  test('an issuer that is down for a day is asked a few hundred times by a host, not more', () => {
+    let [at, tries] = [0, 0]
+    for (; at < 86_400; tries += 1) at += backoffSeconds('issuer-backoff', tries + 1, null, 0.5)
+    expect(tries).toBeLessThan(400)
+    expect(backoffSeconds('issuer-backoff', 1, null, 0)).toBeLessThan(5)
+  })
+})
+
+describe('retryAfterSeconds', () => {
+  test.each([
+    { asked: 54, dice: 0, want: 54 },
+    { asked: 54, dice: 0.5, want: 57.2 },
+    { asked: 0, dice: 0, want: 1 },
+    { asked: -1000, dice: 0.99, want: 2.089 },
+    { asked: 3600, dice: 0, want: 3600 },
+    { asked: 86_400, dice: 0, want: 3600 },
+    { asked: 86_400, dice: 0.5, want: 3615 },
+    { asked: Infinity, dice: 0.5, want: 3615 },
+  ])('asked for $asked s, dice $dice', ({ asked, dice, want }) => {
+    expect(retryAfterSeconds(asked, dice)).toBeCloseTo(want, 9)
+  })
+
+  test('never less than asked within an hour, and a wait that isWaiting honours', () => {
+    fc.assert(
+      fc.property(
+        fc.record({
+          asked: fc.double({ min: -1e9, max: 1e9, noNaN: true }),
+          dice: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+        }),
+        ({ asked, dice }) => {
+          const wait = retryAfterSeconds(asked, dice)
+          expect(wait).toBeGreaterThanOrEqual(Math.max(1, Math.min(asked, LONGEST_WAIT_SECONDS)))
+          expect(wait).toBeLessThanOrEqual(LONGEST_WAIT_SECONDS + 30)
+          expect(isWaiting(until(NOW + wait), NOW)).toBe(true)
+        },
+      ),
+    )
+  })
+})
+
+function until(end: number): Wait {
+  return { failures: 1, until: end, kind: 'backoff', code: 'ISSUER_BUSY' }
+}
+
+test.each([
+  { name: 'a minute to go', wait: until(NOW + 60), want: true },
+  { name: 'a moment to go', wait: until(NOW + 0.001), want: true },
+  { name: 'over now', wait: until(NOW), want: false },
+  { name: 'long over', wait: until(NOW - 1e6), want: false },
+  { name: 'the longest wait', wait: until(NOW + 3600 + 30), want: true },
+  { name: 'the clock was set back by a minute', wait: until(NOW + 3600 + 60), want: true },
+  { name: 'by two: no wait is that long', wait: until(NOW + 3600 + 61), want: false },
+  { name: 'by years', wait: until(NOW + 1e9), want: false },
+  { name: 'none', wait: null, want: false },
+])('isWaiting: $name', ({ wait, want }) => {
+  expect(isWaiting(wait, NOW)).toBe(want)
+})
+
+test.each([
+  { code: 'ISSUER_FORBIDDEN', next: 'administrator', want: true },
+  { code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff', want: true },
+  { code: 'ISSUER_TIMEOUT', next: 'login-backoff', want: true },
+  { code: 'ISSUER_REJECTED', next: 'key-backoff', want: true },
+  { code: 'CERT_CA_MISMATCH', next: 'key-backoff', want: true },
+  { code: 'STORE_FAILED', next: 'key-backoff', want: false },
+  { code: 'ISSUER_INVALID_RESPONSE', next: 'key-backoff', want: false },
+  { code: 'ISSUER_UNREACHABLE', next: 'issuer-backoff', want: false },
+  // An issuer in trouble, whatever it says, may be out of it by itself.
+  { code: 'ISSUER_REJECTED', next: 'issuer-backoff', want: false },
+] as const)('$code, then $next: somebody must act: $want', ({ code, next, want }) => {
+  expect(needsAdministrator(code, next)).toBe(want)
+})
