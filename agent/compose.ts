@@ -15,8 +15,7 @@ import { createServedCertificates } from './host/served-certificates.ts'
 import { createSshd } from './host/sshd.ts'
 import { createServiceManager } from './host/systemd.ts'
 import { createFileWatcher, foldersOf } from './host/watch.ts'
-import { createIssuer } from './issuer/client.ts'
-import type { ReadCredentialFile } from './issuer/logins/credential-file.ts'
+import { createExchangeClient } from './issuer/exchange-client.ts'
 import { createLog, type StderrLog } from './log/log.ts'
 import { rememberRecent, type RememberingLog } from './log/recent-events.ts'
 import { isJournal } from './log/stderr-stream.ts'
@@ -27,16 +26,10 @@ import type { VersionInfo } from './version.ts'
 /**
  * One host from its configuration: every port with its real adapter. Does nothing yet.
  *
- * @param readCredentialFile left out: from the disk, anew at each use
+ * @param exchange the program that asks the issuer, and its arguments
  */
-export function composeHost(
-  config: Config,
-  version: VersionInfo,
-  log: Log,
-  metrics: Metrics,
-  readCredentialFile?: ReadCredentialFile,
-): Host {
-  const { certificates, issuer, renewal, sshd, stateDirectory, verify } = config
+export function composeHost(config: Config, log: Log, metrics: Metrics, exchange: readonly string[]): Host {
+  const { certificates, renewal, sshd, stateDirectory, verify } = config
   const clock = systemClock
   return {
     settings: {
@@ -50,15 +43,7 @@ export function composeHost(
     metrics,
     hostKeys: createHostKeys({ patterns: config.hostKeys }),
     store: createCertificateStore({ directory: certificates.directory }),
-    issuer: createIssuer({
-      ...issuer,
-      auth: config.auth,
-      readCredentialFile,
-      version: version.version,
-      clock,
-      log,
-      metrics,
-    }),
+    issuer: createExchangeClient({ program: exchange, settings: config, clock, metrics }),
     served: createServedCertificates({ address: sshd.address }),
     sshd: createSshd({ reloadCommand: sshd.reloadCommand }),
     records: createAttemptRecords({ stateDirectory, log }),
@@ -72,7 +57,11 @@ export function composeHost(
  *
  * @param config null while not enrolled; then the log has its defaults
  */
-export function composeDaemon(config: Config | null, version: VersionInfo): DaemonParts {
+export function composeDaemon(
+  config: Config | null,
+  version: VersionInfo,
+  exchange: readonly string[],
+): DaemonParts {
   const stderrLog = daemonLog(config, version)
   const log = rememberRecent(stderrLog, () => systemClock.now())
   const metrics = new PrometheusMetrics(version)
@@ -83,7 +72,7 @@ export function composeDaemon(config: Config | null, version: VersionInfo): Daem
     metrics,
     serviceManager: createServiceManager({ log }),
     configureLog: (changed) => stderrLog.configure({ ...logSettings(changed), version: version.version }),
-    composeHost: (current) => composeHost(current, version, log, metrics),
+    composeHost: (current) => composeHost(current, log, metrics, exchange),
     startTicker: (expression, onTick) => startTicker(expression, onTick, log),
     startWatcher: async (current, onChange) => startWatcher(current, onChange, log),
     startHealthServer: async (listen, sources) => startHealthServer(listen, sources, version, log, metrics),

@@ -17,6 +17,13 @@ const USUAL_COLUMNS = 80
 
 const version = versionInfo()
 const { env: environment } = process
+/** This program again, as the exchange with the issuer: it needs WebAssembly, which there is none of without a compiler. */
+const exchange = [
+  process.execPath,
+  ...process.execArgv.filter((flag) => flag !== '--jitless'),
+  process.argv[1] ?? '',
+  'exchange',
+]
 
 const context: CliContext = {
   version,
@@ -27,10 +34,13 @@ const context: CliContext = {
     colour: stdout.isTTY && (environment['NO_COLOR'] ?? '') === '',
     columns: stdout.isTTY ? stdout.columns || USUAL_COLUMNS : Infinity,
   },
-  composeHost: (config, readCredentialFile) =>
-    composeHost(config, version, verbLog(config, version), NO_METRICS, readCredentialFile),
+  composeHost: (config) => composeHost(config, verbLog(config, version), NO_METRICS, exchange),
+  httpIssuer: async (config, readCredentialFile) => {
+    const { httpIssuer } = await import('./exchange.ts')
+    return httpIssuer(config, version, verbLog(config, version), NO_METRICS, readCredentialFile)
+  },
   createDaemon: (config, load) => {
-    const daemon = new Daemon(composeDaemon(config, version), load)
+    const daemon = new Daemon(composeDaemon(config, version, exchange), load)
     hearSignals((signal) => (signal === 'SIGHUP' ? daemon.reload() : daemon.lookNow()))
     return daemon
   },
@@ -55,6 +65,16 @@ stdout.on('error', (error: NodeJS.ErrnoException) => {
 })
 stderr.on('error', () => {})
 
-// Not exit(): what was written to a pipe may still be on its way.
-const status = await runProgram(process.argv.slice(2), context, end.signal)
-process.exitCode ||= status
+async function main(): Promise<void> {
+  const [, , verb] = process.argv
+  // Said by the daemon alone, and in no help.
+  if (verb === 'exchange') {
+    const { runExchange } = await import('./exchange.ts')
+    await runExchange(version)
+  }
+  // Not exit(): what was written to a pipe may still be on its way.
+  const status = await runProgram(process.argv.slice(2), context, end.signal)
+  process.exitCode ||= status
+}
+
+void main()

@@ -3,7 +3,7 @@ import type { Config } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import type { ReadCredentialFile } from '../issuer/logins/credential-file.ts'
 import type { Host } from '../renewal/host.ts'
-import type { Log } from '../renewal/ports.ts'
+import type { Issuer, Log } from '../renewal/ports.ts'
 import type { VersionInfo } from '../version.ts'
 import type { Daemon } from './daemon.ts'
 
@@ -17,12 +17,14 @@ export interface CliContext {
   readonly err: (text: string) => void
   /** For stdout: whether to colour, and how wide a line may be; `Infinity` where that does not matter, in a pipe. */
   readonly terminal: { readonly colour: boolean; readonly columns: number }
+  /** The way to one host, for a verb that looks or acts once. */
+  readonly composeHost: (config: Config) => Host
   /**
-   * The way to one host, for a verb that looks or acts once.
+   * The issuer, asked by this very process.
    *
-   * @param readCredentialFile how credentials are read; left out: anew at each use
+   * @param readCredentialFile how credentials are read: the verb may not be who may read them any more
    */
-  readonly composeHost: (config: Config, readCredentialFile?: ReadCredentialFile) => Host
+  readonly httpIssuer: (config: Config, readCredentialFile: ReadCredentialFile) => Promise<Issuer>
   /** The daemon, already listening to SIGHUP and SIGUSR1. */
   readonly createDaemon: (config: Config | null, load: () => Promise<LoadedConfig>) => Daemon
   /** The daemon's log, for what is wrong before there is a configuration. */

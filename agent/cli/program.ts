@@ -2,7 +2,6 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { parseDuration } from '../cert/time.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
-import { doctor } from '../doctor/doctor.ts'
 import type { VersionInfo } from '../version.ts'
 import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
@@ -128,7 +127,13 @@ export function buildProgram(
     .option('--issue', 'also have a certificate issued and verified for each host key; nothing is written')
     .addOption(sshdConfigOption())
     .addOption(jsonOption())
-    .action(async (options) => act(async () => doctor(context, options, signal)))
+    .action(async (options) =>
+      act(async () => {
+        // With it come HTTP and TLS, which no other verb needs.
+        const { doctor } = await import('../doctor/doctor.ts')
+        return await doctor(context, options, signal)
+      }),
+    )
 
   const config = program
     .command('config')

@@ -30,7 +30,8 @@ export async function renew(
   // Only root can read them on a packaged host, and it is about to become somebody else.
   const readCredentialFile = await holdCredentials(config.auth)
   await context.becomeOwnerOf(config.stateDirectory)
-  const host = context.composeHost(config, readCredentialFile)
+  const issuer = await context.httpIssuer(config, readCredentialFile)
+  const host = { ...context.composeHost(config), issuer }
   const only = options.hostKey === undefined ? null : await nameOf(host, options.hostKey)
   const result = await passWithLock(host, options, only, signal)
 

@@ -1,4 +1,4 @@
-import { createTask, parse, validateDetailed, type ScheduledTask } from 'node-cron'
+import { createTask, parse, type ParsedFields, type ScheduledTask, validateDetailed } from 'node-cron'
 import { messageOf } from '../cert/errors.ts'
 import type { UnixSeconds } from '../cert/time.ts'
 import type { Log } from '../renewal/ports.ts'
@@ -28,7 +28,8 @@ export function checkCron(expression: string): string | null {
   try {
     const { valid, errors } = validateDetailed(expression)
     if (!valid) return errors.map(({ message }) => message).join('; ')
-    matcherOf(expression, 'UTC').getNextRuns(1)
+    // Of the others some match never.
+    if (!isEveryDay(parse(expression))) matcherOf(expression, 'UTC').getNextRuns(1)
     return null
   } catch (error) {
     return messageOf(error)
@@ -44,18 +45,43 @@ export function checkCron(expression: string): string | null {
  */
 export function longestGapSeconds(expression: string): number {
   const fields = parse(expression)
-  const times = fields.hour
-    .flatMap((hour) => fields.minute.map((minute) => hour * 60 + minute))
-    .flatMap((minutes) => fields.second.map((second) => minutes * 60 + second))
-    .sort((a, b) => a - b)
+  const times = timesOfDay(fields)
   const [first = 0] = times
   const overnight = first + DAY_SECONDS - (times.at(-1) ?? 0)
   const withinDay = times.map((time, index) => time - (times[index - 1] ?? time))
-  const everyDay =
-    includesAll(fields.dayOfMonth, 1, 31) &&
-    includesAll(fields.month, 1, 12) &&
-    includesAll(fields.dayOfWeek, 0, 6)
-  return Math.max(overnight + (everyDay ? 0 : DAY_SECONDS), ...withinDay)
+  return Math.max(overnight + (isEveryDay(fields) ? 0 : DAY_SECONDS), ...withinDay)
+}
+
+/** In seconds since midnight, in order. */
+function timesOfDay({ hour, minute, second }: ParsedFields): readonly number[] {
+  return hour
+    .flatMap((hours) => minute.map((minutes) => hours * 60 + minutes))
+    .flatMap((minutes) => second.map((seconds) => minutes * 60 + seconds))
+    .sort((a, b) => a - b)
+}
+
+function isEveryDay({ dayOfMonth, month, dayOfWeek }: ParsedFields): boolean {
+  return includesAll(dayOfMonth, 1, 31) && includesAll(month, 1, 12) && includesAll(dayOfWeek, 0, 6)
+}
+
+/**
+ * What says when the next match is, in milliseconds since 1970, UTC. node-cron formats each day by Intl, which holds
+ * some MiB of memory: it is asked only where not every day matches.
+ */
+function nextMatchOf(expression: string): (now: number) => number | null {
+  const fields = parse(expression)
+  if (!isEveryDay(fields)) {
+    const matcher = matcherOf(expression, 'UTC')
+    return () => matcher.getNextRuns(1)[0]?.getTime() ?? null
+  }
+  const times = timesOfDay(fields)
+  const [first = 0] = times
+  return (now) => {
+    const seconds = Math.floor(now / 1000)
+    const midnight = seconds - (seconds % DAY_SECONDS)
+    const next = times.find((time) => midnight + time > seconds) ?? first + DAY_SECONDS
+    return (midnight + next) * 1000
+  }
 }
 
 interface Ticker {
@@ -76,12 +102,12 @@ interface Ticker {
 export function createTicker(expression: string, onTick: () => void, log: Pick<Log, 'error'>): Ticker {
   let timer: NodeJS.Timeout | undefined
 
-  const arm = (matcher: ScheduledTask, longest: number): void => {
+  const arm = (nextMatch: (now: number) => number | null, longest: number): void => {
     const now = Date.now()
-    const next = matcher.getNextRuns(1)[0]?.getTime() ?? now + longest
+    const next = nextMatch(now) ?? now + longest
     const delay = Math.min(Math.max(next - now, 0), longest) + LATE_MILLISECONDS
     timer = setTimeout(() => {
-      arm(matcher, longest)
+      arm(nextMatch, longest)
       try {
         onTick()
       } catch (error) {
@@ -92,7 +118,7 @@ export function createTicker(expression: string, onTick: () => void, log: Pick<L
 
   return {
     start: () => {
-      if (timer === undefined) arm(matcherOf(expression, 'UTC'), longestGapSeconds(expression) * 1000)
+      if (timer === undefined) arm(nextMatchOf(expression), longestGapSeconds(expression) * 1000)
     },
     stop: () => {
       clearTimeout(timer)
@@ -112,7 +138,10 @@ interface MaintenanceWindow {
  * @param expression one that {@link checkCron} finds nothing wrong with
  */
 export function createMaintenanceWindow(expression: string): MaintenanceWindow {
-  const [second = 0] = parse(expression).second
+  const fields = parse(expression)
+  if (isEveryDay(fields) && includesAll(fields.hour, 0, 23) && includesAll(fields.minute, 0, 59))
+    return { contains: () => true }
+  const [second = 0] = fields.second
   const matcher = matcherOf(expression)
   return {
     contains: (now) => matcher.match(new Date((Math.floor(now / 60) * 60 + second) * 1000)),

@@ -34,7 +34,7 @@ export interface IssuerOptions {
   readonly version: string
   readonly clock: Clock
   readonly log: Log
-  readonly metrics: Metrics
+  readonly metrics: Pick<Metrics, 'issuerRequest'>
 }
 
 /** The issuing endpoint over HTTP. Does nothing before the first call; keeps no connection between calls. */
@@ -95,6 +95,10 @@ export class HttpIssuer implements Issuer {
 
   health(): IssuerHealth {
     return this.#health.current
+  }
+
+  end(): void {
+    // No connection is kept; a token stays in memory.
   }
 
   #askToIssue(publicKey: string, token: string, signal: AbortSignal): Promise<Outcome> {

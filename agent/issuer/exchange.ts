@@ -37,13 +37,13 @@ export class IssuerExchange {
   readonly #health: HealthRecord
   readonly #clock: Clock
   readonly #log: Log
-  readonly #metrics: Metrics
+  readonly #metrics: Pick<Metrics, 'issuerRequest'>
 
   constructor(
     settings: ExchangeSettings,
     roots: TlsRoots,
     health: HealthRecord,
-    ports: { readonly clock: Clock; readonly log: Log; readonly metrics: Metrics },
+    ports: { readonly clock: Clock; readonly log: Log; readonly metrics: Pick<Metrics, 'issuerRequest'> },
   ) {
     this.#settings = settings
     this.#roots = roots

@@ -54,6 +54,13 @@ export class HealthRecord {
     if (seconds !== null) this.#skew = { seconds, at: times.ended }
   }
 
+  /** What a process of its own found out in its exchanges; null of what it did not. */
+  learn({ reachable, lastSuccess, clockSkewSeconds }: IssuerHealth): void {
+    this.#reachable = reachable ?? this.#reachable
+    this.#lastSuccess = lastSuccess ?? this.#lastSuccess
+    if (clockSkewSeconds !== null) this.#skew = { seconds: clockSkewSeconds, at: this.#clock.now() }
+  }
+
   /** Not when our clock was set back since: it is another clock then. */
   #counts(at: UnixSeconds): boolean {
     const age = this.#clock.now() - at

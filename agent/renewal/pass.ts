@@ -67,7 +67,9 @@ export async function pass(
   attempts.endErrorsOfAnotherClock()
 
   // due, issued, verified, swapped
-  const { facts, outcomes } = await issueWhatIsDue(host, attempts, observed, request, signal)
+  const { facts, outcomes } = await issueWhatIsDue(host, attempts, observed, request, signal).finally(() =>
+    host.issuer.end(),
+  )
 
   // reloaded, confirmed
   const swapped = outcomes.filter(({ kind }) => kind === 'renewed').map(({ hostKey }) => hostKey)

@@ -104,6 +104,8 @@ export interface Issuer {
   /** The CA that signs this host's certificates. Needs no login. */
   hostCa(signal: AbortSignal): Promise<HostCaAnswer>
   health(): IssuerHealth
+  /** Nothing more is asked in this pass: whatever was kept for the next question may go. */
+  end(): void
 }
 
 export interface IssuerHealth {

@@ -79,6 +79,9 @@ export class FakeIssuer implements Issuer {
     return { ok: true, keys: [readPublicKey(parsePublicKeyLine(this.ca.line))] }
   }
 
+  /** Nothing is kept between questions. */
+  end(): void {}
+
   health(): IssuerHealth {
     return { reachable: true, lastSuccess: null, clockSkewSeconds: null }
   }

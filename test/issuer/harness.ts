@@ -23,7 +23,6 @@ export function makeSubject({ now, ...wish }: Wish): Subject {
   const logged: Subject['logged'] = []
   const metrics: Subject['metrics'] = []
   const log = (fields: LogFields, message: string): void => void logged.push({ fields, message })
-  const nothing = (): void => {}
   const issuer = createIssuer({
     sshHostId: HOST_ID,
     caFile: null,
@@ -37,10 +36,6 @@ export function makeSubject({ now, ...wish }: Wish): Subject {
     log: { debug: log, info: log, warn: log, error: log },
     metrics: {
       issuerRequest: (route, code, seconds) => void metrics.push({ route, code, seconds }),
-      renewal: nothing,
-      reload: nothing,
-      turn: nothing,
-      status: nothing,
     },
     ...wish,
   })

@@ -7,8 +7,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { StatusDocument } from '../../agent/renewal/status-document.ts'
 
-/** The production bundle, which `npm run build` makes; run by the Node that runs this. */
-const PROGRAM = fileURLToPath(new URL('../../dist/hostcertd.js', import.meta.url))
+/** The production bundle, which `npm run build` makes, or another that is to be compared; run by the Node that runs this. */
+const PROGRAM =
+  process.env['HOSTCERTD_TEST_PROGRAM'] ?? fileURLToPath(new URL('../../dist/hostcertd.js', import.meta.url))
+/** For Node, when it runs the daemon. */
+const FLAGS = (process.env['HOSTCERTD_TEST_NODE_FLAGS'] ?? '').split(' ').filter((flag) => flag !== '')
 const POLL_MILLISECONDS = 25
 
 export interface LogLine {
@@ -81,7 +84,7 @@ export class Agent implements AsyncDisposable {
   async launch({ enrolled = true } = {}): Promise<void> {
     if (enrolled) await this.configure(this.#config)
     this.#earlier = this.log.length
-    const child = spawn(process.execPath, [PROGRAM, 'run', '--config', this.configPath], {
+    const child = spawn(process.execPath, [...FLAGS, PROGRAM, 'run', '--config', this.configPath], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: this.#env(),
     })
