@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 
 /** A library that is part of the bundle. */
 export interface BundledPackage {
@@ -28,7 +29,10 @@ interface LockEntry {
  * @throws when a package in the bundle is not in the lock file, or has no licence
  */
 export function bundledPackages(): BundledPackage[] {
-  const { sources } = readJson('dist/hostcertd.js.map') as { sources: readonly string[] }
+  const maps = readdirSync('dist').filter((name) => name.endsWith('.js.map'))
+  const sources = maps.flatMap(
+    (name) => (readJson(join('dist', name)) as { sources: readonly string[] }).sources,
+  )
   const folders = [...new Set(sources.map(folderOf).filter((folder) => folder !== null))].sort()
   const lock = (readJson('package-lock.json') as { packages: Readonly<Record<string, LockEntry>> }).packages
   return folders.map((folder) => {

@@ -19,4 +19,4 @@ const sections = bundledPackages().map(({ name, version, license, folder }) => {
     texts.length === 0 ? `The package has no text of its own; its licence is ${license}.` : texts.join('\n\n')
   return `${RULE}\n${name} ${version} (${license})\n${RULE}\n\n${body}\n`
 })
-process.stdout.write(`/usr/lib/hostcertd/hostcertd.js contains these packages.\n\n${sections.join('\n')}`)
+process.stdout.write(`/usr/lib/hostcertd/*.js contain these packages.\n\n${sections.join('\n')}`)

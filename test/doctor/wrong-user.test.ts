@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
-import { chmod, chown, copyFile, mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, chown, cp, mkdir } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { PROGRAM } from '../cli/hostcertd.ts'
@@ -14,8 +14,8 @@ const run = promisify(execFile)
 /** `doctor` as somebody who is neither root nor the daemon. */
 async function diagnoseAs(uid: number, { host, sshdConfig }: Ward): Promise<readonly Finding[]> {
   // The checkout may be closed to others, so Node starts as root, and the program is where everybody may read it.
-  const program = join(host.folder, 'hostcertd.js')
-  await copyFile(PROGRAM, program)
+  await cp(dirname(PROGRAM), join(host.folder, 'program'), { recursive: true })
+  const program = join(host.folder, 'program', basename(PROGRAM))
   const become = `process.setgroups([]);process.setgid(${uid});process.setuid(${uid})`
   const node = [`--import=data:text/javascript,${become}`, program]
   const argv = [...node, 'doctor', '--json', '--config', host.configPath, '--sshd-config', sshdConfig]
@@ -52,7 +52,7 @@ describe.skipIf(!isRoot)('doctor, run by the wrong user', () => {
     const folder = join(ward.host.folder, 'secrets')
     await mkdir(folder, { mode: 0o700 })
     const secretFile = join(folder, 'client-secret')
-    await copyFile(ward.secretFile, secretFile)
+    await cp(ward.secretFile, secretFile)
     const auth = { method: 'universal-auth', client_id: ward.clientId, client_secret_file: secretFile }
     await ward.configure({ auth })
     const findings = await diagnoseAs(NOBODY, ward)

@@ -1,0 +1,194 @@
+import { once } from 'node:events'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
+import type { ExchangeSettings } from '../../agent/issuer/exchange-protocol.ts'
+import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
+
+let folder: TemporaryFolder
+beforeEach(async () => {
+  folder = await makeTemporaryFolder()
+})
+afterEach(() => folder.remove())
+
+const KEY = 'ssh-ed25519 AAAA comment'
+const never = new AbortController().signal
+const MAIN = fileURLToPath(new URL('../../agent/main.ts', import.meta.url))
+
+interface Request {
+  readonly route: string
+  readonly code: string
+}
+
+/** @param program `sh -c` with these lines, or a whole command */
+function client(program: string | readonly string[], wish: Partial<ExchangeSettings['issuer']> = {}) {
+  const requests: Request[] = []
+  const issuer = createExchangeClient({
+    program: typeof program === 'string' ? ['/bin/sh', '-c', program] : program,
+    settings: {
+      issuer: {
+        url: 'http://127.0.0.1:1',
+        sshHostId: '8c1efcfc-434c-4c43-80e3-53c9eae6672a',
+        caFile: null,
+        timeoutMilliseconds: 1000,
+        ...wish,
+      },
+      auth: { method: 'token', tokenFile: join(folder.path, 'token') },
+      log: { level: 'error', format: 'json' },
+    },
+    clock: { now: () => 1_800_000_000, dice: () => 0, sleep: async () => {} },
+    metrics: { issuerRequest: (route, code) => void requests.push({ route, code }) },
+  })
+  return { issuer, requests }
+}
+
+const HEALTH = { reachable: true, lastSuccess: 1_700_000_000, clockSkewSeconds: 3 }
+const reply = (answer: object, more: object = {}): string =>
+  JSON.stringify({ answer, health: HEALTH, requests: [], ...more })
+const issued = { kind: 'issued', signedKey: 'x', serialNumber: '7', requestId: null }
+/** Shell: take settings and a question, then say this. */
+const says = (line: string): string =>
+  `read -r settings; read -r question; printf '%s\\n' '${line}'; cat >/dev/null`
+
+describe('an exchange that answers', () => {
+  test('the answer, what it says of the issuer, and its requests', async () => {
+    const requests = [{ route: 'login', code: '200', seconds: 0.1 }]
+    const { issuer, requests: seen } = client(says(reply(issued, { requests })))
+    const { kind: _, ...want } = issued
+    expect(await issuer.issue(KEY, never)).toMatchObject({ ok: true, ...want })
+    expect(issuer.health()).toEqual(HEALTH)
+    expect(seen).toEqual([{ route: 'login', code: '200' }])
+    issuer.end()
+  })
+
+  test('one process for all questions until the end, and another one after it', async () => {
+    const starts = join(folder.path, 'starts')
+    const line = reply(issued)
+    const { issuer } = client(
+      `echo >>${starts}; read -r settings; while read -r question; do printf '%s\\n' '${line}'; done`,
+    )
+    await issuer.issue(KEY, never)
+    await issuer.issue(KEY, never)
+    expect(await readFile(starts, 'utf8')).toBe('\n')
+    issuer.end()
+    await issuer.issue(KEY, never)
+    expect(await readFile(starts, 'utf8')).toBe('\n\n')
+    issuer.end()
+  })
+
+  test('a message of several lines and controls is one printable line', async () => {
+    const failure = {
+      code: 'ISSUER_BUSY',
+      message: 'one\u001b[31m\ntwo\u202e',
+      next: 'issuer-backoff',
+      retryAfterSeconds: 5,
+      requestId: 'req-1',
+    }
+    const { issuer } = client(says(reply({ kind: 'failed', failure, noSuchRoute: false })))
+    const answer = await issuer.issue(KEY, never)
+    expect(answer).toMatchObject({ ok: false, failure: { code: 'ISSUER_BUSY', message: 'one [31m two' } })
+    issuer.end()
+  })
+})
+
+describe('an exchange that fails is one failed attempt', () => {
+  test.each([
+    { name: 'it is not there', program: ['/nowhere/exchange'], says: /no such file/ },
+    { name: 'it ends', program: ['/bin/sh', '-c', 'exit 3'], says: /exit status 3$/ },
+    { name: 'it is killed', program: ['/bin/sh', '-c', 'kill -KILL $$'], says: /by SIGKILL$/ },
+    {
+      name: 'it is killed at a question',
+      program: ['/bin/sh', '-c', 'read -r settings; read -r question; kill -SEGV $$'],
+      says: /by SIGSEGV$/,
+    },
+  ])('$name', async ({ program, says: words }) => {
+    const { issuer } = client(program)
+    const want = { code: 'ISSUER_UNREACHABLE', message: expect.stringMatching(words), next: 'issuer-backoff' }
+    expect(await issuer.issue(KEY, never)).toMatchObject({ ok: false, failure: want })
+    expect(await issuer.hostCa(never)).toMatchObject({ ok: false, noSuchRoute: false, failure: want })
+  })
+
+  test.each([
+    { name: 'no JSON', line: 'hello' },
+    { name: 'another shape', line: '{"answer":{"kind":"issued"}}' },
+    {
+      name: 'a code that there is not',
+      line: reply({ kind: 'failed', failure: { code: 'X' }, noSuchRoute: false }),
+    },
+    { name: 'a serial that is none', line: reply({ ...issued, serialNumber: '7; x' }) },
+    { name: 'the answer to another question', line: reply({ kind: 'host-ca', keys: [] }) },
+  ])('it says $name', async ({ line }) => {
+    const { issuer } = client(says(line))
+    expect(await issuer.issue(KEY, never)).toMatchObject({
+      ok: false,
+      failure: { code: 'ISSUER_INVALID_RESPONSE' },
+    })
+    issuer.end()
+  })
+
+  test('it says a line without end', async () => {
+    const { issuer } = client('read -r settings; exec cat /dev/zero')
+    expect(await issuer.issue(KEY, never)).toMatchObject({
+      ok: false,
+      failure: { message: expect.stringContaining('more than 65536 characters') },
+    })
+  })
+
+  test('it hangs until the signal fires: it is killed, and the signal says why', async () => {
+    const pid = join(folder.path, 'pid')
+    const { issuer } = client(`echo $$ >${pid}; exec sleep 600`)
+    const stop = new AbortController()
+    const asked = issuer.issue(KEY, stop.signal)
+    await expect.poll(async () => readFile(pid, 'utf8').catch(() => '')).not.toBe('')
+    stop.abort(new Error('enough'))
+    await expect(asked).rejects.toThrow('enough')
+    const path = `/proc/${(await readFile(pid, 'utf8')).trim()}`
+    await expect.poll(async () => readdir(path).catch(() => 'gone')).toBe('gone')
+  })
+})
+
+/** The real one: it says in the order of its life what it is asked, and ends with its input. */
+describe('hostcertd exchange', () => {
+  const program = [process.execPath, MAIN, 'exchange']
+
+  test('asks the issuer, and tells what went wrong', async () => {
+    await writeFile(join(folder.path, 'token'), 'secret-token\n')
+    const { issuer, requests } = client(program)
+    const answer = await issuer.issue(KEY, never)
+    expect(answer).toMatchObject({ ok: false, failure: { code: 'ISSUER_UNREACHABLE' } })
+    expect(JSON.stringify(answer)).not.toContain('secret-token')
+    expect(issuer.health().reachable).toBe(false)
+    expect(requests).toEqual([{ route: 'issue', code: 'ISSUER_UNREACHABLE' }])
+    issuer.end()
+  })
+
+  test('reads the credential itself', async () => {
+    const { issuer } = client(program)
+    expect(await issuer.issue(KEY, never)).toMatchObject({ failure: { code: 'CREDENTIAL_UNREADABLE' } })
+    issuer.end()
+  })
+
+  test('ends with its input, whatever it waits for', async () => {
+    await writeFile(join(folder.path, 'token'), 'secret-token\n')
+    // Accepts, and never answers.
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const address = server.address()
+    const port = address !== null && typeof address === 'object' ? address.port : 0
+    const { issuer } = client(program, { url: `http://127.0.0.1:${port}`, timeoutMilliseconds: 60_000 })
+    const stop = new AbortController()
+    const connected = once(server, 'connection')
+    const asked = issuer.issue(KEY, stop.signal)
+    const [socket] = await connected
+    const closed = once(socket, 'close')
+    socket.resume()
+    stop.abort(new Error('enough'))
+    await expect(asked).rejects.toThrow('enough')
+    await closed
+    server.close()
+    expect(server.listening).toBe(false)
+  })
+})
