@@ -4,9 +4,9 @@ import { getSystemErrorMessage } from 'node:util'
 const LONGEST_LINE = 400
 
 /** What another program said, as one printable line: controls and line ends become a space, the rest is cut. */
-export function oneLine(text: string, longest = LONGEST_LINE): string {
+export function oneLine(text: string): string {
   const line = text.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim()
-  return line.length > longest ? `${line.slice(0, longest)}…` : line
+  return line.length > LONGEST_LINE ? `${line.slice(0, LONGEST_LINE)}…` : line
 }
 
 /**

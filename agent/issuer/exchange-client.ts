@@ -33,8 +33,6 @@ export interface ExchangeClientOptions {
 const SPARE_MILLISECONDS = 10_000
 /** A login, an issue, and both once more: each has the whole `issuer.timeout`. */
 const REQUESTS_PER_QUESTION = 4
-/** Characters. */
-const LONGEST_MESSAGE = 2_000
 /** An exchange that is told to end has this long. */
 const END_MILLISECONDS = 1_000
 
@@ -195,7 +193,7 @@ function printable(failure: IssuerFailure): IssuerFailure {
   const { message, requestId } = failure
   return {
     ...failure,
-    message: oneLine(message, LONGEST_MESSAGE),
+    message: message.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim(),
     requestId: requestId === null ? null : oneLine(requestId),
   }
 }

@@ -28,7 +28,7 @@ const question = v.variant('ask', [
 
 const failure = v.object({
   code: v.picklist(ERROR_CODES),
-  message: text,
+  message: v.pipe(text, v.maxLength(4096)),
   next: v.picklist(['login-backoff', 'issuer-backoff', 'key-backoff', 'administrator']),
   retryAfterSeconds: v.nullable(v.pipe(v.number(), v.finite(), v.minValue(0))),
   requestId: v.nullable(text),
