@@ -137,9 +137,7 @@ describe('hostcertd(8)', () => {
   })
 
   test('it lists the signals that the program listens to', async () => {
-    const files = ['agent/main.ts', 'agent/signals.ts'].map((file) =>
-      readFile(join(ROOT, file), 'utf8'),
-    )
+    const files = ['agent/main.ts', 'agent/signals.ts'].map((file) => readFile(join(ROOT, file), 'utf8'))
     const main = (await Promise.all(files)).join('\n')
     const heads = entries(section(PROGRAM_PAGE, 'SIGNALS')).flatMap(({ head }) => head.match(/SIG\w+/g) ?? [])
     expect(heads.sort()).toEqual([...new Set(main.match(/(?<=')SIG\w+(?=')/g))].sort())
