@@ -1,4 +1,4 @@
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, ERRORS } from '../cert/errors.ts'
 import type { Config } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import type { ReadCredentialFile } from '../issuer/logins/credential-file.ts'
@@ -34,7 +34,7 @@ export interface CliContext {
 }
 
 /** sysexits(3), as the interface has them. */
-export const EXIT = { ok: 0, failed: 1, usage: 64, config: 78 } as const
+export const EXIT = { ok: 0, failed: 1, usage: 64, config: ERRORS.CONFIG_INVALID.exitStatus } as const
 
 /** Ends a verb: each line is a message for people. Not a defect, so it has no stack to show. */
 export class VerbError extends Error {

@@ -1,3 +1,4 @@
+import { CLOCKS_DIFFER, SSHD_DOWN } from '../cert/errors.ts'
 import type { Config } from '../config/config.ts'
 import { SKEW_WARNING_SECONDS, type StatusDocument } from '../renewal/status-document.ts'
 import { placeOf, type DaemonAnswer } from './daemon-client.ts'
@@ -86,9 +87,7 @@ function listeners({ kind }: Config['health']['listen']): string {
 
 function onSshd(document: StatusDocument): Remark[] {
   const text = sshdDown(document)
-  if (text === null) return []
-  const remedy = 'start it: `systemctl start ssh` (or `sshd`); if it runs elsewhere, correct `sshd.address`'
-  return [{ text, remedy }]
+  return text === null ? [] : [{ text, remedy: SSHD_DOWN.remedy }]
 }
 
 function onHelper({ notes }: StatusDocument): Remark[] {
@@ -110,7 +109,7 @@ function onClock({ issuer: { clock_skew_seconds: skew } }: StatusDocument): Rema
   return [
     {
       text: `the issuer's clock and this host's differ by ${Math.round(Math.abs(skew))} s`,
-      remedy: 'set the clock and keep it right: `timedatectl set-ntp true`, or chrony',
+      remedy: CLOCKS_DIFFER.remedy,
     },
   ]
 }

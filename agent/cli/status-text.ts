@@ -1,4 +1,4 @@
-import { remedyOf } from '../cert/errors.ts'
+import { errorOf } from '../cert/errors.ts'
 import { formatDuration, parseTime, type UnixSeconds } from '../cert/time.ts'
 import { escapeControls } from '../log/line-format.ts'
 import type { CertificateState } from '../renewal/certificate-state.ts'
@@ -120,14 +120,14 @@ function troublesOf(certificate: CertificateStatus, columns: number, explained: 
   const say = (text: string): string[] => wrap(escapeControls(text), columns, INDENT, `${INDENT}  `)
   if (state === 'ignored') return reason === null ? [] : say(reason)
   const advise = (code: string): string[] => {
-    const remedy = remedyOf(code)?.remedy ?? null
+    const remedy = errorOf(code)?.remedy ?? null
     if (remedy === null || explained.has(code)) return []
     explained.add(code)
     return wrap(remedy, columns, ARROW)
   }
   const lines: string[] = []
   if (reason !== null && !NO_TROUBLE.includes(reason) && reason !== error?.code) {
-    const cause = remedyOf(reason)?.cause
+    const cause = errorOf(reason)?.cause
     lines.push(...say(cause === undefined ? reason : failureLine({ code: reason, message: cause })))
   }
   if (serial !== null && served?.matches === false && served.serial !== null)

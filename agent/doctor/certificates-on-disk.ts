@@ -1,8 +1,7 @@
-import { remedyOf } from '../cert/errors.ts'
 import { formatDuration, parseTime } from '../cert/time.ts'
 import { failureLine } from '../cli/context.ts'
 import type { CertificateStatus } from '../renewal/status-document.ts'
-import { failure, type Finding, ok, skipped, type Step, warning } from './finding.ts'
+import { failure, type Finding, ok, remedyOf, skipped, type Step, warning } from './finding.ts'
 
 /** Where the cause of a failed attempt may be found now, by how its code begins. */
 const CAUSES: readonly (readonly [code: string, steps: readonly Step[]])[] = [
@@ -90,7 +89,7 @@ function remedyAfter(code: string, earlier: readonly Finding[]): string {
   if (cause !== undefined) return `${cause.remedy}; then \`hostcertd renew\``
   const isWayFree = earlier.some(({ step, status }) => step === 'issuer' && status === 'ok')
   if (code === 'ISSUER_UNREACHABLE' && isWayFree) return 'the issuer can be reached now: `hostcertd renew`'
-  return `${remedyOf(code)?.remedy ?? 'the message says what failed'}; then \`hostcertd renew\``
+  return `${remedyOf(code)}; then \`hostcertd renew\``
 }
 
 function invalidRemedy(reason: string | null, otherwise: string, earlier: readonly Finding[]): string {
@@ -98,9 +97,9 @@ function invalidRemedy(reason: string | null, otherwise: string, earlier: readon
     case 'CERT_KEY_MISMATCH':
       return `the host key was replaced: ${startRemedy(earlier)}`
     case 'CERT_CA_MISMATCH':
-      return 'if the CA was changed on purpose, put its public key into verify.host_ca_file; then `hostcertd renew`'
+      return remedyOf('CERT_CA_MISMATCH')
     case 'CERT_PRINCIPALS_MISMATCH':
-      return 'add the missing name at the issuer, or remove it from verify.principals'
+      return remedyOf('CERT_PRINCIPALS_MISMATCH')
     case 'CONFIG_INVALID':
       return remedyAfter('CONFIG_INVALID', earlier)
     default:

@@ -1,3 +1,4 @@
+import { errorOf, type Explanation } from '../cert/errors.ts'
 import type { CertifiableView, HostKeyView } from '../renewal/judge.ts'
 
 /** The steps of the way, in their order. `doctor --json` names them; a line each, or one for each thing looked at. */
@@ -36,6 +37,16 @@ export interface Finding {
   readonly message: string
   /** What to do; null when there is nothing. */
   readonly remedy: string | null
+}
+
+/**
+ * What the catalogue says to do, beginning in lower case as every remedy of the diagnosis.
+ *
+ * @param what a code, which a daemon of another version may have made up since; or a condition without one
+ */
+export function remedyOf(what: string | Explanation): string {
+  const { remedy } = typeof what === 'string' ? (errorOf(what) ?? { remedy: 'see the message' }) : what
+  return `${remedy.charAt(0).toLowerCase()}${remedy.slice(1)}`
 }
 
 export function ok(step: Step, message: string): Finding {

@@ -1,16 +1,13 @@
-import { AgentError, type ErrorCode } from '../cert/errors.ts'
+import { AgentError, CLOCKS_DIFFER } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import { FUTURE_TOLERANCE_SECONDS } from '../cert/verify-issued.ts'
 import { failureLine } from '../cli/context.ts'
-import { namesError } from '../issuer/failures.ts'
 import { proxyFor } from '../issuer/proxy.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
 import { SKEW_WARNING_SECONDS } from '../renewal/status-document.ts'
-import { failure, type Finding, ok, skipped, unknown, warning } from './finding.ts'
+import { failure, type Finding, ok, remedyOf, skipped, unknown, warning } from './finding.ts'
 import { WHERE_PROXIES_ARE_SET } from './network.ts'
 import type { Patient } from './patient.ts'
-
-const ALLOW_ADDRESS = "put this host's address on the list of addresses that the issuer allows the identity"
 
 /** Ask what needs no login: the CA of this host's certificates. It also shows the base URL, the host id, the clock. */
 export async function examineIssuer(patient: Patient): Promise<Finding[]> {
@@ -59,7 +56,7 @@ function clockFinding(skew: number | null): Finding {
   if (skew === null) return unknown('clock', 'the answer of the issuer had no time in it, or there was none')
   const size = Math.abs(skew)
   const message = `this host's clock is ${size} s ${skew > 0 ? 'behind' : 'ahead of'} the issuer's`
-  const remedy = 'set the clock and keep it right: `timedatectl set-ntp true`, or chrony'
+  const remedy = remedyOf(CLOCKS_DIFFER)
   if (size > FUTURE_TOLERANCE_SECONDS) return failure('clock', message, remedy)
   return size > SKEW_WARNING_SECONDS ? warning('clock', message, remedy) : ok('clock', message)
 }
@@ -99,23 +96,15 @@ export async function examinePermission(patient: Patient): Promise<Finding> {
   }
 }
 
-/** What to do about a failure that the issuer, or the way to it, gave. */
-export function issuerRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, patient: Patient): string {
+/** What to do about a failure that the issuer, or the way to it, gave: the catalogue's remedy, with what is configured. */
+export function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, patient: Patient): string {
   const { sshHostId, url } = patient.config.issuer
-  const remedies: Partial<Record<ErrorCode, string>> = {
-    ISSUER_UNREACHABLE: unreachableRemedy(patient),
-    ISSUER_NOT_FOUND: `check issuer.url (${url}) and issuer.ssh_host_id (${sshHostId}) against the issuer's list of SSH hosts`,
-    ISSUER_FORBIDDEN: forbiddenRemedy(failed),
-    ISSUER_UNAUTHORIZED: `${credentialRemedy(patient)}. An identity that is locked opens after 5 minutes`,
-    ISSUER_TIMEOUT:
-      'the issuer takes connections and does not answer: look at the log of the server, or of what is in front of it, and at issuer.timeout',
-    ISSUER_BUSY: 'wait; with many hosts behind one address, ask for higher limits',
-    ISSUER_INVALID_RESPONSE: `look for a proxy or a login page in the way: ${url} must be the issuer itself`,
-    CONFIG_INVALID: 'correct the configuration, or the environment that the message names',
-    CREDENTIAL_UNREADABLE:
-      'make the file that the message names readable for the daemon, with one line in it',
-  }
-  return remedies[failed.code] ?? 'the message says what was refused; ask who runs the issuer'
+  if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(patient)
+  if (code === 'ISSUER_UNAUTHORIZED')
+    return `${credentialRemedy(patient)}. An identity that is locked opens after 5 minutes`
+  if (code === 'ISSUER_NOT_FOUND') return `${remedyOf(code)}. Configured are ${url} and ${sshHostId}`
+  if (code === 'ISSUER_INVALID_RESPONSE') return `${remedyOf(code)}. Configured is ${url}`
+  return remedyOf(code)
 }
 
 function unreachableRemedy({ config: { issuer }, environment }: Patient): string {
@@ -127,16 +116,10 @@ function unreachableRemedy({ config: { issuer }, environment }: Patient): string
     : `${cut}; or at that of the proxy (${proxy.variable}). To go past it add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
 
-/** The issuer has one word for an address, and for an identity, that it does not let in at all. */
-function forbiddenRemedy(failed: Pick<IssuerFailure, 'message'>): string {
-  const grant = 'issue-host-cert on ssh-hosts for this host in its project'
-  return namesError(failed, 'ForbiddenError')
-    ? `${ALLOW_ADDRESS}; if the message is about the project, make the identity a member of it and grant it ${grant}`
-    : `grant the identity ${grant}; check the identity's list of allowed addresses too`
-}
-
 function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, patient: Patient): string {
-  if (failed.code === 'ISSUER_FORBIDDEN') return ALLOW_ADDRESS
+  // No permission is needed to log in: only the address can be what is forbidden.
+  if (failed.code === 'ISSUER_FORBIDDEN')
+    return "add this host's address to those that the issuer allows the identity"
   // Only its words tell a locked identity from a wrong secret; this is about the order of the advice.
   if (failed.code === 'ISSUER_UNAUTHORIZED' && failed.message.includes('locked'))
     return `wait 5 minutes: for so long the issuer refuses an identity after wrong secrets. Then, if it refuses the secret: ${credentialRemedy(patient)}`

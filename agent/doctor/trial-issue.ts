@@ -3,7 +3,7 @@ import { attempt } from '../renewal/issue.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import type { Facts } from '../renewal/observe.ts'
 import { waitOf } from '../renewal/waits.ts'
-import { failure, type Finding, ok, skipped } from './finding.ts'
+import { failure, type Finding, ok, remedyOf, skipped } from './finding.ts'
 import { issuerRemedy } from './issuer-steps.ts'
 import type { Patient } from './patient.ts'
 
@@ -49,26 +49,8 @@ async function issueOne(patient: Patient, facts: Facts, view: CertifiableView): 
         issuerRemedy(result.failure, patient),
       )
     case 'rejected':
-      return failure(
-        'issue',
-        `${view.name}: ${failureLine(result.failure)}`,
-        rejectedRemedy(result.failure.code),
-      )
+      return failure('issue', `${view.name}: ${failureLine(result.failure)}`, remedyOf(result.failure.code))
     case 'key-changed':
       return skipped('issue', `${view.name}: the host key was replaced during the request`)
-  }
-}
-
-function rejectedRemedy(code: string): string {
-  switch (code) {
-    case 'CERT_CA_MISMATCH':
-      return 'if the CA was changed on purpose, put its public key into verify.host_ca_file'
-    case 'CERT_PRINCIPALS_MISMATCH':
-      return 'add the missing name at the issuer, or remove it from verify.principals'
-    case 'CERT_NOT_YET_VALID':
-    case 'CERT_EXPIRED':
-      return 'set the clock of this host: `timedatectl set-ntp true`'
-    default:
-      return 'look at the CA and its settings at the issuer'
   }
 }

@@ -25,6 +25,8 @@ export interface ErrorBody {
   readonly error: string | null
   /** For people only; several parts are joined. Not yet made safe to print. */
   readonly message: string | null
+  /** For people only, of a 403: what the identity is permitted of what it asked for. Not yet made safe to print. */
+  readonly details: string | null
 }
 
 /** `req-…`; anything that is not one printable word is no id. */
@@ -39,6 +41,7 @@ export function parseErrorBody(text: string): ErrorBody {
     requestId: typeof requestId === 'string' && REQUEST_ID.test(requestId) ? requestId : null,
     error: typeof error === 'string' ? error : null,
     message: readMessage(body?.['message']),
+    details: readDetails(body?.['details']),
   }
 }
 
@@ -66,6 +69,28 @@ function readPart(part: unknown): string {
   const path = Array.isArray(part['path']) ? part['path'].map(String).join('.') : ''
   const message = typeof part['message'] === 'string' ? part['message'] : ''
   return [path, message].filter((word) => word !== '').join(': ')
+}
+
+/**
+ * The `details` of a 403 for a missing permission: the rules that the identity has for the same action and subject, none
+ * of which covers this host. Anything else is quoted as it is.
+ */
+function readDetails(details: unknown): string | null {
+  if (details === undefined || details === null) return null
+  if (!Array.isArray(details) || !details.every(isObject)) return `details: ${JSON.stringify(details)}`
+  return `the identity's permissions for this: ${details.map(readRule).join('; ') || 'none'}`
+}
+
+/** `issue-host-cert on ssh-hosts where {"hostname":{"$eq":"web2.example.com"}}`. */
+function readRule({ action, subject, inverted, conditions }: Readonly<Record<string, unknown>>): string {
+  const where =
+    isObject(conditions) && Object.keys(conditions).length > 0 ? ` where ${JSON.stringify(conditions)}` : ''
+  return `${inverted === true ? 'not ' : ''}${namesIn(action)} on ${namesIn(subject)}${where}`
+}
+
+function namesIn(value: unknown): string {
+  const names = (Array.isArray(value) ? value : [value]).filter((name) => typeof name === 'string')
+  return names.join(', ') || 'anything'
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

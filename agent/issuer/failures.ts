@@ -112,10 +112,20 @@ function hostCaFailure(answer: Answer): IssuerFailure {
 }
 
 function busy(answer: Answer): IssuerFailure {
-  const words = answer.status === 429 ? 'limits the rate of requests' : 'is in trouble'
   return {
-    ...of(answer, 'ISSUER_BUSY', 'issuer-backoff', said(answer, words)),
+    ...of(answer, 'ISSUER_BUSY', 'issuer-backoff', said(answer, busyWords(answer.status))),
     retryAfterSeconds: answer.retryAfterSeconds,
+  }
+}
+
+function busyWords(status: number): string {
+  switch (status) {
+    case 408:
+      return 'did not receive the request in time'
+    case 429:
+      return 'limits the rate of requests'
+    default:
+      return 'has a problem of its own'
   }
 }
 
@@ -135,14 +145,6 @@ function redirectOrOdd(answer: Answer): IssuerFailure {
   )
 }
 
-/**
- * Whether the message of a failure repeats the issuer's own word for the error, `ForbiddenError` for one. For what a
- * person is advised first; nothing is done by it.
- */
-export function namesError({ message }: Pick<IssuerFailure, 'message'>, error: string): boolean {
-  return message.endsWith(` ${error})`)
-}
-
 /** `HOST refused the access token: "invalid signature" (403 TokenError)`. */
 function said({ host, status, body, secrets, isHtml }: Answer, what: string): string {
   const words = body.message === null ? '' : `: ${quoteWords(body.message, secrets)}`
@@ -152,7 +154,8 @@ function said({ host, status, body, secrets, isHtml }: Answer, what: string): st
         ? ', with a web page'
         : ''
       : ` ${quoteWords(body.error, secrets).slice(1, -1)}`
-  return `${host} ${what}${words} (${status}${kind})`
+  const details = status !== 403 || body.details === null ? '' : `; ${plainWords(body.details, secrets)}`
+  return `${host} ${what}${words} (${status}${kind})${details}`
 }
 
 function of({ body }: Answer, code: ErrorCode, next: NextStep, message: string): IssuerFailure {

@@ -386,7 +386,7 @@ describe('by what the daemon says', () => {
       change: { state: 'absent' },
       sshd: { state: 'down', since: '2026-11-23T13:00:00Z' },
       status: 2,
-      says: /^HOSTCERTD CRITICAL - key'=\/: there is no certificate \|[^]*\nsshd has been down since 2026-11-23T13:00:00Z -> start it: /,
+      says: /^HOSTCERTD CRITICAL - key'=\/: there is no certificate \|[^]*\nsshd has been down since 2026-11-23T13:00:00Z -> Start it: /,
     },
     {
       name: 'all ignored, whatever is known of them',
@@ -411,7 +411,7 @@ describe('by what the daemon says', () => {
     expect(performance).toMatch(PERFORMANCE)
     expect(performance).toContain("'key''_/'=")
     expect(more).toEqual([])
-    expect(result.stdout).toContain("the issuer's clock and this host's differ by 90 s -> set the clock")
+    expect(result.stdout).toContain("the issuer's clock and this host's differ by 90 s -> Set the clock")
     expect(result.stdout).toContain('the issuer https://issuer did not answer')
     expect(result.stdout).not.toContain('the daemon')
   })

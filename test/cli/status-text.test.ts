@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { ERROR_CODES, REMEDIES } from '../../agent/cert/errors.ts'
+import { ERROR_CODES, ERRORS } from '../../agent/cert/errors.ts'
 import { formatStatus, lifetimeBar } from '../../agent/cli/status-text.ts'
 import { CERTIFICATE_STATES } from '../../agent/renewal/certificate-state.ts'
 import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
@@ -52,7 +52,7 @@ const NO_CERTIFICATE = {
 /** A pipe. */
 const wide = { colour: false, columns: Infinity }
 const BAR = '[======>-------!-----]'
-const LOOK = `    -> ${REMEDIES.SSHD_NOT_SERVING.remedy}`
+const LOOK = `    -> ${ERRORS.SSHD_NOT_SERVING.remedy}`
 
 function document(...certificates: readonly CertificateStatus[]): StatusDocument {
   const issuer = { url: 'https://x', reachable: true, last_success: null, clock_skew_seconds: 0 }
@@ -81,7 +81,7 @@ const CASES: readonly Case[] = [
       served: { ...SERVED, serial: '9223372036854775806', matches: false },
     },
     says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not served
-    SSHD_NOT_SERVING: sshd presents another certificate than the one on disk, or none
+    SSHD_NOT_SERVING: ${ERRORS.SSHD_NOT_SERVING.cause}
     sshd presents serial 9223372036854775806, on disk is 9223372036854775807
 ${LOOK}`,
   },
@@ -99,7 +99,7 @@ ${LOOK}`,
       },
     },
     says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not served as of 2h ago
-    SSHD_NOT_SERVING: sshd presents another certificate than the one on disk, or none
+    SSHD_NOT_SERVING: ${ERRORS.SSHD_NOT_SERVING.cause}
     sshd presents serial 1, on disk is 9223372036854775807
     sshd could not be asked: no common MAC
 ${LOOK}`,
@@ -124,9 +124,9 @@ ${LOOK}`,
     name: 'never seen',
     change: { state: 'unconfirmed', reason: 'SSHD_UNREACHABLE', served: UNSEEN },
     says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not known to be served
-    SSHD_UNREACHABLE: ${REMEDIES.SSHD_UNREACHABLE.cause}
+    SSHD_UNREACHABLE: ${ERRORS.SSHD_UNREACHABLE.cause}
     sshd could not be asked: 127.0.0.1:22: Connection refused
-    -> ${REMEDIES.SSHD_UNREACHABLE.remedy}`,
+    -> ${ERRORS.SSHD_UNREACHABLE.remedy}`,
   },
   {
     name: 'ignored, and renewed all the same',
@@ -194,11 +194,11 @@ test('every error code: its remedy below it, as a reason and as the last error, 
     const reason = { ...VALID, state: 'invalid', reason: code } as const
     const error = { ...VALID, last_error: { code, message: 'x', at: time(NOW) } }
     for (const [one, says] of [
-      [reason, `    ${code}: ${REMEDIES[code].cause}`],
+      [reason, `    ${code}: ${ERRORS[code].cause}`],
       [error, `    ${code}: x`],
     ] as const) {
       const lines = formatStatus(document(one, { ...one, host_key: 'b' }), NOW, wide).split('\n')
-      expect(lines.slice(1, 3)).toEqual([says, `    -> ${REMEDIES[code].remedy}`])
+      expect(lines.slice(1, 3)).toEqual([says, `    -> ${ERRORS[code].remedy}`])
       expect(lines.slice(4)).toEqual([says, ''])
     }
   }
@@ -261,13 +261,13 @@ test('40 columns: a line each, words unbroken', () => {
     [===========>-------------!--------]
     26d 23h left, renewal in 16d 23h,
     not served
-    SSHD_NOT_SERVING: sshd presents
-      another certificate than the one
+    SSHD_NOT_SERVING: sshd presents a
+      different certificate than the one
       on disk, or none
     sshd presents serial 1, on disk is
       9223372036854775807
     -> Run \`hostcertd doctor\`: it names
-       the line of sshd’s configuration
+       the line of sshd's configuration
        to change. \`sshd -T\` shows
        \`HostCertificate\`, \`HostKey\` and
        \`HostKeyAlgorithms\`

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { CLOCKS_DIFFER, SSHD_DOWN } from '../../agent/cert/errors.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { closedPort } from '../issuer/harness.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
@@ -147,7 +148,7 @@ test('an issuer that does not answer, and clocks that differ, are told below', a
 the issuer https://issuer did not answer the last time it was asked
     -> \`hostcertd doctor\` tells how far the way to it goes
 the issuer's clock and this host's differ by 90 s
-    -> set the clock and keep it right: \`timedatectl set-ntp true\`, or chrony
+    -> ${CLOCKS_DIFFER.remedy}
 `)
 })
 
@@ -159,7 +160,7 @@ test('an sshd that is down, and what the root helper reported, are told below', 
   const { stdout } = await host.verb(['status'])
   expect(stdout).toBe(`no host keys found
 sshd has been down since 2026-11-23T13:00:00Z
-    -> start it: \`systemctl start ssh\` (or \`sshd\`); if it runs elsewhere, correct \`sshd.address\`
+    -> ${SSHD_DOWN.remedy}
 the root helper reported: left out ssh_host_rsa_key: its public half is empty
 the root helper reported: a\\u001b[2Jb
 `)

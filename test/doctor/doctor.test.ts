@@ -69,7 +69,9 @@ test('--issue when the answer is no good', async () => {
   ward.issuer.failAlways({ kind: 'tamper', edit }, 'issue')
   const { findings } = await ward.diagnose('--issue')
   expect(troubles(findings)).toEqual(['issue failure'])
-  expect(of('issue', findings)[0]?.remedy).toBe('look at the CA and its settings at the issuer')
+  expect(of('issue', findings)[0]?.remedy).toBe(
+    'if it is on disk, it is replaced automatically. If the issuer sent it, nothing was installed: check the issuer',
+  )
 })
 
 test('programs that are missing', async () => {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
+import { ERRORS } from '../../agent/cert/errors.ts'
 import { formatTime } from '../../agent/cert/time.ts'
 import { html, prose } from '../../agent/health/page/html.ts'
 import type { CertificateState } from '../../agent/renewal/certificate-state.ts'
@@ -317,7 +318,10 @@ test('the same error of several host keys is told once, with its remedy', async 
   const { body } = await ask({ port }, '/')
   expect(body.match(/class="card problem tone-bad"/g)).toHaveLength(1)
   expect(body).toContain('2 host keys')
-  expect(body).toContain('<code>issuer.timeout</code>')
+  const { title, cause } = ERRORS.ISSUER_TIMEOUT
+  expect(body).toMatch(new RegExp(`<h3>\\s*${title} <code>ISSUER_TIMEOUT</code`))
+  expect(body).toContain(cause.replace('`issuer.timeout`', '<code>issuer.timeout</code>'))
+  expect(body).toContain('<dd>Look at the log of the issuer, or of the proxy')
 })
 
 test.each([
@@ -332,7 +336,7 @@ test.each([
     new RegExp(`<dt>Clock</dt>\\s*<dd><span class="mark tone-warn"><svg[^]*?${look.words}</span>`),
   )
   expect(body).toMatch(
-    /class="card problem tone-warn">\s*<h3>The clocks differ<\/h3>[^]*?<code>timedatectl<\/code>/,
+    /class="card problem tone-warn">\s*<h3>The clocks differ<\/h3>[^]*?<code>timedatectl set-ntp true<\/code>/,
   )
 })
 

@@ -125,6 +125,47 @@ describe('what a message says', () => {
     expect(message).toContain('rejected the request: "body.publicKey: Required" (422 ValidationFailure)')
   })
 
+  test.each([
+    {
+      name: 'for another host',
+      details: undefined,
+      says: `the identity's permissions for this: issue-host-cert on ssh-hosts where {"hostname":{"$eq":"web2.example.com"}}`,
+    },
+    { name: 'none', details: [], says: "the identity's permissions for this: none" },
+    {
+      name: 'lists of actions and subjects, and a prohibition',
+      details: [
+        { action: ['read', 'issue-host-cert'], subject: ['ssh-hosts'] },
+        { action: 'issue-host-cert', subject: 'ssh-hosts', inverted: true, conditions: {} },
+      ],
+      says: "the identity's permissions for this: read, issue-host-cert on ssh-hosts; not issue-host-cert on ssh-hosts",
+    },
+    { name: 'of another form', details: ['a', { b: 1 }], says: 'details: ["a",{"b":1}]' },
+  ])('what the identity is permitted: $name', async ({ details, says }) => {
+    const row = errorRow('permission-denied', details === undefined ? {} : { details })
+    setup.server.failNext(row, 1, 'issue')
+    const { message } = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    const refusal = 'forbids it: "You are not allowed to issue-host-cert on ssh-hosts" (403 PermissionDenied)'
+    expect(message.slice(message.indexOf(' ') + 1)).toBe(`${refusal}; ${says}`)
+  })
+
+  test('no permissions where the answer is not about them', async () => {
+    setup.server.failNext({ status: 400, body: { error: 'BadRequest', details: [] } }, 1, 'issue')
+    const { message } = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    expect(message).toMatch(/^\S+ rejected the request \(400 BadRequest\)$/)
+  })
+
+  test.each([
+    { status: 408, words: 'did not receive the request in time' },
+    { status: 429, words: 'limits the rate of requests' },
+    { status: 500, words: 'has a problem of its own' },
+    { status: 503, words: 'has a problem of its own' },
+  ])('why it is busy: $status', async ({ status, words }) => {
+    setup.server.failNext({ status, body: {} }, 1, 'issue')
+    const { message } = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    expect(message).toMatch(new RegExp(`^\\S+ ${words} \\(${status}\\)$`))
+  })
+
   test('a wrong address', async () => {
     const wrong = setup.subject({ url: `${setup.server.url}/wrong` })
     const { message, code } = failureOf(await wrong.issuer.issue(setup.publicKey, NEVER))
@@ -140,6 +181,14 @@ describe('what a message says', () => {
     const failure = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
     expect(failure.message).toContain(String.raw`"a\nb\u001b[31m\u009b\u202exxx`)
     expect(failure.message).toMatch(/^[\x20-\x7e…]{100,500}$/)
+  })
+
+  test('nor details that could', async () => {
+    const details = [{ action: `a\nb\u001b[31m\u202e${'x'.repeat(10_000)}`, subject: 'ssh-hosts' }]
+    setup.server.failNext(errorRow('permission-denied', { details }), 1, 'issue')
+    const { message } = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    expect(message).toContain(String.raw`for this: a b\u001b[31m\u202exxx`)
+    expect(message).toMatch(/^[\x20-\x7e…]{100,500}$/)
   })
 })
 

@@ -38,14 +38,23 @@ const issue = (publicKey = key, token = issuer.addToken()) => client.issue(issue
 
 describe('an error', () => {
   test('of permission has details', async () => {
-    const token = issuer.addToken({ mayIssueFor: [] })
+    const another = issuer.addHost({ hostname: 'web2.example.com', ttlSeconds: 3600 })
+    const token = issuer.addToken({ mayIssueFor: [another] })
     expect((await issue(key, token)).body).toEqual({
       reqId: expect.stringMatching(REQUEST_ID),
       statusCode: 403,
       error: 'PermissionDenied',
       message: 'You are not allowed to issue-host-cert on ssh-hosts',
-      details: [expect.objectContaining({ conditions: { hostname: { $eq: 'web1.example.com' } } })],
+      details: [
+        {
+          action: 'issue-host-cert',
+          subject: 'ssh-hosts',
+          inverted: false,
+          conditions: { hostname: { $eq: 'web2.example.com' } },
+        },
+      ],
     })
+    expect((await issue(key, issuer.addToken({ mayIssueFor: [] }))).body).toMatchObject({ details: [] })
     expect((await get(`/api/v1/ssh/hosts/${hostId}`, `Bearer ${token}`)).status).toBe(403)
   })
 

@@ -1,4 +1,4 @@
-import { type Remedy, remedyOf } from '../../cert/errors.ts'
+import { CLOCKS_DIFFER, errorOf, type Explanation, SSHD_DOWN } from '../../cert/errors.ts'
 import { isSkewed } from '../../renewal/status-document.ts'
 import { html, type Html, prose } from './html.ts'
 import { aheadOrBehind, count, moment, type PageView } from './words.ts'
@@ -10,17 +10,6 @@ interface Problem {
   readonly at: string | null
   readonly failures: number
   readonly hostKeys: string[]
-}
-
-const CLOCKS_DIFFER: Remedy = {
-  cause:
-    'One of the two clocks is wrong, mostly that of this host. New certificates may seem not yet valid, or expired',
-  remedy: 'Look at `timedatectl`: it shows whether this host’s clock is synchronised',
-}
-
-const SSHD_DOWN: Remedy = {
-  cause: 'Nothing accepts connections where sshd was last known to listen',
-  remedy: 'Start it: `systemctl start ssh` (or `sshd`). If it runs elsewhere, correct `sshd.address`',
 }
 
 /** What is wrong and what to do about it; nothing when nothing is. */
@@ -62,7 +51,7 @@ function problemsOf({ status, events }: PageView): readonly Problem[] {
     add({ ...error, failures, hostKeys: [host_key] })
   }
   for (const { host_key, reason, state, last_error } of status.certificates) {
-    if (reason === null || state === 'ignored' || reason === last_error?.code || remedyOf(reason) === null)
+    if (reason === null || state === 'ignored' || reason === last_error?.code || errorOf(reason) === null)
       continue
     add({ code: reason, message: null, at: null, failures: 0, hostKeys: [host_key] })
   }
@@ -70,12 +59,11 @@ function problemsOf({ status, events }: PageView): readonly Problem[] {
 }
 
 function problemCard({ code, message, at, failures, hostKeys }: Problem): Html {
-  const known = remedyOf(code)
+  const known = errorOf(code)
   const times = failures > 1 ? `, ${failures} times in a row` : ''
   return html`<article class="card problem tone-bad">
     <h3>
-      <code>${code}</code
-      >${hostKeys.length === 0 ? null : html` <span class="about">${count(hostKeys.length, 'host key')}</span>`}
+      ${known === null ? null : html`${known.title} `}<code>${code}</code>${hostKeys.length === 0 ? null : html` <span class="about">${count(hostKeys.length, 'host key')}</span>`}
     </h3>
     ${message === null ? null : html`<p class="message">${message}</p>`}
     ${known === null ? null : remedyList(known)}
@@ -89,7 +77,7 @@ function problemCard({ code, message, at, failures, hostKeys }: Problem): Html {
 
 function downCard(since: string | null): Html {
   return html`<article class="card problem tone-warn">
-    <h3>sshd is down</h3>
+    <h3>${SSHD_DOWN.title}</h3>
     ${since === null ? null : html`<p class="message">Since ${moment(since)} UTC.</p>`}
     ${remedyList(SSHD_DOWN)}
   </article>`
@@ -98,13 +86,13 @@ function downCard(since: string | null): Html {
 /** A graver verdict hides it. */
 function clockCard(skew: number): Html {
   return html`<article class="card problem tone-warn">
-    <h3>The clocks differ</h3>
+    <h3>${CLOCKS_DIFFER.title}</h3>
     <p class="message">The issuer’s clock is ${aheadOrBehind(skew)}.</p>
     ${remedyList(CLOCKS_DIFFER)}
   </article>`
 }
 
-function remedyList({ cause, remedy }: Remedy): Html {
+function remedyList({ cause, remedy }: Explanation): Html {
   return html`<dl class="remedy">
     <div>
       <dt>Cause</dt>

@@ -23,12 +23,12 @@ const MISSING_PUBLIC_KEY = {
   message: 'Required',
 }
 
-/** What the `details` of a 403 say. */
-const MISSING_PERMISSION = {
+/** What the `details` of a 403 say: what the identity may do, for another host here. */
+const RULE_FOR_ANOTHER_HOST = {
   action: 'issue-host-cert',
   subject: 'ssh-hosts',
   inverted: false,
-  conditions: {},
+  conditions: { hostname: { $eq: 'web2.example.com' } },
 }
 
 const ROWS = {
@@ -91,7 +91,7 @@ export const ERROR_ROW_NAMES = Object.keys(ROWS) as readonly ErrorRowName[]
 /** What a row may be told besides: another message, or more members of the body. */
 interface RowDetail {
   readonly message?: string | readonly object[]
-  readonly details?: readonly object[]
+  readonly details?: readonly unknown[]
   readonly headers?: Readonly<Record<string, string>>
 }
 
@@ -107,7 +107,7 @@ export function errorRow(name: ErrorRowName, detail: RowDetail = {}): RawAnswer 
   if (name === 'route-not-found') return { status: statusCode, body: { message, error, statusCode } }
   if (name === 'rate-limited')
     return { ...withRequestId(statusCode, { message, error }), headers: detail.headers ?? RATE_HEADERS }
-  const details = name === 'permission-denied' ? { details: detail.details ?? [MISSING_PERMISSION] } : {}
+  const details = name === 'permission-denied' ? { details: detail.details ?? [RULE_FOR_ANOTHER_HOST] } : {}
   return withRequestId(statusCode, { message, error, ...details })
 }
 

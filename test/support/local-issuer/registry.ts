@@ -99,12 +99,17 @@ export class Registry {
     return host
   }
 
-  /** @throws Refusal 403 with details of what is missing */
+  /** @throws Refusal 403; its `details` are the rules that the identity has for this action, as the real server's */
   demand(identity: Identity, action: HostAction, host: RegisteredHost | null): void {
     if (allows(identity.permissions, action, host)) return
     const message = `You are not allowed to ${action} on ssh-hosts`
-    const conditions = host === null ? {} : { hostname: { $eq: host.hostname } }
-    const details = [{ action, subject: 'ssh-hosts', inverted: false, conditions }]
+    const permitted = [...this.hosts.values()].filter((one) => allows(identity.permissions, action, one))
+    const details = permitted.map(({ hostname }) => ({
+      action,
+      subject: 'ssh-hosts',
+      inverted: false,
+      conditions: { hostname: { $eq: hostname } },
+    }))
     throw new Refusal('permission-denied', { message, details })
   }
 
