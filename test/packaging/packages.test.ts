@@ -4,15 +4,17 @@ import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { command, tryCommand } from '../host/support/commands.ts'
+import { isRoot, runsIf } from '../support/skip.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
 const run = promisify(execFile)
 const FIVE_MINUTES = 300_000
+const onX64 = runsIf(isRoot && process.arch === 'x64', 'only root on x64 can build them')
 /** Distributions name them in a fixed way: `.deb` and `.rpm` of this version, for this machine. */
 const DEB = /^hostcertd_[\d.]+_amd64\.deb$/
 const RPM = /^hostcertd-[\d.]+-1\.x86_64\.rpm$/
 
-describe.skipIf(process.getuid?.() !== 0 || process.arch !== 'x64')('the packages', () => {
+describe('the packages', onX64, () => {
   let folder: TemporaryFolder
   let deb: string
   let rpm: string
@@ -154,7 +156,7 @@ const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
 }
 
 // In this file, for two builds at the same time would write the same bundle.
-describe.skipIf(process.getuid?.() !== 0 || process.arch !== 'x64')('the packages for arm64', () => {
+describe('the packages for arm64', onX64, () => {
   let folder: TemporaryFolder
   let deb: string
   let rpm: string
