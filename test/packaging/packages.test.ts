@@ -213,6 +213,14 @@ describe('the packages for arm64', onX64, () => {
     expect(requires).toEqual(expect.arrayContaining(needed.map((library) => `${library}()(64bit)`)))
   })
 
+  test('the program runs, emulated', { timeout: FIVE_MINUTES }, async () => {
+    const program = join(folder.path, 'root/usr/lib/hostcertd/hostcertd.js')
+    const emulated = ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu', node, program]
+    expect(await command([...emulated, 'version'])).toContain(`Node ${process.versions.node}`)
+    const inspected = await command([...emulated, 'inspect', 'test/fixtures/certificates/capitals-cert.pub'])
+    expect(inspected).toContain('signature   ssh-ed25519, good')
+  })
+
   test('the bill of materials is that of arm64, with the same Node as here', async () => {
     const text = await readFile(join(folder.path, 'root/usr/lib/hostcertd/hostcertd.cdx.json'), 'utf8')
     const { metadata, components } = JSON.parse(text) as Bill
@@ -220,10 +228,6 @@ describe('the packages for arm64', onX64, () => {
     const { version = '', 'bom-ref': ref } = components.find(({ name }) => name === 'node') ?? {}
     expect(ref).toBe(`pkg:generic/node@${version}?arch=arm64`)
     expect(version).toBe(process.versions.node)
-    // The Node that is in there cannot be run here, but it has its version in it.
-    expect(await command(['strings', '-n', '8', node])).toMatch(
-      new RegExp(`^node v${version}$|/v${version}/`, 'm'),
-    )
   })
 })
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # ensure-tools.sh WHAT…: what npm cannot bring. `node` is for the pinned Node itself, `sshd` for tests with real ssh,
-# `checks` for tests that would be skipped without, `shells` for completions and manual pages, `packaging` and
-# `packaging-arm64` for building and checking packages, `host` for booting hosts, `monitoring` for the alert rules,
+# `checks` for tests that would be skipped without, `shells` for completions and manual pages, `packaging`,
+# `packaging-arm64` and `packaging-amd64` for building and checking packages, `emulation` for running arm64's, `host` for booting hosts, `monitoring` for the alert rules,
 # `browser` for the status page.
 # As root on a system with apt it installs what is missing, and says so before; else it says what to install.
 set -eu
@@ -56,6 +56,16 @@ for wanted in "$@"; do
       done
       ;;
     packaging-arm64) has aarch64-linux-gnu-strip || need binutils-aarch64-linux-gnu "it strips arm64's Node" ;;
+    packaging-amd64) has x86_64-linux-gnu-strip || need binutils-x86-64-linux-gnu "it strips amd64's Node" ;;
+    emulation)
+      # Node for arm64 and what it is linked with, on another machine.
+      if [ "$(uname -m)" != aarch64 ]; then
+        has qemu-aarch64-static || need qemu-user-static 'a test runs the program of the arm64 package with it'
+        for library in libc6 libstdc++6 libatomic1 libgcc-s1; do
+          [ -e "/var/lib/dpkg/info/$library-arm64-cross.list" ] || need "$library-arm64-cross" 'the same'
+        done
+      fi
+      ;;
     shells)
       for program in zsh fish; do has "$program" || need "$program" 'tests type completions into it'; done
       has mandoc || need mandoc 'tests check the manual pages with it'
