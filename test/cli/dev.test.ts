@@ -1,14 +1,17 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { utimes } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { environmentWith } from './hostcertd.ts'
 
-test('npm run dev: starts anew when a file changes, and Ctrl-C leaves nothing', async () => {
+test.each([
+  { name: 'Ctrl-C', end: (child: ChildProcess) => child.stdin?.write('\u0003') },
+  // script(1) closes the terminal, as when a window is closed.
+  { name: 'the end of the terminal', end: (child: ChildProcess) => child.kill('SIGTERM') },
+])('npm run dev starts anew when a file changes, and $name leaves nothing', async ({ end }) => {
   const command = `${process.execPath} test/support/dev.ts`
-  // script(1) gives it a terminal, on which Ctrl-C is a signal to all of it.
+  // script(1) gives it a terminal, on which Ctrl-C is SIGINT.
   const child = spawn('script', ['-qec', command, '/dev/null'], { env: environmentWith({ TERM: 'dumb' }) })
   let output = ''
   child.stdout.on('data', (chunk) => (output += String(chunk)))
@@ -27,10 +30,10 @@ test('npm run dev: starts anew when a file changes, and Ctrl-C leaves nothing', 
         { timeout: 30_000, interval: 2000 },
       )
       .toBeGreaterThan(1)
-    child.stdin.write('\u0003')
-    await once(child, 'exit')
-    expect(existsSync(dirname(config))).toBe(false)
+    end(child)
+    await expect.poll(() => existsSync(dirname(config)), { timeout: 15_000 }).toBe(false)
   } finally {
-    child.kill('SIGKILL')
+    // As when a window is closed: what still runs ends too.
+    child.kill('SIGTERM')
   }
 })

@@ -30,9 +30,9 @@ describe.each(['CONTRIBUTING.md', ...readdirSync(DECISIONS).map((name) => join(D
 )
 
 test('it says how to run a test of each project', () => {
-  const projects = [...read('vitest.config.ts').matchAll(/^ +name: '(\w+)'/gm)].map(([, name]) => name)
+  const projects = [...read('vitest.config.ts').matchAll(/^ +name: '(\w+)'/gm)].map(([, name = '']) => name)
   const told = [...read('CONTRIBUTING.md').matchAll(/^\| `(\w+)`.*\| `npm? ?[^|]*` \|$/gm)].map(
-    ([, name]) => name,
+    ([, name = '']) => name,
   )
   expect(projects.length).toBeGreaterThan(5)
   expect(told.toSorted()).toEqual(projects.toSorted())

@@ -26,10 +26,13 @@ async function run(): Promise<number> {
     ].join('\n'),
   )
   const options = ['--watch', '--watch-preserve-output', ...argv.slice(2)]
-  const child = spawn(execPath, [...options, MAIN, 'run', '--config', agent.configPath], { stdio: 'inherit' })
-  // The terminal sends Ctrl-C to both.
-  process.on('SIGINT', () => {})
-  process.on('SIGTERM', () => child.kill('SIGTERM'))
+  const child = spawn(execPath, [...options, MAIN, 'run', '--config', agent.configPath], {
+    stdio: 'inherit',
+    // Ctrl-C and the end of the terminal reach only this process, which then ends the daemon in an orderly way.
+    detached: true,
+  })
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => child.kill('SIGTERM'))
   const [status] = (await once(child, 'exit')) as [number | null]
   return status ?? 0
 }
