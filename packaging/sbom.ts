@@ -1,10 +1,26 @@
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { bundledPackages, directDependencies, readJson, type BundledPackage } from './components.ts'
+import { bundledPackages, readJson } from './components.ts'
 
 /**
- * `node packaging/sbom.ts amd64|arm64`: the bill of materials of the packages, CycloneDX 1.6, on standard output.
+ * `node packaging/sbom.ts amd64|arm64`: the bill of materials of the packages, CycloneDX 1.5, on standard output: what
+ * `npm sbom` says of the libraries that are in the bundle, and what npm cannot know, the Node beside it with its parts.
  * Run at the top of the checkout, after the build, by the Node that is packaged. The same input gives the same bytes.
  */
+
+interface Component {
+  readonly 'bom-ref': string
+  readonly licenses?: readonly object[]
+}
+
+interface Bill {
+  readonly $schema: string
+  readonly bomFormat: string
+  readonly specVersion: string
+  readonly metadata: { readonly component: Component }
+  readonly components: readonly Component[]
+  readonly dependencies: readonly { readonly ref: string; readonly dependsOn: readonly string[] }[]
+}
 
 /** Native parts for which advisories name a product; the rest are found by name and version. */
 const CPE_VENDORS: Readonly<Record<string, string>> = {
@@ -26,22 +42,25 @@ const NOT_PARTS = new Set(['node', 'modules', 'napi'])
 
 const manifest = readJson('package.json') as Readonly<Record<'version' | 'license' | 'description', string>>
 const architecture = process.argv[2] ?? 'amd64'
-const packages = bundledPackages()
+const program = `pkg:generic/hostcertd@${manifest.version}?arch=${architecture}`
+const node = `pkg:generic/node@${process.versions.node}?arch=${architecture}`
 const parts = Object.entries(process.versions).filter(
   (entry): entry is [string, string] => !NOT_PARTS.has(entry[0]) && entry[1] !== undefined && entry[1] !== '',
 )
-const program = `pkg:generic/hostcertd@${manifest.version}?arch=${architecture}`
-const node = `pkg:generic/node@${process.versions.node}?arch=${architecture}`
+
+// With --omit=dev npm leaves out what development tools use too, so all is asked for; the bundler knows what is in.
+const argv = ['sbom', '--sbom-format=cyclonedx', '--package-lock-only']
+const npm = JSON.parse(execFileSync('npm', argv, { encoding: 'utf8', maxBuffer: 1e8 })) as Bill
+const licenses = new Map(bundledPackages().map((one) => [`${one.name}@${one.version}`, one.license]))
+const libraries = npm.components.filter((component) => licenses.has(component['bom-ref']))
+const listed = new Set(libraries.map((component) => component['bom-ref']))
+for (const ref of licenses.keys()) if (!listed.has(ref)) throw new Error(`npm sbom does not list ${ref}`)
 
 const components = [
-  ...packages.map((part) => ({
-    type: 'library',
-    'bom-ref': refOf(part.folder),
-    name: part.name,
-    version: part.version,
-    licenses: [{ expression: part.license }],
-    ...(part.integrity === null ? {} : { hashes: [hashOf(part.integrity)] }),
-    purl: purlOf(part),
+  ...libraries.map((library) => ({
+    ...library,
+    // Old packages state theirs in a way that npm does not read.
+    licenses: library.licenses ?? [{ expression: licenses.get(library['bom-ref']) }],
   })),
   {
     type: 'platform',
@@ -62,8 +81,8 @@ const components = [
   },
 ]
 const dependencies = [
-  { ref: program, dependsOn: [...directDependencies(packages).map(refOf), node] },
-  ...packages.map(({ folder, dependsOn }) => ({ ref: refOf(folder), dependsOn: dependsOn.map(refOf) })),
+  { ref: program, dependsOn: [...dependenciesOf(npm.metadata.component), node] },
+  ...libraries.map((library) => ({ ref: library['bom-ref'], dependsOn: dependenciesOf(library) })),
   { ref: node, dependsOn: parts.map(([name]) => `node:${name}`) },
 ]
 const content = {
@@ -83,28 +102,18 @@ const content = {
   dependencies,
 }
 const document = {
-  $schema: 'http://cyclonedx.org/schema/bom-1.6.schema.json',
-  bomFormat: 'CycloneDX',
-  specVersion: '1.6',
+  $schema: npm.$schema,
+  bomFormat: npm.bomFormat,
+  specVersion: npm.specVersion,
   serialNumber: `urn:uuid:${uuidOf(JSON.stringify(content))}`,
   version: 1,
   ...content,
 }
 process.stdout.write(`${JSON.stringify(document, null, 1)}\n`)
 
-function purlOf({ name, version }: BundledPackage): string {
-  return `pkg:npm/${name.replace('@', '%40')}@${version}`
-}
-
-/** Two versions of one package are two folders. */
-function refOf(folder: string): string {
-  return `npm:${folder}`
-}
-
-/** From `sha512-BASE64`. */
-function hashOf(integrity: string): { alg: string; content: string } {
-  const [algorithm = '', digest = ''] = integrity.split('-', 2)
-  return { alg: algorithm.replace('sha', 'SHA-'), content: Buffer.from(digest, 'base64').toString('hex') }
+function dependenciesOf(component: Component): string[] {
+  const { dependsOn = [] } = npm.dependencies.find(({ ref }) => ref === component['bom-ref']) ?? {}
+  return dependsOn.filter((ref) => listed.has(ref))
 }
 
 function cpeOf(name: string, version: string): { cpe?: string } {

@@ -10,7 +10,7 @@ node_package=$(sh packaging/node-package.sh "$arch")
 
 rm -rf "$root"
 # Its symbols are a fifth of its size, and only a debugger wants them.
-case $arch in arm64) strip=aarch64-linux-gnu-strip ;; *) strip='strip' ;; esac
+case $arch in arm64) strip=aarch64-linux-gnu-strip ;; *) strip=x86_64-linux-gnu-strip ;; esac
 install -D -m 755 "$node_package/bin/node" "$lib/bin/node"
 "$strip" --strip-unneeded "$lib/bin/node"
 install -m 644 dist/*.js "$lib/"

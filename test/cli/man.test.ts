@@ -1,7 +1,5 @@
-import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { ERROR_CODES } from '../../agent/cert/errors.ts'
@@ -10,10 +8,9 @@ import { NEEDS_RENEWAL } from '../../agent/cli/needs-renewal.ts'
 import type { Tree } from '../../agent/config/problem.ts'
 import { checkTree } from '../../agent/config/schema.ts'
 import { CERTIFICATE_STATES } from '../../agent/renewal/certificate-state.ts'
-import { type CommandShape, flatten, hostcertdShape } from '../../packaging/completions/command-shape.ts'
 import { schemaSettings } from '../config/schema-settings.ts'
+import { type CommandShape, flatten, hostcertdShape } from './command-shape.ts'
 import { argumentsOf, entries, options, section } from './mdoc.ts'
-import { isInstalled } from './typed.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const PAGES = ['hostcertd.8', 'hostcertd.yaml.5'].map((name) => join(ROOT, 'packaging/man', name))
@@ -28,12 +25,6 @@ const VERBS = flatten(PROGRAM).filter(isVerb)
 function isVerb({ path, verbs }: CommandShape): boolean {
   return path[0] === 'help' ? path.length === 1 : path.length > 0 && verbs.length === 0
 }
-
-const HAS_MANDOC = await isInstalled('mandoc')
-// Of man-db; other programs called man have no --warnings.
-const HAS_MAN = await isInstalled('mandb')
-
-const run = promisify(execFile)
 
 function nameOf({ path }: CommandShape): string {
   return path.join(' ')
@@ -221,26 +212,5 @@ describe.each(PAGES)('%s', (path) => {
     )
     const named = options((await readFile(path, 'utf8')).split('\n'))
     expect(named.filter((option) => !known.has(option))).toEqual([])
-  })
-
-  test.skipIf(!HAS_MANDOC)(
-    'mandoc -T lint has nothing to say (skipped where there is no mandoc)',
-    async () => {
-      const { stdout } = await run('mandoc', ['-T', 'lint', path]).catch(
-        (error: { readonly stdout: string }) => error,
-      )
-      // Which other manuals are installed is the machine's affair.
-      expect(
-        stdout.split('\n').filter((line) => line !== '' && !line.includes('referenced manual not found')),
-      ).toEqual([])
-    },
-  )
-
-  test.skipIf(!HAS_MAN)('man --warnings has nothing to say (skipped where there is no man)', async () => {
-    const { stdout, stderr } = await run('man', ['--warnings', '-E', 'UTF-8', '-l', '-Tutf8', '-Z', path], {
-      env: { ...process.env, LC_ALL: 'C.UTF-8' },
-    })
-    expect(stderr).toBe('')
-    expect(stdout).toContain('hostcertd')
   })
 })

@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { needsRoot } from '../support/skip.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
 import { hostcertd } from './hostcertd.ts'
 
@@ -83,16 +84,13 @@ test('a folder that is not there', async () => {
   expect(stderr).toMatch(/^cannot write .*\/nowhere\/x\.prom: no such file or directory \(ENOENT\)\n$/)
 })
 
-test.skipIf(process.geteuid?.() !== 0)(
-  'run as root: written by the owner of the state directory',
-  async () => {
-    await using host = await makeBareHost()
-    await chown(host.statePath, 65_534, 65_534)
-    const file = join(host.statePath, 'hostcertd.prom')
-    expect(await host.verb(['metrics', 'write', file])).toMatchObject({ status: 0 })
-    expect(await stat(file)).toMatchObject({ uid: 65_534 })
-    const elsewhere = await host.verb(['metrics', 'write', join(host.folder, 'hostcertd.prom')])
-    expect(elsewhere.status).toBe(1)
-    expect(elsewhere.stderr).toContain('must be writable for the owner of state_directory')
-  },
-)
+test('run as root: written by the owner of the state directory', needsRoot, async () => {
+  await using host = await makeBareHost()
+  await chown(host.statePath, 65_534, 65_534)
+  const file = join(host.statePath, 'hostcertd.prom')
+  expect(await host.verb(['metrics', 'write', file])).toMatchObject({ status: 0 })
+  expect(await stat(file)).toMatchObject({ uid: 65_534 })
+  const elsewhere = await host.verb(['metrics', 'write', join(host.folder, 'hostcertd.prom')])
+  expect(elsewhere.status).toBe(1)
+  expect(elsewhere.stderr).toContain('must be writable for the owner of state_directory')
+})

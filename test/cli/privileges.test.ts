@@ -2,11 +2,11 @@ import { chmod, chown, mkdir, readFile, rm, stat, writeFile } from 'node:fs/prom
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { startLocalIssuer } from '../support/local-issuer.ts'
+import { needsRoot } from '../support/skip.ts'
 import { certificateOf, ED25519, makeBareHost, memberOf, type BareHost } from './bare-host.ts'
 
 /** Nobody's: a number that needs no account. */
 const OWNER = 65_534
-const isRoot = process.geteuid?.() === 0
 
 /** Who a verb is, as the kernel has it when it runs the reload command. */
 async function hostOfAnother(): Promise<{ readonly host: BareHost; readonly whoFile: string }> {
@@ -19,7 +19,7 @@ async function hostOfAnother(): Promise<{ readonly host: BareHost; readonly whoF
   return { host, whoFile }
 }
 
-describe.skipIf(!isRoot)('run as root', () => {
+describe('run as root', needsRoot, () => {
   test('renew becomes the owner of the state directory, and logs in with what only root may read', async () => {
     const { host, whoFile } = await hostOfAnother()
     await using _host = host

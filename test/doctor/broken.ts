@@ -1,8 +1,8 @@
 import { test, expect } from 'vitest'
+import { needsRoot } from '../support/skip.ts'
 import { troubles, type Step } from './findings.ts'
 import { makeWard, type Ward } from './ward.ts'
 
-export const isRoot = process.geteuid?.() === 0
 /** Nobody's: a number that needs no account. */
 export const OWNER = 65_534
 
@@ -29,7 +29,7 @@ export interface Broken {
 export function testBroken(rows: readonly Broken[]): void {
   const forRoot = rows.filter(({ onlyRoot }) => onlyRoot === true)
   test.each(rows.filter((row) => !forRoot.includes(row)))('$name', expectDiagnosis)
-  test.skipIf(!isRoot).each(forRoot)('$name', expectDiagnosis)
+  test.each(forRoot)('$name', needsRoot, expectDiagnosis)
 }
 
 async function expectDiagnosis({ options, breakIt, args = [], ...want }: Broken): Promise<void> {

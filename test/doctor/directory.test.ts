@@ -8,8 +8,9 @@ import { obstacleIn, type ServiceSandbox } from '../../agent/doctor/sandbox.ts'
 import { findProgram } from '../../agent/host/programs.ts'
 import { ED25519 } from '../cli/bare-host.ts'
 import { PROGRAM } from '../cli/hostcertd.ts'
+import { isRoot, needsRoot, runsIf } from '../support/skip.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
-import { isRoot, OWNER, testBroken } from './broken.ts'
+import { OWNER, testBroken } from './broken.ts'
 import { findingsIn, of } from './findings.ts'
 import { makeWard } from './ward.ts'
 
@@ -87,13 +88,11 @@ head -c "$(($(stat -f -c '%a * %S' "$1")))" /dev/zero >"$1/filled"`,
   },
 ]
 
-test.skipIf(!canMount).each(FILE_SYSTEMS)(
-  'a file system that is $name (skipped where nothing can be mounted)',
-  async ({ mount, message, remedy, needs }) => {
-    if (needs !== undefined && (await findProgram(needs)) === null) {
-      console.log(`not tried: there is no ${needs}`)
-      return
-    }
+test.for(FILE_SYSTEMS)(
+  'a file system that is $name',
+  runsIf(canMount, 'nothing can be mounted here'),
+  async ({ mount, message, remedy, needs }, { skip }) => {
+    if (needs !== undefined) skip((await findProgram(needs)) === null, `${needs} is missing`)
     await using ward = await makeWard()
     const { folder, statePath, configPath, certificatePath } = ward.host
     for (const path of [statePath, ward.secretFile, dirname(certificatePath(ED25519))])
@@ -119,25 +118,22 @@ ls -A "$state" >"$out/left"`
   },
 )
 
-test.skipIf(!isRoot)(
-  'who is neither root nor the daemon does not know whether the daemon can write',
-  async () => {
-    await using folder = await makeTemporaryFolder()
-    const path = join(folder.path, 'state')
-    await mkdir(path, { mode: 0o755 })
-    await chown(path, OWNER, OWNER)
-    // In a process of its own, which stops being root.
-    const module = fileURLToPath(new URL('../../agent/host/file-access.ts', import.meta.url))
-    const code = `
+test('who is neither root nor the daemon does not know whether the daemon can write', needsRoot, async () => {
+  await using folder = await makeTemporaryFolder()
+  const path = join(folder.path, 'state')
+  await mkdir(path, { mode: 0o755 })
+  await chown(path, OWNER, OWNER)
+  // In a process of its own, which stops being root.
+  const module = fileURLToPath(new URL('../../agent/host/file-access.ts', import.meta.url))
+  const code = `
     const { tryWriting } = await import(${JSON.stringify(module)})
     const tried = (uid) => tryWriting(${JSON.stringify(path)}, { uid, gid: uid }, 4096, new AbortController().signal)
     const asRoot = await tried(${OWNER})
     process.setgroups([]); process.setgid(${NOBODY}); process.setuid(${NOBODY})
     console.log(JSON.stringify([asRoot, await tried(${OWNER}), (await tried(${NOBODY})).kind]))`
-    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', code])
-    expect(JSON.parse(stdout)).toEqual(['written', 'untried', 'denied'])
-  },
-)
+  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', code])
+  expect(JSON.parse(stdout)).toEqual(['written', 'untried', 'denied'])
+})
 
 describe('what the sandbox of the service keeps it from', () => {
   const unit: ServiceSandbox = {

@@ -9,6 +9,7 @@ import { hostcertd } from '../cli/hostcertd.ts'
 import { isInstalled } from '../cli/typed.ts'
 import { closedPort, listen, startRawServer } from '../issuer/harness.ts'
 import { makeTlsCertificate } from '../support/local-issuer/tls-certificate.ts'
+import { runsIf } from '../support/skip.ts'
 import { testBroken } from './broken.ts'
 import { findingsIn, of, troubles, type Finding } from './findings.ts'
 import { makeWard, type Ward } from './ward.ts'
@@ -76,7 +77,7 @@ test('a TLS certificate for another name', async () => {
   expect(server.seen).toEqual([])
 })
 
-test.skipIf(!HAS_OPENSSL)('a TLS certificate that soon ends (skipped without openssl)', async () => {
+test('a TLS certificate that soon ends', runsIf(HAS_OPENSSL, 'openssl is missing'), async () => {
   await using ward = await makeWard()
   const key = join(ward.host.folder, 'tls.key')
   const certificate = join(ward.host.folder, 'tls.pem')

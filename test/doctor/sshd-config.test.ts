@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { ED25519, type BareHost } from '../cli/bare-host.ts'
 import { makePrivilegeSeparationFolder } from '../support/private-sshd/process.ts'
+import { isRoot, needsRoot } from '../support/skip.ts'
 import { generateKey, signCertificate } from '../support/ssh-keygen.ts'
-import { isRoot, testBroken, type Broken } from './broken.ts'
+import { testBroken, type Broken } from './broken.ts'
 import { findingsIn, of, troubles, type FindingStatus } from './findings.ts'
 import { makeWard, type Ward } from './ward.ts'
 
@@ -204,7 +205,7 @@ beforeAll(async () => {
 
 testBroken(BROKEN)
 
-describe.skipIf(!isRoot)('nothing is wrong', () => {
+describe('nothing is wrong', needsRoot, () => {
   test.each(FINE)('$name', async ({ change: make }) => {
     await using ward = await makeWard()
     await make(ward)
@@ -257,7 +258,7 @@ const OTHER_SSHDS: readonly {
   },
 ]
 
-test.skipIf(!isRoot).each(OTHER_SSHDS)('sshd -T: $name', async ({ script, status, message }) => {
+test.each(OTHER_SSHDS)('sshd -T: $name', needsRoot, async ({ script, status, message }) => {
   await using ward = await makeWard()
   const bin = join(ward.host.folder, 'bin')
   await mkdir(bin)

@@ -4,7 +4,8 @@ import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { PROGRAM } from '../cli/hostcertd.ts'
-import { isRoot, OWNER } from './broken.ts'
+import { needsRoot } from '../support/skip.ts'
+import { OWNER } from './broken.ts'
 import { findingsIn, of, troubles, type Finding } from './findings.ts'
 import { makeWard, type Ward } from './ward.ts'
 
@@ -23,7 +24,7 @@ async function diagnoseAs(uid: number, { host, sshdConfig }: Ward): Promise<read
   return findingsIn(stdout)
 }
 
-describe.skipIf(!isRoot)('doctor, run by the wrong user', () => {
+describe('doctor, run by the wrong user', needsRoot, () => {
   test('a configuration that only root may read', async () => {
     await using ward = await makeWard()
     await chmod(ward.host.configPath, 0o600)

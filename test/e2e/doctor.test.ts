@@ -6,11 +6,11 @@ import { expect, test } from 'vitest'
 import { findingsIn, of, troubles, type Finding } from '../doctor/findings.ts'
 import { closedPort } from '../issuer/harness.ts'
 import { isServed, untilReady } from '../support/looks.ts'
+import { isRoot } from '../support/skip.ts'
 import { generateKey, signCertificate } from '../support/ssh-keygen.ts'
 import { makeWorld, type World } from '../support/world.ts'
 
 const ONE_KEY = { sshd: { hostKeyTypes: ['ed25519'] } } as const
-const isRoot = process.geteuid?.() === 0
 
 async function diagnose({ agent, sshd }: World, ...args: readonly string[]): Promise<readonly Finding[]> {
   const result = await agent.verb('doctor', '--json', '--sshd-config', sshd.configPath, ...args)

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest'
+import { needsRoot } from '../support/skip.ts'
 import { command } from './support/commands.ts'
 import { bootHost, type Host } from './support/host.ts'
 import { enrolByHand, install, packages, untilServed } from './support/installed-host.ts'
-import { canBootHosts, describeOnEachRelease } from './support/releases.ts'
+import { describeOnEachRelease } from './support/releases.ts'
 import { copiedCertificates, servedCertificates, stagedCertificates } from './support/served.ts'
 import { journal, readStatus, unitProperty } from './support/status.ts'
 
@@ -37,7 +38,7 @@ describeOnEachRelease('installing on a bare host', (release) => {
   )
 })
 
-describe.skipIf(!canBootHosts)('the rpm', () => {
+describe('the rpm', needsRoot, () => {
   test('requires what the program needs', async () => {
     const required = await command(['rpm', '--query', '--package', '--requires', packages().rpm])
     expect(required).toMatch(/^(openssh-server|\/usr\/sbin\/sshd)\b/m)

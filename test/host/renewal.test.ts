@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { runsIf } from '../support/skip.ts'
 import { sharedEnrolledHost, untilServed } from './support/installed-host.ts'
 import { knockWhile } from './support/knocking.ts'
 import { describeOnEachRelease } from './support/releases.ts'
@@ -19,7 +20,8 @@ describeOnEachRelease('a renewal', (release) => {
   })
 
   // Where a reload is needed some are refused for its milliseconds; and OpenSSH from 9.8 on punishes such a client.
-  test.runIf(release.readsCertificatesAnew)('refuses no connection', async () => {
+  const refusesNone = runsIf(release.readsCertificatesAnew, 'a reload of this sshd refuses connections')
+  test('refuses no connection', refusesNone, async () => {
     const { container, network } = shared()
     const { answered, refused } = await knockWhile(network, async () => {
       await container.run(['hostcertd', 'renew', '--force'])

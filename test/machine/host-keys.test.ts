@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createHostKeys } from '../../agent/host/host-keys.ts'
 import type { HostKeyFile } from '../../agent/renewal/ports.ts'
+import { isRoot, runsIf } from '../support/skip.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
@@ -94,12 +95,16 @@ test.each<{ name: string; make: (path: string) => unknown; want: string }>([
   expect(bad).toMatchObject({ failure: { code: want, message: expect.stringContaining(at('bad.pub')) } })
 })
 
-test.skipIf(process.getuid?.() === 0)('a file that is not ours to read is unreadable', async () => {
-  await generateKey(at('key'), 'ed25519')
-  await chmod(at('key.pub'), 0)
-  const [file] = await createHostKeys({ patterns: [at('key.pub')] }).list()
-  expect(file?.content).toMatchObject({ kind: 'unreadable' })
-})
+test(
+  'a file that is not ours to read is unreadable',
+  runsIf(!isRoot, 'root can read every file'),
+  async () => {
+    await generateKey(at('key'), 'ed25519')
+    await chmod(at('key.pub'), 0)
+    const [file] = await createHostKeys({ patterns: [at('key.pub')] }).list()
+    expect(file?.content).toMatchObject({ kind: 'unreadable' })
+  },
+)
 
 test('read tells the key that is there now, and null when it is gone', async () => {
   const keys = createHostKeys({ patterns: [at('*.pub')] })

@@ -22,6 +22,7 @@ import {
 import { keyIn } from '../cert/key-ring.ts'
 import { startPrivateSshd, type HostKeyType, type PrivateSshd } from '../support/private-sshd.ts'
 import { freePort } from '../support/private-sshd/process.ts'
+import { runsIf } from '../support/skip.ts'
 import { generateKey, signCertificate, type SignOptions } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 import { ask, askAny, presentedTo, reasonFor, strangeKey } from './asking-sshd.ts'
@@ -37,7 +38,7 @@ beforeEach(async () => {
 })
 afterEach(() => folder.remove())
 
-describe.skipIf(!existsSync('/usr/sbin/sshd'))('of a real sshd (needs /usr/sbin/sshd)', () => {
+describe('of a real sshd', runsIf(existsSync('/usr/sbin/sshd'), '/usr/sbin/sshd is missing'), () => {
   async function keyOf(sshd: PrivateSshd, type: HostKeyType): Promise<PublicKey> {
     return keyIn(await readFile(`${sshd.hostKeyPath(type)}.pub`, 'utf8'))
   }
@@ -269,7 +270,7 @@ describe.skipIf(!existsSync('/usr/sbin/sshd'))('of a real sshd (needs /usr/sbin/
       }
     })
 
-    test.skipIf(!hasIPv6)('IPv6, any-address and by name (needs ::1)', async () => {
+    test('IPv6, any-address and by name', runsIf(hasIPv6, 'this machine has no address ::1'), async () => {
       const port = await freePort()
       const extraConfig = 'ListenAddress ::1'
       const options = { folder: folder.path, hostKeyTypes: ['ed25519'], extraConfig, port } as const

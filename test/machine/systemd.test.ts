@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { createServiceManager } from '../../agent/host/systemd.ts'
 import { RecordingLog } from '../fakes/recording-log.ts'
+import { runsIf } from '../support/skip.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
 let folder: TemporaryFolder
@@ -143,8 +144,12 @@ function runs(program: string, ...args: string[]): boolean {
   return spawnSync(program, args, { stdio: 'ignore' }).status === 0
 }
 
-describe.skipIf(!runs('systemd-notify', '--version') || !runs('python3', '--version'))(
-  'a real socket (needs systemd-notify and python3)',
+describe(
+  'a real socket',
+  runsIf(
+    runs('systemd-notify', '--version') && runs('python3', '--version'),
+    'systemd-notify or python3 is missing',
+  ),
   () => {
     let receiver: ChildProcess | null = null
     afterEach(() => {

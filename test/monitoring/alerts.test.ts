@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { runsIf } from '../support/skip.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { DASHBOARD_QUERIES } from './dashboard.ts'
 import { EXPECTED_ALERTS, Fleet } from './fleet.ts'
@@ -40,12 +41,7 @@ function alertsOf(samples: readonly Sample[]): string[] {
   return samples.map(({ metric }) => `${metric['alertname']} ${metric['instance'] ?? '-'}`).toSorted()
 }
 
-test('there is a Prometheus', ({ skip }) => {
-  skip(skipped !== null, skipped ?? '')
-  expect(skipped).toBeNull()
-})
-
-describe.skipIf(skipped !== null)('a real Prometheus and real daemons', () => {
+describe('a real Prometheus and real daemons', runsIf(skipped === null, skipped ?? ''), () => {
   const stack = new AsyncDisposableStack()
   let prometheus: Prometheus
   let fleet: Fleet

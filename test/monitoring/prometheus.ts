@@ -25,7 +25,7 @@ export interface Target {
 export function missing(program: string): string | null {
   const { PATH = '' } = process.env
   const found = PATH.split(delimiter).some((folder) => isExecutable(join(folder, program)))
-  return found ? null : `SKIPPED, there is no ${program} (Debian: apt install prometheus)`
+  return found ? null : `${program} is missing (Debian: apt install prometheus)`
 }
 
 function isExecutable(path: string): boolean {

@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
+import { needsRoot } from '../support/skip.ts'
 import {
   answer,
   DROP_IN,
@@ -61,7 +62,7 @@ function notesIn(stdout: string): readonly string[] {
   return notes?.split('\t') ?? []
 }
 
-describe.skipIf(process.getuid?.() !== 0)('the root helper keeps a copy', () => {
+describe('the root helper keeps a copy', needsRoot, () => {
   test.each<{ name: string; change: (pub: string) => Promise<unknown>; before?: string }>([
     { name: 'is missing', change: (pub) => rm(pub) },
     { name: 'is empty', change: (pub) => writeFile(pub, '') },
@@ -238,53 +239,47 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper keeps a copy', () => 
   })
 })
 
-describe.skipIf(process.getuid?.() !== 0)(
-  'the root helper keeps a copy whose key may only be out of sight',
-  () => {
-    /** With its ed25519 key in a folder elsewhere, whose beginnings are shell. */
-    async function hostWithKeyIn(keys: string, make: string) {
-      const host = await makeHelperHost()
-      for (const half of ['', '.pub'])
-        await rename(join(host.ssh, ED25519 + half), join(host.ssh, '..', ED25519 + half))
-      await appendFile(
-        join(host.ssh, 'sshd_config'),
-        `HostKey ${keys}/${ED25519}\nHostKey /etc/ssh/${ECDSA}\n`,
-      )
-      await host.stage(ECDSA)
-      const certificate = await host.sign(`../${ED25519}`)
-      await writeFile(join(host.staged, `${ED25519}-cert.pub`), certificate)
-      const before = `${make}; cp -p /run/test/${ED25519}* ${keys}/`
-      expect((await host.ask('install\n', { before })).stdout).toMatch(answer('ok', 'reload=yes'))
-      return host
-    }
+describe('the root helper keeps a copy whose key may only be out of sight', needsRoot, () => {
+  /** With its ed25519 key in a folder elsewhere, whose beginnings are shell. */
+  async function hostWithKeyIn(keys: string, make: string) {
+    const host = await makeHelperHost()
+    for (const half of ['', '.pub'])
+      await rename(join(host.ssh, ED25519 + half), join(host.ssh, '..', ED25519 + half))
+    await appendFile(join(host.ssh, 'sshd_config'), `HostKey ${keys}/${ED25519}\nHostKey /etc/ssh/${ECDSA}\n`)
+    await host.stage(ECDSA)
+    const certificate = await host.sign(`../${ED25519}`)
+    await writeFile(join(host.staged, `${ED25519}-cert.pub`), certificate)
+    const before = `${make}; cp -p /run/test/${ED25519}* ${keys}/`
+    expect((await host.ask('install\n', { before })).stdout).toMatch(answer('ok', 'reload=yes'))
+    return host
+  }
 
-    test.each([
-      {
-        name: 'a file system that is not mounted',
-        keys: '/run/keys',
-        make: 'mkdir /run/keys',
-        gone: 'mkdir /run/keys',
-      },
-      {
-        name: 'a folder that the sandbox replaces',
-        keys: '/run/keys',
-        make: 'mkdir /run/tmp; mount --bind /run/tmp /tmp; ln -s /tmp /run/keys',
-        gone: 'mkdir /run/tmp; mount --bind /run/tmp /tmp; ln -s /tmp /run/keys; touch /tmp/other',
-      },
-      {
-        name: 'a folder that is not there',
-        keys: '/run/a/keys',
-        make: 'mkdir -p /run/a/keys',
-        gone: 'mkdir /run/a',
-      },
-    ])('in $name', async ({ keys, make, gone }) => {
-      await using host = await hostWithKeyIn(keys, make)
-      expect(await notesAfterKeeping(host, gone)).toContain(UNMATCHED)
-    })
-  },
-)
+  test.each([
+    {
+      name: 'a file system that is not mounted',
+      keys: '/run/keys',
+      make: 'mkdir /run/keys',
+      gone: 'mkdir /run/keys',
+    },
+    {
+      name: 'a folder that the sandbox replaces',
+      keys: '/run/keys',
+      make: 'mkdir /run/tmp; mount --bind /run/tmp /tmp; ln -s /tmp /run/keys',
+      gone: 'mkdir /run/tmp; mount --bind /run/tmp /tmp; ln -s /tmp /run/keys; touch /tmp/other',
+    },
+    {
+      name: 'a folder that is not there',
+      keys: '/run/a/keys',
+      make: 'mkdir -p /run/a/keys',
+      gone: 'mkdir /run/a',
+    },
+  ])('in $name', async ({ keys, make, gone }) => {
+    await using host = await hostWithKeyIn(keys, make)
+    expect(await notesAfterKeeping(host, gone)).toContain(UNMATCHED)
+  })
+})
 
-describe.skipIf(process.getuid?.() !== 0)('the root helper removes a copy and its line', () => {
+describe('the root helper removes a copy and its line', needsRoot, () => {
   async function expectRemoved(host: HelperHost, before = ''): Promise<void> {
     const { [`hostcertd/${ECDSA}-cert.pub`]: ecdsa } = await host.installed()
     await rm(join(host.staged, `${ED25519}-cert.pub`))
@@ -328,7 +323,7 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper removes a copy and it
   })
 })
 
-describe.skipIf(process.getuid?.() !== 0)('the root helper, with host keys in an agent', () => {
+describe('the root helper, with host keys in an agent', needsRoot, () => {
   /** An agent that holds the ed25519 key, at the socket that sshd_config names; the private half is gone. */
   const agent = `ssh-agent -a /run/agent.sock >/dev/null
     chmod 600 /run/test/agent_key; SSH_AUTH_SOCK=/run/agent.sock ssh-add -q /run/test/agent_key`
@@ -378,7 +373,7 @@ describe.skipIf(process.getuid?.() !== 0)('the root helper, with host keys in an
   })
 })
 
-describe.skipIf(process.getuid?.() !== 0)('the root helper, with host keys of unusual names', () => {
+describe('the root helper, with host keys of unusual names', needsRoot, () => {
   test.each(['a@b+c', 'host key', 'ключ', "it's #1 = 50%"])('%s', async (name) => {
     await using host = await makeHelperHost()
     await host.addHostKey(name, 'ed25519')

@@ -3,6 +3,7 @@ import { appendFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/pro
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
+import { needsRoot } from '../support/skip.ts'
 import {
   answer,
   DROP_IN,
@@ -16,7 +17,7 @@ import {
 const run = promisify(execFile)
 const [ED25519, ECDSA] = ['ssh_host_ed25519_key', 'ssh_host_ecdsa_key']
 
-describe.skipIf(process.getuid?.() !== 0)('the root helper, install', () => {
+describe('the root helper, install', needsRoot, () => {
   test.each([{ shell: ['dash'] }, { shell: ['busybox', 'sh'] }, { shell: ['bash', '--posix'] }])(
     'copies, writes the drop-in, says what sshd listens on; again: nothing to do ($shell)',
     async ({ shell }) => {

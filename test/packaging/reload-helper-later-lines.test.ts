@@ -1,6 +1,7 @@
 import { appendFile, copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { needsRoot } from '../support/skip.ts'
 import { answer, makeHelperHost, type HelperHost } from './helper-host.ts'
 
 const [ED25519, ECDSA] = ['ssh_host_ed25519_key', 'ssh_host_ecdsa_key']
@@ -31,7 +32,7 @@ async function hostWithOldCertificate(): Promise<HelperHost> {
   return host
 }
 
-describe.skipIf(process.getuid?.() !== 0)('the root helper, another HostCertificate line for a key', () => {
+describe('the root helper, another HostCertificate line for a key', needsRoot, () => {
   test.each<{ name: string; configuration: Configuration; place: string }>([
     { name: 'in sshd_config', configuration: { [MAIN]: `HostCertificate ${OLD}\n` }, place: `${MAIN}:2` },
     {

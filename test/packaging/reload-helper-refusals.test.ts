@@ -3,13 +3,14 @@ import { mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promi
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
+import { needsRoot } from '../support/skip.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
 import { answer, DROP_IN, dropInFor, inFrontOf, makeHelperHost, type HelperHost } from './helper-host.ts'
 
 const run = promisify(execFile)
 const [ED25519, ECDSA] = ['ssh_host_ed25519_key', 'ssh_host_ecdsa_key']
 
-describe.skipIf(process.getuid?.() !== 0)("the root helper, with hostcertd's user against it", () => {
+describe("the root helper, with hostcertd's user against it", needsRoot, () => {
   test.each<{ name: string; why: string; make: (path: string, host: HelperHost) => Promise<unknown> }>([
     { name: 'a FIFO', why: 'is not a regular file', make: (path) => run('mkfifo', [path]) },
     {

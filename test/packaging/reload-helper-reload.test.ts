@@ -1,6 +1,7 @@
 import { appendFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { needsRoot } from '../support/skip.ts'
 import { makeHelperHost, type HelperHost } from './helper-host.ts'
 
 const LISTEN = String.raw`listen=\S*:22,\S*:22`
@@ -29,7 +30,7 @@ async function reloaded(host: HelperHost, ...secondsAgo: number[]): Promise<void
   await writeFile(join(host.runtime, 'reloads'), secondsAgo.map((age) => `${now - age}\n`).join(''))
 }
 
-describe.skipIf(process.getuid?.() !== 0)('the root helper, reload', () => {
+describe('the root helper, reload', needsRoot, () => {
   test.each([
     { units: ['ssh.service'], orders: ['reload ssh.service'] },
     { units: ['sshd.service'], orders: ['reload sshd.service'] },

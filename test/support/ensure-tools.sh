@@ -1,82 +1,117 @@
 #!/bin/sh
-# Sees to what npm cannot bring: `node` (the library that the pinned Node needs), `sshd` (OpenSSH server and client),
-# `host` (what boots hosts in containers), `packaging`, `packaging-arm64` (what makes and checks packages), `shells` (what
-# completions and manual pages are tried with), `monitoring` (a Prometheus to try the alert rules with) and `browser`
-# (Chromium to look at the status page with).
-# As root on a system with apt it installs what is missing; else it says in one line what to install.
+# ensure-tools.sh WHAT…: what npm cannot bring. `node` is for the pinned Node itself, `sshd` for tests with real ssh,
+# `checks` for tests that would be skipped without, `shells` for completions and manual pages, `packaging`,
+# `packaging-arm64` and `packaging-amd64` for building and checking packages, `emulation` for running arm64's, `host` for booting hosts, `monitoring` for the alert rules,
+# `browser` for the status page.
+# As root on a system with apt it installs what is missing, and says so before; else it says what to install.
 set -eu
 
 missing=''
-need() { case " $missing " in *" $1 "*) ;; *) missing="$missing $1" ;; esac; }
+reasons=''
+# need PACKAGE WHY
+need() {
+  case " $missing " in *" $1 "*) return ;; esac
+  missing="$missing $1"
+  reasons="$reasons  $1: $2
+"
+}
+has() { command -v "$1" >/dev/null 2>&1; }
 
 for wanted in "$@"; do
   case $wanted in
-    node) node --version >/dev/null 2>&1 || need libatomic1 ;;
+    node) node --version >/dev/null 2>&1 || need libatomic1 'Node, as package-lock.json pins it, is linked with it' ;;
     sshd)
-      for program in ssh ssh-keygen ssh-keyscan; do command -v "$program" >/dev/null 2>&1 || need openssh-client; done
-      [ -x /usr/sbin/sshd ] || need openssh-server
-      command -v flock >/dev/null 2>&1 || need util-linux
+      for program in ssh ssh-keygen ssh-keyscan; do has "$program" || need openssh-client 'tests run real ssh clients'; done
+      [ -x /usr/sbin/sshd ] || need openssh-server 'tests run a real sshd, as a child with its own configuration'
+      has flock || need util-linux 'flock: a lock between daemon and renew'
+      ;;
+    checks)
+      # Without root, the tests that need them are skipped and say so.
+      if [ "$(id -u)" = 0 ]; then
+        has openssl || need openssl 'a test makes a TLS certificate that ends soon'
+        has systemd-notify || need systemd 'systemd-notify: a test talks to a real socket with it'
+        has python3 || need python3-minimal 'a test receives the datagrams of systemd-notify with it'
+        has mkfs.ext4 || need e2fsprogs 'a test fills a file system but for what is reserved for root'
+      fi
       ;;
     host)
       # Hosts that boot need root; without it the tests are skipped and say so.
       if [ "$(id -u)" = 0 ]; then
-        [ -x /usr/sbin/debootstrap ] || need debootstrap
-        command -v systemd-nspawn >/dev/null 2>&1 || need systemd-container
-        command -v ip >/dev/null 2>&1 || need iproute2
-        command -v rpm >/dev/null 2>&1 || need rpm
-        command -v nsenter >/dev/null 2>&1 || need util-linux
-        [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need debian-archive-keyring
+        why='tests boot Debian in containers'
+        [ -x /usr/sbin/debootstrap ] || need debootstrap "$why"
+        has systemd-nspawn || need systemd-container "$why"
+        has ip || need iproute2 "$why"
+        has nsenter || need util-linux "$why"
+        [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need debian-archive-keyring "$why"
+        has rpm || need rpm 'tests install the rpm'
       fi
       ;;
     packaging)
-      command -v dh >/dev/null 2>&1 || need debhelper
-      command -v dpkg-buildpackage >/dev/null 2>&1 || need dpkg-dev
-      command -v systemctl >/dev/null 2>&1 || need systemd
-      command -v strip >/dev/null 2>&1 || need binutils
-      command -v xz >/dev/null 2>&1 || need xz-utils
-      command -v rpmbuild >/dev/null 2>&1 || need rpm
+      for pair in dh:debhelper dpkg-buildpackage:dpkg-dev systemctl:systemd strip:binutils xz:xz-utils; do
+        has "${pair%:*}" || need "${pair#*:}" 'it builds the .deb'
+      done
+      has rpmbuild || need rpm 'it builds the .rpm'
       for program in lintian rpmlint shellcheck busybox; do
-        command -v "$program" >/dev/null 2>&1 || need "$program"
+        has "$program" || need "$program" 'tests check packages and scripts with it'
       done
       ;;
+    packaging-arm64) has aarch64-linux-gnu-strip || need binutils-aarch64-linux-gnu "it strips arm64's Node" ;;
+    packaging-amd64) has x86_64-linux-gnu-strip || need binutils-x86-64-linux-gnu "it strips amd64's Node" ;;
+    emulation)
+      # Node for arm64 and what it is linked with, on another machine.
+      if [ "$(uname -m)" != aarch64 ]; then
+        has qemu-aarch64-static || need qemu-user-static 'a test runs the program of the arm64 package with it'
+        for library in libc6 libstdc++6 libatomic1 libgcc-s1; do
+          [ -e "/var/lib/dpkg/info/$library-arm64-cross.list" ] || need "$library-arm64-cross" 'the same'
+        done
+      fi
+      ;;
     shells)
-      for program in zsh fish mandoc; do command -v "$program" >/dev/null 2>&1 || need "$program"; done
-      command -v mandb >/dev/null 2>&1 || need man-db
-      command -v script >/dev/null 2>&1 || need bsdutils
+      for program in zsh fish; do has "$program" || need "$program" 'tests type completions into it'; done
+      has mandoc || need mandoc 'tests check the manual pages with it'
+      has mandb || need man-db 'tests check the manual pages with it'
+      has script || need bsdutils 'tests type completions at a terminal with it'
       ;;
     monitoring)
       # Without promtool and Prometheus the tests of the alert rules are skipped and say so.
       if [ "$(id -u)" = 0 ]; then
-        for program in prometheus promtool; do command -v "$program" >/dev/null 2>&1 || need prometheus; done
+        for program in prometheus promtool; do has "$program" || need prometheus 'tests try the alert rules with it'; done
       fi
       ;;
-    browser) [ -x /usr/bin/chromium ] || [ -x /usr/bin/chromium-browser ] || need chromium ;;
-    packaging-arm64) command -v aarch64-linux-gnu-strip >/dev/null 2>&1 || need binutils-aarch64-linux-gnu ;;
-    *) echo "ensure-tools: unknown need: $wanted" >&2; exit 64 ;;
+    browser)
+      [ -x /usr/bin/chromium ] || [ -x /usr/bin/chromium-browser ] || need chromium 'tests look at the status page with it'
+      ;;
+    *) echo "ensure-tools: unknown: $wanted" >&2; exit 64 ;;
   esac
 done
 
 [ -n "$missing" ] || exit 0
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-  echo "installing:$missing" >&2
-  # Nothing here may start a service: policy-rc.d is how Debian says so.
-  policy=/usr/sbin/policy-rc.d
-  if [ ! -e "$policy" ]; then
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
-    trap 'rm -f "$policy"' EXIT
-  fi
-  export DEBIAN_FRONTEND=noninteractive
-  log=$(mktemp)
-  # shellcheck disable=SC2086
-  if ! { apt-get -qq update && apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends $missing; } >"$log" 2>&1; then
-    cat "$log" >&2
-    rm -f "$log"
-    echo "please install:$missing" >&2
-    exit 69
-  fi
+if [ "$(id -u)" != 0 ] || ! has apt-get; then
+  printf 'These packages are missing:\n%splease install first: apt install%s\n' "$reasons" "$missing" >&2
+  exit 69
+fi
+
+printf 'These packages are missing, and are installed now with apt-get; no service is started:\n%s' "$reasons" >&2
+log=$(mktemp)
+policy=/usr/sbin/policy-rc.d
+ours='# made by ensure-tools.sh of hostcertd, which removes it'
+clean_up() {
   rm -f "$log"
-else
+  if grep -qsF "$ours" "$policy"; then rm -f "$policy"; fi
+}
+trap clean_up EXIT
+# dash runs no EXIT trap when a signal ends it.
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+# How Debian is told not to start services; one that the administrator made is kept, and decides.
+[ -e "$policy" ] || printf '#!/bin/sh\n%s\nexit 101\n' "$ours" >"$policy"
+if grep -qsF "$ours" "$policy"; then chmod 755 "$policy"; fi
+
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086
+if ! { apt-get -qq update && apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends $missing; } >"$log" 2>&1; then
+  cat "$log" >&2
   echo "please install first: apt install$missing" >&2
   exit 69
 fi
