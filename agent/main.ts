@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 import { stderr, stdout } from 'node:process'
+import { escapeControls } from './cert/text.ts'
 import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
 import { becomeOwnerOf } from './host/drop-privileges.ts'
-import { escapeControls } from './log/line-format.ts'
 // First of all: it listens from then on.
 import { hearSignals } from './signals.ts'
 import { versionInfo } from './version.ts'

@@ -28,3 +28,11 @@ export function certificateTypeOf(keyType: string): string | null {
 export function plainTypeOf(certificateType: string): string | null {
   return PLAIN_TYPES.get(certificateType) ?? null
 }
+
+/** How the file of a certificate ends. */
+export const CERTIFICATE_SUFFIX = '-cert.pub'
+
+/** `ssh_host_ed25519_key-cert.pub`: the file of a host key's certificate, as ssh-keygen(1) calls it. */
+export function certificateFileOf(hostKeyName: string): string {
+  return hostKeyName + CERTIFICATE_SUFFIX
+}

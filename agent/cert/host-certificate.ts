@@ -5,13 +5,13 @@ import { AgentError, messageOf } from './errors.ts'
 import {
   isKeyType,
   publicKeyOf,
-  quote,
   readKeyParts,
   splitKeyLine,
   toKeyObject,
   type KeyType,
   type PublicKey,
 } from './public-key.ts'
+import { quote } from './text.ts'
 import { secondsOf, type UnixSeconds } from './time.ts'
 import { WireReader } from './wire.ts'
 

@@ -1,6 +1,7 @@
 import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
 import sshpk from 'sshpk'
 import { AgentError, messageOf } from './errors.ts'
+import { quote } from './text.ts'
 import { WireError, WireReader } from './wire.ts'
 
 /** Algorithms that we can read; the plain names of `ssh-keygen -l` and of public key lines. */
@@ -234,9 +235,4 @@ export function splitKeyLine(line: string): { type: string; blob: Buffer | null;
   const blob = Buffer.from(base64, 'base64')
   const canonical = base64 !== '' && blob.toString('base64') === base64
   return { type, blob: canonical ? blob : null, comment }
-}
-
-/** A value from outside, safe to print: quoted, controls escaped, cut. */
-export function quote(text: string): string {
-  return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text)
 }

@@ -2,11 +2,51 @@ import { getSystemErrorMessage } from 'node:util'
 
 /** Long enough for a reason, short enough for a log line. */
 const LONGEST_LINE = 400
+const LONGEST_QUOTE = 60
 
-/** What another program said, as one printable line: controls and line ends become a space, the rest is cut. */
+/** Cut behind so many characters, which then shows. */
+export function cutTo(longest: number, text: string): string {
+  return text.length > longest ? `${text.slice(0, longest)}…` : text
+}
+
+/**
+ * Escape what would break the line, move the cursor or turn the reading direction: control and format characters,
+ * line and paragraph separators, halves of surrogate pairs. JSON stays the same JSON.
+ */
+export function escapeControls(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => {
+    if (character === '\n') return '\\n'
+    if (character === '\r') return '\\r'
+    if (character === '\t') return '\\t'
+    return [...Array(character.length).keys()]
+      .map((index) => `\\u${character.charCodeAt(index).toString(16).padStart(4, '0')}`)
+      .join('')
+  })
+}
+
+/** A value from outside, safe to print: quoted, controls escaped, cut. */
+export function quote(text: string): string {
+  return quoteUpTo(LONGEST_QUOTE, text)
+}
+
+/** As {@link quote}, cut behind so many characters. */
+export function quoteUpTo(longest: number, text: string): string {
+  return escapeControls(JSON.stringify(cutTo(longest, text)))
+}
+
+/** One printable line: controls, line ends and what turns the reading direction become a space. */
+export function inOneLine(text: string): string {
+  return text.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim()
+}
+
+/** What another program said, {@link inOneLine}, and cut. */
 export function oneLine(text: string): string {
-  const line = text.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim()
-  return line.length > LONGEST_LINE ? `${line.slice(0, LONGEST_LINE)}…` : line
+  return cutTo(LONGEST_LINE, inOneLine(text))
+}
+
+/** `192.0.2.1:22`, `[2001:db8::1]:22`. */
+export function hostAndPort(host: string, port: number | string): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }
 
 /**

@@ -7,7 +7,8 @@ import {
   validBeforeOf,
   type Certificate,
 } from './host-certificate.ts'
-import { quote, type PublicKey } from './public-key.ts'
+import { type PublicKey } from './public-key.ts'
+import { quote } from './text.ts'
 import { formatCertificateTime, type UnixSeconds } from './time.ts'
 
 /** A certificate that starts up to this far in our future is taken, with a warning: clocks differ. */

@@ -1,6 +1,6 @@
+import { escapeControls } from '../cert/text.ts'
 import { formatDuration } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
-import { escapeControls } from '../log/line-format.ts'
 import type { StatusDocument } from '../renewal/status-document.ts'
 import {
   CHECK_STATUS,

@@ -1,5 +1,5 @@
 import { request, type RequestOptions } from 'node:http'
-import { reasonOf, systemCodeOf } from '../cert/text.ts'
+import { reasonOf, systemCodeOf, hostAndPort } from '../cert/text.ts'
 import type { HealthListen } from '../config/config.ts'
 import type { StatusDocument } from '../renewal/status-document.ts'
 
@@ -31,7 +31,7 @@ export type DaemonAnswer =
 export function placeOf(listen: HealthListen): string {
   if (listen.kind === 'none') return 'nowhere'
   if (listen.kind === 'unix') return listen.path
-  return `${listen.host.includes(':') ? `[${listen.host}]` : listen.host}:${listen.port}`
+  return hostAndPort(listen.host, listen.port)
 }
 
 /** Ask the daemon how the host is, and whether its loop turns; tell it from other programs on that port. */

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs'
 import { AgentError, type ErrorCode, messageOf } from '../cert/errors.ts'
 import { type Certificate, isSignatureValid, parseCertificate } from '../cert/host-certificate.ts'
 import type { KeyType } from '../cert/public-key.ts'
+import { escapeControls } from '../cert/text.ts'
 import { formatCertificateTime, formatDuration, type UnixSeconds } from '../cert/time.ts'
 import { type CliContext, EXIT } from './context.ts'
 import { type ConfigOption, readConfig } from './load.ts'
@@ -142,12 +143,12 @@ export function formatInspection(entries: readonly InspectEntry[], now?: UnixSec
 }
 
 function formatEntry(entry: InspectEntry, now: UnixSeconds | undefined): string {
-  const name = entry.file === '-' ? 'standard input' : printable(entry.file)
-  if ('error' in entry) return `${name}:\n  ${entry.error.code} ${printable(entry.error.message)}`
+  const name = entry.file === '-' ? 'standard input' : escapeControls(entry.file)
+  if ('error' in entry) return `${name}:\n  ${entry.error.code} ${escapeControls(entry.error.message)}`
   const rows: (readonly [label: string, value: string])[] = [
     ['type', `${entry.type} certificate`],
     ['key', `${entry.key_type} ${entry.public_key_fingerprint}`],
-    ['key id', `"${printable(entry.key_id)}"`],
+    ['key id', `"${escapeControls(entry.key_id)}"`],
     ['serial', entry.serial],
     ['validity', validity(entry) + (now === undefined ? '' : validityHint(entry, now))],
     ['principals', entry.principals.map(listed).join(', ') || 'none: good for any name'],
@@ -160,7 +161,7 @@ function formatEntry(entry: InspectEntry, now: UnixSeconds | undefined): string 
 }
 
 function signatureText({ signature_algorithm, signature_valid }: InspectedCertificate): string {
-  return `${printable(signature_algorithm)}, ${signature_valid ? 'good' : 'BAD: it does not hold'}`
+  return `${escapeControls(signature_algorithm)}, ${signature_valid ? 'good' : 'BAD: it does not hold'}`
 }
 
 function validity({ valid_after, valid_before }: InspectedCertificate): string {
@@ -185,13 +186,5 @@ function optionRow(label: string, options: Readonly<Record<string, string>>): [s
 
 /** An item of a list, in quotes when it would not be told from its neighbours without. */
 function listed(text: string): string {
-  return /^[^\s,"]+$/.test(text) ? printable(text) : `"${printable(text)}"`
-}
-
-/** Controls and what turns or hides text, as escapes. */
-function printable(text: string): string {
-  return text.replaceAll(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    (char) => `\\u{${(char.codePointAt(0) ?? 0).toString(16)}}`,
-  )
+  return /^[^\s,"]+$/.test(text) ? escapeControls(text) : `"${escapeControls(text)}"`
 }

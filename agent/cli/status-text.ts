@@ -1,6 +1,6 @@
 import { errorOf } from '../cert/errors.ts'
+import { escapeControls } from '../cert/text.ts'
 import { formatDuration, parseTime, type UnixSeconds } from '../cert/time.ts'
-import { escapeControls } from '../log/line-format.ts'
 import type { CertificateState } from '../renewal/certificate-state.ts'
 import {
   type CertificateStatus,

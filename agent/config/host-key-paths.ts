@@ -1,9 +1,8 @@
-import { glob, lstat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import { quote } from '../cert/public-key.ts'
+import { CERTIFICATE_SUFFIX } from '../cert/certificate-types.ts'
+import { quote } from '../cert/text.ts'
+import { isPattern, pathsMatching } from '../host/files.ts'
 import { isAbsolutePath, mustBe, type Reading, value } from './values.ts'
-
-const CERTIFICATE_SUFFIX = '-cert.pub'
 
 /** The absolute path of a public host key, or a pattern of such paths. */
 export function readHostKeyPattern(text: string): Reading<string> {
@@ -40,23 +39,12 @@ export async function checkHostKeyFiles(patterns: readonly string[]): Promise<Ho
   return { problems, warnings }
 }
 
-/** The same characters make a pattern for the adapter that lists the host keys. */
-function isPattern(text: string): boolean {
-  return /[*?[]/.test(text)
-}
-
 /** What matches now; nothing where a folder may not be looked into. */
 async function find(pattern: string): Promise<string[]> {
-  const paths: string[] = []
   try {
-    if (isPattern(pattern)) {
-      for await (const path of glob(pattern)) paths.push(resolve(path))
-    } else {
-      await lstat(pattern)
-      paths.push(resolve(pattern))
-    }
+    return (await pathsMatching(pattern)).filter((path) => !path.endsWith(CERTIFICATE_SUFFIX))
   } catch {
-    // The loop looks again each tick, and the adapter tells of what it may not read.
+    // The loop looks again each tick, and says what it may not read.
+    return []
   }
-  return paths.filter((path) => !path.endsWith(CERTIFICATE_SUFFIX))
 }

@@ -1,4 +1,4 @@
-import { quote } from '../cert/public-key.ts'
+import { quote } from '../cert/text.ts'
 
 /** One thing that is wrong with the configuration. */
 export interface Problem {

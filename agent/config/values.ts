@@ -1,6 +1,6 @@
 import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
-import { quote } from '../cert/public-key.ts'
+import { quote } from '../cert/text.ts'
 import { parseDuration } from '../cert/time.ts'
 
 /** Nothing that is set here has a use for a newline or a NUL, and both end in surprises further on. */

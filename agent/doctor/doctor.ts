@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { certificateFileOf } from '../cert/certificate-types.ts'
 import { type CliContext, EXIT } from '../cli/context.ts'
 import { type ConfigOption, readConfig } from '../cli/load.ts'
 import type { Config } from '../config/config.ts'
@@ -180,7 +181,7 @@ async function sandboxOf({ configPath, signal }: Patient): Promise<ServiceSandbo
 function placesSshdReads({ host }: Patient, views: readonly HostKeyView[]): string[] {
   const named = views.filter(isCertifiable)
   return named.map(({ name, certificatePath }) =>
-    host.sshd.hasHelper ? join(COPIES_DIRECTORY, `${name}-cert.pub`) : certificatePath,
+    host.sshd.hasHelper ? join(COPIES_DIRECTORY, certificateFileOf(name)) : certificatePath,
   )
 }
 

@@ -3,7 +3,7 @@ import { type Answer, parseErrorBody, parseObject } from '../issuer/answer.ts'
 import { authenticatorOf, HttpIssuer, type IssuerOptions } from '../issuer/client.ts'
 import { IssuerExchange } from '../issuer/exchange.ts'
 import { answerFailure, localFailure } from '../issuer/failures.ts'
-import { hostAndPort, send } from '../issuer/http.ts'
+import { authorityOf, send } from '../issuer/http.ts'
 import { HealthRecord } from '../issuer/issuer-health.ts'
 import { TlsRoots } from '../issuer/tls-roots.ts'
 import { transportFailure } from '../issuer/transport-failure.ts'
@@ -76,7 +76,7 @@ async function askForHost(
   signal: AbortSignal,
 ): Promise<Read> {
   const address = new URL(`${url}/api/v1/ssh/hosts/${encodeURIComponent(sshHostId)}`)
-  const host = hostAndPort(address)
+  const host = authorityOf(address)
   const timeout = AbortSignal.timeout(timeoutMilliseconds)
   const headers = {
     accept: 'application/json',

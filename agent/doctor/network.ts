@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { AgentError } from '../cert/errors.ts'
-import { hostAndPort } from '../issuer/http.ts'
+import { authorityOf } from '../issuer/http.ts'
 import { endpointOf, proxyFor, type Endpoint, type Proxy } from '../issuer/proxy.ts'
 import { failure, ok, skipped, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
@@ -79,16 +79,16 @@ async function examineTls(url: URL, end: FarEnd, { config, host, signal }: Patie
       return tlsFinding(shaken, { host: issuer.host, caFile, proxyVariable, now: host.clock.now() })
     }
     if (proxy !== null && [PROXY_REFUSED, PROXY_FAILED].includes(shaken.code)) {
-      const message = `the proxy (${proxy.variable}) does not connect to ${hostAndPort(url)}: ${shaken.why}`
-      const wanted = `have the proxy let this host through to ${hostAndPort(url)}; if it wants a login (407), put user and password into ${proxy.variable}`
+      const message = `the proxy (${proxy.variable}) does not connect to ${authorityOf(url)}: ${shaken.why}`
+      const wanted = `have the proxy let this host through to ${authorityOf(url)}; if it wants a login (407), put user and password into ${proxy.variable}`
       const remedy =
         shaken.code === PROXY_REFUSED
           ? wanted
           : `check that what ${proxy.variable} names is a proxy, and is reached by ${proxy.url?.protocol}//`
       return failure('tls', message, `${remedy}${pastProxy(url, end)}`)
     }
-    const remedy = `check that ${hostAndPort(url)} speaks https: correct issuer.url, or what is in front of the issuer`
-    return failure('tls', `no TLS with ${hostAndPort(url)}: ${shaken.why}`, remedy)
+    const remedy = `check that ${authorityOf(url)} speaks https: correct issuer.url, or what is in front of the issuer`
+    return failure('tls', `no TLS with ${authorityOf(url)}: ${shaken.why}`, remedy)
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
     const remedy = 'put the certificates (PEM) of the TLS root CAs there, or remove issuer.ca_file'

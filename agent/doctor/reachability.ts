@@ -4,7 +4,7 @@ import { request as requestHttp, type IncomingMessage } from 'node:http'
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { connect as connectTls, type SecureContext, type TLSSocket } from 'node:tls'
 import { messageOf } from '../cert/errors.ts'
-import { reasonOf, systemCodeOf } from '../cert/text.ts'
+import { reasonOf, systemCodeOf, hostAndPort } from '../cert/text.ts'
 import { endpointOf, type Endpoint } from '../issuer/proxy.ts'
 import { TlsRoots } from '../issuer/tls-roots.ts'
 
@@ -84,7 +84,7 @@ async function tunnel(
   secureContext: SecureContext,
   limit: AbortSignal,
 ): Promise<Socket> {
-  const target = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`
+  const target = hostAndPort(host, port)
   const { username, password } = proxy
   const login = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`)
   const authorization = username === '' ? {} : { 'proxy-authorization': `Basic ${login.toString('base64')}` }

@@ -1,5 +1,5 @@
+import { escapeControls } from '../cert/text.ts'
 import { type Terminal, wrap } from '../cli/status-text.ts'
-import { escapeControls } from '../log/line-format.ts'
 import type { Finding, FindingStatus } from './finding.ts'
 
 const STATUS_WIDTH = 8

@@ -1,6 +1,7 @@
 import { realpath } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { outlineOf } from '../cert/certificate-outline.ts'
+import { certificateFileOf } from '../cert/certificate-types.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import type { CertifiableView } from '../renewal/judge.ts'
 import { type Cause, failure, RELOAD_SSHD, skipped, type Tone } from './finding.ts'
@@ -95,7 +96,7 @@ function placesOf(
   { name, certificatePath }: CertifiableView,
   { config, host }: Patient,
 ): { readonly places: readonly string[]; readonly hasHelper: boolean } {
-  const copy = join(COPIES_DIRECTORY, `${name}-cert.pub`)
+  const copy = join(COPIES_DIRECTORY, certificateFileOf(name))
   const { hasHelper } = host.sshd
   if (hasHelper) return { places: [copy], hasHelper }
   return {

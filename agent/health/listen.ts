@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { lstat, unlink } from 'node:fs/promises'
 import { connect, type ListenOptions, type Server } from 'node:net'
 import { messageOf } from '../cert/errors.ts'
+import { hostAndPort } from '../cert/text.ts'
 
 /** Where the server listens: `health.listen` of the configuration. */
 export type ListenAddress =
@@ -48,7 +49,7 @@ function nameOf(address: Exclude<ListenAddress, { kind: 'none' }>, server: Serve
   if (address.kind === 'unix') return `unix:${address.path}`
   const bound = server?.address()
   const port = typeof bound === 'object' && bound !== null ? bound.port : address.port
-  return `${address.host.includes(':') ? `[${address.host}]` : address.host}:${port}`
+  return hostAndPort(address.host, port)
 }
 
 async function removeStaleSocket(path: string): Promise<void> {

@@ -1,4 +1,5 @@
 import { dirname, join } from 'node:path'
+import { certificateFileOf } from '../cert/certificate-types.ts'
 import { AgentError } from '../cert/errors.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import type { VerifiedCertificate } from '../cert/verify-issued.ts'
@@ -21,7 +22,7 @@ const FOLDER_MODE = 0o755
  * number may read.
  */
 export function createCertificateStore(options: CertificateStoreOptions): CertificateStore {
-  const pathOf = (hostKeyName: string): string => join(options.directory, `${hostKeyName}-cert.pub`)
+  const pathOf = (hostKeyName: string): string => join(options.directory, certificateFileOf(hostKeyName))
 
   const read = async (hostKeyName: string): Promise<StoredCertificate> => {
     const path = pathOf(hostKeyName)

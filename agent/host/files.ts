@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
-import { open, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { glob, lstat, open, stat } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
 import { systemCodeOf } from '../cert/text.ts'
 
 /** Of node:fs/promises, what can fail while a file is replaced; a test passes one that does. */
@@ -137,4 +137,42 @@ export async function readBoundedFile(path: string, limit: number): Promise<stri
 
 function refuseUnlessFile(stats: { isFile(): boolean }): void {
   if (!stats.isFile()) throw new Error('it is not a regular file')
+}
+
+/**
+ * Differs when the file at this path was written to or replaced.
+ *
+ * @throws the system's error when it cannot be looked at
+ */
+export async function fileVersion(path: string): Promise<string> {
+  const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
+  return [dev, ino, size, mtimeNs, ctimeNs].join(' ')
+}
+
+export function isPattern(path: string): boolean {
+  return /[*?[]/.test(path)
+}
+
+/** The absolute paths that a pattern with `*`, `?` and `[…]` matches now, or the path itself if it is there. */
+export async function pathsMatching(pattern: string): Promise<readonly string[]> {
+  if (!isPattern(pattern)) return (await isThere(pattern)) ? [resolve(pattern)] : []
+  const paths: string[] = []
+  for await (const path of glob(pattern)) paths.push(resolve(path))
+  return paths
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await lstat(path)
+    return true
+  } catch (error) {
+    // What cannot be looked at is there for all we know, and reading it tells why.
+    return !isGone(error)
+  }
+}
+
+/** Whether there is no such file. */
+export function isGone(error: unknown): boolean {
+  const code = systemCodeOf(error)
+  return code === 'ENOENT' || code === 'ENOTDIR'
 }

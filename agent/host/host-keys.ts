@@ -1,17 +1,15 @@
-import { glob, lstat, stat } from 'node:fs/promises'
-import { basename, resolve } from 'node:path'
+import { basename } from 'node:path'
+import { CERTIFICATE_SUFFIX } from '../cert/certificate-types.ts'
 import { messageOf } from '../cert/errors.ts'
-import { isIssuedKeyType, parsePublicKeyLine, quote, readPublicKey } from '../cert/public-key.ts'
-import { reasonOf, systemCodeOf } from '../cert/text.ts'
+import { isIssuedKeyType, parsePublicKeyLine, readPublicKey } from '../cert/public-key.ts'
+import { quote, reasonOf } from '../cert/text.ts'
 import type { HostKeyFile, HostKeys } from '../renewal/ports.ts'
-import { readBoundedFile, SMALL_FILE_BYTES } from './files.ts'
+import { readBoundedFile, SMALL_FILE_BYTES, fileVersion, isGone, pathsMatching } from './files.ts'
 
 interface HostKeysOptions {
   /** Paths of public halves, or patterns with `*`, `?` and `[…]`. */
   readonly patterns: readonly string[]
 }
-
-const CERTIFICATE_SUFFIX = '-cert.pub'
 
 /** The public host keys that the configuration names, read anew at each call. */
 export function createHostKeys({ patterns }: HostKeysOptions): HostKeys {
@@ -37,23 +35,9 @@ export function createHostKeys({ patterns }: HostKeysOptions): HostKeys {
 async function findPaths(patterns: readonly string[]): Promise<string[]> {
   const paths = new Set<string>()
   for (const pattern of patterns) {
-    if (/[*?[]/.test(pattern)) {
-      for await (const path of glob(pattern)) paths.add(resolve(path))
-    } else if (await exists(pattern)) {
-      paths.add(resolve(pattern))
-    }
+    for (const path of await pathsMatching(pattern)) paths.add(path)
   }
   return [...paths].filter((path) => !path.endsWith(CERTIFICATE_SUFFIX)).sort()
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path)
-    return true
-  } catch (error) {
-    // What cannot be looked at is there for all we know, and reading it tells why.
-    return !isGone(error)
-  }
 }
 
 async function readHostKey(path: string): Promise<HostKeyFile | null> {
@@ -80,17 +64,7 @@ async function readHostKey(path: string): Promise<HostKeyFile | null> {
 
 /** Of the private half no more is looked at than when it was written. */
 async function versionOf(path: string): Promise<string> {
-  try {
-    const { ino, mtimeNs } = await stat(path, { bigint: true })
-    return `${ino}:${mtimeNs}`
-  } catch {
-    return '-'
-  }
-}
-
-function isGone(error: unknown): boolean {
-  const code = systemCodeOf(error)
-  return code === 'ENOENT' || code === 'ENOTDIR'
+  return fileVersion(path).catch(() => '-')
 }
 
 function unreadable(path: string, why: string): HostKeyFile {

@@ -1,9 +1,8 @@
-import { stat } from 'node:fs/promises'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import { reasonOf } from '../cert/text.ts'
 import type { Log, PinnedCas } from '../renewal/ports.ts'
-import { readBoundedFile, SMALL_FILE_BYTES } from './files.ts'
+import { readBoundedFile, SMALL_FILE_BYTES, fileVersion } from './files.ts'
 
 interface PinnedCasOptions {
   /** CA keys, one a line; null when the configuration pins none. */
@@ -72,8 +71,7 @@ export async function readCaKeys(path: string): Promise<readonly PublicKey[]> {
 
 async function versionOf(path: string): Promise<string> {
   try {
-    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
-    return [dev, ino, size, mtimeNs, ctimeNs].join(' ')
+    return await fileVersion(path)
   } catch (error) {
     throw invalid(path, reasonOf(error), error)
   }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { PublicKey } from '../cert/public-key.ts'
-import { oneLine } from '../cert/text.ts'
+import { oneLine, hostAndPort } from '../cert/text.ts'
 import { type Presented, showsOneOf } from '../renewal/evidence.ts'
 import type { ServedCertificates, SshdAnswer } from '../renewal/ports.ts'
 import { createPace, type Pace } from './clock.ts'
@@ -220,8 +220,10 @@ function isFinal({ kind }: Ending): boolean {
 
 function presentedIn(ending: Ending, { host, port }: Address): Presented {
   if (!('reason' in ending)) return ending
-  const at = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
-  return { kind: 'unknown', reason: `${at}: ${oneLine(ending.reason).slice(0, LONGEST_REASON)}` }
+  return {
+    kind: 'unknown',
+    reason: `${hostAndPort(host, port)}: ${oneLine(ending.reason).slice(0, LONGEST_REASON)}`,
+  }
 }
 
 /**

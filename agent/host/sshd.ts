@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { basename, join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { CERTIFICATE_SUFFIX, certificateFileOf } from '../cert/certificate-types.ts'
 import type { ErrorCode } from '../cert/errors.ts'
 import { oneLine, reasonOf, systemCodeOf } from '../cert/text.ts'
 import type { Sshd, SshdOutcome } from '../renewal/ports.ts'
@@ -38,7 +39,6 @@ const BUSY_PAUSES = [100, 300, 1000, 3000]
 const LONGEST_ANSWER = 64 * 1024
 /** EX_CONFIG of sysexits(3): how a reload command says that sshd's configuration is bad. */
 const CONFIG_STATUS = 78
-const SUFFIX = '-cert.pub'
 
 const ADDRESS = String.raw`(?:\[[\w:.%-]+\]|[\w.*-]+):\d{1,5}`
 const ANSWER = new RegExp(
@@ -224,14 +224,14 @@ interface Wanted {
 async function differences({ staged, present }: Wanted, copies: string, dropIn: string): Promise<string> {
   const lines: string[] = []
   for (const [name, certificate] of staged) {
-    const copy = await readText(join(copies, `${name}${SUFFIX}`)).catch(() => null)
+    const copy = await readText(join(copies, certificateFileOf(name))).catch(() => null)
     if (certificate !== copy) lines.push(`${name} ${certificate} ${copy}`)
   }
   const files = await copiesIn(copies)
   // A folder that cannot be listed says nothing of what is in it.
   if (files === null) return lines.join('\n')
   for (const file of files) {
-    const name = basename(file, SUFFIX)
+    const name = basename(file, CERTIFICATE_SUFFIX)
     if (!present.includes(name)) lines.push(name)
   }
   const wanted = dropInText(copies, files)
@@ -260,7 +260,9 @@ async function copiesIn(folder: string): Promise<string[] | null> {
   try {
     const entries = await readdir(folder, { withFileTypes: true })
     return entries
-      .filter((entry) => entry.isFile() && entry.name.endsWith(SUFFIX) && !entry.name.startsWith('.'))
+      .filter(
+        (entry) => entry.isFile() && entry.name.endsWith(CERTIFICATE_SUFFIX) && !entry.name.startsWith('.'),
+      )
       .map(({ name }) => name)
   } catch (error) {
     return systemCodeOf(error) === 'ENOENT' ? [] : null

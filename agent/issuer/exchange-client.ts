@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { ErrorCode } from '../cert/errors.ts'
 import { parseCaKeys } from '../cert/public-key.ts'
-import { oneLine, reasonOf } from '../cert/text.ts'
+import { inOneLine, oneLine, reasonOf } from '../cert/text.ts'
 import type {
   Clock,
   HostCaAnswer,
@@ -193,7 +193,7 @@ function printable(failure: IssuerFailure): IssuerFailure {
   const { message, requestId } = failure
   return {
     ...failure,
-    message: message.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim(),
+    message: inOneLine(message),
     requestId: requestId === null ? null : oneLine(requestId),
   }
 }

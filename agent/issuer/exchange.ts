@@ -1,6 +1,6 @@
 import type { Clock, IssuerFailure, Log, Metrics } from '../renewal/ports.ts'
 import { type Answer, parseErrorBody, parseRetryAfter, type Route } from './answer.ts'
-import { hostAndPort, type RawReply, send } from './http.ts'
+import { authorityOf, type RawReply, send } from './http.ts'
 import type { HealthRecord } from './issuer-health.ts'
 import type { TlsRoots } from './tls-roots.ts'
 import { transportFailure } from './transport-failure.ts'
@@ -66,7 +66,7 @@ export class IssuerExchange {
     } catch (error) {
       signal.throwIfAborted()
       const timedOut = timeout.aborted ? { milliseconds: timeoutMilliseconds } : null
-      const failure = transportFailure(error, hostAndPort(address), timedOut, secretsOf(question))
+      const failure = transportFailure(error, authorityOf(address), timedOut, secretsOf(question))
       this.#health.unreached()
       this.#note(question.route, failure.code, start, { error: failure.message })
       return { ok: false, failure }
@@ -91,7 +91,7 @@ export class IssuerExchange {
   #answerOf(question: Question, address: URL, reply: RawReply): Answer {
     return {
       route: question.route,
-      host: hostAndPort(address),
+      host: authorityOf(address),
       path: address.pathname,
       status: reply.status,
       text: reply.text,

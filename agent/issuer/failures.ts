@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../cert/errors.ts'
+import { quoteUpTo } from '../cert/text.ts'
 import type { NextStep } from '../renewal/backoff.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
 import type { Answer } from './answer.ts'
@@ -165,18 +166,13 @@ function of({ body }: Answer, code: ErrorCode, next: NextStep, message: string):
 /** Of what a server says, as much as a person needs. */
 const LONGEST_CHARACTERS = 300
 
-/** Controls beyond those that JSON escapes, line separators, and what turns the direction of writing. */
-const INVISIBLE = /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g
-
 /**
  * A server's words, safe in a log line and on a terminal: one line, cut, quoted, controls escaped.
  *
  * @param secrets are blotted out: a server may echo what it was sent
  */
 function quoteWords(text: string, secrets: readonly string[]): string {
-  const clean = redact(text, secrets)
-  const cut = clean.length > LONGEST_CHARACTERS ? `${clean.slice(0, LONGEST_CHARACTERS)}…` : clean
-  return JSON.stringify(cut).replace(INVISIBLE, escaped)
+  return quoteUpTo(LONGEST_CHARACTERS, redact(text, secrets))
 }
 
 /** As {@link quoteWords} for a library's message: no quotes around it. */
@@ -190,8 +186,4 @@ function redact(text: string, secrets: readonly string[]): string {
     if (secret !== '') clean = clean.replaceAll(secret, '[secret]')
   }
   return clean
-}
-
-function escaped(character: string): string {
-  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
 }

@@ -45,7 +45,7 @@ export async function send(asked: RawRequest, roots: TlsRoots, signal: AbortSign
 }
 
 /** `HOST:PORT`, for messages. */
-export function hostAndPort(url: URL): string {
+export function authorityOf(url: URL): string {
   return `${url.hostname}:${endpointOf(url).port}`
 }
 

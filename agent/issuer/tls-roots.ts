@@ -1,9 +1,8 @@
 import { X509Certificate } from 'node:crypto'
-import { stat } from 'node:fs/promises'
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import { AgentError } from '../cert/errors.ts'
 import { reasonOf } from '../cert/text.ts'
-import { readBoundedFile } from '../host/files.ts'
+import { readBoundedFile, fileVersion } from '../host/files.ts'
 
 /** A whole system's bundle is about 250 KiB. */
 const CA_FILE_LIMIT_BYTES = 1024 * 1024
@@ -57,13 +56,8 @@ function commonRoots(): string[] {
 
 /** Differs when the file was written to or replaced. */
 async function versionOf(path: string): Promise<string> {
-  try {
-    const { mtimeMs, size, ino } = await stat(path)
-    return `${mtimeMs} ${size} ${ino}`
-  } catch {
-    // Reading it says why, in words.
-    return 'unreadable'
-  }
+  // Reading it says why, in words.
+  return fileVersion(path).catch(() => 'unreadable')
 }
 
 /** Node takes a file without any certificate for an empty list, so each one is looked at here. */

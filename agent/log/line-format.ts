@@ -1,3 +1,4 @@
+import { cutTo, escapeControls } from '../cert/text.ts'
 import type { Scrubbed, ScrubbedFields } from './redact.ts'
 
 /** One event, as a line is made from it. */
@@ -75,21 +76,6 @@ function bareOrQuoted(text: string): string {
   return bare ? text : escapeControls(JSON.stringify(text))
 }
 
-/**
- * Escape what would break the line, move the cursor or turn the reading direction: control and format characters,
- * line and paragraph separators, halves of surrogate pairs. JSON stays the same JSON.
- */
-export function escapeControls(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => {
-    if (character === '\n') return '\\n'
-    if (character === '\r') return '\\r'
-    if (character === '\t') return '\\t'
-    return [...Array(character.length).keys()]
-      .map((index) => `\\u${character.charCodeAt(index).toString(16).padStart(4, '0')}`)
-      .join('')
-  })
-}
-
 function cut(text: string): string {
-  return text.length > LONGEST_LINE ? `${text.slice(0, LONGEST_LINE)}…` : text
+  return cutTo(LONGEST_LINE, text)
 }

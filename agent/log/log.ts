@@ -1,6 +1,7 @@
 import pino, { type DestinationStream, type Logger } from 'pino'
+import { escapeControls } from '../cert/text.ts'
 import type { Log, LogFields } from '../renewal/ports.ts'
-import { escapeControls, journalLine, prettyLine, type LogEvent } from './line-format.ts'
+import { journalLine, prettyLine, type LogEvent } from './line-format.ts'
 import { scrubFields, scrubText, type ScrubbedFields } from './redact.ts'
 import { isJournal, isTerminal, StderrStream } from './stderr-stream.ts'
 

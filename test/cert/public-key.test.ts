@@ -9,11 +9,11 @@ import {
   parseCaKeys,
   parsePublicKeyLine,
   publicKeyOf,
-  quote,
   readPublicKey,
   splitKeyLine,
   toKeyObject,
 } from '../../agent/cert/public-key.ts'
+import { quote } from '../../agent/cert/text.ts'
 import { craftKey, sshString } from './craft.ts'
 import { KEY_KINDS, makeKeyRing, type KeyRing } from './key-ring.ts'
 
