@@ -7,16 +7,9 @@ import type { Host } from './host.ts'
 import { isCertifiable, judgeNow, unserved, type CertifiableView, type HostKeyView } from './judge.ts'
 import type { Facts } from './observe.ts'
 import type { SshdOutcome } from './ports.ts'
-import type { KeyIdentity, SshdRecord } from './record.ts'
-import { decideServing, type ServingFacts } from './serving-decision.ts'
-import { installWait, reloadWait } from './waits.ts'
+import type { KeyIdentity } from './record.ts'
+import { decideServing, knownOf, type ServeRequest } from './serving-decision.ts'
 
-/** sshd is asked what it presents at least this often, not more: each question is a log line of sshd's. */
-const ASK_EVERY_SECONDS = 900
-/** While something is not known, this often: nothing is logged by an sshd that is down, but a line by one that is not. */
-const ASK_AGAIN_SECONDS = { down: 30, unknown: 300 } as const
-/** While sshd does not answer, the root helper is asked this often where it listens. */
-const HELPER_AGAIN_SECONDS = 300
 /** After a reload sshd may answer with the old certificate at first. Few questions: it punishes whoever asks too much. */
 const CONFIRM_MILLISECONDS = [400, 4600]
 const NO_WAY_TO_RELOAD = 'a reload is owed, and there is no way to reload sshd'
@@ -28,17 +21,6 @@ export interface ServingTrouble {
   readonly failure: Failure
   /** Names of host keys. */
   readonly hostKeys: readonly string[]
-}
-
-interface ServeRequest {
-  /** Names of the host keys whose certificate was swapped in this pass. */
-  readonly swapped: readonly string[]
-  /** Somebody asked: no wait counts. */
-  readonly byHand: boolean
-  /** Ask sshd what it presents, whether it is time or not. */
-  readonly ask: boolean
-  /** Ask the root helper where sshd listens, whether it is known or not. */
-  readonly askHelper: boolean
 }
 
 /**
@@ -156,64 +138,6 @@ interface Failed {
   /** `confirm`: nothing went wrong; it is a failure only if something is still not served. */
   readonly at: 'install' | 'reload' | 'confirm'
   readonly failure: Failure
-}
-
-/** What {@link decideServing} goes by, but for what this pass did. */
-function knownOf(
-  host: Host,
-  attempts: Attempts,
-  views: readonly HostKeyView[],
-  request: ServeRequest,
-  copiesDiffer: boolean,
-): Omit<ServingFacts, 'installed' | 'asked'> {
-  const { settings, sshd, clock } = host
-  const { swapped, byHand, ask } = request
-  const { record } = attempts
-  const lacking = unserved(views)
-  return {
-    swapped: swapped.length > 0,
-    byHand,
-    askDue: ask || isTimeToAsk(record.sshd, views, clock.now()),
-    hasHelper: sshd.hasHelper,
-    helperUnasked: isHelperUnasked(host, attempts, request),
-    copiesDiffer,
-    installWaits: installWait(attempts) !== null,
-    // What is seen to be served needs no reload, but for `always`, where that is not what counts.
-    reloadOwed:
-      record.reloadOwed && (lacking.length > 0 || !host.served.enabled || settings.reload === 'always'),
-    unserved:
-      lacking.length === 0 ? 'none' : lacking.some(({ how }) => how === 'proven') ? 'proven' : 'unseen',
-    isDown: host.served.enabled && record.sshd.state === 'down',
-    reloadWaits: reloadWait(attempts) !== null,
-    mayReload: settings.reload !== 'never' && sshd.canReload,
-  }
-}
-
-/**
- * Whether the root helper is to be asked though there is nothing to copy: where sshd listens, which may be elsewhere when
- * it does not answer; and what it could not do the last time, for only its own answer shows that it can now.
- */
-function isHelperUnasked(host: Host, { record }: Attempts, { askHelper }: ServeRequest): boolean {
-  if (!host.sshd.hasHelper) return false
-  const { helperAt, state } = record.sshd
-  if (askHelper || helperAt === null || record.install !== null) return true
-  const age = host.clock.now() - helperAt
-  return host.served.enabled && state !== 'up' && (age < 0 || age >= HELPER_AGAIN_SECONDS)
-}
-
-function isTimeToAsk(
-  { askedAt, state }: SshdRecord,
-  views: readonly HostKeyView[],
-  now: UnixSeconds,
-): boolean {
-  // A key that is new, or whose files changed: what was seen before is no evidence for it.
-  if (views.some(({ served }) => served.kind === 'nothing-known' && served.unknown === null)) return true
-  // Below 0 under a clock that was set back since.
-  const age = now - (askedAt ?? -Infinity)
-  const isUnknown = views.some(({ served }) => served.kind !== 'not-asked' && served.unknown !== null)
-  const every =
-    state === 'down' ? ASK_AGAIN_SECONDS.down : isUnknown ? ASK_AGAIN_SECONDS.unknown : ASK_EVERY_SECONDS
-  return age < 0 || age >= every
 }
 
 /** Whether the root helper has something to copy, to take away, or to write anew. */
