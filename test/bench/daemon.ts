@@ -1,69 +1,107 @@
 /**
- * `npm run bench`: how long the daemon takes to be ready and what it holds in memory after the first issue, in several
- * settings side by side. Figures of one run are compared with each other only: machines are noisy.
+ * `npm run bench -- PACKAGE.deb…`: how long the daemon of each package takes to be ready, and what it holds in memory: idle,
+ * after the first issue over TLS, and after 600 health requests. On the installed layout, with the flags and variables of
+ * its unit. Figures of one run are compared with each other only: machines are noisy.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeWorld } from '../support/world.ts'
 
 const ROUNDS = 5
+const HEALTH_REQUESTS = 600
+/** For memory to settle. */
+const PAUSE_MILLISECONDS = 2_000
 
-interface Figures {
-  readonly readyMilliseconds: number
-  readonly residentMebibytes: number
+interface Layout {
+  readonly name: string
+  readonly launch: readonly string[]
+  readonly environment: Readonly<Record<string, string>>
 }
 
-async function measure(environment: Readonly<Record<string, string>>): Promise<Figures> {
-  await using world = await makeWorld({ environment, config: { log: { level: 'info' } } })
+type Figures = Readonly<Record<string, number>>
+
+/** Unpack a package, and read from its unit how it starts. */
+async function unpack(deb: string, root: string): Promise<Layout> {
+  execFileSync('dpkg-deb', ['--extract', deb, root])
+  const unit = await readFile(join(root, 'usr/lib/systemd/system/hostcertd.service'), 'utf8')
+  const [, start = ''] = /^ExecStart=(.*) run$/m.exec(unit) ?? []
+  const settings = [...unit.matchAll(/^Environment=(.*)$/gm)].flatMap(([, line = '']) => line.split(' '))
+  const inRoot = (text: string): string => text.replace('/usr/lib/hostcertd', join(root, 'usr/lib/hostcertd'))
+  return {
+    name: deb,
+    launch: start.split(' ').map(inRoot),
+    environment: Object.fromEntries(settings.map((setting) => inRoot(setting).split(/=(.*)/s).slice(0, 2))),
+  }
+}
+
+async function memoryOf(pid: number): Promise<{ resident: number; anonymous: number }> {
+  await new Promise((resolve) => setTimeout(resolve, PAUSE_MILLISECONDS))
+  const rollup = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8')
+  const of = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(rollup)?.[1]) / 1024
+  return { resident: of('Rss'), anonymous: of('Anonymous') }
+}
+
+async function measure({ launch, environment }: Layout): Promise<Figures> {
+  await using world = await makeWorld({
+    launch,
+    environment,
+    issuer: { https: true },
+    config: { log: { level: 'info' } },
+  })
+  const { agent, issuer } = world
+  const roots = join(world.folder, 'roots.pem')
+  await writeFile(roots, await readFile(issuer.tlsCaFile))
+  await agent.configure(world.configWith({ issuer: { ca_file: roots }, log: { level: 'info' } }))
   const since = performance.now()
-  await world.agent.launch()
-  await world.agent.waitForLog('the health server listens')
-  const readyMilliseconds = performance.now() - since
-  await world.agent.waitFor(
-    'all are served',
-    async () => (await world.agent.health('/readyz')).status === 200,
-  )
-  const status = await readFile(`/proc/${world.agent.pid}/status`, 'utf8')
-  const kibibytes = Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1])
-  return { readyMilliseconds, residentMebibytes: kibibytes / 1024 }
+  await agent.launch()
+  await agent.waitForLog('the health server listens')
+  const ready = performance.now() - since
+  await agent.waitFor('all are served', async () => (await agent.health('/readyz')).status === 200)
+  const issued = await memoryOf(agent.pid)
+  for (let request = 0; request < HEALTH_REQUESTS; request++) await agent.health('/status')
+  const asked = await memoryOf(agent.pid)
+  return {
+    'ready, ms': ready,
+    'issued: resident, MiB': issued.resident,
+    'anonymous, MiB': issued.anonymous,
+    '600 requests: resident, MiB': asked.resident,
+  }
 }
 
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 }
 
-const cache = await mkdtemp(join(tmpdir(), 'hostcertd-bench-'))
+const packages = process.argv.slice(2)
+if (packages.length === 0)
+  throw new Error('usage: npm run bench -- PACKAGE.deb…; `npm run package` makes one')
+const folder = await mkdtemp(join(tmpdir(), 'hostcertd-bench-'))
 try {
-  const allocator = { MALLOC_ARENA_MAX: '1', MALLOC_TRIM_THRESHOLD_: '65536' }
-  const settings: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-    plain: {},
-    'compile cache': { NODE_COMPILE_CACHE: cache },
-    'compile cache, allocator': { NODE_COMPILE_CACHE: cache, ...allocator },
-  }
-  const figures = new Map<string, Figures[]>(Object.keys(settings).map((name) => [name, []]))
-  // In turn, so that a slow minute of the machine hits all of them; the first round only fills the caches.
+  const layouts: Layout[] = []
+  for (const [index, deb] of packages.entries()) layouts.push(await unpack(deb, join(folder, String(index))))
+  const figures = new Map<string, Figures[]>(packages.map((name) => [name, []]))
+  // In turn, so that a slow minute of the machine hits all of them; the first round only warms up.
   for (let round = 0; round <= ROUNDS; round++) {
-    for (const [name, environment] of Object.entries(settings)) {
-      const measured = await measure(environment)
-      if (round > 0) figures.get(name)?.push(measured)
+    for (const layout of layouts) {
+      const measured = await measure(layout)
+      if (round > 0) figures.get(layout.name)?.push(measured)
     }
   }
-  const rows = [...figures].map(([setting, all]) => ({
-    setting,
-    ready: median(all.map(({ readyMilliseconds }) => readyMilliseconds)),
-    resident: median(all.map(({ residentMebibytes }) => residentMebibytes)),
-  }))
-  const [base] = rows
-  console.table(
-    rows.map(({ setting, ready, resident }) => ({
-      setting,
-      'ready, ms': Math.round(ready),
-      'to plain': (ready / (base?.ready ?? 1)).toFixed(2),
-      'resident, MiB': resident.toFixed(1),
-      'to plain ': (resident / (base?.resident ?? 1)).toFixed(2),
-    })),
-  )
+  const rows = [...figures].map(([name, all]) => {
+    const keys = Object.keys(all[0] ?? {})
+    return [
+      name,
+      Object.fromEntries(keys.map((key) => [key, median(all.map((one) => one[key] ?? NaN))])),
+    ] as const
+  })
+  const [, base = {}] = rows[0] ?? []
+  for (const [name, row] of rows) {
+    console.log(name)
+    for (const [key, value] of Object.entries(row))
+      console.log(`  ${key}: ${value.toFixed(1)} (${(value / (base[key] ?? NaN)).toFixed(2)})`)
+  }
 } finally {
-  await rm(cache, { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true })
 }

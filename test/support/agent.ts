@@ -7,11 +7,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { StatusDocument } from '../../agent/renewal/status-document.ts'
 
-/** The production bundle, which `npm run build` makes, or another that is to be compared; run by the Node that runs this. */
-const PROGRAM =
-  process.env['HOSTCERTD_TEST_PROGRAM'] ?? fileURLToPath(new URL('../../dist/hostcertd.js', import.meta.url))
-/** For Node, when it runs the daemon. */
-const FLAGS = (process.env['HOSTCERTD_TEST_NODE_FLAGS'] ?? '').split(' ').filter((flag) => flag !== '')
+/** The production bundle, which `npm run build` makes. */
+const PROGRAM = fileURLToPath(new URL('../../dist/hostcertd.js', import.meta.url))
+/** As the unit starts the daemon, with the Node that runs this. */
+const LAUNCH = [process.execPath, '--jitless', '--max-semi-space-size=1', PROGRAM]
 const POLL_MILLISECONDS = 25
 
 export interface LogLine {
@@ -32,6 +31,8 @@ export interface AgentOptions {
   /** The configuration, laid over nothing. JSON is YAML. */
   readonly config: object
   readonly environment?: Readonly<Record<string, string>>
+  /** Node, its flags and the program of the daemon; left out: the bundle, as the unit starts it. */
+  readonly launch?: readonly string[]
 }
 
 /** A real hostcertd with a configuration of its own. `await using` ends it. */
@@ -40,17 +41,19 @@ export class Agent implements AsyncDisposable {
   readonly configPath: string
   readonly log: LogLine[] = []
   readonly #environment: Readonly<Record<string, string>>
+  readonly #launch: readonly string[]
   #config: object
   /** How much of the log is of earlier runs. */
   #earlier = 0
   #child: ChildProcess | null = null
   #exit: Promise<number | null> = Promise.resolve(null)
 
-  constructor({ folder, config, environment = {} }: AgentOptions) {
+  constructor({ folder, config, environment = {}, launch = LAUNCH }: AgentOptions) {
     this.folder = folder
     this.configPath = join(folder, 'hostcertd.yaml')
     this.#config = config
     this.#environment = environment
+    this.#launch = launch
   }
 
   get pid(): number {
@@ -84,7 +87,8 @@ export class Agent implements AsyncDisposable {
   async launch({ enrolled = true } = {}): Promise<void> {
     if (enrolled) await this.configure(this.#config)
     this.#earlier = this.log.length
-    const child = spawn(process.execPath, [...FLAGS, PROGRAM, 'run', '--config', this.configPath], {
+    const [node = '', ...flags] = this.#launch
+    const child = spawn(node, [...flags, 'run', '--config', this.configPath], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: this.#env(),
     })

@@ -20,6 +20,7 @@ export interface WorldOptions {
   /** Laid over the usual configuration, section by section. */
   readonly config?: Readonly<Record<string, unknown>>
   readonly environment?: Readonly<Record<string, string>>
+  readonly launch?: readonly string[]
 }
 
 /** An issuer, a host with a real sshd, and hostcertd, not started yet. `await using` takes all of it away. */
@@ -64,9 +65,10 @@ export async function makeWorld(options: WorldOptions = {}): Promise<World> {
       state_directory: join(agentFolder, 'state'),
     }
     const configWith = (changes: Readonly<Record<string, unknown>>): object => merge(usual, changes)
-    const { environment = {} } = options
+    const { environment = {}, launch } = options
+    const config = configWith(options.config ?? {})
     const agent = stack.use(
-      new Agent({ folder: agentFolder, config: configWith(options.config ?? {}), environment }),
+      new Agent({ folder: agentFolder, config, environment, ...(launch === undefined ? {} : { launch }) }),
     )
     const owned = stack.move()
     return {
