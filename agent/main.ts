@@ -1,11 +1,13 @@
 #!/usr/bin/env node
 import { stderr, stdout } from 'node:process'
+import { messageOf } from './cert/errors.ts'
 import { escapeControls } from './cert/text.ts'
 import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
 import { becomeOwnerOf } from './host/drop-privileges.ts'
+import { isForExchange } from './issuer/exchange-client.ts'
 // First of all: it listens from then on.
 import { hearSignals } from './signals.ts'
 import { versionInfo } from './version.ts'
@@ -17,10 +19,10 @@ const USUAL_COLUMNS = 80
 
 const version = versionInfo()
 const { env: environment } = process
-/** This program again, as the exchange with the issuer: it needs WebAssembly, which there is none of without a compiler. */
+/** This program again, as the exchange with the issuer. */
 const exchange = [
   process.execPath,
-  ...process.execArgv.filter((flag) => flag !== '--jitless'),
+  ...process.execArgv.filter(isForExchange),
   process.argv[1] ?? '',
   'exchange',
 ]
@@ -70,7 +72,11 @@ async function main(): Promise<void> {
   // Said by the daemon alone, and in no help.
   if (verb === 'exchange') {
     const { runExchange } = await import('./exchange.ts')
-    await runExchange(version)
+    // At once afterwards, whatever is under way: exit() waits for a name server that never answers.
+    await runExchange(version).catch((error: unknown) =>
+      context.err(`hostcertd exchange: ${messageOf(error)}`),
+    )
+    process.kill(process.pid, 'SIGKILL')
   }
   // Not exit(): what was written to a pipe may still be on its way.
   const status = await runProgram(process.argv.slice(2), context, end.signal)

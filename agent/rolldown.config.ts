@@ -26,7 +26,8 @@ export default defineConfig({
     dir: 'dist',
     format: 'cjs',
     minify: { compress: true, mangle: false, codegen: true },
-    chunkFileNames: '[name].js',
+    // With a hash: while a package is being replaced, each file finds those that it was built with.
+    chunkFileNames: '[name]-[hash].js',
     sourcemap: true,
   },
   plugins: [

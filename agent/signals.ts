@@ -9,9 +9,8 @@ type Early = 'SIGHUP' | 'SIGUSR1'
 const missed = new Set<Early>()
 let hear = (signal: Early): void => void missed.add(signal)
 
-const IS_DAEMON = process.argv[2] === 'run'
-// Elsewhere SIGHUP means that the terminal is gone, and ends the verb.
-if (IS_DAEMON) process.on('SIGHUP', () => hear('SIGHUP'))
+// Elsewhere SIGHUP means that the terminal is gone, and ends the verb. The exchange gets what is sent to the whole unit.
+if (process.argv[2] === 'run' || process.argv[2] === 'exchange') process.on('SIGHUP', () => hear('SIGHUP'))
 process.on('SIGUSR1', () => hear('SIGUSR1'))
 
 /** From now on tell these; first what came before. */

@@ -27,10 +27,10 @@ export async function renew(
   signal: AbortSignal,
 ): Promise<number> {
   const config = await requireConfig(context, options)
-  // Only root can read them on a packaged host, and it is about to become somebody else.
+  // Only root can read them, and perhaps the program's files, and it is about to become somebody else.
   const readCredentialFile = await holdCredentials(config.auth)
-  await context.becomeOwnerOf(config.stateDirectory)
   const issuer = await context.httpIssuer(config, readCredentialFile)
+  await context.becomeOwnerOf(config.stateDirectory)
   const host = { ...context.composeHost(config), issuer }
   const only = options.hostKey === undefined ? null : await nameOf(host, options.hostKey)
   const result = await passWithLock(host, options, only, signal)

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { accessSync, constants } from 'node:fs'
 import type { ErrorCode } from '../cert/errors.ts'
-import { parseCaKeys } from '../cert/public-key.ts'
-import { inOneLine, oneLine, reasonOf } from '../cert/text.ts'
+import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
+import { inOneLine, reasonOf } from '../cert/text.ts'
 import type {
   Clock,
   HostCaAnswer,
@@ -15,19 +16,24 @@ import {
   type ExchangeSettings,
   lineSplitter,
   LONGEST_LINE,
+  PROTOCOL,
   type Question,
   readReply,
   type Reply,
 } from './exchange-protocol.ts'
+import { localFailure } from './failures.ts'
 import { HealthRecord } from './issuer-health.ts'
 
 export interface ExchangeClientOptions {
-  /** The program of the exchange and its arguments. */
+  /** Node, its flags, and the program with its arguments. */
   readonly program: readonly string[]
-  readonly settings: ExchangeSettings
+  readonly settings: Omit<ExchangeSettings, 'protocol'>
   readonly clock: Clock
   readonly metrics: Pick<Metrics, 'issuerRequest'>
 }
+
+/** A question without its number. */
+type Asked = { readonly ask: 'issue'; readonly publicKey: string } | { readonly ask: 'host-ca' }
 
 /** Beyond what its own time limits allow: to start, and to read what the system trusts. */
 const SPARE_MILLISECONDS = 10_000
@@ -38,11 +44,12 @@ const END_MILLISECONDS = 1_000
 
 /** What it gets of our environment: nothing that could hold somebody's secret. */
 const VARIABLES =
-  /^(?:PATH|HOME|LANG|LC_.*|TZ|(?:HTTPS?|ALL|NO)_PROXY|CREDENTIALS_DIRECTORY|JOURNAL_STREAM|NO_COLOR|SSL_CERT_(?:FILE|DIR)|NODE_.*|OPENSSL_.*|MALLOC_.*)$/i
+  /^(?:PATH|HOME|LANG|LC_.*|TZ|(?:HTTPS?|ALL|NO)_PROXY|CREDENTIALS_DIRECTORY|JOURNAL_STREAM|NO_COLOR|SSL_CERT_(?:FILE|DIR)|NODE_.*|OPENSSL_.*|UV_.*|MALLOC_.*|GLIBC_TUNABLES|LD_.*|RES_OPTIONS|LOCALDOMAIN|HOSTALIASES)$/i
 
-/** An exchange that runs. */
+/** An exchange that was started. */
 interface Running {
-  readonly child: ChildProcess
+  /** Null when it could not be. */
+  readonly child: ChildProcess | null
   /** Why it has ended; null while it runs. */
   ended: string | null
   /** Is told the next line, or why there is none. */
@@ -57,56 +64,64 @@ export function createExchangeClient(options: ExchangeClientOptions): Issuer {
   const { settings, clock, metrics } = options
   const health = new HealthRecord(clock)
   let running: Running | null = null
+  let questions = 0
 
-  const ask = async (question: Question, signal: AbortSignal): Promise<Reply['answer']> => {
+  /** What it did cannot be known any more, nor what it does next. */
+  const giveUp = (asked: Asked, code: ErrorCode, message: string, since: number): Reply['answer'] => {
+    if (running !== null) kill(running)
+    running = null
+    health.unreached()
+    metrics.issuerRequest(asked.ask, code, clock.now() - since)
+    const failure = localFailure(code, 'issuer-backoff', `the exchange with the issuer ${message}`)
+    return { kind: 'failed', failure, noSuchRoute: false }
+  }
+
+  const ask = async (
+    asked: Asked,
+    kind: Reply['answer']['kind'],
+    signal: AbortSignal,
+  ): Promise<Reply['answer']> => {
     signal.throwIfAborted()
+    const since = clock.now()
     running ??= start(options)
     const exchange = running
-    const { timeoutMilliseconds } = settings.issuer
-    const count = question.ask === 'issue' ? REQUESTS_PER_QUESTION : 1
-    const limit = AbortSignal.timeout(count * timeoutMilliseconds + SPARE_MILLISECONDS)
+    const question: Question = { id: ++questions, ...asked }
+    const count = asked.ask === 'issue' ? REQUESTS_PER_QUESTION : 1
+    const limit = AbortSignal.timeout(count * settings.issuer.timeoutMilliseconds + SPARE_MILLISECONDS)
     const line = await nextLine(exchange, question, AbortSignal.any([signal, limit]))
-    if (line === null) {
-      running = null
+    if (line === null && signal.aborted) {
       kill(exchange)
-      signal.throwIfAborted()
-      if (limit.aborted) return failed('ISSUER_TIMEOUT', 'the exchange with the issuer took too long')
-      return failed(
-        'ISSUER_UNREACHABLE',
-        `the exchange with the issuer ended: ${exchange.ended ?? 'no reply'}`,
+      running = null
+      throw signal.reason
+    }
+    if (line === null && limit.aborted)
+      return giveUp(asked, 'ISSUER_TIMEOUT', 'gave no answer in time, and was killed', since)
+    if (line === null)
+      return giveUp(asked, 'ISSUER_UNREACHABLE', `ended: ${exchange.ended ?? 'no reply'}`, since)
+    const reply = replyTo(question, line)
+    if (reply === null || (reply.answer.kind !== kind && reply.answer.kind !== 'failed'))
+      return giveUp(
+        asked,
+        'ISSUER_INVALID_RESPONSE',
+        'said something that is no reply, and was killed',
+        since,
       )
-    }
-    try {
-      const reply = readReply(line)
-      health.learn(reply.health)
-      for (const { route, code, seconds } of reply.requests) metrics.issuerRequest(route, code, seconds)
-      return reply.answer
-    } catch {
-      running = null
-      kill(exchange)
-      return failed('ISSUER_INVALID_RESPONSE', 'the exchange with the issuer said something that is no reply')
-    }
+    health.learn(reply.health)
+    for (const { route, code, seconds } of reply.requests) metrics.issuerRequest(route, code, seconds)
+    return reply.answer
   }
 
   return {
     issue: async (publicKey, signal): Promise<IssueAnswer> => {
-      const answer = await ask({ ask: 'issue', publicKey }, signal)
-      if (answer.kind === 'failed') return { ok: false, failure: printable(answer.failure) }
-      if (answer.kind === 'issued') return { ok: true, ...answer }
-      return { ok: false, failure: wrongAnswer().failure }
+      const answer = await ask({ ask: 'issue', publicKey }, 'issued', signal)
+      return answer.kind === 'issued' ? { ok: true, ...answer } : { ok: false, failure: failureIn(answer) }
     },
     hostCa: async (signal): Promise<HostCaAnswer> => {
-      const answer = await ask({ ask: 'host-ca' }, signal)
-      if (answer.kind === 'failed')
-        return { ok: false, failure: printable(answer.failure), noSuchRoute: answer.noSuchRoute }
-      if (answer.kind === 'host-ca') {
-        try {
-          return { ok: true, keys: parseCaKeys(answer.keys.join('\n')) }
-        } catch {
-          // Below.
-        }
-      }
-      return { ok: false, failure: wrongAnswer().failure, noSuchRoute: false }
+      const answer = await ask({ ask: 'host-ca' }, 'host-ca', signal)
+      const keys = answer.kind === 'host-ca' ? caKeysIn(answer.keys) : []
+      if (keys.length > 0) return { ok: true, keys }
+      const noSuchRoute = answer.kind === 'failed' && answer.noSuchRoute
+      return { ok: false, failure: failureIn(answer), noSuchRoute }
     },
     health: (): IssuerHealth => health.current,
     end: () => {
@@ -116,30 +131,49 @@ export function createExchangeClient(options: ExchangeClientOptions): Issuer {
   }
 }
 
-function start({ program: [program = '', ...args], settings }: ExchangeClientOptions): Running {
-  const environment = Object.entries(process.env).filter(([name]) => VARIABLES.test(name))
-  const child = spawn(program, args, {
-    stdio: ['pipe', 'pipe', 'inherit'],
-    env: Object.fromEntries(environment),
-  })
+function start({ program, settings: { issuer, auth, log } }: ExchangeClientOptions): Running {
+  const [node = '', ...args] = program
+  let child: ChildProcess
+  try {
+    // After a change of user they may be out of reach, of which the child itself says a stack only.
+    accessSync(node, constants.X_OK)
+    for (const file of args.filter((arg) => arg.startsWith('/'))) accessSync(file, constants.R_OK)
+    child = spawn(node, args, { stdio: ['pipe', 'pipe', 'inherit'], env: environmentOf(process.env) })
+  } catch (error) {
+    const { path = node } = error as NodeJS.ErrnoException
+    return { child: null, ended: `it cannot be started: ${path}: ${reasonOf(error)}`, waiting: null }
+  }
   const exchange: Running = { child, ended: null, waiting: null }
   const over = (why: string): void => {
     exchange.ended ??= why
     exchange.waiting?.(null)
   }
-  child.once('error', (error) => over(reasonOf(error)))
+  child.on('error', (error) => over(`it cannot be started: ${reasonOf(error)}`))
   child.once('close', (status, signal) => over(signal === null ? `exit status ${status}` : `by ${signal}`))
   child.stdin?.on('error', () => undefined)
   child.stdout?.setEncoding('utf8')
-  child.stdout?.on(
-    'data',
-    lineSplitter(
-      (line) => exchange.waiting?.(line),
-      () => over(`a reply of more than ${LONGEST_LINE} characters`),
-    ),
+  const split = lineSplitter(
+    (line) => exchange.waiting?.(line),
+    () => over(`a reply of more than ${LONGEST_LINE} characters`),
   )
+  child.stdout?.on('data', split)
+  const settings: ExchangeSettings = { protocol: PROTOCOL, issuer, auth, log }
   child.stdin?.write(`${JSON.stringify(settings)}\n`)
   return exchange
+}
+
+/** Without what would make a debugger of it, or take WebAssembly from it. */
+function environmentOf(ours: NodeJS.ProcessEnv): Record<string, string> {
+  const named = Object.entries(ours).filter(([name]) => VARIABLES.test(name))
+  const given = Object.fromEntries(named.map(([name, text]) => [name, text ?? '']))
+  const options = given['NODE_OPTIONS']
+  if (options !== undefined) given['NODE_OPTIONS'] = options.split(/\s+/).filter(isForExchange).join(' ')
+  return given
+}
+
+/** Whether a flag of Node's that we were started with is for the exchange too. */
+export function isForExchange(flag: string): boolean {
+  return !/^--(?:jitless|max-semi-space-size|inspect(?!-port))/.test(flag)
 }
 
 /** @returns null when the exchange has ended, or the signal fired */
@@ -157,43 +191,49 @@ function nextLine(exchange: Running, question: Question, signal: AbortSignal): P
     }
     exchange.waiting = settle
     signal.addEventListener('abort', onAbort, { once: true })
-    exchange.child.stdin?.write(`${JSON.stringify(question)}\n`)
+    exchange.child?.stdin?.write(`${JSON.stringify(question)}\n`)
   })
+}
+
+/** @returns null when it is none, or one to another question */
+function replyTo(question: Question, line: string): Reply | null {
+  try {
+    const reply = readReply(line)
+    return reply.id === question.id ? reply : null
+  } catch {
+    return null
+  }
 }
 
 /** It ends by itself with its input; one that does not is killed. */
 function stop(exchange: Running): void {
-  exchange.child.stdin?.end()
+  exchange.child?.stdin?.end()
   const timer = setTimeout(() => kill(exchange), END_MILLISECONDS)
   timer.unref()
-  exchange.child.once('close', () => clearTimeout(timer))
+  exchange.child?.once('close', () => clearTimeout(timer))
 }
 
 function kill({ child }: Running): void {
-  child.kill('SIGKILL')
+  child?.kill('SIGKILL')
 }
 
-function failed(code: ErrorCode, message: string): Extract<Reply['answer'], { kind: 'failed' }> {
-  const failure: IssuerFailure = {
-    code,
-    message,
-    next: 'issuer-backoff',
-    retryAfterSeconds: null,
-    requestId: null,
+function caKeysIn(lines: readonly string[]): readonly PublicKey[] {
+  try {
+    return parseCaKeys(lines.join('\n'))
+  } catch {
+    return []
   }
-  return { kind: 'failed', failure, noSuchRoute: false }
-}
-
-function wrongAnswer(): Extract<Reply['answer'], { kind: 'failed' }> {
-  return failed('ISSUER_INVALID_RESPONSE', 'the exchange with the issuer answered another question')
 }
 
 /** Whatever the exchange says, a message is one line that can be printed. */
-function printable(failure: IssuerFailure): IssuerFailure {
-  const { message, requestId } = failure
-  return {
-    ...failure,
-    message: inOneLine(message),
-    requestId: requestId === null ? null : oneLine(requestId),
-  }
+function failureIn(answer: Reply['answer']): IssuerFailure {
+  if (answer.kind !== 'failed')
+    return localFailure(
+      'ISSUER_INVALID_RESPONSE',
+      'issuer-backoff',
+      'the exchange with the issuer gave no CA key',
+    )
+  const { failure } = answer
+  const requestId = failure.requestId === null ? null : inOneLine(failure.requestId)
+  return { ...failure, message: inOneLine(failure.message), requestId }
 }

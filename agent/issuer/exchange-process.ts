@@ -1,19 +1,30 @@
-import type { HostCaAnswer, IssueAnswer, Issuer, Metrics } from '../renewal/ports.ts'
+import { cutTo } from '../cert/text.ts'
+import type { HostCaAnswer, IssueAnswer, Issuer, IssuerFailure, Metrics } from '../renewal/ports.ts'
 import {
   type ExchangeSettings,
   lineSplitter,
+  PROTOCOL,
   type Question,
   readQuestion,
   type Reply,
 } from './exchange-protocol.ts'
+import { localFailure } from './failures.ts'
 
 export interface ExchangeStreams {
   readonly input: NodeJS.ReadableStream
   readonly write: (text: string) => void
 }
 
+/** Of what the issuer says, in characters: a reply has to fit into a line. */
+const LONGEST_CERTIFICATE = 32 * 1024
+const LONGEST_MESSAGE = 4096
+
 /** What the HTTP requests of one question took. */
-type Requests = Reply['requests'][number][]
+interface Request {
+  readonly route: string
+  readonly code: string
+  readonly seconds: number
+}
 
 /**
  * `hostcertd exchange`: take the settings, answer one question after the other, end with the input.
@@ -25,7 +36,7 @@ export function serveExchange(
   { input, write }: ExchangeStreams,
   issuerFor: (settings: ExchangeSettings, metrics: Pick<Metrics, 'issuerRequest'>) => Issuer,
 ): Promise<void> {
-  const requests: Requests = []
+  const requests: Request[] = []
   const metrics: Pick<Metrics, 'issuerRequest'> = {
     issuerRequest: (route, code, seconds) => void requests.push({ route, code, seconds }),
   }
@@ -35,11 +46,20 @@ export function serveExchange(
     let turn = Promise.resolve()
     const answer = async (line: string): Promise<void> => {
       if (issuer === null) {
-        issuer = issuerFor(JSON.parse(line) as ExchangeSettings, metrics)
+        const settings = JSON.parse(line) as ExchangeSettings
+        if (settings.protocol !== PROTOCOL)
+          throw new Error('hostcertd was upgraded under the running daemon: restart it')
+        issuer = issuerFor(settings, metrics)
         return
       }
-      const reply = await answerTo(readQuestion(line), issuer, end.signal)
-      write(`${JSON.stringify({ answer: reply, health: issuer.health(), requests: requests.splice(0) })}\n`)
+      const question = readQuestion(line)
+      const reply: Reply = {
+        id: question.id,
+        answer: await answerTo(question, issuer, end.signal),
+        health: issuer.health(),
+        requests: requests.splice(0) as Reply['requests'],
+      }
+      write(`${JSON.stringify(reply)}\n`)
     }
     const split = lineSplitter(
       (line) => {
@@ -65,12 +85,24 @@ async function answerTo(question: Question, issuer: Issuer, signal: AbortSignal)
 }
 
 function issued(answer: IssueAnswer): Reply['answer'] {
-  if (!answer.ok) return { kind: 'failed', failure: answer.failure, noSuchRoute: false }
+  if (!answer.ok) return failed(answer.failure)
   const { signedKey, serialNumber, requestId } = answer
+  if (signedKey.length > LONGEST_CERTIFICATE) {
+    const flaw = `the issuer sent a certificate of ${signedKey.length} characters`
+    return failed({ ...localFailure('ISSUER_INVALID_RESPONSE', 'key-backoff', flaw), requestId })
+  }
   return { kind: 'issued', signedKey, serialNumber, requestId }
 }
 
 function hostCa(answer: HostCaAnswer): Reply['answer'] {
-  if (!answer.ok) return { kind: 'failed', failure: answer.failure, noSuchRoute: answer.noSuchRoute }
+  if (!answer.ok) return failed(answer.failure, answer.noSuchRoute)
   return { kind: 'host-ca', keys: answer.keys.map(({ type, blob }) => `${type} ${blob.toString('base64')}`) }
+}
+
+function failed(failure: IssuerFailure, noSuchRoute = false): Reply['answer'] {
+  return {
+    kind: 'failed',
+    failure: { ...failure, message: cutTo(LONGEST_MESSAGE, failure.message) },
+    noSuchRoute,
+  }
 }

@@ -8,29 +8,40 @@ import type { Config } from '../config/config.ts'
  * Secrets are read there and never leave it.
  */
 
+/** Of another number, after an upgrade under a running daemon, nothing else is understood. */
+export const PROTOCOL = 1
+
 /** Of a line, in characters; whoever sends a longer one is not understood. */
 export const LONGEST_LINE = 64 * 1024
 
 /** How the issuer is reached: from a parent that has read the configuration, so it is not checked again. */
 export interface ExchangeSettings {
+  readonly protocol: number
   readonly issuer: Config['issuer']
   readonly auth: Config['auth']
   readonly log: Config['log']
 }
 
+/** The end of the year 9999: what lies beyond cannot be printed. */
+const LAST_SECOND = 253_402_300_799
+/** A login and an issue, both once more, and some. */
+const MOST_REQUESTS = 8
+
 const text = v.string()
-const time = v.nullable(v.pipe(v.number(), v.finite()))
+const id = v.pipe(v.number(), v.safeInteger())
+/** Seconds from `from` on. */
+const seconds = (from: number) => v.pipe(v.number(), v.minValue(from), v.maxValue(LAST_SECOND))
 
 const question = v.variant('ask', [
-  v.object({ ask: v.literal('issue'), publicKey: text }),
-  v.object({ ask: v.literal('host-ca') }),
+  v.object({ id, ask: v.literal('issue'), publicKey: text }),
+  v.object({ id, ask: v.literal('host-ca') }),
 ])
 
 const failure = v.object({
   code: v.picklist(ERROR_CODES),
-  message: v.pipe(text, v.maxLength(4096)),
+  message: text,
   next: v.picklist(['login-backoff', 'issuer-backoff', 'key-backoff', 'administrator']),
-  retryAfterSeconds: v.nullable(v.pipe(v.number(), v.finite(), v.minValue(0))),
+  retryAfterSeconds: v.nullable(seconds(0)),
   requestId: v.nullable(text),
 })
 
@@ -42,21 +53,30 @@ const answer = v.variant('kind', [
     requestId: v.nullable(text),
   }),
   /** `TYPE BASE64`, each. */
-  v.object({ kind: v.literal('host-ca'), keys: v.array(text) }),
+  v.object({ kind: v.literal('host-ca'), keys: v.pipe(v.array(text), v.minLength(1)) }),
   v.object({ kind: v.literal('failed'), failure, noSuchRoute: v.boolean() }),
 ])
 
 const reply = v.object({
+  /** Of the question. */
+  id,
   answer,
   /** What the exchanges of this process so far say about the issuer. */
-  health: v.object({ reachable: v.nullable(v.boolean()), lastSuccess: time, clockSkewSeconds: time }),
+  health: v.object({
+    reachable: v.nullable(v.boolean()),
+    lastSuccess: v.nullable(seconds(0)),
+    clockSkewSeconds: v.nullable(seconds(-LAST_SECOND)),
+  }),
   /** HTTP requests since the reply before, for the metrics: the status or an error code, and how long each took. */
-  requests: v.array(
-    v.object({
-      route: v.picklist(['login', 'issue', 'host-ca']),
-      code: v.pipe(text, v.regex(/^[\w-]{1,40}$/)),
-      seconds: v.pipe(v.number(), v.finite(), v.minValue(0)),
-    }),
+  requests: v.pipe(
+    v.array(
+      v.object({
+        route: v.picklist(['login', 'issue', 'host-ca']),
+        code: v.union([v.picklist(ERROR_CODES), v.pipe(text, v.regex(/^\d{3}$/))]),
+        seconds: seconds(0),
+      }),
+    ),
+    v.maxLength(MOST_REQUESTS),
   ),
 })
 

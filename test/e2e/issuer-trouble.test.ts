@@ -97,6 +97,24 @@ test('a token is kept for one batch, and not after it: what becomes of it then i
   expect(agent.log.filter(({ level }) => level === 'warn' || level === 'error')).toEqual([])
 })
 
+test('a daemon that is killed while it asks leaves no exchange behind', async () => {
+  await using world = await makeWorld(ONE_KEY)
+  const { agent, issuer } = world
+  const answer = Promise.withResolvers<void>()
+  issuer.failNext({ kind: 'pause', until: answer.promise }, 1, 'issue')
+  await agent.launch()
+  await agent.waitFor('the request is under way', () => requestsTo(issuer, 'issue') === 1)
+  const children = (await readFile(`/proc/${agent.pid}/task/${agent.pid}/children`, 'utf8')).trim().split(' ')
+  const commandOf = async (pid: string): Promise<string> =>
+    readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+  const commands = await Promise.all(children.map(commandOf))
+  const exchange = children[commands.findIndex((command) => command.endsWith('\0exchange\0'))] ?? ''
+  expect(exchange).not.toBe('')
+  await agent.stop('SIGKILL')
+  await expect.poll(async () => commandOf(exchange), { timeout: 10_000 }).toBe('')
+  answer.resolve()
+})
+
 test('an HTTPS issuer: trusted by ca_file, and by nothing less', async () => {
   await using world = await makeWorld({ ...ONE_KEY, issuer: { https: true } })
   const { agent, issuer, folder } = world

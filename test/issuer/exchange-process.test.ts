@@ -1,10 +1,15 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
+import {
+  createExchangeClient,
+  isForExchange,
+  type ExchangeClientOptions,
+} from '../../agent/issuer/exchange-client.ts'
 import type { ExchangeSettings } from '../../agent/issuer/exchange-protocol.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
@@ -24,9 +29,9 @@ interface Request {
 }
 
 /** @param program `sh -c` with these lines, or a whole command */
-function client(program: string | readonly string[], wish: Partial<ExchangeSettings['issuer']> = {}) {
+function optionsFor(program: string | readonly string[], wish: Partial<ExchangeSettings['issuer']> = {}) {
   const requests: Request[] = []
-  const issuer = createExchangeClient({
+  const options: ExchangeClientOptions = {
     program: typeof program === 'string' ? ['/bin/sh', '-c', program] : program,
     settings: {
       issuer: {
@@ -41,13 +46,18 @@ function client(program: string | readonly string[], wish: Partial<ExchangeSetti
     },
     clock: { now: () => 1_800_000_000, dice: () => 0, sleep: async () => {} },
     metrics: { issuerRequest: (route, code) => void requests.push({ route, code }) },
-  })
-  return { issuer, requests }
+  }
+  return { ...options, requests }
+}
+
+function client(...given: Parameters<typeof optionsFor>) {
+  const { requests, ...options } = optionsFor(...given)
+  return { issuer: createExchangeClient(options), requests }
 }
 
 const HEALTH = { reachable: true, lastSuccess: 1_700_000_000, clockSkewSeconds: 3 }
 const reply = (answer: object, more: object = {}): string =>
-  JSON.stringify({ answer, health: HEALTH, requests: [], ...more })
+  JSON.stringify({ id: 1, answer, health: HEALTH, requests: [], ...more })
 const issued = { kind: 'issued', signedKey: 'x', serialNumber: '7', requestId: null }
 /** Shell: take settings and a question, then say this. */
 const says = (line: string): string =>
@@ -66,9 +76,10 @@ describe('an exchange that answers', () => {
 
   test('one process for all questions until the end, and another one after it', async () => {
     const starts = join(folder.path, 'starts')
-    const line = reply(issued)
+    const line = reply(issued).replace('"id":1', '"id":%d')
     const { issuer } = client(
-      `echo >>${starts}; read -r settings; while read -r question; do printf '%s\\n' '${line}'; done`,
+      `echo >>${starts}; read -r settings
+      while read -r question; do id=\${question#*:}; printf '${line}\\n' "\${id%%,*}"; done`,
     )
     await issuer.issue(KEY, never)
     await issuer.issue(KEY, never)
@@ -96,7 +107,21 @@ describe('an exchange that answers', () => {
 
 describe('an exchange that fails is one failed attempt', () => {
   test.each([
-    { name: 'it is not there', program: ['/nowhere/exchange'], says: /no such file/ },
+    {
+      name: 'it is not there',
+      program: ['/nowhere/exchange'],
+      says: /cannot be started: \/nowhere\/exchange: no such file/,
+    },
+    {
+      name: 'it is no program',
+      program: ['/etc/passwd'],
+      says: /cannot be started: \/etc\/passwd: permission denied/,
+    },
+    {
+      name: 'its file cannot be read',
+      program: [process.execPath, '/nowhere/hostcertd.js', 'exchange'],
+      says: /cannot be started: \/nowhere\/hostcertd\.js: no such file/,
+    },
     { name: 'it ends', program: ['/bin/sh', '-c', 'exit 3'], says: /exit status 3$/ },
     { name: 'it is killed', program: ['/bin/sh', '-c', 'kill -KILL $$'], says: /by SIGKILL$/ },
     {
@@ -105,10 +130,12 @@ describe('an exchange that fails is one failed attempt', () => {
       says: /by SIGSEGV$/,
     },
   ])('$name', async ({ program, says: words }) => {
-    const { issuer } = client(program)
+    const { issuer, requests } = client(program)
     const want = { code: 'ISSUER_UNREACHABLE', message: expect.stringMatching(words), next: 'issuer-backoff' }
     expect(await issuer.issue(KEY, never)).toMatchObject({ ok: false, failure: want })
     expect(await issuer.hostCa(never)).toMatchObject({ ok: false, noSuchRoute: false, failure: want })
+    expect(issuer.health().reachable).toBe(false)
+    expect(requests).toEqual(['issue', 'host-ca'].map((route) => ({ route, code: 'ISSUER_UNREACHABLE' })))
   })
 
   test.each([
@@ -119,7 +146,20 @@ describe('an exchange that fails is one failed attempt', () => {
       line: reply({ kind: 'failed', failure: { code: 'X' }, noSuchRoute: false }),
     },
     { name: 'a serial that is none', line: reply({ ...issued, serialNumber: '7; x' }) },
-    { name: 'the answer to another question', line: reply({ kind: 'host-ca', keys: [] }) },
+    { name: 'the answer of another kind', line: reply({ kind: 'host-ca', keys: ['ssh-ed25519 AAAA'] }) },
+    { name: 'the answer to another question', line: reply(issued, { id: 2 }) },
+    {
+      name: 'a time that cannot be printed',
+      line: reply(issued, { health: { ...HEALTH, lastSuccess: -1e300 } }),
+    },
+    {
+      name: 'a status that is none',
+      line: reply(issued, { requests: [{ route: 'issue', code: 'x', seconds: 1 }] }),
+    },
+    {
+      name: 'how long for ever is',
+      line: reply(issued, { requests: [{ route: 'issue', code: '200', seconds: 1e308 }] }),
+    },
   ])('it says $name', async ({ line }) => {
     const { issuer } = client(says(line))
     expect(await issuer.issue(KEY, never)).toMatchObject({
@@ -128,6 +168,19 @@ describe('an exchange that fails is one failed attempt', () => {
     })
     issuer.end()
   })
+
+  test.each([{ keys: [] }, { keys: ['#'] }, { keys: ['nonsense'] }])(
+    'it names no CA: $keys',
+    async ({ keys }) => {
+      const { issuer } = client(says(reply({ kind: 'host-ca', keys })))
+      expect(await issuer.hostCa(never)).toMatchObject({
+        ok: false,
+        noSuchRoute: false,
+        failure: { code: 'ISSUER_INVALID_RESPONSE' },
+      })
+      issuer.end()
+    },
+  )
 
   test('it says a line without end', async () => {
     const { issuer } = client('read -r settings; exec cat /dev/zero')
@@ -178,17 +231,38 @@ describe('hostcertd exchange', () => {
     await once(server, 'listening')
     const address = server.address()
     const port = address !== null && typeof address === 'object' ? address.port : 0
-    const { issuer } = client(program, { url: `http://127.0.0.1:${port}`, timeoutMilliseconds: 60_000 })
-    const stop = new AbortController()
+    const { settings } = optionsFor(program, { url: `http://127.0.0.1:${port}`, timeoutMilliseconds: 60_000 })
+    const [node = '', ...args] = program
+    const child = spawn(node, args, { stdio: ['pipe', 'inherit', 'inherit'] })
     const connected = once(server, 'connection')
-    const asked = issuer.issue(KEY, stop.signal)
-    const [socket] = await connected
-    const closed = once(socket, 'close')
-    socket.resume()
-    stop.abort(new Error('enough'))
-    await expect(asked).rejects.toThrow('enough')
-    await closed
+    child.stdin.write(`${JSON.stringify({ protocol: 1, ...settings })}\n`)
+    child.stdin.write(`${JSON.stringify({ id: 1, ask: 'issue', publicKey: KEY })}\n`)
+    await connected
+    expect(child.exitCode).toBeNull()
+    child.stdin.end()
+    expect(await once(child, 'close')).toEqual([null, 'SIGKILL'])
     server.close()
-    expect(server.listening).toBe(false)
   })
+
+  test('of a daemon that speaks otherwise it says to restart that, and ends', async () => {
+    const [node = '', ...args] = program
+    const child = spawn(node, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+    let stderr = ''
+    child.stderr.on('data', (part) => (stderr += String(part)))
+    child.stdin.write(`${JSON.stringify({ protocol: 0 })}\n`)
+    await once(child, 'close')
+    expect(stderr).toBe('hostcertd exchange: hostcertd was upgraded under the running daemon: restart it\n')
+  })
+})
+
+test('of the flags of Node that the daemon has, those that make it small or debug it are not for the exchange', () => {
+  const flags = [
+    '--jitless',
+    '--max-semi-space-size=1',
+    '--inspect',
+    '--inspect=0',
+    '--inspect-brk',
+    '--inspect-port=1',
+  ]
+  expect(flags.filter(isForExchange)).toEqual(['--inspect-port=1'])
 })
