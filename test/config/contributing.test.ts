@@ -5,7 +5,10 @@ import { describe, expect, test } from 'vitest'
 const DECISIONS = 'docs/decisions'
 const records = readdirSync(DECISIONS).filter((name) => name !== 'README.md')
 const documents = [
-  ...['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md'],
+  'README.md',
+  'ARCHITECTURE.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
   ...['docs', DECISIONS].flatMap((folder) => readdirSync(folder).map((name) => join(folder, name))),
 ].filter((path) => path.endsWith('.md'))
 const read = (path: string) => readFileSync(path, 'utf8')
