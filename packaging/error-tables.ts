@@ -10,8 +10,8 @@ import {
 } from '../agent/cert/errors.ts'
 
 /**
- * `npm run docs`: write what README.md, docs/errors.md, hostcertd(8) and the alerts say of errors, from the catalogue in
- * agent/cert/errors.ts. To be run when the catalogue has changed; a test compares.
+ * `npm run docs`: write what docs/errors.md, hostcertd(8) and the alerts say about errors, from the catalogue in
+ * agent/cert/errors.ts. Run it when the catalogue has changed; a test compares.
  */
 
 /** A place in a file: what is between these two comment lines is replaced, all else is the file's own. */
@@ -26,8 +26,7 @@ const ROOT = join(import.meta.dirname, '..')
 /** Each file as it should be, by its path in the repository. */
 export function filesWithErrors(): ReadonlyMap<string, string> {
   const parts: readonly (readonly [path: string, parts: readonly string[]])[] = [
-    ['README.md', [shortTable()]],
-    ['docs/errors.md', [longTable()]],
+    ['docs/errors.md', [table()]],
     ['packaging/man/hostcertd.8', [manual('ISSUER_'), manual('CERT_'), manual()]],
     ['packaging/monitoring/hostcertd.rules.yml', alerts()],
     ['packaging/monitoring/hostcertd.rules.test.yml', alertsInTests()],
@@ -47,29 +46,16 @@ function entries(includes: (code: ErrorCode) => boolean = () => true): [ErrorCod
   return ERROR_CODES.filter(includes).map((code) => [code, ERRORS[code]])
 }
 
-function shortTable(): string {
-  return table(
-    ['code', 'meaning'],
-    entries().map(([code, { cause }]) => [`\`${code}\``, cause]),
-  )
-}
-
-function longTable(): string {
+/** All codes as a table of Markdown, with a blank line on either side. */
+function table(): string {
   const head = ['code', 'title', 'cause', 'remedy', 'exit status']
-  return table(
-    head,
-    entries().map(([code, { title, cause, remedy, exitStatus = 1 }]) => [
-      `\`${code}\``,
-      title,
-      cause,
-      remedy,
-      String(exitStatus),
-    ]),
-  )
-}
-
-/** A table of Markdown, with a blank line on either side. */
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const rows = entries().map(([code, { title, cause, remedy, exitStatus = 1 }]) => [
+    `\`${code}\``,
+    title,
+    cause,
+    remedy,
+    String(exitStatus),
+  ])
   const lines = [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`)
   return ['', ...lines, ''].join('\n')
 }
@@ -106,7 +92,7 @@ function filled(text: string): string {
   return text.replace(/(?=.{81})(.{1,80}) /g, '$1\n')
 }
 
-const NOT_SERVED = `Clients are asked about the host key, though a good certificate is on disk. ${ERRORS.SSHD_NOT_SERVING.remedy}`
+const NOT_SERVED = `Clients are asked about the host key, although a valid certificate is on disk. ${ERRORS.SSHD_NOT_SERVING.remedy}`
 const SERVED_DIFFERS = `${ERRORS.SSHD_NOT_SERVING.cause}. ${ERRORS.SSHD_NOT_SERVING.remedy}`
 const NOT_RELOADED = 'New certificates are not served until that is fixed'
 /** An alert knows the code alone. */

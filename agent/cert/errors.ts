@@ -24,8 +24,8 @@ const CHECK_CA = `${REPLACED}: check the CA and this host's settings at the issu
 
 /**
  * Every code that a log line, a status document or an exit can carry, and what people are told about it: by `status`,
- * the status page and `doctor` as they run; in README.md, docs/errors.md, hostcertd(8) and the alerts through
- * `npm run docs`. A code is stable; its words are not.
+ * the status page and `doctor` as they run; in docs/errors.md, hostcertd(8) and the alerts through `npm run docs`. A code
+ * is stable; its words are not.
  */
 export const ERRORS = {
   ISSUER_UNREACHABLE: {

@@ -50,7 +50,7 @@ export function buildProgram(
   exit: (code: number) => void,
 ): Command {
   const program = new Command('hostcertd')
-    .description("Keeps this host's OpenSSH certificates fresh.")
+    .description('Keeps the OpenSSH host certificates of this host fresh.')
     .version(versionText(context.version), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
@@ -78,12 +78,12 @@ export function buildProgram(
       .allowExcessArguments(false)
       .addOption(configOption())
 
-  verb('run', 'the daemon, in the foreground').action(async (options) =>
+  verb('run', 'run the daemon in the foreground').action(async (options) =>
     act(async () => run(context, options, signal)),
   )
 
-  verb('renew', 'one pass now: issue what is due, verify, swap, reload, confirm')
-    .option('--force', 'issue for all host keys, due or not')
+  verb('renew', 'make one pass now: issue what is due, verify, swap, reload, confirm')
+    .option('--force', 'issue for every host key, whether due or not')
     .option('--dry-run', 'issue and verify, but write nothing')
     .addOption(hostKeyOption())
     .addOption(jsonOption())
@@ -91,20 +91,24 @@ export function buildProgram(
 
   verb(
     'needs-renewal',
-    'exit status 0 when something is due, 1 when not, 2 without a certificate or key, 255 on error',
+    'exit status 0 if renewal is due, 1 if not, 2 without a certificate or host key, 255 on error',
   )
     .addOption(hostKeyOption())
     .addOption(jsonOption())
     .action(async (options) => act(async () => needsRenewal(context, options, signal), NEEDS_RENEWAL.error))
 
-  verb('status', 'a line per host key: state, lifetime, due, served, last error')
+  verb('status', 'show one line per host key: state, lifetime, due, served, last error')
     .addOption(jsonOption())
     .action(async (options) => act(async () => status(context, options, signal)))
 
-  verb('check', 'a monitoring plugin: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN')
-    .addOption(thresholdOption('-w, --warning <left>', 'WARNING below this much left', 'overdue'))
+  verb('check', 'run as a monitoring plugin: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN')
+    .addOption(thresholdOption('-w, --warning <left>', 'WARNING if less than this is left', 'when overdue'))
     .addOption(
-      thresholdOption('-c, --critical <left>', 'CRITICAL below this much left', 'a third of overdue'),
+      thresholdOption(
+        '-c, --critical <left>',
+        'CRITICAL if less than this is left',
+        'one third of the overdue threshold',
+      ),
     )
     .addOption(jsonOption())
     .action(async (options: CheckOptions, command: Command) => {
@@ -114,17 +118,17 @@ export function buildProgram(
       await act(async () => check(context, options, signal))
     })
 
-  verb('inspect', 'what is in a certificate, and whether its signature holds')
-    .argument('<file...>', 'certificate files, `-` for standard input')
+  verb('inspect', 'show what is in a certificate, and whether its signature is valid')
+    .argument('<file...>', 'certificate files; `-` is standard input')
     .addOption(jsonOption())
     .action(async (files, options) => act(async () => inspect(context, files, options)))
 
-  verb('wait', "until every host key's certificate is served")
+  verb('wait', 'wait until sshd serves the certificate of every host key')
     .addOption(timeoutOption())
     .action(async (options) => act(async () => wait(context, options, signal)))
 
-  verb('doctor', 'checks the whole way to a served certificate, and says how to fix what fails')
-    .option('--issue', 'also have a certificate issued and verified for each host key; nothing is written')
+  verb('doctor', 'check every step to a served certificate, and say how to fix what fails')
+    .option('--issue', 'also issue and verify a certificate for each host key, but write nothing')
     .addOption(sshdConfigOption())
     .addOption(jsonOption())
     .action(async (options) =>
@@ -137,29 +141,29 @@ export function buildProgram(
 
   const config = program
     .command('config')
-    .description('the configuration')
+    .description('check the configuration')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
-  verb('validate', 'every problem of the configuration, each with its path', config)
+  verb('validate', 'list every problem in the configuration, each with its path', config)
     .addOption(jsonOption())
     .action(async (options) => act(async () => configValidate(context, options)))
 
   const metrics = program
     .command('metrics')
-    .description('the metrics')
+    .description('export the metrics')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
-  verb('write', 'the metrics in a file for a textfile collector', metrics)
-    .argument('<file>', 'replaced atomically, mode 0644')
+  verb('write', 'write the metrics to a file for a textfile collector', metrics)
+    .argument('<file>', 'file to write; replaced atomically, mode 0644')
     .action(async (file, options) => act(async () => metricsWrite(context, file, options, signal)))
 
-  verb('version', 'version, Node, commit')
+  verb('version', 'show the version, the version of Node and the commit')
     .addOption(jsonOption())
     .action(async (options) => act(() => version(context, options)))
 
   program
     .command('help')
-    .description('help for a verb')
+    .description('show help for a verb')
     .argument('[verb...]')
     .helpOption('-h, --help', 'print this help')
     .action((names: readonly string[]) => commandNamed(program, names).outputHelp())
@@ -190,7 +194,10 @@ function jsonOption(): Option {
 }
 
 function hostKeyOption(): Option {
-  return new Option('--host-key <file>', 'only this host key: its path, with or without .pub, or its name')
+  return new Option(
+    '--host-key <file>',
+    'only this host key: its path, with or without .pub, or its file name',
+  )
 }
 
 function sshdConfigOption(): Option {
@@ -216,7 +223,7 @@ function timeoutOption(): Option {
     return { seconds, text }
   }
   const byDefault: WaitTimeout = { seconds: 60, text: '60s' }
-  return new Option('--timeout <duration>', 'give up after this time, 90s or 5m for example')
+  return new Option('--timeout <duration>', 'give up after this time, for example 90s or 5m')
     .default(byDefault, byDefault.text)
     .argParser(parse)
 }

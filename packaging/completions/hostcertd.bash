@@ -1,11 +1,11 @@
-# Completion of bash 4.0 and later for hostcertd(8); needs nothing of the package bash-completion.
+# Completion for hostcertd(8), for bash 4.0 and later; does not need the package bash-completion.
 # test/cli/completions.test.ts compares it with the command line.
 
 _hostcertd() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
   local verb='' ended='' options='' words='' files='' i
   COMPREPLY=()
-  # readline takes --option=VALUE apart at the =.
+  # readline splits --option=VALUE at the =.
   if [[ $cur == = ]]; then
     cur=''
   elif [[ $prev == = ]]; then
@@ -68,7 +68,7 @@ _hostcertd() {
   if [[ ! $ended && $cur == -* ]]; then
     words=$options
   elif [[ $files ]]; then
-    # readline completes file names when nothing else is offered.
+    # readline completes file names if nothing else is offered.
     compopt -o default 2>/dev/null
     return
   elif [[ ! $ended && ! $words ]]; then

@@ -16,13 +16,12 @@ test.each([...filesWithErrors()])('%s has the words of the catalogue: `npm run d
   expect(read(path)).toBe(text)
 })
 
-test.each(ERROR_CODES)('%s is in docs/errors.md and in the README, with its words', (code) => {
+test.each(ERROR_CODES)('%s is in docs/errors.md, with its words', (code) => {
   const { title, cause, remedy } = ERRORS[code]
   const status = code === 'CONFIG_INVALID' ? 78 : 1
   expect(read('docs/errors.md')).toContain(
     `\n| \`${code}\` | ${title} | ${cause} | ${remedy} | ${status} |\n`,
   )
-  expect(read('README.md')).toContain(`\n| \`${code}\` | ${cause} |\n`)
 })
 
 /** The descriptions of the alerts, by name; folded scalars of YAML are one line. */

@@ -71,13 +71,14 @@ describe('the packages', onX64, () => {
     expect(plain(inDeb)).toContain('/usr/lib/systemd/system/hostcertd-reload@.service')
   })
 
-  test('what monitors need is there, as it is in the checkout', async () => {
+  test('documents and what monitors need are there, as they are in the checkout', async () => {
     const doc = join(root, 'usr/share/doc/hostcertd')
     const examples = join(doc, 'examples/monitoring')
+    const documents = (await readdir('docs')).filter((name) => name.endsWith('.md'))
     const names = await readdir('packaging/monitoring')
     expect((await readdir(examples)).sort()).toEqual(names.sort())
     for (const [installed, source] of [
-      [join(doc, 'errors.md'), 'docs/errors.md'],
+      ...documents.map((name) => [join(doc, name), join('docs', name)] as const),
       ...names.map((name) => [join(examples, name), join('packaging/monitoring', name)] as const),
     ] as const)
       expect(await readFile(installed, 'utf8'), source).toBe(await readFile(source, 'utf8'))
