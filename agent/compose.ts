@@ -15,7 +15,7 @@ import { createServedCertificates } from './host/served-certificates.ts'
 import { createSshd } from './host/sshd.ts'
 import { createServiceManager } from './host/systemd.ts'
 import { createFileWatcher, foldersOf } from './host/watch.ts'
-import { createExchangeClient } from './issuer/exchange-client.ts'
+import { createExchangeClient, type ExchangeWay } from './issuer/exchange-client.ts'
 import { createLog, type StderrLog } from './log/log.ts'
 import { rememberRecent, type RememberingLog } from './log/recent-events.ts'
 import { isJournal } from './log/stderr-stream.ts'
@@ -26,9 +26,9 @@ import type { VersionInfo } from './version.ts'
 /**
  * One host from its configuration: every port with its real adapter. Does nothing yet.
  *
- * @param exchange the program that asks the issuer, and its arguments
+ * @param exchange how the issuer is asked
  */
-export function composeHost(config: Config, log: Log, metrics: Metrics, exchange: readonly string[]): Host {
+export function composeHost(config: Config, log: Log, metrics: Metrics, exchange: ExchangeWay): Host {
   const { certificates, renewal, sshd, stateDirectory, verify } = config
   const clock = systemClock
   return {
@@ -43,7 +43,7 @@ export function composeHost(config: Config, log: Log, metrics: Metrics, exchange
     metrics,
     hostKeys: createHostKeys({ patterns: config.hostKeys }),
     store: createCertificateStore({ directory: certificates.directory }),
-    issuer: createExchangeClient({ program: exchange, settings: config, clock, metrics }),
+    issuer: createExchangeClient({ ...exchange, settings: config, clock, metrics }),
     served: createServedCertificates({ address: sshd.address }),
     sshd: createSshd({ reloadCommand: sshd.reloadCommand }),
     records: createAttemptRecords({ stateDirectory, log }),
@@ -60,7 +60,7 @@ export function composeHost(config: Config, log: Log, metrics: Metrics, exchange
 export function composeDaemon(
   config: Config | null,
   version: VersionInfo,
-  exchange: readonly string[],
+  exchange: ExchangeWay,
 ): DaemonParts {
   const stderrLog = daemonLog(config, version)
   const log = rememberRecent(stderrLog, () => systemClock.now())

@@ -1,13 +1,19 @@
 #!/usr/bin/env node
 import { stderr, stdout } from 'node:process'
-import { messageOf } from './cert/errors.ts'
 import { escapeControls } from './cert/text.ts'
 import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
+import { systemClock } from './host/clock.ts'
 import { becomeOwnerOf } from './host/drop-privileges.ts'
-import { isForExchange } from './issuer/exchange-client.ts'
+import {
+  createExchangeClient,
+  EXCHANGE_SOCKET,
+  type ExchangeWay,
+  isForExchange,
+  isSocket,
+} from './issuer/exchange-client.ts'
 // First of all: it listens from then on.
 import { hearSignals } from './signals.ts'
 import { versionInfo } from './version.ts'
@@ -19,13 +25,11 @@ const USUAL_COLUMNS = 80
 
 const version = versionInfo()
 const { env: environment } = process
-/** This program again, as the exchange with the issuer. */
-const exchange = [
-  process.execPath,
-  ...process.execArgv.filter(isForExchange),
-  process.argv[1] ?? '',
-  'exchange',
-]
+const exchange: ExchangeWay = {
+  program: [process.execPath, ...process.execArgv.filter(isForExchange), process.argv[1] ?? '', 'exchange'],
+  // The unit's exchange has read the host's configuration, and no other.
+  socket: process.argv.some((argument) => /^--config(?:=|$)/.test(argument)) ? null : EXCHANGE_SOCKET,
+}
 
 const context: CliContext = {
   version,
@@ -37,7 +41,9 @@ const context: CliContext = {
     columns: stdout.isTTY ? stdout.columns || USUAL_COLUMNS : Infinity,
   },
   composeHost: (config) => composeHost(config, verbLog(config, version), NO_METRICS, exchange),
-  httpIssuer: async (config, readCredentialFile) => {
+  composeIssuer: async (config, readCredentialFile) => {
+    if (exchange.socket !== null && isSocket(exchange.socket))
+      return createExchangeClient({ ...exchange, settings: config, clock: systemClock, metrics: NO_METRICS })
     const { httpIssuer } = await import('./exchange.ts')
     return httpIssuer(config, version, verbLog(config, version), NO_METRICS, readCredentialFile)
   },
@@ -72,11 +78,7 @@ async function main(): Promise<void> {
   // Said by the daemon alone, and in no help.
   if (verb === 'exchange') {
     const { runExchange } = await import('./exchange.ts')
-    // At once afterwards, whatever is under way: exit() waits for a name server that never answers.
-    await runExchange(version).catch((error: unknown) =>
-      context.err(`hostcertd exchange: ${messageOf(error)}`),
-    )
-    process.kill(process.pid, 'SIGKILL')
+    await runExchange(version, process.argv[3] === '--configured', context.err)
   }
   // Not exit(): what was written to a pipe may still be on its way.
   const status = await runProgram(process.argv.slice(2), context, end.signal)

@@ -11,8 +11,10 @@ cp -r packaging/debian "$tree/debian"
 cp -a "$work/root" "$tree/staged"
 # Here debhelper looks for them, and puts them where this distribution has them.
 cp systemd/hostcertd.service "$tree/debian/hostcertd.service"
-cp systemd/hostcertd-reload.socket "$tree/debian/hostcertd.hostcertd-reload.socket"
-cp systemd/hostcertd-reload@.service "$tree/debian/hostcertd@.hostcertd-reload.service"
+for unit in exchange reload; do
+  cp "systemd/hostcertd-$unit.socket" "$tree/debian/hostcertd.hostcertd-$unit.socket"
+  cp "systemd/hostcertd-$unit@.service" "$tree/debian/hostcertd@.hostcertd-$unit.service"
+done
 cp systemd/hostcertd.sysusers systemd/hostcertd.tmpfiles "$tree/debian/"
 mv "$tree/staged/usr/share/zsh/site-functions" "$tree/staged/usr/share/zsh/vendor-completions"
 cat >"$tree/debian/changelog" <<END

@@ -49,8 +49,7 @@ export const ERRORS = {
   ISSUER_UNAUTHORIZED: {
     title: 'Login refused',
     cause: 'The issuer refused the login or the access token',
-    remedy:
-      'Put a valid credential in place, then `systemctl reload hostcertd`, or `systemctl restart hostcertd` if it is a `credential:NAME`',
+    remedy: 'Put a valid credential in place, then `systemctl reload hostcertd`',
   },
   ISSUER_FORBIDDEN: {
     title: 'Not permitted',
@@ -190,7 +189,7 @@ export const ERRORS = {
     title: 'Credential unreadable',
     cause: 'A credential file is missing, empty or not readable',
     remedy:
-      'Make the file that the message names readable for hostcertd, with one line in it; then `systemctl restart hostcertd` if it is a `credential:NAME`',
+      'Put one line into the file that the message names, and make it readable for the user `hostcertd-exchange`, on a host without the package for the user that runs hostcertd; then `systemctl reload hostcertd`',
   },
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 

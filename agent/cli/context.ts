@@ -20,11 +20,11 @@ export interface CliContext {
   /** The way to one host, for a verb that looks or acts once. */
   readonly composeHost: (config: Config) => Host
   /**
-   * The issuer, asked by this very process.
+   * The issuer for a verb that asks it: by the unit's exchange where there is one, else by this very process.
    *
    * @param readCredentialFile how credentials are read: the verb may not be who may read them any more
    */
-  readonly httpIssuer: (config: Config, readCredentialFile: ReadCredentialFile) => Promise<Issuer>
+  readonly composeIssuer: (config: Config, readCredentialFile: ReadCredentialFile) => Promise<Issuer>
   /** The daemon, already listening to SIGHUP and SIGUSR1. */
   readonly createDaemon: (config: Config | null, load: () => Promise<LoadedConfig>) => Daemon
   /** The daemon's log, for what is wrong before there is a configuration. */

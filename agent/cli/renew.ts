@@ -29,7 +29,7 @@ export async function renew(
   const config = await requireConfig(context, options)
   // Only root can read them, and perhaps the program's files, and it is about to become somebody else.
   const readCredentialFile = await holdCredentials(config.auth)
-  const issuer = await context.httpIssuer(config, readCredentialFile)
+  const issuer = await context.composeIssuer(config, readCredentialFile)
   await context.becomeOwnerOf(config.stateDirectory)
   const host = { ...context.composeHost(config), issuer }
   const only = options.hostKey === undefined ? null : await nameOf(host, options.hostKey)

@@ -10,8 +10,8 @@ export type CredentialReference =
 const PREFIX = 'credential:'
 /** Main folder of an installed host. */
 const PACKAGED_FOLDER = '/etc/hostcertd'
-/** Where systemd keeps what it gave to the service, while that runs; root and the service's user can read it. */
-export const CREDENTIALS_OF_SERVICE = '/run/credentials/hostcertd.service'
+/** systemd's stores (systemd.exec(5), `ImportCredential=`), as far as what is in them is not encrypted. */
+export const CREDENTIAL_STORES = ['/etc/credstore', '/run/credstore', '/usr/lib/credstore']
 
 /** An absolute path, or `credential:NAME`. The message does not quote the text: it may be the secret itself. */
 export function readCredentialReference(text: string): Reading<CredentialReference> {
@@ -33,7 +33,7 @@ export function readCredentialReference(text: string): Reading<CredentialReferen
  * Under systemd it is `$CREDENTIALS_DIRECTORY/hostcertd_NAME`: systemd.exec(5), `LoadCredential=` of the folder
  * /etc/hostcertd/credentials. A verb run by hand has no such folder and takes `credentials/NAME` beside the main
  * configuration file, which is what systemd copies from; only root may read it. When there is none on an installed host,
- * the credential comes from another of systemd's stores: then it takes what the running service was given.
+ * the credential comes from one of systemd's stores.
  *
  * @param folder of the main configuration file
  * @param isThere whether a file exists, as far as this user can see
@@ -49,6 +49,6 @@ export function credentialPath(
   const systemds = `hostcertd_${reference.name}`
   if (given !== undefined && isAbsolute(given)) return join(given, systemds)
   const own = join(folder, 'credentials', reference.name)
-  const ofService = join(CREDENTIALS_OF_SERVICE, systemds)
-  return folder === PACKAGED_FOLDER && !isThere(own) && isThere(ofService) ? ofService : own
+  if (folder !== PACKAGED_FOLDER || isThere(own)) return own
+  return CREDENTIAL_STORES.map((store) => join(store, systemds)).find(isThere) ?? own
 }

@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
-import { CREDENTIALS_OF_SERVICE } from '../config/credentials.ts'
+import { CREDENTIAL_STORES } from '../config/credentials.ts'
 import { factsOf, whyDenied, type FileFacts } from '../host/file-access.ts'
 import { readCredentialFile } from '../issuer/logins/credential-file.ts'
 import { failure, ok, unknown, warning, type Finding } from './finding.ts'
@@ -36,7 +36,7 @@ function credentialsOf({ config: { auth } }: Patient): Credential[] {
 
 async function examine({ what, path }: Credential, patient: Patient): Promise<Finding> {
   const isSystemds = isFromSystemd(path, patient)
-  const afterwards = isSystemds ? '; then `systemctl restart hostcertd`' : ''
+  const afterwards = isSystemds ? '; then `systemctl reload hostcertd`' : ''
   let facts: FileFacts | null = null
   let text: string
   try {
@@ -58,9 +58,9 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
     return failure('credentials', `the ${what} file ${path} is empty`, remedy)
   }
   // systemd reads those as root and hands them to the service.
-  const denied = isSystemds ? null : await whyDenied(path, patient.daemonUser, 'read')
+  const denied = isSystemds ? null : await whyDenied(path, patient.credentialUser, 'read')
   if (denied !== null) {
-    const who = `user ${patient.daemonUser.uid}, as whom the daemon runs,`
+    const who = `user ${patient.credentialUser.uid}, who asks the issuer,`
     return failure('credentials', `${who} cannot read the ${what}: ${denied}`, ownershipRemedy(path, patient))
   }
   const line = text.replace(/[\r\n]+$/, '')
@@ -89,18 +89,18 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
  * @param facts null where we cannot even look at the file, and so cannot tell
  */
 async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Patient): Promise<boolean> {
-  const { daemonUser, self } = patient
-  if (self.uid === daemonUser.uid) return true
-  return facts !== null && (await whyDenied(path, daemonUser, 'read')) !== null
+  const { credentialUser, self } = patient
+  if (self.uid === credentialUser.uid) return true
+  return facts !== null && (await whyDenied(path, credentialUser, 'read')) !== null
 }
 
 /** Whether systemd hands the file to the service: `credential:NAME` of the configuration. */
 function isFromSystemd(path: string, { configPath, environment }: Patient): boolean {
   const given = environment['CREDENTIALS_DIRECTORY']
-  const folders = [join(dirname(configPath), 'credentials'), CREDENTIALS_OF_SERVICE, given]
+  const folders = [join(dirname(configPath), 'credentials'), ...CREDENTIAL_STORES, given]
   return folders.includes(dirname(path))
 }
 
-function ownershipRemedy(path: string, { daemonUser: { uid, gid } }: Patient): string {
+function ownershipRemedy(path: string, { credentialUser: { uid, gid } }: Patient): string {
   return `\`chown ${uid}:${gid} ${path} && chmod 400 ${path}\`; that user must be able to enter the folders above it`
 }

@@ -4,9 +4,10 @@ import { type CliContext, EXIT } from '../cli/context.ts'
 import { type ConfigOption, readConfig } from '../cli/load.ts'
 import type { Config } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
-import { ownerOf } from '../host/file-access.ts'
+import { ownerOf, type User, userNamed } from '../host/file-access.ts'
 import { findProgram } from '../host/programs.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
+import { EXCHANGE_SOCKET, isSocket } from '../issuer/exchange-client.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, isCertifiable, judgeNow } from '../renewal/judge.ts'
@@ -82,6 +83,7 @@ async function admit(
   const { version } = context.version
   const probe = createIssuerProbe({ ...config.issuer, auth: config.auth, version, clock, log, metrics })
   const self = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 }
+  const daemonUser = (await ownerOf(config.stateDirectory)) ?? self
   return {
     config,
     configPath,
@@ -91,10 +93,21 @@ async function admit(
     probe,
     self,
     isRoot: self.uid === 0,
-    daemonUser: (await ownerOf(config.stateDirectory)) ?? self,
+    daemonUser,
+    credentialUser: (await userOfExchange(context, configPath, signal)) ?? daemonUser,
     sshdConfigFile: sshdConfig,
     signal,
   }
+}
+
+/** Null where the daemon asks by a child: without the package, and with another configuration than the unit's. */
+async function userOfExchange(
+  context: CliContext,
+  configPath: string,
+  signal: AbortSignal,
+): Promise<User | null> {
+  if (!isSocket(EXCHANGE_SOCKET) || configPath !== configPathFrom(undefined, context.environment)) return null
+  return userNamed('hostcertd-exchange', signal)
 }
 
 /** @param earlier what was found of the configuration */

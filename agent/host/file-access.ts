@@ -8,6 +8,8 @@ import { runProgram } from './programs.ts'
 export interface User {
   readonly uid: number
   readonly gid: number
+  /** Besides. */
+  readonly groups?: readonly number[]
 }
 
 /** What is said of a file without opening it. */
@@ -30,6 +32,18 @@ export async function factsOf(path: string): Promise<FileFacts> {
     isFolder: stats.isDirectory(),
     isExecutable: stats.isFile() && (mode & 0o111) !== 0,
   }
+}
+
+/** The user of that name, by id(1); null when there is none. */
+export async function userNamed(name: string, signal: AbortSignal): Promise<User | null> {
+  const idsOf = async (option: string): Promise<readonly number[]> => {
+    const limits = { timeoutMilliseconds: TIMEOUT_MILLISECONDS, signal }
+    const { status, stdout } = await runProgram(['id', option, '--', name], limits)
+    return status === 0 ? stdout.trim().split(' ').map(Number) : []
+  }
+  const [uid] = await idsOf('-u')
+  const [gid, ...groups] = await idsOf('-G')
+  return uid === undefined || gid === undefined ? null : { uid, gid, groups }
 }
 
 /** The owner of a file or folder; null when it cannot be looked at. */
@@ -165,7 +179,8 @@ function foldersAbove(path: string): string[] {
 async function lacks(path: string, user: User, bits: number): Promise<string | null> {
   try {
     const { mode, uid, gid } = await factsOf(path)
-    const granted = uid === user.uid ? mode >> 6 : gid === user.gid ? mode >> 3 : mode
+    const isOfGroup = gid === user.gid || user.groups?.includes(gid) === true
+    const granted = uid === user.uid ? mode >> 6 : isOfGroup ? mode >> 3 : mode
     if ((granted & bits) === bits) return null
     return `${path} is of user ${uid} and group ${gid}, mode 0${mode.toString(8)}`
   } catch (error) {

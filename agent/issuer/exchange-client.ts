@@ -1,5 +1,6 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { accessSync, constants, statSync } from 'node:fs'
+import { createConnection } from 'node:net'
 import type { ErrorCode } from '../cert/errors.ts'
 import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import { inOneLine, reasonOf } from '../cert/text.ts'
@@ -24,9 +25,15 @@ import {
 import { localFailure } from './failures.ts'
 import { HealthRecord } from './issuer-health.ts'
 
-export interface ExchangeClientOptions {
-  /** Node, its flags, and the program with its arguments. */
+/** How an exchange is started. */
+export interface ExchangeWay {
+  /** Node, its flags, and the program with its arguments: a child, where there is no socket. */
   readonly program: readonly string[]
+  /** Of the unit that has the host's configuration and its credential; null: always a child. */
+  readonly socket: string | null
+}
+
+export interface ExchangeClientOptions extends ExchangeWay {
   readonly settings: Omit<ExchangeSettings, 'protocol'>
   readonly clock: Clock
   readonly metrics: Pick<Metrics, 'issuerRequest'>
@@ -46,10 +53,22 @@ const END_MILLISECONDS = 1_000
 const VARIABLES =
   /^(?:PATH|HOME|LANG|LC_.*|TZ|(?:HTTPS?|ALL|NO)_PROXY|CREDENTIALS_DIRECTORY|JOURNAL_STREAM|NO_COLOR|SSL_CERT_(?:FILE|DIR)|NODE_.*|OPENSSL_.*|UV_.*|MALLOC_.*|GLIBC_TUNABLES|LD_.*|RES_OPTIONS|LOCALDOMAIN|HOSTALIASES)$/i
 
+/** The way to an exchange. */
+interface Channel {
+  readonly write: (text: string) => void
+  /** Its input ends, and it should. */
+  readonly end: () => void
+  readonly kill: () => void
+  readonly isOpen: () => boolean
+}
+
+/** Where the package's unit listens. */
+export const EXCHANGE_SOCKET = '/run/hostcertd-exchange.sock'
+
 /** An exchange that was started. */
 interface Running {
   /** Null when it could not be. */
-  readonly child: ChildProcess | null
+  readonly channel: Channel | null
   /** Why it has ended; null while it runs. */
   ended: string | null
   /** Is told the next line, or why there is none. */
@@ -131,35 +150,70 @@ export function createExchangeClient(options: ExchangeClientOptions): Issuer {
   }
 }
 
-function start({ program, settings: { issuer, auth, log } }: ExchangeClientOptions): Running {
-  const [node = '', ...args] = program
-  let child: ChildProcess
-  try {
-    // After a change of user they may be out of reach, of which the child itself says a stack only.
-    accessSync(node, constants.X_OK)
-    for (const file of args.filter((arg) => arg.startsWith('/'))) accessSync(file, constants.R_OK)
-    child = spawn(node, args, { stdio: ['pipe', 'pipe', 'inherit'], env: environmentOf(process.env) })
-  } catch (error) {
-    const { path = node } = error as NodeJS.ErrnoException
-    return { child: null, ended: `it cannot be started: ${path}: ${reasonOf(error)}`, waiting: null }
-  }
-  const exchange: Running = { child, ended: null, waiting: null }
+function start({ program, socket, settings: { issuer, auth, log } }: ExchangeClientOptions): Running {
+  let exchange: Running | null = null
   const over = (why: string): void => {
+    if (exchange === null) return
     exchange.ended ??= why
     exchange.waiting?.(null)
   }
-  child.on('error', (error) => over(`it cannot be started: ${reasonOf(error)}`))
-  child.once('close', (status, signal) => over(signal === null ? `exit status ${status}` : `by ${signal}`))
-  child.stdin?.on('error', () => undefined)
-  child.stdout?.setEncoding('utf8')
   const split = lineSplitter(
-    (line) => exchange.waiting?.(line),
+    (line) => exchange?.waiting?.(line),
     () => over(`a reply of more than ${LONGEST_LINE} characters`),
   )
-  child.stdout?.on('data', split)
-  const settings: ExchangeSettings = { protocol: PROTOCOL, issuer, auth, log }
-  child.stdin?.write(`${JSON.stringify(settings)}\n`)
+  try {
+    const channel =
+      socket !== null && isSocket(socket) ? connect(socket, split, over) : spawnChild(program, split, over)
+    exchange = { channel, ended: null, waiting: null }
+    const settings: ExchangeSettings = { protocol: PROTOCOL, issuer, auth, log }
+    channel.write(`${JSON.stringify(settings)}\n`)
+  } catch (error) {
+    const { path = program[0] ?? '' } = error as NodeJS.ErrnoException
+    exchange = { channel: null, ended: `it cannot be started: ${path}: ${reasonOf(error)}`, waiting: null }
+  }
   return exchange
+}
+
+/** @throws the system's error when there is something that cannot be started */
+function spawnChild(
+  [node = '', ...args]: readonly string[],
+  onText: (text: string) => void,
+  over: (why: string) => void,
+): Channel {
+  // After a change of user they may be out of reach, of which the child itself says a stack only.
+  accessSync(node, constants.X_OK)
+  for (const file of args.filter((arg) => arg.startsWith('/'))) accessSync(file, constants.R_OK)
+  const child = spawn(node, args, { stdio: ['pipe', 'pipe', 'inherit'], env: environmentOf(process.env) })
+  child.on('error', (error) => over(`it cannot be started: ${reasonOf(error)}`))
+  child.once('close', (status, signal) => over(signal === null ? `exit status ${status}` : `by ${signal}`))
+  child.stdin.on('error', () => undefined)
+  child.stdout.setEncoding('utf8')
+  child.stdout.on('data', onText)
+  return {
+    write: (text) => void child.stdin.write(text),
+    end: () => child.stdin.end(),
+    kill: () => void child.kill('SIGKILL'),
+    isOpen: () => child.exitCode === null && child.signalCode === null,
+  }
+}
+
+/** systemd starts one for each connection, and ends it with that. */
+function connect(path: string, onText: (text: string) => void, over: (why: string) => void): Channel {
+  const connection = createConnection({ path })
+  connection.on('error', (error) => over(`${path}: ${reasonOf(error)}`))
+  connection.once('close', () => over(`${path} was closed: see journalctl -u 'hostcertd-exchange@*'`))
+  connection.setEncoding('utf8')
+  connection.on('data', (part) => onText(String(part)))
+  return {
+    write: (text) => void connection.write(text),
+    end: () => connection.end(),
+    kill: () => connection.destroy(),
+    isOpen: () => !connection.destroyed,
+  }
+}
+
+export function isSocket(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isSocket() ?? false
 }
 
 /** Without what would make a debugger of it, or take WebAssembly from it. */
@@ -191,7 +245,7 @@ function nextLine(exchange: Running, question: Question, signal: AbortSignal): P
     }
     exchange.waiting = settle
     signal.addEventListener('abort', onAbort, { once: true })
-    exchange.child?.stdin?.write(`${JSON.stringify(question)}\n`)
+    exchange.channel?.write(`${JSON.stringify(question)}\n`)
   })
 }
 
@@ -206,15 +260,13 @@ function replyTo(question: Question, line: string): Reply | null {
 }
 
 /** It ends by itself with its input; one that does not is killed. */
-function stop(exchange: Running): void {
-  exchange.child?.stdin?.end()
-  const timer = setTimeout(() => kill(exchange), END_MILLISECONDS)
-  timer.unref()
-  exchange.child?.once('close', () => clearTimeout(timer))
+function stop({ channel }: Running): void {
+  channel?.end()
+  setTimeout(() => channel?.isOpen() === true && channel.kill(), END_MILLISECONDS).unref()
 }
 
-function kill({ child }: Running): void {
-  child?.kill('SIGKILL')
+function kill({ channel }: Running): void {
+  channel?.kill()
 }
 
 function caKeysIn(lines: readonly string[]): readonly PublicKey[] {

@@ -59,7 +59,7 @@ function inertProgram(): Command {
     err: never,
     terminal: { colour: false, columns: 80 },
     composeHost: never,
-    httpIssuer: never,
+    composeIssuer: never,
     createDaemon: never,
     daemonLog: never,
     becomeOwnerOf: never,

@@ -22,7 +22,7 @@ export async function parseOnly(args: readonly string[]): Promise<ProgramResult>
       },
       terminal: { colour: false, columns: 80 },
       composeHost: never,
-      httpIssuer: never,
+      composeIssuer: never,
       createDaemon: never,
       daemonLog: never,
       becomeOwnerOf: async () => never(),

@@ -134,20 +134,20 @@ describe('hostcertd(8)', () => {
     expect(heads.sort()).toEqual([...new Set(main.match(/(?<=')SIG\w+(?=')/g))].sort())
   })
 
-  test('it lists the files that the helper and its socket have', async () => {
-    const [helper, socket] = await Promise.all(
-      ['reload-helper', 'hostcertd-reload.socket'].map(async (name) =>
+  test('it lists the files that the helper and the sockets have', async () => {
+    const [helper, ...sockets] = await Promise.all(
+      ['reload-helper', 'hostcertd-exchange.socket', 'hostcertd-reload.socket'].map(async (name) =>
         readFile(join(ROOT, 'systemd', name), 'utf8'),
       ),
     )
     const paths = [
       ...(helper ?? '').matchAll(/^(?:staged|copies|drop_in)=(\S+)$/gm),
-      ...(socket ?? '').matchAll(/^ListenStream=(\S+)$/gm),
+      ...sockets.join('\n').matchAll(/^ListenStream=(\S+)$/gm),
     ].map((match) => match[1])
     const listed = entries(section(PROGRAM_PAGE, 'FILES')).map(({ head }) =>
       head.replace(/^Pa (.*?)\/?$/, '$1'),
     )
-    expect(paths).toHaveLength(4)
+    expect(paths).toHaveLength(5)
     expect(listed).toEqual(expect.arrayContaining(paths))
   })
 })

@@ -40,16 +40,15 @@ describe('credentials', () => {
     expect(credentialPath({ kind: 'path', path: '/x' }, '/etc/hostcertd', environment)).toBe('/x')
   })
 
-  const [OWN, OF_SERVICE] = [
-    '/etc/hostcertd/credentials/x',
-    '/run/credentials/hostcertd.service/hostcertd_x',
-  ] as const
+  const [OWN, IN_STORE] = ['/etc/hostcertd/credentials/x', '/etc/credstore/hostcertd_x'] as const
   test.each([
-    { there: [OWN, OF_SERVICE], want: OWN },
-    { there: [OF_SERVICE], want: OF_SERVICE },
+    { there: [OWN, IN_STORE], want: OWN },
+    { there: [IN_STORE], want: IN_STORE },
+    { there: ['/run/credstore/hostcertd_x'], want: '/run/credstore/hostcertd_x' },
+    { there: ['/run/credstore/hostcertd_x', IN_STORE], want: IN_STORE },
     { there: [], want: OWN },
-    { there: [OF_SERVICE], folder: '/home/me', want: '/home/me/credentials/x' },
-    { there: [OF_SERVICE], directory: '/run/c', want: '/run/c/hostcertd_x' },
+    { there: [IN_STORE], folder: '/home/me', want: '/home/me/credentials/x' },
+    { there: [IN_STORE], directory: '/run/c', want: '/run/c/hostcertd_x' },
   ])('by hand, with $there in place, it is $want', ({ there, folder, directory, want }) => {
     const reference = { kind: 'credential', name: 'x' } as const
     const environment = { CREDENTIALS_DIRECTORY: directory }

@@ -71,7 +71,7 @@ const CREDENTIALS: readonly Broken[] = [
       await chown(join(host.folder, 'certs'), OWNER, OWNER)
     },
     troubles: ['credentials failure'],
-    message: /user 65534, as whom the daemon runs, cannot read the client secret: .*mode 0600/,
+    message: /user 65534, who asks the issuer, cannot read the client secret: .*mode 0600/,
     remedy: /chown 65534:65534 .*client-secret && chmod 400/,
   },
 ]

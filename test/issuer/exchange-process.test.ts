@@ -32,6 +32,7 @@ interface Request {
 function optionsFor(program: string | readonly string[], wish: Partial<ExchangeSettings['issuer']> = {}) {
   const requests: Request[] = []
   const options: ExchangeClientOptions = {
+    socket: null,
     program: typeof program === 'string' ? ['/bin/sh', '-c', program] : program,
     settings: {
       issuer: {

@@ -20,8 +20,8 @@ function sockets(families: Readonly<Record<string, number>>): Probes {
   return Object.fromEntries(tries)
 }
 
-/** What root can do on a host in a container, and neither unit may. */
-const NEITHER: Probes = {
+/** What root can do on a host in a container, and no unit may. */
+const NONE: Probes = {
   ...writing(
     '/etc/probe',
     '/etc/hostcertd/probe',
@@ -57,10 +57,20 @@ const NEITHER: Probes = {
   'see other programs in /tmp': 'ls /tmp/of-root',
 }
 
+// mmap(NULL, 4096, PROT_READ|PROT_WRITE|PROT_EXEC, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0), by its number on amd64
+const WRITE_AND_EXECUTE: Probes = {
+  'have memory to write and execute': 'perl -e "exit(syscall(9, 0, 4096, 7, 34, -1, 0) == -1)"',
+}
+
+/** Shell: whether a stream socket takes a connection. */
+function askSocket(path: string): string {
+  return `perl -MSocket -e "socket(S, AF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un('${path}')) or exit 1"`
+}
+
 /** What a unit must not be able to do. */
 export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
   'hostcertd.service': {
-    ...NEITHER,
+    ...NONE,
     ...writing(
       '/etc/ssh/probe',
       '/etc/ssh/sshd_config.d/99-probe.conf',
@@ -77,14 +87,33 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
       '/root/.ssh/authorized_keys',
     ),
     'see the processes of others': 'test -d /proc/1',
+    ...WRITE_AND_EXECUTE,
+  },
+  'hostcertd-exchange@probe.service': {
+    ...NONE,
+    ...writing(
+      '/etc/ssh/probe',
+      '/etc/ssh/hostcertd/probe-cert.pub',
+      '/run/hostcertd/probe',
+      '/var/lib/hostcertd/probe',
+      '/var/lib/hostcertd/certs/probe',
+    ),
+    ...reading(
+      '/etc/ssh/ssh_host_ed25519_key',
+      '/etc/shadow',
+      '/etc/hostcertd/credentials/client-secret',
+      '/var/lib/hostcertd/attempts.json',
+    ),
+    'see the processes of others': 'test -d /proc/1',
+    'ask the root helper': askSocket('/run/hostcertd-reload.sock'),
+    'ask another exchange': askSocket('/run/hostcertd-exchange.sock'),
   },
   'hostcertd-reload@probe.service': {
-    ...NEITHER,
+    ...NONE,
     ...writing('/var/lib/hostcertd/certs/probe', '/run/hostcertd/probe'),
     ...sockets({ AF_INET: 2, AF_INET6: 10, AF_NETLINK: 16 }),
     'see the network': 'grep -q host0: /proc/self/net/dev',
-    // mmap(NULL, 4096, PROT_READ|PROT_WRITE|PROT_EXEC, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0), by its number on amd64
-    'have memory to write and execute': 'perl -e "exit(syscall(9, 0, 4096, 7, 34, -1, 0) == -1)"',
+    ...WRITE_AND_EXECUTE,
   },
 }
 
@@ -102,6 +131,10 @@ export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
     ...sockets({ AF_INET: 2, AF_INET6: 10 }),
     // ssh becomes its own user before it runs the command that shows the key.
     'ask sshd what it presents': `${ASK_SSHD} 2>&1 | grep -q '^nonce ssh-ed25519-cert-v01@openssh.com AAAA'`,
+  },
+  'hostcertd-exchange@probe.service': {
+    ...reading('/etc/hostcertd/hostcertd.yaml', '$CREDENTIALS_DIRECTORY/hostcertd_client-secret'),
+    ...sockets({ AF_INET: 2, AF_INET6: 10 }),
   },
   'hostcertd-reload@probe.service': {
     ...writing('/etc/ssh/probe', '/run/sshd/probe', '/run/hostcertd-reload/probe'),

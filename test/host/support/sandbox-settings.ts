@@ -3,7 +3,7 @@ import type { ConfinedUnit } from './sandbox.ts'
 /** As `systemctl show` has them. */
 export type Settings = Readonly<Record<string, string>>
 
-const BOTH: Settings = {
+const ALL: Settings = {
   UMask: '0077',
   LimitCORE: '0',
   NoNewPrivileges: 'yes',
@@ -39,7 +39,7 @@ const BOTH: Settings = {
 /** What each unit must have in force, for its sandbox. */
 export const SANDBOX: Readonly<Record<ConfinedUnit, Settings>> = {
   'hostcertd.service': {
-    ...BOTH,
+    ...ALL,
     User: 'hostcertd',
     Group: 'hostcertd',
     PrivateUsers: 'yes',
@@ -48,11 +48,23 @@ export const SANDBOX: Readonly<Record<ConfinedUnit, Settings>> = {
     StateDirectory: 'hostcertd',
     StateDirectoryMode: '0755',
     RuntimeDirectory: 'hostcertd',
+    MemoryDenyWriteExecute: 'yes',
     TasksMax: '64',
     MemoryMax: String(256 * 2 ** 20),
   },
+  'hostcertd-exchange@probe.service': {
+    ...ALL,
+    User: 'hostcertd-exchange',
+    Group: 'hostcertd-exchange',
+    SupplementaryGroups: 'hostcertd',
+    PrivateUsers: 'yes',
+    ProtectHome: 'yes',
+    RestrictAddressFamilies: 'AF_INET AF_INET6 AF_NETLINK AF_UNIX',
+    TasksMax: '32',
+    MemoryMax: String(192 * 2 ** 20),
+  },
   'hostcertd-reload@probe.service': {
-    ...BOTH,
+    ...ALL,
     ProtectHome: 'read-only',
     ReadWritePaths: '/etc/ssh',
     RuntimeDirectory: 'sshd hostcertd-reload',
@@ -87,6 +99,8 @@ export const NO_SANDBOX: ReadonlySet<string> = new Set([
   'RestartPreventExitStatus',
   'WatchdogSec',
   'LoadCredential',
+  'RuntimeMaxSec',
+  'SuccessExitStatus',
   'SystemCallFilter',
 ])
 

@@ -1,7 +1,11 @@
 import type { Container } from './container.ts'
 
 /** The units that the package confines; of the template one instance that never runs. */
-export const CONFINED = ['hostcertd.service', 'hostcertd-reload@probe.service'] as const
+export const CONFINED = [
+  'hostcertd.service',
+  'hostcertd-exchange@probe.service',
+  'hostcertd-reload@probe.service',
+] as const
 export type ConfinedUnit = (typeof CONFINED)[number]
 
 const PROBE = 'hostcertd-probe.service'
