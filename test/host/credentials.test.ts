@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { eventually } from './support/eventually.ts'
 import { sharedEnrolledHost, untilServed } from './support/installed-host.ts'
 import { describeOnEachRelease } from './support/releases.ts'
 import { journal, unitProperty } from './support/status.ts'
@@ -30,8 +31,33 @@ describeOnEachRelease('credentials', (release) => {
 
     await container.sh(`
       mv ${STORE}/hostcertd_client-secret ${FOLDER}/client-secret
-      rmdir ${STORE}
-      systemctl restart ${UNIT}`)
-    expect(await unitProperty(container, UNIT, 'ActiveState')).toBe('active')
+      rmdir ${STORE}`)
+    expect(await container.try(['hostcertd', 'renew', '--force'])).toMatchObject({ status: 0 })
+    await untilServed(shared())
+  })
+
+  test('a changed secret counts without a restart, and the daemon itself has none', async () => {
+    const { container, issuer } = shared()
+    const pid = await unitProperty(container, UNIT, 'MainPID')
+    await container.sh(`cd ${FOLDER}; mv client-secret /root/kept; (umask 077; echo wrong >client-secret)`)
+    const refused = await container.try(['hostcertd', 'renew', '--force'])
+    expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('ISSUER_UNAUTHORIZED') })
+    await container.sh(`
+      mv /root/kept ${FOLDER}/client-secret
+      rm /var/lib/hostcertd/certs/*`)
+    const signed = Number(await issuer.ask({ do: 'count' }))
+    await container.run(['systemctl', 'reload', UNIT])
+    await eventually(
+      'all are issued anew',
+      30_000,
+      async () => Number(await issuer.ask({ do: 'count' })) >= signed + 3,
+    )
+    await untilServed(shared())
+    expect(await unitProperty(container, UNIT, 'MainPID')).toBe(pid)
+    expect(await container.run(['find', '/run/credentials', '-name', 'hostcertd.service'])).toBe('')
+    const environment = await container.run(['tr', '\\0', '\n'], {
+      input: await container.run(['cat', `/proc/${pid}/environ`]),
+    })
+    expect(environment).not.toContain('CREDENTIALS_DIRECTORY')
   })
 })
