@@ -15,7 +15,7 @@ import { askHostCa, mustAskHostCa } from './trusted-cas.ts'
 import { issuerWait, pauseAfterIssuance, repairWaitOf, waitOf } from './waits.ts'
 
 /** The part of a turn that is the issuer's, all host keys together; the rest is for sshd. */
-const ISSUING_MILLISECONDS = 80_000
+const ISSUING_MILLISECONDS = 60_000
 
 export interface PassRequest {
   /** Issue for every host key, due or not. */

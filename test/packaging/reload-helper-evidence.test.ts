@@ -264,8 +264,8 @@ describe('the root helper keeps a copy whose key may only be out of sight', need
     {
       name: 'a folder that the sandbox replaces',
       keys: '/run/keys',
-      make: 'mkdir /run/tmp; mount --bind /run/tmp /tmp; ln -s /tmp /run/keys',
-      gone: 'mkdir /run/tmp; mount --bind /run/tmp /tmp; ln -s /tmp /run/keys; touch /tmp/other',
+      make: 'mkdir /run/tmp; mount --bind /run/tmp /var/tmp; ln -s /var/tmp /run/keys',
+      gone: 'mkdir /run/tmp; mount --bind /run/tmp /var/tmp; ln -s /var/tmp /run/keys; touch /var/tmp/other',
     },
     {
       name: 'a folder that is not there',
