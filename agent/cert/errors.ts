@@ -96,7 +96,8 @@ export const ERRORS = {
   },
   CERT_CA_MISMATCH: {
     title: 'Signed by another CA',
-    cause: 'The certificate is signed by a CA that is not the pinned one',
+    cause:
+      'The certificate is signed by a CA that this host does not trust: not the pinned one or, if none is pinned, not the one that the issuer names',
     remedy:
       'If the CA was changed on purpose, put its public key into `verify.host_ca_file`, then `systemctl reload hostcertd`. If not, find out who signed the certificate',
   },

@@ -99,7 +99,7 @@ export function readPublicKey(line: Pick<PublicKeyLine, 'type' | 'blob'>): Publi
   }
 }
 
-/** Whether the issuer signs keys of this type; issuer.md lists four prefixes. */
+/** Whether the issuer signs keys of this type: the server compares four prefixes. */
 export function isIssuedKeyType(type: string): boolean {
   return ISSUED_KEY_TYPES.includes(type)
 }

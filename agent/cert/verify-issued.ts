@@ -48,7 +48,7 @@ type Verification =
  * @param inPlace the usable certificate for this host key that the new one would replace; null when there is none
  * @param comment goes behind the certificate in its file
  * @param now by our clock, seconds since the epoch
- * @returns the first check that fails decides the code, in the order of the interface: CERT_UNPARSABLE,
+ * @returns the first check that fails decides the code, in this order: CERT_UNPARSABLE,
  *   CERT_NOT_HOST, CERT_KEY_MISMATCH, CERT_SIGNATURE_INVALID, CERT_CA_MISMATCH, CERT_NO_PRINCIPALS,
  *   CERT_PRINCIPALS_MISMATCH, CERT_CRITICAL_OPTION, CERT_SIGNATURE_ALGORITHM, CERT_NOT_YET_VALID, CERT_EXPIRED,
  *   CERT_NOT_NEWER

@@ -20,7 +20,7 @@ export interface CliContext {
   /** The way to one host, for a verb that looks or acts once. */
   readonly composeHost: (config: Config) => Host
   /**
-   * The issuer for a verb that asks it: by the unit's exchange where there is one, else by this very process.
+   * The issuer for `renew`: by the unit's exchange where there is one, else by this very process.
    *
    * @param readCredentialFile how credentials are read: the verb may not be who may read them any more
    */

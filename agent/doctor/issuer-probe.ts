@@ -1,8 +1,8 @@
 import { AgentError } from '../cert/errors.ts'
 import { type Answer, parseErrorBody, parseObject } from '../issuer/answer.ts'
 import { authenticatorOf, HttpIssuer, type IssuerOptions } from '../issuer/client.ts'
-import { IssuerExchange } from '../issuer/exchange.ts'
 import { answerFailure, localFailure } from '../issuer/failures.ts'
+import { HttpExchange } from '../issuer/http-exchange.ts'
 import { authorityOf, send } from '../issuer/http.ts'
 import { HealthRecord } from '../issuer/issuer-health.ts'
 import { TlsRoots } from '../issuer/tls-roots.ts'
@@ -28,14 +28,14 @@ export interface IssuerProbe {
   readHost(signal: AbortSignal): Promise<HostAnswer>
 }
 
-/** The error of a 403 that says that a permission is missing: issuer.md. */
+/** The error of a 403 that says that a permission is missing. */
 const MISSING_PERMISSION = 'PermissionDenied'
 
 /** Does nothing before the first call. */
 export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
   const health = new HealthRecord(options.clock)
   const roots = new TlsRoots(options.caFile)
-  const exchange = new IssuerExchange(options, roots, health, options)
+  const exchange = new HttpExchange(options, roots, health, options)
   const authenticator = authenticatorOf(options, exchange)
 
   const login = async (signal: AbortSignal): Promise<LoginAnswer> => {

@@ -29,13 +29,25 @@ const FILE_MODE = 0o600
 const time = v.pipe(v.number(), v.minValue(0), v.maxValue(253_402_300_799))
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const errorCode = v.picklist(ERROR_CODES)
+/** Of a later version, before a downgrade. */
+const unknownCode = v.pipe(
+  v.string(),
+  v.check((code) => ERROR_CODES.every((known) => known !== code)),
+)
 
 const wait = v.nullable(
   v.object({
     failures: count,
     until: time,
     kind: v.picklist(['backoff', 'retry-after', 'login', 'administrator']),
-    code: errorCode,
+    // The wait holds, whatever it was for.
+    code: v.union([
+      errorCode,
+      v.pipe(
+        unknownCode,
+        v.transform((): ErrorCode => 'ISSUER_UNREACHABLE'),
+      ),
+    ]),
   }),
 )
 
@@ -77,7 +89,15 @@ const hostKeyRecord = v.pipe(
     lastAttempt: v.nullable(time),
     lastSuccess: v.nullable(time),
     failures: count,
-    lastError: v.nullable(lastError),
+    lastError: v.nullable(
+      v.union([
+        lastError,
+        v.pipe(
+          v.object({ code: unknownCode }),
+          v.transform(() => null),
+        ),
+      ]),
+    ),
     issued: v.nullable(v.object({ serial: v.string(), at: time })),
     repairs: v.array(time),
     evidence: v.optional(v.nullable(evidence)),

@@ -18,7 +18,7 @@ export interface Answer {
   readonly secrets: readonly string[]
 }
 
-/** What an answer's body says about a failure; issuer.md describes the shape. Each part null when it is absent. */
+/** What an answer's body says about a failure: `{reqId, error, message, details}`, as far as it has them. Each part null when it is absent. */
 export interface ErrorBody {
   readonly requestId: string | null
   /** The class of the error, `TokenError` for one: what to decide by. */

@@ -11,8 +11,8 @@ import type {
   Metrics,
 } from '../renewal/ports.ts'
 import { type Answer, parseObject } from './answer.ts'
-import { IssuerExchange, type Outcome } from './exchange.ts'
 import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from './failures.ts'
+import { HttpExchange, type Outcome } from './http-exchange.ts'
 import { HealthRecord } from './issuer-health.ts'
 import { type Authenticator, readCredentialFile, type ReadCredentialFile } from './logins/credential-file.ts'
 import { AccessTokenFile } from './logins/token.ts'
@@ -40,12 +40,12 @@ export interface IssuerOptions {
 /** The issuing endpoint over HTTP. Does nothing before the first call; keeps no connection between calls. */
 export function createIssuer(options: IssuerOptions): Issuer {
   const health = new HealthRecord(options.clock)
-  const exchange = new IssuerExchange(options, new TlsRoots(options.caFile), health, options)
+  const exchange = new HttpExchange(options, new TlsRoots(options.caFile), health, options)
   return new HttpIssuer(options.sshHostId, exchange, authenticatorOf(options, exchange), health)
 }
 
 /** The way to a token that the configuration asks for. */
-export function authenticatorOf(options: IssuerOptions, exchange: IssuerExchange): Authenticator {
+export function authenticatorOf(options: IssuerOptions, exchange: HttpExchange): Authenticator {
   const { auth, clock, readCredentialFile: readFile = readCredentialFile } = options
   switch (auth.method) {
     case 'universal-auth':
@@ -58,16 +58,11 @@ export function authenticatorOf(options: IssuerOptions, exchange: IssuerExchange
 /** Made by {@link createIssuer}; a probe makes one that shares its login. */
 export class HttpIssuer implements Issuer {
   readonly #hostPath: string
-  readonly #exchange: IssuerExchange
+  readonly #exchange: HttpExchange
   readonly #authenticator: Authenticator
   readonly #health: HealthRecord
 
-  constructor(
-    sshHostId: string,
-    exchange: IssuerExchange,
-    authenticator: Authenticator,
-    health: HealthRecord,
-  ) {
+  constructor(sshHostId: string, exchange: HttpExchange, authenticator: Authenticator, health: HealthRecord) {
     this.#hostPath = `/api/v1/ssh/hosts/${encodeURIComponent(sshHostId)}`
     this.#exchange = exchange
     this.#authenticator = authenticator

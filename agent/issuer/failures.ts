@@ -9,14 +9,14 @@ export function localFailure(code: ErrorCode, next: NextStep, message: string): 
   return { code, message, next, retryAfterSeconds: null, requestId: null }
 }
 
-/** 401, or the 403 that is about the token: log in again, once. The table of issuer.md. */
+/** 401, or the 403 that is about the token: log in again, once. */
 export function isTokenRefused({ status, body }: Answer): boolean {
   return status === 401 || (status === 403 && body.error === 'TokenError')
 }
 
 /**
  * Whether the issuer itself says that it has no such route. That answer has no request id, and what stands in front of
- * the issuer gives none either, so here alone the words decide too: those of the table of issuer.md.
+ * the issuer gives none either, so here alone the words decide too.
  */
 export function saysNoSuchRoute({ status, isHtml, body }: Answer): boolean {
   return (
@@ -41,7 +41,7 @@ export function invalidAnswer(answer: Answer, flaw: string): IssuerFailure {
 
 /**
  * What an answer other than 200 means; by status and the `error` field, never by the message.
- * The rows are those of issuer.md.
+ * The answers are those of `test/support/local-issuer/error-rows.ts`, as the server was seen to give them.
  */
 export function answerFailure(answer: Answer): IssuerFailure {
   const { status } = answer

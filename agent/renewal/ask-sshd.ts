@@ -3,9 +3,9 @@ import { digestOf } from '../cert/host-certificate.ts'
 import type { UnixSeconds } from '../cert/time.ts'
 import type { Attempts, Finding } from './attempts.ts'
 import { evidenceOf, type Shown } from './evidence.ts'
-import { serialInPlace } from './failures.ts'
 import type { Host } from './host.ts'
 import { isCertifiable, type CertifiableView, type HostKeyView } from './judge.ts'
+import { serialInPlace } from './note-failure.ts'
 import type { Evidence } from './record.ts'
 
 /** Ask sshd what it presents for each host key, and note what that shows; what it does not show stays as it was known. */

@@ -140,7 +140,7 @@ export class Attempts {
     return wait
   }
 
-  /** The issuer answered well: nothing that concerned it as a whole holds any more, for no key. */
+  /** The issuer answered: nothing that concerned it as a whole holds any more, for no key. */
   issuerAnswered(): void {
     this.#record = withoutErrors({ ...this.#record, issuer: null, login: null }, 'issuer')
   }

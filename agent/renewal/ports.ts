@@ -1,11 +1,11 @@
-import type { ErrorCode, Failure } from '../cert/errors.ts'
-import type { PublicKey } from '../cert/public-key.ts'
-import type { UnixSeconds } from '../cert/time.ts'
-import type { VerifiedCertificate } from '../cert/verify-issued.ts'
 /**
  * What the renewal path needs of the world. One adapter each; one fake each for tests.
  * Every wait takes an AbortSignal and rejects with its reason soon after it fires, unless a port says otherwise.
  */
+import type { ErrorCode, Failure } from '../cert/errors.ts'
+import type { PublicKey } from '../cert/public-key.ts'
+import type { UnixSeconds } from '../cert/time.ts'
+import type { VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { NextStep } from './backoff.ts'
 import type { Presented } from './evidence.ts'
 import type { AttemptRecord } from './record.ts'

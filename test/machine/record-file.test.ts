@@ -170,3 +170,19 @@ test('what version 0.1 needs of a record, after a downgrade, is in it', async ()
     notOffered: null,
   })
 })
+
+test('a code that only a later version knows costs no more than its own words', async () => {
+  const options = { stateDirectory: folder.path, log }
+  await createAttemptRecords(options).save(RECORD)
+  const text = await fs.readFile(file, 'utf8')
+  expect(text).toContain('CERT_KEY_MISMATCH')
+  await fs.writeFile(file, text.replaceAll('CERT_KEY_MISMATCH', 'CERT_OF_THE_FUTURE'))
+  const record = await createAttemptRecords(options).load()
+  expect(log.lines).toEqual([])
+  const key = RECORD.hostKeys['ssh_host_ed25519_key']
+  expect(record?.hostKeys['ssh_host_ed25519_key']).toEqual({
+    ...key,
+    lastError: null,
+    wait: { ...key?.wait, code: 'ISSUER_UNREACHABLE' },
+  })
+})

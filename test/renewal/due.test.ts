@@ -135,7 +135,7 @@ const policy: fc.Arbitrary<RenewalPolicy> = fc.record({
 })
 const ttl = fc.oneof(fc.constantFrom(20, 90, HOUR, 30 * DAY, YEAR), fc.integer({ min: 2, max: 10 * YEAR }))
 
-/** issuer.md: valid after = now − 59 s, floored to the minute; valid before = now + ttl. */
+/** As the server does: valid after = now − 59 s, floored to the minute; valid before = now + ttl. */
 function issueAt(now: number, lifetime: number): Validity {
   const second = Math.floor(now)
   return { validAfter: Math.floor((second - 59) / MINUTE) * MINUTE, validBefore: second + lifetime }

@@ -2,8 +2,8 @@ import type { UnixSeconds } from '../../cert/time.ts'
 import type { CredentialSource } from '../../config/config.ts'
 import type { Clock } from '../../renewal/ports.ts'
 import { type Answer, parseObject } from '../answer.ts'
-import type { IssuerExchange } from '../exchange.ts'
 import { answerFailure, invalidAnswer } from '../failures.ts'
+import type { HttpExchange } from '../http-exchange.ts'
 import {
   type Authenticator,
   credentialFailure,
@@ -27,12 +27,12 @@ interface HeldToken {
 
 /**
  * Logs in with a client id and a client secret. The token lives in memory only. It is never renewed
- * (`token/renew` deletes tokens that are still good, see issuer.md); near its end there is a new login instead.
+ * (`token/renew` deletes tokens that are still good); near its end there is a new login instead.
  */
 export class UniversalAuth implements Authenticator {
   readonly #clientId: CredentialSource
   readonly #clientSecretFile: string
-  readonly #exchange: IssuerExchange
+  readonly #exchange: HttpExchange
   readonly #clock: Clock
   readonly #readFile: ReadCredentialFile
   #held: HeldToken | null = null
@@ -40,7 +40,7 @@ export class UniversalAuth implements Authenticator {
 
   constructor(
     credentials: { readonly clientId: CredentialSource; readonly clientSecretFile: string },
-    exchange: IssuerExchange,
+    exchange: HttpExchange,
     clock: Clock,
     readFile: ReadCredentialFile,
   ) {

@@ -82,7 +82,7 @@ const ROWS = {
   'server-error': [500, 'InternalServerError', 'Something went wrong'],
 } as const satisfies Readonly<Record<string, Row>>
 
-/** The rows of the error table in `issuer.md`, and the failures of a login. */
+/** Every error that the server was seen to answer, and the failures of a login. */
 export type ErrorRowName = keyof typeof ROWS
 
 /** All of them, for a table test. */

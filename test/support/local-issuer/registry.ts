@@ -32,7 +32,7 @@ export interface Identity {
 
 type HostAction = 'issue-host-cert' | 'read' | 'create'
 
-/** How long the issuer locks an identity out, and what `issuer.md` says a token lives by default. */
+/** How long the issuer locks an identity out, and how long a token lives by default. */
 const LOCK_MILLISECONDS = 300_000
 const TOKEN_TTL_SECONDS = 30 * 86_400
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i

@@ -41,7 +41,7 @@ export interface Route {
 
 const HOST = '/api/v1/ssh/hosts/([^/]+)'
 
-/** Every route that `issuer.md` tells of, but for logins other than universal-auth. */
+/** Every route that is used here, but for logins other than universal-auth. */
 export const ROUTES: readonly Route[] = [
   route('POST', '/api/v1/auth/universal-auth/login', 'login', 'public', logIn),
   route('POST', '/api/v1/auth/token/renew', null, 'public', renewToken),

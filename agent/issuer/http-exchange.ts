@@ -6,7 +6,7 @@ import type { TlsRoots } from './tls-roots.ts'
 import { transportFailure } from './transport-failure.ts'
 
 /** What is asked of the issuer. A credential has no place but those named here. */
-type Question =
+type HttpQuestion =
   | {
       readonly route: 'login'
       readonly path: string
@@ -21,7 +21,7 @@ export type Outcome =
   | { readonly ok: true; readonly answer: Answer }
   | { readonly ok: false; readonly failure: IssuerFailure }
 
-interface ExchangeSettings {
+interface HttpSettings {
   /** No slash at the end. */
   readonly url: string
   /** For one exchange, from connecting to the last byte. */
@@ -31,8 +31,8 @@ interface ExchangeSettings {
 }
 
 /** Asks the issuer one thing at a time, and keeps the books: log, metrics, health. */
-export class IssuerExchange {
-  readonly #settings: ExchangeSettings
+export class HttpExchange {
+  readonly #settings: HttpSettings
   readonly #roots: TlsRoots
   readonly #health: HealthRecord
   readonly #clock: Clock
@@ -40,7 +40,7 @@ export class IssuerExchange {
   readonly #metrics: Pick<Metrics, 'issuerRequest'>
 
   constructor(
-    settings: ExchangeSettings,
+    settings: HttpSettings,
     roots: TlsRoots,
     health: HealthRecord,
     ports: { readonly clock: Clock; readonly log: Log; readonly metrics: Pick<Metrics, 'issuerRequest'> },
@@ -54,7 +54,7 @@ export class IssuerExchange {
   }
 
   /** Rejects only when `signal` fires, with its reason. */
-  async ask(question: Question, signal: AbortSignal): Promise<Outcome> {
+  async ask(question: HttpQuestion, signal: AbortSignal): Promise<Outcome> {
     const { url, timeoutMilliseconds } = this.#settings
     const address = new URL(url + question.path)
     const timeout = AbortSignal.timeout(timeoutMilliseconds)
@@ -77,7 +77,7 @@ export class IssuerExchange {
     return { ok: true, answer }
   }
 
-  #compose(question: Question, url: URL) {
+  #compose(question: HttpQuestion, url: URL) {
     const headers: Record<string, string> = {
       accept: question.route === 'host-ca' ? 'text/plain, application/json' : 'application/json',
       'user-agent': `hostcertd/${this.#settings.version}`,
@@ -88,7 +88,7 @@ export class IssuerExchange {
     return { url, method: 'POST', headers, body: JSON.stringify(question.body) } as const
   }
 
-  #answerOf(question: Question, address: URL, reply: RawReply): Answer {
+  #answerOf(question: HttpQuestion, address: URL, reply: RawReply): Answer {
     return {
       route: question.route,
       host: authorityOf(address),
@@ -124,7 +124,7 @@ function dateOf(reply: RawReply): string | null {
   return reply.header('age') === null ? reply.header('date') : null
 }
 
-function secretsOf(question: Question): readonly string[] {
+function secretsOf(question: HttpQuestion): readonly string[] {
   switch (question.route) {
     case 'login':
       return question.secrets
