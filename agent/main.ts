@@ -25,10 +25,17 @@ const USUAL_COLUMNS = 80
 
 const version = versionInfo()
 const { env: environment } = process
+/** Whether somebody says which configuration; for the service that is said to both its units. */
+function hasOwnConfiguration([, , verb, ...options]: readonly string[]): boolean {
+  if (options.some((option) => /^--config(?:=|$)/.test(option))) return true
+  return verb !== 'run' && (environment['HOSTCERTD_CONFIG'] ?? '') !== ''
+}
 const exchange: ExchangeWay = {
   program: [process.execPath, ...process.execArgv.filter(isForExchange), process.argv[1] ?? '', 'exchange'],
-  // The unit's exchange has read the host's configuration, and no other.
-  socket: process.argv.some((argument) => /^--config(?:=|$)/.test(argument)) ? null : EXCHANGE_SOCKET,
+  // The unit's exchange goes by the host's configuration, and by no other.
+  socket: hasOwnConfiguration(process.argv) ? null : EXCHANGE_SOCKET,
+  // So the unit runs the daemon, and a child would inherit what it must not have.
+  mayBeChild: !process.execArgv.includes('--jitless') || hasOwnConfiguration(process.argv),
 }
 
 const context: CliContext = {
@@ -78,7 +85,7 @@ async function main(): Promise<void> {
   // Said by the daemon alone, and in no help.
   if (verb === 'exchange') {
     const { runExchange } = await import('./exchange.ts')
-    await runExchange(version, process.argv[3] === '--configured', context.err)
+    await runExchange(version, process.argv[3] === '--configured')
   }
   // Not exit(): what was written to a pipe may still be on its way.
   const status = await runProgram(process.argv.slice(2), context, end.signal)

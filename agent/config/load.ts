@@ -30,6 +30,8 @@ interface LoadRequest {
   readonly environment: Environment
   /** False: whether the pinned CAs can be read is somebody else's to see. Default: true. */
   readonly checkPinnedCas?: boolean
+  /** Only these sections, the others as if nothing stood there: what is wrong in them is somebody else's concern. */
+  readonly sections?: readonly string[]
 }
 
 export type LoadedConfig =
@@ -66,14 +68,16 @@ export function configPathFrom(option: string | undefined, environment: Environm
  * everything else that it names alone. Never throws, whatever the files hold.
  */
 export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
-  const { path, environment, checkPinnedCas = true } = request
+  const { path, environment, checkPinnedCas = true, sections } = request
   const mainFile = resolve(path)
   const read = await readConfigFiles(mainFile)
   // With a file missing from the picture, what the others lack may be in it.
   if (!read.complete) return { kind: 'invalid', problems: read.problems }
   if (read.files.length === 0) return { kind: 'not-enrolled' }
 
-  const tree = read.files.reduce<Tree>((merged, over) => mergeTrees(merged, over.tree), {})
+  const whole = read.files.reduce<Tree>((merged, over) => mergeTrees(merged, over.tree), {})
+  const isWanted = ([key]: readonly [string, unknown]): boolean => sections?.includes(key) ?? true
+  const tree: Tree = Object.fromEntries(Object.entries(whole).filter(isWanted))
   const checked = checkTree(tree)
   const found = await findHostKeys(tree)
   const defaultHostCaFile = (await isThere(DEFAULT_HOST_CA_FILE)) ? DEFAULT_HOST_CA_FILE : null

@@ -1,7 +1,7 @@
 import { dirname, join } from 'node:path'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { CREDENTIAL_STORES } from '../config/credentials.ts'
-import { factsOf, whyDenied, type FileFacts } from '../host/file-access.ts'
+import { factsOf, type User, whyDenied, type FileFacts } from '../host/file-access.ts'
 import { readCredentialFile } from '../issuer/logins/credential-file.ts'
 import { failure, ok, unknown, warning, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
@@ -58,9 +58,9 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
     return failure('credentials', `the ${what} file ${path} is empty`, remedy)
   }
   // systemd reads those as root and hands them to the service.
-  const denied = isSystemds ? null : await whyDenied(path, patient.credentialUser, 'read')
+  const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(patient), 'read')
   if (denied !== null) {
-    const who = `user ${patient.credentialUser.uid}, who asks the issuer,`
+    const who = `user ${credentialUserOf(patient).uid}, who asks the issuer,`
     return failure('credentials', `${who} cannot read the ${what}: ${denied}`, ownershipRemedy(path, patient))
   }
   const line = text.replace(/[\r\n]+$/, '')
@@ -89,7 +89,8 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
  * @param facts null where we cannot even look at the file, and so cannot tell
  */
 async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Patient): Promise<boolean> {
-  const { credentialUser, self } = patient
+  const { self } = patient
+  const credentialUser = credentialUserOf(patient)
   if (self.uid === credentialUser.uid) return true
   return facts !== null && (await whyDenied(path, credentialUser, 'read')) !== null
 }
@@ -101,6 +102,11 @@ function isFromSystemd(path: string, { configPath, environment }: Patient): bool
   return folders.includes(dirname(path))
 }
 
-function ownershipRemedy(path: string, { credentialUser: { uid, gid } }: Patient): string {
+function ownershipRemedy(path: string, patient: Patient): string {
+  const { uid, gid } = credentialUserOf(patient)
   return `\`chown ${uid}:${gid} ${path} && chmod 400 ${path}\`; that user must be able to enter the folders above it`
+}
+
+function credentialUserOf({ daemonUser, exchangeUser }: Patient): User {
+  return exchangeUser ?? daemonUser
 }

@@ -12,18 +12,25 @@ import { obstacleIn, type ServiceSandbox } from './sandbox.ts'
  * @param files of the configuration
  */
 export async function examineReadable(
-  { config, daemonUser, host }: Patient,
+  { config, daemonUser, exchangeUser, host }: Patient,
   files: readonly string[],
 ): Promise<Finding[]> {
   const named = [config.verify.hostCaFile, config.issuer.caFile].filter((file) => file !== null)
   const keys = (await host.hostKeys.list()).map(({ path }) => path)
   const findings: Finding[] = []
-  for (const path of [...files, ...named, ...keys]) {
+  const readers = [
+    { user: daemonUser, who: 'as whom the daemon runs', paths: [...files, ...named, ...keys] },
+    { user: exchangeUser, who: 'who asks the issuer', paths: [...files, config.issuer.caFile ?? []].flat() },
+  ]
+  const readings = readers.flatMap(({ user, who, paths }) =>
+    user === null ? [] : paths.map((path) => ({ user, who, path })),
+  )
+  for (const { user, who, path } of readings) {
     // What is missing is reported by the step that needs it.
     if ((await factsOf(path).catch(() => null)) === null) continue
-    const denied = await whyDenied(path, daemonUser, 'read')
+    const denied = await whyDenied(path, user, 'read')
     if (denied === null) continue
-    const message = `user ${daemonUser.uid}, as whom the daemon runs, cannot read ${path}: ${denied}`
+    const message = `user ${user.uid}, ${who}, cannot read ${path}: ${denied}`
     const remedy = `\`chmod 644 ${path}\`; others must be able to enter the folders above it (\`chmod o+x\`)`
     findings.push(failure('configuration', message, remedy))
   }

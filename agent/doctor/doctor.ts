@@ -4,10 +4,9 @@ import { type CliContext, EXIT } from '../cli/context.ts'
 import { type ConfigOption, readConfig } from '../cli/load.ts'
 import type { Config } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
-import { ownerOf, type User, userNamed } from '../host/file-access.ts'
+import { ownerOf, userNamed } from '../host/file-access.ts'
 import { findProgram } from '../host/programs.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
-import { EXCHANGE_SOCKET, isSocket } from '../issuer/exchange-client.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, isCertifiable, judgeNow } from '../renewal/judge.ts'
@@ -17,6 +16,7 @@ import { examineCertificates } from './certificates-on-disk.ts'
 import { examineConfiguration, examinePinnedCas } from './configuration.ts'
 import { examineCredentials } from './credential-files.ts'
 import { examineDirectories, examineReadable } from './directory.ts'
+import { examineExchange } from './exchange.ts'
 import { failure, type Finding, hasFailure, inOrder, ok, skipped, STEPS, warning } from './finding.ts'
 import { examineHostKeys } from './host-key-files.ts'
 import { createIssuerProbe } from './issuer-probe.ts'
@@ -84,6 +84,8 @@ async function admit(
   const probe = createIssuerProbe({ ...config.issuer, auth: config.auth, version, clock, log, metrics })
   const self = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 }
   const daemonUser = (await ownerOf(config.stateDirectory)) ?? self
+  // The unit's exchange goes by this one, and by no other.
+  const isUnits = configPath === configPathFrom(undefined, {})
   return {
     config,
     configPath,
@@ -94,20 +96,10 @@ async function admit(
     self,
     isRoot: self.uid === 0,
     daemonUser,
-    credentialUser: (await userOfExchange(context, configPath, signal)) ?? daemonUser,
+    exchangeUser: isUnits ? await userNamed('hostcertd-exchange', signal) : null,
     sshdConfigFile: sshdConfig,
     signal,
   }
-}
-
-/** Null where the daemon asks by a child: without the package, and with another configuration than the unit's. */
-async function userOfExchange(
-  context: CliContext,
-  configPath: string,
-  signal: AbortSignal,
-): Promise<User | null> {
-  if (!isSocket(EXCHANGE_SOCKET) || configPath !== configPathFrom(undefined, context.environment)) return null
-  return userNamed('hostcertd-exchange', signal)
 }
 
 /** @param earlier what was found of the configuration */
@@ -120,7 +112,7 @@ async function examine(
   const { attempts, config, host, probe, signal } = patient
   const findings = await examinePrograms(config)
   const way = await examineWayToIssuer(patient)
-  findings.push(...way)
+  findings.push(...way, ...(await examineExchange(patient)))
 
   const facts = await observe(host)
   const judged = (): HostKeyView[] => judgeNow(host, attempts.record, facts)

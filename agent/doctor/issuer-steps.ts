@@ -130,5 +130,5 @@ function credentialRemedy({ config: { auth } }: Patient): string {
   if (auth.method === 'token')
     return `put a new access token of the identity into ${auth.tokenFile}; an access token expires`
   const id = 'value' in auth.clientId ? `auth.client_id (${auth.clientId.value})` : auth.clientId.file
-  return `check ${id}, make a new client secret for that identity and put it into ${auth.clientSecretFile}; then \`systemctl reload hostcertd\` (restart for credential:NAME)`
+  return `check ${id}, make a new client secret for that identity and put it into ${auth.clientSecretFile}; then \`systemctl reload hostcertd\``
 }

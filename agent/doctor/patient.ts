@@ -19,8 +19,8 @@ export interface Patient {
   readonly isRoot: boolean
   /** Who the daemon is: the owner of the state directory, else who runs this. */
   readonly daemonUser: User
-  /** Who reads credentials: the user of the exchange's unit where there is one, else the daemon's. */
-  readonly credentialUser: User
+  /** Who asks the issuer and reads credentials; null where the daemon does it by a child. */
+  readonly exchangeUser: User | null
   /** What `--sshd-config` says, else that of the system. */
   readonly sshdConfigFile: string
   readonly signal: AbortSignal

@@ -31,6 +31,8 @@ export interface ExchangeWay {
   readonly program: readonly string[]
   /** Of the unit that has the host's configuration and its credential; null: always a child. */
   readonly socket: string | null
+  /** False: not without the socket. */
+  readonly mayBeChild: boolean
 }
 
 export interface ExchangeClientOptions extends ExchangeWay {
@@ -150,7 +152,13 @@ export function createExchangeClient(options: ExchangeClientOptions): Issuer {
   }
 }
 
-function start({ program, socket, settings: { issuer, auth, log } }: ExchangeClientOptions): Running {
+function start(options: ExchangeClientOptions): Running {
+  const { program, socket, mayBeChild } = options
+  const { issuer, auth, log } = options.settings
+  if (socket !== null && !mayBeChild && !isSocket(socket)) {
+    const ended = `there is no ${socket}: \`systemctl restart hostcertd-exchange.socket\``
+    return { channel: null, ended, waiting: null }
+  }
   let exchange: Running | null = null
   const over = (why: string): void => {
     if (exchange === null) return
@@ -201,7 +209,7 @@ function spawnChild(
 function connect(path: string, onText: (text: string) => void, over: (why: string) => void): Channel {
   const connection = createConnection({ path })
   connection.on('error', (error) => over(`${path}: ${reasonOf(error)}`))
-  connection.once('close', () => over(`${path} was closed: see journalctl -u 'hostcertd-exchange@*'`))
+  connection.once('close', () => over(`${path} was closed: see journalctl -u 'hostcertd-exchange*'`))
   connection.setEncoding('utf8')
   connection.on('data', (part) => onText(String(part)))
   return {

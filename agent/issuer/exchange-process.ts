@@ -29,13 +29,11 @@ interface Request {
 /**
  * `hostcertd exchange`: take the settings, answer one question after the other, end with the input.
  *
- * @param configured null: as the other side says; else what this process read itself, and the other side has no say
  * @param issuerFor the way to the issuer; what it asks over HTTP it tells `metrics`
  * @returns when the input has ended; a question may then still be under way, in a name server that never answers, say
  */
 export function serveExchange(
   { input, write }: ExchangeStreams,
-  configured: Omit<ExchangeSettings, 'protocol'> | null,
   issuerFor: (
     settings: Omit<ExchangeSettings, 'protocol'>,
     metrics: Pick<Metrics, 'issuerRequest'>,
@@ -54,7 +52,7 @@ export function serveExchange(
         const settings = JSON.parse(line) as ExchangeSettings
         if (settings.protocol !== PROTOCOL)
           throw new Error('hostcertd was upgraded under the running daemon: restart it')
-        issuer = issuerFor(configured ?? settings, metrics)
+        issuer = issuerFor(settings, metrics)
         return
       }
       const question = readQuestion(line)

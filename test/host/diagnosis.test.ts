@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
+import { eventually } from './support/eventually.ts'
 import { sharedEnrolledHost, untilServed } from './support/installed-host.ts'
 import { describeOnEachRelease } from './support/releases.ts'
+import { readStatus } from './support/status.ts'
 
 interface Finding {
   readonly step: string
@@ -52,6 +54,44 @@ describeOnEachRelease('diagnosis on an installed host', (release) => {
       'Include /etc/ssh/sshd_config.d/*.conf',
     )
     await container.run(['systemctl', 'reload', 'hostcertd.service'])
+    await untilServed(shared())
+    expect(await complaints()).toEqual([])
+  })
+
+  test('an exchange that is stopped, and one that goes by another configuration than the one in force', async () => {
+    const { container } = shared()
+    const remove = 'rm /var/lib/hostcertd/certs/ssh_host_ed25519_key-cert.pub'
+    const errors = async () => {
+      const { certificates } = await readStatus(container)
+      return certificates.map(({ last_error: error }) => `${error?.code} ${error?.message}`).join('\n')
+    }
+    const untilItSays = (words: RegExp) =>
+      eventually(`the daemon says ${words}`, 30_000, async () => words.test(await errors()))
+    await container.sh(`systemctl stop hostcertd-exchange.socket; ${remove}`)
+    await untilItSays(/ISSUER_UNREACHABLE .*systemctl restart hostcertd-exchange\.socket/)
+    expect((await complaints()).map(({ message }) => message).join('\n')).toContain('hostcertd-exchange.sock')
+    await container.sh('systemctl start hostcertd-exchange.socket; systemctl reload hostcertd')
+    await untilServed(shared())
+    expect(await complaints()).toEqual([])
+
+    await container.write('/etc/hostcertd/conf.d/10-test.yaml', 'issuer: {timeout: 29s}\n')
+    await container.sh(remove)
+    await untilItSays(/CONFIG_INVALID .*not the one in force/)
+    await container.run(['systemctl', 'reload', 'hostcertd'])
+    await untilServed(shared())
+
+    // A mistake that does not concern the exchange: the old configuration is kept, and renews. Verbs end with it.
+    await container.write('/etc/hostcertd/conf.d/20-test.yaml', 'health: {listen: nowhere}\n')
+    await container.sh(`systemctl reload hostcertd; ${remove}`)
+    await eventually('it is issued anew', 30_000, async () => {
+      const { status } = await container.try([
+        'test',
+        '-s',
+        '/var/lib/hostcertd/certs/ssh_host_ed25519_key-cert.pub',
+      ])
+      return status === 0
+    })
+    await container.sh('rm -r /etc/hostcertd/conf.d; systemctl reload hostcertd')
     await untilServed(shared())
     expect(await complaints()).toEqual([])
   })

@@ -33,6 +33,7 @@ function optionsFor(program: string | readonly string[], wish: Partial<ExchangeS
   const requests: Request[] = []
   const options: ExchangeClientOptions = {
     socket: null,
+    mayBeChild: true,
     program: typeof program === 'string' ? ['/bin/sh', '-c', program] : program,
     settings: {
       issuer: {
@@ -252,7 +253,10 @@ describe('hostcertd exchange', () => {
     child.stderr.on('data', (part) => (stderr += String(part)))
     child.stdin.write(`${JSON.stringify({ protocol: 0 })}\n`)
     await once(child, 'close')
-    expect(stderr).toBe('hostcertd exchange: hostcertd was upgraded under the running daemon: restart it\n')
+    expect(JSON.parse(stderr)).toMatchObject({
+      level: 'error',
+      msg: 'hostcertd exchange: hostcertd was upgraded under the running daemon: restart it',
+    })
   })
 })
 

@@ -77,8 +77,8 @@ test.each<{ name: string; content: string }>([
   { name: 'another document', content: '[]' },
   { name: 'another version', content: JSON.stringify({ ...RECORD, version: 2 }) },
   {
-    name: 'an unknown code',
-    content: JSON.stringify({ ...RECORD, issuer: { ...RECORD.issuer, code: 'X' } }),
+    name: 'a code that is no text',
+    content: JSON.stringify({ ...RECORD, issuer: { ...RECORD.issuer, code: 7 } }),
   },
   { name: 'a time without end', content: JSON.stringify(RECORD).replace('1800000000.25', '1e999') },
   { name: 'a key without fields', content: JSON.stringify({ ...RECORD, hostKeys: { a: {} } }) },

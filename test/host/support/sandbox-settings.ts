@@ -84,6 +84,7 @@ export const NO_SANDBOX: ReadonlySet<string> = new Set([
   'NotifyAccess',
   'EnvironmentFile',
   'Environment',
+  'UnsetEnvironment',
   'ExecStart',
   'ExecReload',
   'StandardInput',
