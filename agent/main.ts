@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+// First of all: it listens from then on. By itself, for the formatter leaves such an import where it is.
+import './signals.ts'
 import { stderr, stdout } from 'node:process'
 import { escapeControls } from './cert/text.ts'
 import type { CliContext } from './cli/context.ts'
@@ -7,14 +9,13 @@ import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
 import { systemClock } from './host/clock.ts'
 import { becomeOwnerOf } from './host/drop-privileges.ts'
+import { isSocket } from './host/files.ts'
 import {
   createExchangeClient,
   EXCHANGE_SOCKET,
   type ExchangeWay,
   isForExchange,
-  isSocket,
 } from './issuer/exchange-client.ts'
-// First of all: it listens from then on.
 import { hearSignals } from './signals.ts'
 import { versionInfo } from './version.ts'
 
@@ -30,12 +31,13 @@ function hasOwnConfiguration([, , verb, ...options]: readonly string[]): boolean
   if (options.some((option) => /^--config(?:=|$)/.test(option))) return true
   return verb !== 'run' && (environment['HOSTCERTD_CONFIG'] ?? '') !== ''
 }
+const isUnits = !hasOwnConfiguration(process.argv)
 const exchange: ExchangeWay = {
   program: [process.execPath, ...process.execArgv.filter(isForExchange), process.argv[1] ?? '', 'exchange'],
   // The unit's exchange goes by the host's configuration, and by no other.
-  socket: hasOwnConfiguration(process.argv) ? null : EXCHANGE_SOCKET,
+  socket: isUnits ? EXCHANGE_SOCKET : null,
   // So the unit runs the daemon, and a child would inherit what it must not have.
-  mayBeChild: !process.execArgv.includes('--jitless') || hasOwnConfiguration(process.argv),
+  mayBeChild: !isUnits || !process.execArgv.includes('--jitless'),
 }
 
 const context: CliContext = {

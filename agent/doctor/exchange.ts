@@ -1,4 +1,5 @@
-import { createExchangeClient, EXCHANGE_SOCKET, isSocket } from '../issuer/exchange-client.ts'
+import { isSocket } from '../host/files.ts'
+import { createExchangeClient, EXCHANGE_SOCKET, isOfExchange } from '../issuer/exchange-client.ts'
 import { failure, type Finding, ok, skipped } from './finding.ts'
 import type { Patient } from './patient.ts'
 
@@ -33,11 +34,12 @@ export async function examineExchange(patient: Patient): Promise<readonly Findin
     return [
       failure('issuer', `${EXCHANGE_SOCKET} does not answer`, "see `journalctl -u 'hostcertd-exchange*'`"),
     ]
-  // That the issuer refuses, or is not there, other steps say; this one is about the way to it.
-  if (answer.ok || !answer.failure.message.startsWith('the exchange with the issuer ')) {
-    if (answer.ok || answer.failure.code !== 'CONFIG_INVALID')
-      return [ok('issuer', `the daemon asks it by ${EXCHANGE_SOCKET}, as user ${exchangeUser.uid}`)]
+  if (!answer.ok && isOfExchange(answer.failure))
+    return [
+      failure('issuer', answer.failure.message, `see \`journalctl -u 'hostcertd-exchange*'\`; ${START}`),
+    ]
+  if (!answer.ok && answer.failure.code === 'CONFIG_INVALID')
     return [failure('issuer', answer.failure.message, 'correct that; then `systemctl reload hostcertd`')]
-  }
-  return [failure('issuer', answer.failure.message, `see \`journalctl -u 'hostcertd-exchange*'\`; ${START}`)]
+  // That the issuer refuses, or is not there, other steps say; this one is about the way to it.
+  return [ok('issuer', `the daemon asks it by ${EXCHANGE_SOCKET}, as user ${exchangeUser.uid}`)]
 }

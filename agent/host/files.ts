@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { constants } from 'node:fs'
+import { constants, statSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { glob, lstat, open, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -175,4 +175,13 @@ async function isThere(path: string): Promise<boolean> {
 export function isGone(error: unknown): boolean {
   const code = systemCodeOf(error)
   return code === 'ENOENT' || code === 'ENOTDIR'
+}
+
+/** Whether there is a socket, as far as this process can see. */
+export function isSocket(path: string): boolean {
+  try {
+    return statSync(path).isSocket()
+  } catch {
+    return false
+  }
 }

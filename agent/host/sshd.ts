@@ -1,4 +1,3 @@
-import { statSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { basename, join } from 'node:path'
@@ -7,7 +6,7 @@ import { CERTIFICATE_SUFFIX, certificateFileOf } from '../cert/certificate-types
 import type { ErrorCode } from '../cert/errors.ts'
 import { oneLine, reasonOf, systemCodeOf } from '../cert/text.ts'
 import type { Sshd, SshdOutcome } from '../renewal/ports.ts'
-import { readBoundedFile, SMALL_FILE_BYTES } from './files.ts'
+import { isSocket, readBoundedFile, SMALL_FILE_BYTES } from './files.ts'
 import { runProgram } from './programs.ts'
 
 export interface SshdOptions {
@@ -105,14 +104,6 @@ const DONE: SshdOutcome = { kind: 'done', listen: [], notes: [], reloadNeeded: f
 
 function failed(code: ErrorCode, message: string): SshdOutcome {
   return { kind: 'failed', failure: { code, message } }
-}
-
-function isSocket(path: string): boolean {
-  try {
-    return statSync(path).isSocket()
-  } catch {
-    return false
-  }
 }
 
 async function runReloadCommand(

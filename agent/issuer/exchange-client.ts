@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process'
-import { accessSync, constants, statSync } from 'node:fs'
+import { accessSync, constants } from 'node:fs'
 import { createConnection } from 'node:net'
-import type { ErrorCode } from '../cert/errors.ts'
+import type { ErrorCode, Failure } from '../cert/errors.ts'
 import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import { inOneLine, reasonOf } from '../cert/text.ts'
+import { isSocket } from '../host/files.ts'
 import type {
   Clock,
   HostCaAnswer,
@@ -24,6 +25,14 @@ import {
 } from './exchange-protocol.ts'
 import { localFailure } from './failures.ts'
 import { HealthRecord } from './issuer-health.ts'
+
+/** So begins what is said of the exchange itself, not of the issuer. */
+const EXCHANGE = 'the exchange with the issuer'
+
+/** Whether it is the way to the issuer that failed, and not the issuer. */
+export function isOfExchange({ message }: Failure): boolean {
+  return message.startsWith(`${EXCHANGE} `)
+}
 
 /** How an exchange is started. */
 export interface ExchangeWay {
@@ -93,7 +102,7 @@ export function createExchangeClient(options: ExchangeClientOptions): Issuer {
     running = null
     health.unreached()
     metrics.issuerRequest(asked.ask, code, clock.now() - since)
-    const failure = localFailure(code, 'issuer-backoff', `the exchange with the issuer ${message}`)
+    const failure = localFailure(code, 'issuer-backoff', `${EXCHANGE} ${message}`)
     return { kind: 'failed', failure, noSuchRoute: false }
   }
 
@@ -220,10 +229,6 @@ function connect(path: string, onText: (text: string) => void, over: (why: strin
   }
 }
 
-export function isSocket(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isSocket() ?? false
-}
-
 /** Without what would make a debugger of it, or take WebAssembly from it. */
 function environmentOf(ours: NodeJS.ProcessEnv): Record<string, string> {
   const named = Object.entries(ours).filter(([name]) => VARIABLES.test(name))
@@ -288,11 +293,7 @@ function caKeysIn(lines: readonly string[]): readonly PublicKey[] {
 /** Whatever the exchange says, a message is one line that can be printed. */
 function failureIn(answer: Reply['answer']): IssuerFailure {
   if (answer.kind !== 'failed')
-    return localFailure(
-      'ISSUER_INVALID_RESPONSE',
-      'issuer-backoff',
-      'the exchange with the issuer gave no CA key',
-    )
+    return localFailure('ISSUER_INVALID_RESPONSE', 'issuer-backoff', `${EXCHANGE} gave no CA key`)
   const { failure } = answer
   const requestId = failure.requestId === null ? null : inOneLine(failure.requestId)
   return { ...failure, message: inOneLine(failure.message), requestId }

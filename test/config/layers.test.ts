@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { copyFile, mkdir, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
@@ -135,4 +135,9 @@ test('what the layers allow is not refused', async () => {
     ],
   ])
   expect([...(await lint(allowed)).values()].flat()).toEqual([])
+})
+
+test('signals are listened to before anything else is loaded', async () => {
+  const main = await readFile('agent/main.ts', 'utf8')
+  expect(/^import .*$/m.exec(main)?.[0]).toBe("import './signals.ts'")
 })
