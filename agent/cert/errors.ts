@@ -186,6 +186,13 @@ export const ERRORS = {
       'Fix what the message names; `hostcertd config validate` lists every problem. Then `systemctl reload-or-restart hostcertd`',
     exitStatus: 78,
   },
+  LOGIN_LOCKED: {
+    title: 'Identity locked',
+    cause:
+      'The issuer locked this login after several refused attempts, by this host or by another that shares it',
+    remedy:
+      'Find the host with the wrong secret and put a valid one in place. The lock ends after about five minutes; hostcertd waits for that and tries again',
+  },
   CREDENTIAL_UNREADABLE: {
     title: 'Credential unreadable',
     cause: 'A credential file is missing, empty or not readable',

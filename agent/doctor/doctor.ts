@@ -148,7 +148,7 @@ async function examine(
     ...(await examineSelinux(placesSshdReads(patient, views), signal)),
   )
   const identity = { version, issuerUrl: config.issuer.url }
-  const { certificates } = statusOf(identity, views, attempts.record, probe.issuer.health())
+  const { certificates } = statusOf(identity, views, attempts, probe.issuer.health())
   return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
 }
 

@@ -12,7 +12,7 @@ import type { KeyOutcome, Wanted } from './outcome.ts'
 import type { IssuerFailure } from './ports.ts'
 import { serve, type ServingTrouble } from './serve.ts'
 import { askHostCa, mustAskHostCa } from './trusted-cas.ts'
-import { issuerWait, pauseAfterIssuance, repairWaitOf, waitOf } from './waits.ts'
+import { issuerWaits, pauseAfterIssuance, repairWaitOf, waitOf } from './waits.ts'
 
 /** The part of a turn that is the issuer's, all host keys together; the rest is for sshd. */
 const ISSUING_MILLISECONDS = 60_000
@@ -24,7 +24,7 @@ export interface PassRequest {
   readonly dryRun: boolean
   /** Only this host key, by name; null for all. */
   readonly only: string | null
-  /** A person asked: no backoff and no maintenance window, only what the server asked for with `Retry-After`. */
+  /** A person asked: no maintenance window and no wait counts but that for a locked identity. */
   readonly byHand: boolean
   /** Ask sshd what it presents, whether it is time or not. */
   readonly ask: boolean
@@ -105,7 +105,8 @@ async function issueWhatIsDue(
   for (const [index, { view, reason }] of wanted.entries()) {
     const hostKey = view.name
     if (issuerFailure !== null) {
-      outcomes.push({ kind: 'failed', hostKey, failure: issuerFailure, issuerFailure })
+      const isLocal = issuerFailure.next === 'local'
+      outcomes.push({ kind: 'failed', hostKey, failure: issuerFailure, issuerFailure, isLocal })
       continue
     }
     const until = mayStartAt(host, attempts, view, reason, request)
@@ -140,7 +141,7 @@ async function learnHostCa(
   const startable = wanted.filter(
     ({ view, reason }) => mayStartAt(host, attempts, view, reason, request) === null,
   )
-  if (issuerWait(attempts) !== null && startable.length === 0) return null
+  if (issuerWaits(attempts).length > 0 && startable.length === 0) return null
   let failure: IssuerFailure
   try {
     const answer = await askHostCa(host, attempts, AbortSignal.any([stop, deadline]))
@@ -171,7 +172,7 @@ function mayStartAt(
   reason: DueReason,
   { byHand }: PassRequest,
 ): UnixSeconds | null {
-  const wait = waitOf(attempts, subject.identity, !byHand)
+  const wait = waitOf(attempts, subject.identity, byHand)
   if (wait !== null) return wait.until
   if (byHand) return null
   const now = host.clock.now()

@@ -4,7 +4,7 @@ import { askSshd } from './ask-sshd.ts'
 import type { Attempts } from './attempts.ts'
 import type { Host } from './host.ts'
 import { isCertifiable, judgeNow, unserved, type CertifiableView, type HostKeyView } from './judge.ts'
-import { serialInPlace } from './note-failure.ts'
+import { secondsLeft, serialInPlace } from './note-failure.ts'
 import type { Facts } from './observe.ts'
 import type { SshdOutcome } from './ports.ts'
 import type { KeyIdentity } from './record.ts'
@@ -184,10 +184,20 @@ function conclude(
   const { at, failure } = failed
   if (at === 'install') {
     const affected = views.filter(isCertifiable)
-    return report(host, affected, failure, attempts.notInstalled(identitiesOf(affected), failure).until)
+    return report(
+      host,
+      affected,
+      failure,
+      attempts.notInstalled(identitiesOf(affected), failure, secondsLeft(host, affected)).until,
+    )
   }
   const affected = lacking.length > 0 ? lacking : usable
-  return report(host, affected, failure, attempts.notServed(identitiesOf(affected), failure).until)
+  return report(
+    host,
+    affected,
+    failure,
+    attempts.notServed(identitiesOf(affected), failure, secondsLeft(host, affected)).until,
+  )
 }
 
 function settle(host: Host, attempts: Attempts, views: readonly HostKeyView[]): void {

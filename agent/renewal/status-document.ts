@@ -22,6 +22,8 @@ export interface StatusDocument {
     readonly clock_skew_seconds: number | null
   }
   readonly certificates: readonly CertificateStatus[]
+  /** What is not tried before its time: `issuer`, `login`, `administrator`, `install`, `reload`, or a host key's name. */
+  readonly waits: readonly { readonly for: string; readonly code: ErrorCode; readonly until: string }[]
   /** What the root helper left out or found, for people. */
   readonly notes: readonly string[]
   readonly sshd: {

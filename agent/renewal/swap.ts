@@ -32,7 +32,14 @@ export async function swap(
     if (!(await isInPlace(host, view.name, certificate))) {
       noteKeyFailure(host, attempts, view, failure, { serial: String(serial), requestId })
       await attempts.save()
-      return { outcome: { kind: 'failed', hostKey: view.name, failure, issuerFailure: null }, facts }
+      const outcome = {
+        kind: 'failed',
+        hostKey: view.name,
+        failure,
+        issuerFailure: null,
+        isLocal: false,
+      } as const
+      return { outcome, facts }
     }
     // What lies on disk decides, not what was reported; but a power cut may still bring the old one back.
     const fields = { host_key: view.name, serial: String(serial), code: failure.code }

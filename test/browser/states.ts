@@ -67,6 +67,7 @@ export function shownStatus(
     enrolled: true,
     issuer: { ...usual, ...issuer },
     certificates,
+    waits: [],
     notes: [],
     sshd: { state: 'up', since: at(-9 * DAY) },
   }
@@ -122,6 +123,7 @@ const NOT_ENROLLED: StatusDocument = {
   enrolled: false,
   issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: null },
   certificates: [],
+  waits: [],
   notes: [],
   sshd: { state: null, since: null },
 }
