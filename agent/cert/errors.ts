@@ -1,4 +1,4 @@
-/** What a person is told about a failure or a condition: whole sentences without a full stop at the end. */
+/** The explanation of a failure or a condition for a person: whole sentences without a full stop at the end. */
 export interface Explanation {
   /** A short name, as a heading. */
   readonly title: string
@@ -66,7 +66,7 @@ export const ERRORS = {
     title: 'Request rejected',
     cause: 'The issuer rejected the public key or the request',
     remedy:
-      'The message says why. The issuer signs RSA, ED25519, ECDSA P-256 and P-384 keys; if it does not accept this one, remove it from `host_keys`',
+      'The message has the reason. The issuer signs RSA, ED25519, ECDSA P-256 and P-384 keys; if it does not accept this one, remove it from `host_keys`',
   },
   ISSUER_INVALID_RESPONSE: {
     title: 'Invalid response',
@@ -165,7 +165,7 @@ export const ERRORS = {
   SSHD_RELOAD_FAILED: {
     title: 'sshd not reloaded',
     cause: 'sshd could not be reloaded',
-    remedy: 'The message says why. Try `systemctl reload ssh` (or `sshd`) as root',
+    remedy: 'The message has the reason. Try `systemctl reload ssh` (or `sshd`) as root',
   },
   SSHD_NOT_SERVING: {
     title: 'Certificate not served',
@@ -243,7 +243,7 @@ export class AgentError extends Error {
   }
 }
 
-/** What a thrown thing says to a person, without a stack. */
+/** The message of anything thrown, without a stack. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }

@@ -25,12 +25,12 @@ const CLOCK_TOLERANCE_SECONDS = 60
 /** What a question showed of one host key: evidence, or why there is none. */
 export type Finding = { readonly evidence: Evidence } | { readonly unknown: string }
 
-/** The attempt record while a pass works on it: every change is a whole new record, saved when the pass says so. */
+/** The attempt record while a pass works on it: every change makes a new record, which the pass saves. */
 export class Attempts {
   readonly #records: AttemptRecords
   readonly #clock: Clock
   #record: AttemptRecord = EMPTY_RECORD
-  /** What is on disk, as far as we know; null when it is not what {@link record} says. */
+  /** What is on disk, as far as is known; null when it differs from {@link record}. */
   #onDisk: string | null = null
   #isUnsaved = false
 
@@ -248,7 +248,7 @@ export class Attempts {
     this.#record = withoutErrors({ ...this.#record, install: null }, 'sshd', (code) => code === install.code)
   }
 
-  /** The root helper said where sshd listens, and what it left out. */
+  /** The root helper reported where sshd listens, and what it left out. */
   helperSaid(listen: readonly string[], notes: readonly string[] | null): void {
     const { sshd } = this.#record
     this.#updateSshd({ listen, notes: notes ?? sshd.notes, helperAt: this.now })
@@ -293,7 +293,7 @@ export class Attempts {
     this.#record = withCas(this.#record, lines)
   }
 
-  /** A person says that the cause was corrected: all is tried again, but for a locked identity. */
+  /** The cause was corrected: everything is tried again, except for a locked identity. */
   endWaits(): void {
     this.#record = withoutWaits(this.#record)
   }
@@ -315,7 +315,7 @@ export class Attempts {
     this.#record = { ...withoutWaits(this.#record), restartedAt: now }
   }
 
-  /** Forget host keys that are no more. Not at once: one that is deleted and made again all the time is a storm too. */
+  /** Forget host keys that were removed. Not at once: one that is deleted and recreated again and again is a storm too. */
   keepOnly(names: readonly string[]): void {
     this.#record = withOnly(this.#record, names, this.now - FORGET_SECONDS)
   }

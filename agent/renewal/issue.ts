@@ -32,7 +32,7 @@ const MAX_KEY_CHANGES = 3
 /** The issuer had its part of the turn. */
 export const TOO_LATE: IssuerFailure = {
   code: 'ISSUER_TIMEOUT',
-  message: 'the issuer took longer than a turn has time for',
+  message: 'the issuer took longer than the 60 s that a pass allows',
   next: 'issuer-backoff',
   retryAfterSeconds: null,
   requestId: null,
@@ -43,7 +43,7 @@ export const TOO_LATE: IssuerFailure = {
  * returns. When the key changes under the request, the answer is dropped and the new key is taken up at once.
  *
  * @param alsoWanting other host keys that wait for the same issuer: its failure is theirs too
- * @throws the reason of `stop` when it fires, and then the record says what it said before
+ * @throws the reason of `stop` when it fires; the record is then as it was before
  */
 export async function issue(
   host: Host,
@@ -56,7 +56,7 @@ export async function issue(
 ): Promise<IssueResult> {
   const { reason } = wanted
   const hostKey = wanted.view.name
-  host.log.info({ host_key: hostKey, serial: serialInPlace(wanted.view), reason }, 'asking for a certificate')
+  host.log.info({ host_key: hostKey, serial: serialInPlace(wanted.view), reason }, 'requesting a certificate')
   let facts = before
   let view: CertifiableView | null = wanted.view
   for (let change = 0; change < MAX_KEY_CHANGES && view !== null; change++) {
@@ -105,7 +105,7 @@ export async function issue(
       case 'key-changed': {
         attempts.dropped(view.subject.identity)
         const fields = { host_key: hostKey, serial: answer.serial, request_id: answer.requestId }
-        host.log.info(fields, 'the host key changed during the request: the answer is dropped')
+        host.log.info(fields, 'the host key changed during the request: the response was dropped')
         view = null
         if (answer.file === null) break
         facts = withKeyFile(facts, answer.file)
@@ -190,7 +190,7 @@ export async function attempt(
   if (!answer.ok) {
     const { failure } = answer
     const { requestId } = failure
-    // It answered, and what it says concerns this key.
+    // It answered, and the answer concerns this key only.
     return failure.next === 'key-backoff'
       ? { kind: 'rejected', failure, requestId, serial: null }
       : { kind: 'issuer-failed', failure }

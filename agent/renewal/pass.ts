@@ -79,7 +79,10 @@ export async function pass(
   endPastErrors(attempts, views, outcomes)
   const unsaved = await attempts.save()
   if (unsaved !== null)
-    host.log.error({ code: unsaved.code }, `the attempt record is kept in memory only: ${unsaved.message}`)
+    host.log.error(
+      { code: unsaved.code },
+      `the attempt record could not be saved and is kept in memory: ${unsaved.message}`,
+    )
   return { views: judgeNow(host, attempts.record, facts), outcomes, trouble }
 }
 
@@ -124,7 +127,7 @@ async function issueWhatIsDue(
 }
 
 /**
- * Ask the issuer for its CA where nothing else says which it is, so that what lies on disk, and what is issued, can be
+ * Ask the issuer for its CA where nothing else determines it, so that what is on disk, and what is issued, can be
  * judged. Once: later only when a CA does not match.
  *
  * @returns why it could not be asked; null when there is nothing to ask, or no more to be had
@@ -151,7 +154,7 @@ async function learnHostCa(
     if (stop.aborted || !deadline.aborted) throw error
     failure = TOO_LATE
   }
-  const message = `the issuer was asked for its host CA: ${failure.message}`
+  const message = `could not get the host CA from the issuer: ${failure.message}`
   const views = wanted.map(({ view }) => view)
   const all = judgeNow(host, attempts.record, facts)
   noteIssuerFailure(host, attempts, views, all, { ...failure, message })
@@ -164,7 +167,7 @@ function wantedOf(view: CertifiableView, { force, only }: PassRequest): Wanted[]
   return reason === null ? [] : [{ view, reason }]
 }
 
-/** When this key may be issued for; null for now, `Infinity`-free: a closed maintenance window says the next minute. */
+/** When a certificate may be requested for this key; null: now. In a closed maintenance window that is the next minute. */
 function mayStartAt(
   host: Host,
   attempts: Attempts,
@@ -181,7 +184,7 @@ function mayStartAt(
   return repairWaitOf(attempts, subject.identity)
 }
 
-/** A key that wants nothing any more has no failure left, whoever put that right; what this pass tried is told first. */
+/** A key that is no longer due has no failure left, unless this pass tried it. */
 function endPastErrors(
   attempts: Attempts,
   views: readonly HostKeyView[],

@@ -12,7 +12,7 @@ export function withCas(record: AttemptRecord, lines: readonly string[]): Attemp
   return { ...record, issuerCas: lines, formerCas: [...new Set(before)].slice(0, MAX_FORMER_CAS) }
 }
 
-/** Without any wait but that for a locked identity: somebody says that the cause was corrected. Counts start anew. */
+/** Without any wait but that for a locked identity: the cause was corrected. Counts start anew. */
 export function withoutWaits(record: AttemptRecord): AttemptRecord {
   const unlocked = { ...record, issuer: null, administrator: null, install: null, reload: null }
   const login = isForLock(record.login) ? record.login : null

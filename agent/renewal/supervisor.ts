@@ -87,7 +87,7 @@ export class Supervisor {
     this.#rouse?.()
   }
 
-  /** The service manager was told of a reload: tell it after the turn under way that we are ready again. */
+  /** The service manager was notified of a reload: notify it after the current turn that the daemon is ready again. */
   announceReady(): void {
     this.#isReady = false
   }
@@ -117,7 +117,7 @@ export class Supervisor {
       throw error
     }
     this.#isReady = true
-    await this.#options.serviceManager.ready('looking at everything for the first time')
+    await this.#options.serviceManager.ready('first pass')
   }
 
   async #turn(reasons: ReadonlySet<WakeReason>, stop: AbortSignal): Promise<UnixSeconds | null> {
@@ -135,7 +135,7 @@ export class Supervisor {
       this.#unanswered = new Set([...reasons].filter((reason) => LASTING.has(reason)))
       if (error instanceof AbandonedError) {
         // Not a completed turn: the watchdog is not fed.
-        log.error({}, 'a turn took longer than two minutes and was abandoned')
+        log.error({}, 'a pass took longer than two minutes and was abandoned')
         this.#awaitEnd(work)
         return null
       }
@@ -173,7 +173,7 @@ export class Supervisor {
       if (isNew && attempts.record.issuerCas?.length === 0) {
         const advice =
           'pin it with verify.host_ca_file; until then the CA of the certificate in place is trusted'
-        host.log.warn({}, `the issuer does not name its host CA: ${advice}`)
+        host.log.warn({}, `the issuer does not publish its host CA: ${advice}`)
       }
       this.#status = statusOf(identity, result.views, attempts, host.issuer.health())
       this.#report(host, attempts, result.views)
@@ -187,7 +187,7 @@ export class Supervisor {
 
   /** The status of a turn that could do nothing: what can be seen, and why nothing was done. */
   async #reportOnly(host: Host, identity: StatusIdentity, attempts: Attempts, error: unknown): Promise<void> {
-    // What the issuer said of its CA is in the record, which a lock that cannot be had keeps from being loaded.
+    // The issuer's CAs are in the record, which was not loaded if the lock could not be acquired.
     await attempts.load()
     const views = judgeNow(host, attempts.record, await observe(host))
     const status = statusOf(identity, views, attempts, host.issuer.health())
@@ -240,7 +240,7 @@ export class Supervisor {
     attempts.started()
     for (const { for: what, code, until } of waitsInForce(attempts)) {
       const fields = { code, waits_for: what, retry_in_seconds: Math.round(until - host.clock.now()) }
-      host.log.info(fields, `a wait from before the start is still in force: ${what}`)
+      host.log.info(fields, `still waiting after the restart: ${what}`)
     }
   }
 

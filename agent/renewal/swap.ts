@@ -41,9 +41,12 @@ export async function swap(
       } as const
       return { outcome, facts }
     }
-    // What lies on disk decides, not what was reported; but a power cut may still bring the old one back.
+    // The file on disk decides, not the reported error; but after a power failure the old one may be back.
     const fields = { host_key: view.name, serial: String(serial), code: failure.code }
-    host.log.warn(fields, `the certificate is in place, though perhaps not for good: ${failure.message}`)
+    host.log.warn(
+      fields,
+      `the certificate is installed, but may not survive a power failure: ${failure.message}`,
+    )
   }
   attempts.swapped(view.subject.identity, serial, isRepair(reason))
   await attempts.save()
@@ -86,5 +89,5 @@ function report(
     valid_before: formatCertificateTime(certificate.validBefore) ?? 'forever',
     ca: certificate.ca.fingerprint,
   }
-  host.log.info({ ...fields, reason, ...validity }, 'a new certificate is in place')
+  host.log.info({ ...fields, reason, ...validity }, 'a new certificate is installed')
 }

@@ -31,7 +31,7 @@ describe('a request', () => {
     await pass(host, { force: true, byHand: true })
     expect(posted[1]).toBe(`${line.replace(' root@fake', '')} ${KEY}`)
     expect(host.files.get(KEY)).toMatch(/ ssh_host_ed25519_key\n$/)
-    expect(fieldsOf(host, 'asking for a certificate')).toEqual([
+    expect(fieldsOf(host, 'requesting a certificate')).toEqual([
       { host_key: KEY, serial: undefined, reason: 'absent' },
       { host_key: KEY, serial: '1001', reason: 'forced' },
     ])
@@ -40,7 +40,7 @@ describe('a request', () => {
   test('that is answered well: what is in place now, and what it says, is in the log', async () => {
     const host = new FakeHost()
     await pass(host)
-    expect(fieldsOf(host, 'a new certificate is in place')).toEqual([
+    expect(fieldsOf(host, 'a new certificate is installed')).toEqual([
       {
         host_key: KEY,
         serial: '1001',
@@ -57,7 +57,7 @@ describe('a request', () => {
       validAfter: uint64(BigInt(START + 60)),
     })
     await pass(host, { force: true, byHand: true })
-    expect(fieldsOf(host, 'a new certificate is in place')[1]).toMatchObject({ valid_before: 'forever' })
+    expect(fieldsOf(host, 'a new certificate is installed')[1]).toMatchObject({ valid_before: 'forever' })
     expect(host.log.lines.filter(({ level }) => level === 'warn')).toEqual([
       {
         level: 'warn',
@@ -80,7 +80,7 @@ describe('a request', () => {
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'STORE_FAILED' } }])
     expect(host.issuer.issuedAt).toHaveLength(2)
     expect(host.log.messages('error').at(-1)).toBe(
-      'the attempt record is kept in memory only: no space left on device',
+      'the attempt record could not be saved and is kept in memory: no space left on device',
     )
   })
 
@@ -231,7 +231,7 @@ describe('a failure of the issuer', () => {
     const { outcomes } = await work
     const failure = {
       code: 'ISSUER_TIMEOUT',
-      message: 'the issuer took longer than a turn has time for',
+      message: 'the issuer took longer than the 60 s that a pass allows',
       next: 'issuer-backoff',
       retryAfterSeconds: null,
       requestId: null,
@@ -319,7 +319,7 @@ describe('whose signature counts', () => {
     host.issuer.failsForGood = true
     const { outcomes } = await pass(host)
     expect(outcomes).toMatchObject(TWO.map((hostKey) => ({ kind: 'failed', hostKey, issuerFailure: down })))
-    expect(fieldsOf(host, `the issuer was asked for its host CA: ${down.message}`)).toMatchObject([
+    expect(fieldsOf(host, `could not get the host CA from the issuer: ${down.message}`)).toMatchObject([
       { code: 'ISSUER_UNREACHABLE', host_keys: TWO },
     ])
   })

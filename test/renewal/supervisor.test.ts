@@ -86,7 +86,7 @@ describe('waits', () => {
     const second = supervise(host)
     await host.clock.advance(1)
     expect(host.issuer.issuedAt).toHaveLength(1)
-    expect(host.log.messages('info')).not.toContainEqual(expect.stringContaining('still in force'))
+    expect(host.log.messages('info')).not.toContainEqual(expect.stringContaining('still waiting after'))
     await second.stop()
     const third = supervise(host)
     await host.clock.advance(1)
@@ -95,7 +95,7 @@ describe('waits', () => {
     expect(failures).toBe(1)
     expect(host.log.lines).toContainEqual({
       level: 'info',
-      message: 'a wait from before the start is still in force: administrator',
+      message: 'still waiting after the restart: administrator',
       fields: { code: 'ISSUER_FORBIDDEN', waits_for: 'administrator', retry_in_seconds: expect.any(Number) },
     })
     expect(third.turns[0]?.waits).toEqual([
@@ -158,7 +158,7 @@ describe('the loop', () => {
     await host.clock.advance(4)
     expect(daemon.told).toEqual([])
     await host.clock.advance(2)
-    expect(daemon.told).toEqual(['ready looking at everything for the first time'])
+    expect(daemon.told).toEqual(['ready first pass'])
     asking.resolve()
     await host.clock.advance(1)
     expect(daemon.told[1]).toMatch(/^status 1 host key: 1 valid/)
@@ -189,7 +189,7 @@ describe('the loop', () => {
     host.hostKeys.list = async () => new Promise(() => {})
     daemon.supervisor.wake('tick')
     await host.clock.advance(121)
-    expect(host.log.messages('error')).toContain('a turn took longer than two minutes and was abandoned')
+    expect(host.log.messages('error')).toContain('a pass took longer than two minutes and was abandoned')
     expect(daemon.told).toHaveLength(fed)
     await daemon.stop()
   })
