@@ -44,6 +44,16 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'faults',
+          // Each fault is a process of its own, some of them hundreds.
+          fileParallelism: false,
+          include: ['test/faults/**/*.test.ts'],
+          testTimeout: 3_600_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
           name: 'browser',
           retry: RETRY,
           // A browser has many processes of its own.

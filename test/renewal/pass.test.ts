@@ -261,7 +261,9 @@ describe('failures', () => {
     expect(host.files.get(KEY)).not.toBe(old)
     expect(stateOf(result)).toBe('valid null')
     expect(host.record.hostKeys[KEY]).toMatchObject({ failures: 0, lastError: null })
-    expect(host.log.messages('warn')).toContainEqual(expect.stringContaining('may not survive a power failure'))
+    expect(host.log.messages('warn')).toContainEqual(
+      expect.stringContaining('may not survive a power failure'),
+    )
     // sshd has to be told all the same.
     expect(host.sshd.reloads).toBe(2)
   })
