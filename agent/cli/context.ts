@@ -25,6 +25,8 @@ export interface CliContext {
    * @param readCredentialFile how credentials are read: the verb may not be who may read them any more
    */
   readonly composeIssuer: (config: Config, readCredentialFile: ReadCredentialFile) => Promise<Issuer>
+  /** The command that starts an exchange with the issuer as a child. */
+  readonly exchangeProgram: readonly string[]
   /** The daemon, already listening to SIGHUP and SIGUSR1. */
   readonly createDaemon: (config: Config | null, load: () => Promise<LoadedConfig>) => Daemon
   /** The daemon's log, for what is wrong before there is a configuration. */

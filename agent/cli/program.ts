@@ -133,7 +133,7 @@ export function buildProgram(
     .addOption(jsonOption())
     .action(async (options) =>
       act(async () => {
-        // With it come HTTP and TLS, which no other verb needs.
+        // In a file of its own, which no other verb loads.
         const { doctor } = await import('../doctor/doctor.ts')
         return await doctor(context, options, signal)
       }),

@@ -10,18 +10,15 @@ import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, isCertifiable, judgeNow } from '../renewal/judge.ts'
-import { isUnreadable, observe } from '../renewal/observe.ts'
+import { observe } from '../renewal/observe.ts'
 import { statusOf } from '../renewal/status.ts'
 import { examineCertificates } from './certificates-on-disk.ts'
 import { examineConfiguration, examinePinnedCas } from './configuration.ts'
 import { examineCredentials } from './credential-files.ts'
 import { examineDirectories, examineReadable } from './directory.ts'
-import { examineExchange } from './exchange.ts'
+import { examineWayToIssuer } from './exchange.ts'
 import { failure, type Finding, hasFailure, inOrder, ok, skipped, STEPS, warning } from './finding.ts'
 import { examineHostKeys } from './host-key-files.ts'
-import { createIssuerProbe } from './issuer-probe.ts'
-import { examineIssuer, examineLogin, examinePermission } from './issuer-steps.ts'
-import { examineNetwork } from './network.ts'
 import type { Patient } from './patient.ts'
 import { examineReload } from './reload.ts'
 import { formatFindings } from './report.ts'
@@ -31,7 +28,6 @@ import { examineSelinux } from './selinux.ts'
 import { examineServed } from './served.ts'
 import { examineSshdConfig } from './sshd-config.ts'
 import { readSshd } from './sshd-facts.ts'
-import { examineIssue } from './trial-issue.ts'
 
 const SERVICE = 'hostcertd.service'
 const SSHD_CONFIG_FILE = '/etc/ssh/sshd_config'
@@ -43,8 +39,8 @@ interface DoctorOptions extends ConfigOption {
 }
 
 /**
- * `doctor`: the whole way, step by step, with a remedy for what fails. Stays who started it, for root sees more.
- * Logs in once; issues nothing unless it was asked to; leaves nothing behind of what it writes to see whether it can.
+ * `doctor`: the whole way, step by step, with a remedy for what fails. Keeps the user that started it, for root can
+ * look at more; only the exchange contacts the issuer. Logs in once; issues nothing unless it was asked to; leaves nothing behind of what it writes to see whether it can.
  */
 export async function doctor(
   context: CliContext,
@@ -79,12 +75,10 @@ async function admit(
   const host = { ...composed, records: { load: async () => composed.records.load(), save: async () => {} } }
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
-  const { clock, log, metrics } = host
-  const { version } = context.version
-  const probe = createIssuerProbe({ ...config.issuer, auth: config.auth, version, clock, log, metrics })
   const self = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 }
   const daemonUser = (await ownerOf(config.stateDirectory)) ?? self
-  // The unit's exchange goes by this one, and by no other.
+  const isRoot = self.uid === 0
+  // The exchange of the unit uses this one, and no other.
   const isUnits = configPath === configPathFrom(undefined, {})
   return {
     config,
@@ -92,11 +86,13 @@ async function admit(
     environment: context.environment,
     host,
     attempts,
-    probe,
     self,
-    isRoot: self.uid === 0,
+    isRoot,
     daemonUser,
     exchangeUser: isUnits ? await userNamed('hostcertd-exchange', signal) : null,
+    exchangeProgram: isRoot
+      ? [...context.exchangeProgram, '--as-owner-of', config.stateDirectory]
+      : context.exchangeProgram,
     sshdConfigFile: sshdConfig,
     signal,
   }
@@ -109,17 +105,12 @@ async function examine(
   { issue = false }: DoctorOptions,
   version: string,
 ): Promise<Finding[]> {
-  const { attempts, config, host, probe, signal } = patient
+  const { attempts, config, host, signal } = patient
   const findings = await examinePrograms(config)
-  const way = await examineWayToIssuer(patient)
-  findings.push(...way, ...(await examineExchange(patient)))
-
+  const credentials = await examineCredentials(patient)
   const facts = await observe(host)
   const judged = (): HostKeyView[] => judgeNow(host, attempts.record, facts)
-  if (!issue) findings.push(skipped('issue', 'nothing is issued unless asked for with --issue'))
-  else if (isUnreadable(facts.pinned)) findings.push(skipped('issue', 'needs the pinned CAs'))
-  else if (hasFailure(way)) findings.push(skipped('issue', 'needs a login at the issuer'))
-  else findings.push(...(await examineIssue(patient, facts, judged())))
+  findings.push(...credentials, ...(await examineWayToIssuer(patient, credentials, facts, judged(), issue)))
 
   // First, for it wakes an sshd behind a socket, and only then is there a /run/sshd, which `sshd -T` wants.
   await askSshd(host, attempts, judged(), signal)
@@ -148,34 +139,8 @@ async function examine(
     ...(await examineSelinux(placesSshdReads(patient, views), signal)),
   )
   const identity = { version, issuerUrl: config.issuer.url }
-  const { certificates } = statusOf(identity, views, attempts.record, probe.issuer.health())
+  const { certificates } = statusOf(identity, views, attempts.record, host.issuer.health())
   return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
-}
-
-/** Each step needs those before it; what cannot be tried is skipped and says what it needs. */
-async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
-  const credentials = await examineCredentials(patient)
-  const network = await examineNetwork(patient)
-  const findings = [...credentials, ...network]
-  if (hasFailure(network)) {
-    const rest = ['issuer', 'clock', 'login', 'permission'] as const
-    return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
-  }
-  findings.push(...(await examineIssuer(patient)))
-  if (patient.probe.issuer.health().reachable === false) {
-    const rest = ['login', 'permission'] as const
-    return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
-  }
-  if (credentials.some(({ status }) => status === 'failure' || status === 'unknown')) {
-    const rest = ['login', 'permission'] as const
-    return [...findings, ...rest.map((step) => skipped(step, 'needs the credentials'))]
-  }
-  const login = await examineLogin(patient)
-  findings.push(login)
-  findings.push(
-    login.status === 'failure' ? skipped('permission', 'needs a login') : await examinePermission(patient),
-  )
-  return findings
 }
 
 /** Of the service, when it is the one that runs with this configuration. */

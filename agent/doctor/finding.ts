@@ -1,4 +1,5 @@
 import { errorOf, type Explanation } from '../cert/errors.ts'
+import { type FINDING_STATUSES, ISSUER_STEPS } from '../issuer/exchange-protocol.ts'
 import type { CertifiableView, HostKeyView } from '../renewal/judge.ts'
 
 /** The steps of the way, in their order. `doctor --json` names them; a line each, or one for each thing looked at. */
@@ -6,14 +7,7 @@ export const STEPS = [
   'configuration',
   'programs',
   'credentials',
-  'name',
-  'tcp',
-  'tls',
-  'issuer',
-  'clock',
-  'login',
-  'permission',
-  'issue',
+  ...ISSUER_STEPS,
   'host-keys',
   'certificates',
   'directory',
@@ -27,11 +21,11 @@ export const STEPS = [
 export type Step = (typeof STEPS)[number]
 
 /** `skipped`: there is nothing to look at; `unknown`: it could not be found out, which says nothing good or bad. */
-export type FindingStatus = 'ok' | 'warning' | 'failure' | 'skipped' | 'unknown'
+export type FindingStatus = (typeof FINDING_STATUSES)[number]
 
 /** One line of the diagnosis. */
-export interface Finding {
-  readonly step: Step
+export interface Finding<S extends Step = Step> {
+  readonly step: S
   readonly status: FindingStatus
   /** What was found, or why nothing was looked at. */
   readonly message: string
@@ -49,24 +43,24 @@ export function remedyOf(what: string | Explanation): string {
   return `${remedy.charAt(0).toLowerCase()}${remedy.slice(1)}`
 }
 
-export function ok(step: Step, message: string): Finding {
+export function ok<S extends Step>(step: S, message: string): Finding<S> {
   return { step, status: 'ok', message, remedy: null }
 }
 
-export function warning(step: Step, message: string, remedy: string): Finding {
+export function warning<S extends Step>(step: S, message: string, remedy: string): Finding<S> {
   return { step, status: 'warning', message, remedy }
 }
 
-export function failure(step: Step, message: string, remedy: string): Finding {
+export function failure<S extends Step>(step: S, message: string, remedy: string): Finding<S> {
   return { step, status: 'failure', message, remedy }
 }
 
-export function skipped(step: Step, message: string, remedy: string | null = null): Finding {
+export function skipped<S extends Step>(step: S, message: string, remedy: string | null = null): Finding<S> {
   return { step, status: 'skipped', message, remedy }
 }
 
 /** @param remedy how it can be found out */
-export function unknown(step: Step, message: string, remedy: string | null = null): Finding {
+export function unknown<S extends Step>(step: S, message: string, remedy: string | null = null): Finding<S> {
   return { step, status: 'unknown', message, remedy }
 }
 

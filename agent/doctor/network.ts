@@ -1,11 +1,24 @@
 import { isIP } from 'node:net'
 import { AgentError } from '../cert/errors.ts'
+import type { Config } from '../config/config.ts'
+import type { IssuerFinding } from '../issuer/exchange-protocol.ts'
 import { authorityOf } from '../issuer/http.ts'
 import { endpointOf, proxyFor, type Endpoint, type Proxy } from '../issuer/proxy.ts'
-import { failure, ok, skipped, type Finding } from './finding.ts'
-import type { Patient } from './patient.ts'
+import type { Clock } from '../renewal/ports.ts'
+import { failure, ok, skipped } from './finding.ts'
 import { PROXY_FAILED, PROXY_REFUSED, reachPort, resolveName, shakeHands } from './reachability.ts'
 import { tlsFinding } from './tls.ts'
+
+/** The way to the issuer under examination, in the process that has its credential, proxy and sandbox. */
+export interface WayToIssuer {
+  readonly settings: Pick<Config, 'issuer' | 'auth'>
+  /** The login with the paths of `doctor`, for remedies: here a credential is a copy that systemd made. */
+  readonly shownAuth: Config['auth']
+  /** Of this process; it names proxies. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
+  readonly signal: AbortSignal
+}
 
 /** The service has its environment from there; that of a shell is another. */
 export const WHERE_PROXIES_ARE_SET = 'for the service they are set in /etc/default/hostcertd'
@@ -22,9 +35,9 @@ interface FarEnd extends Endpoint {
  * The way to the issuer below HTTP: name, TCP, TLS. Through a proxy name and TCP are the proxy's, TLS the issuer's. What
  * comes after a failure is skipped.
  */
-export async function examineNetwork(patient: Patient): Promise<Finding[]> {
-  const { config, environment, signal } = patient
-  const url = new URL(config.issuer.url)
+export async function examineNetwork(way: WayToIssuer): Promise<IssuerFinding[]> {
+  const { settings, environment, signal } = way
+  const url = new URL(settings.issuer.url)
   const proxy = proxyFor(url, environment)
   const end = farEnd(url, proxy)
   if (end === null) {
@@ -62,21 +75,25 @@ export async function examineNetwork(patient: Patient): Promise<Finding[]> {
   }
   const second = ok('tcp', `${what}${name}:${port} takes connections`)
 
-  return [first, second, await examineTls(url, end, patient)]
+  return [first, second, await examineTls(url, end, way)]
 }
 
-async function examineTls(url: URL, end: FarEnd, { config, host, signal }: Patient): Promise<Finding> {
+async function examineTls(
+  url: URL,
+  end: FarEnd,
+  { clock, settings, signal }: WayToIssuer,
+): Promise<IssuerFinding> {
   const { proxy } = end
-  if (url.protocol !== 'https:') return skipped('tls', `${config.issuer.url} has none, on this host only`)
+  if (url.protocol !== 'https:') return skipped('tls', `${settings.issuer.url} has none, on this host only`)
   if (proxy !== null && !['http:', 'https:'].includes(proxy.url?.protocol ?? ''))
     return skipped('tls', `a SOCKS proxy (${proxy.variable}) is in between; asking the issuer shows it`)
   try {
     const issuer = endpointOf(url)
-    const { caFile } = config.issuer
+    const { caFile } = settings.issuer
     const shaken = await shakeHands(issuer, proxy?.url ?? null, caFile, signal)
     if (shaken.ok) {
       const proxyVariable = proxy?.variable ?? null
-      return tlsFinding(shaken, { host: issuer.host, caFile, proxyVariable, now: host.clock.now() })
+      return tlsFinding(shaken, { host: issuer.host, caFile, proxyVariable, now: clock.now() })
     }
     if (proxy !== null && [PROXY_REFUSED, PROXY_FAILED].includes(shaken.code)) {
       const message = `the proxy (${proxy.variable}) does not connect to ${authorityOf(url)}: ${shaken.why}`
@@ -106,7 +123,7 @@ function pastProxy({ hostname }: URL, { proxy }: FarEnd): string {
   return proxy === null ? '' : `. To go past it add ${hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
 
-function skips(what: string, ...steps: readonly ('tcp' | 'tls')[]): Finding[] {
+function skips(what: string, ...steps: readonly ('tcp' | 'tls')[]): IssuerFinding[] {
   return steps.map((step) => skipped(step, `needs ${what}`))
 }
 

@@ -2,7 +2,6 @@ import type { Config } from '../config/config.ts'
 import type { User } from '../host/file-access.ts'
 import type { Attempts } from '../renewal/attempts.ts'
 import type { Host } from '../renewal/host.ts'
-import type { IssuerProbe } from './issuer-probe.ts'
 
 /** The host under examination. No part of it writes anything. */
 export interface Patient {
@@ -13,7 +12,6 @@ export interface Patient {
   readonly host: Host
   /** Loaded; what is changed in it is never saved. */
   readonly attempts: Attempts
-  readonly probe: IssuerProbe
   /** Who runs this. */
   readonly self: User
   readonly isRoot: boolean
@@ -21,6 +19,8 @@ export interface Patient {
   readonly daemonUser: User
   /** Who asks the issuer and reads credentials; null where the daemon does it by a child. */
   readonly exchangeUser: User | null
+  /** What starts an exchange as a child, in the end as the daemon's user. */
+  readonly exchangeProgram: readonly string[]
   /** What `--sshd-config` says, else that of the system. */
   readonly sshdConfigFile: string
   readonly signal: AbortSignal

@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto'
 import { formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
-import { failure, ok, warning, type Finding } from './finding.ts'
+import { failure, type Finding, ok, warning } from './finding.ts'
 import type { TlsFindings } from './reachability.ts'
 
 /** Whose certificate is judged, and by what. */
@@ -30,7 +30,7 @@ const UNTRUSTED = [
 ]
 
 /** What a handshake says about the server's certificate. OpenSSL has judged it; this finds the reason and what helps. */
-export function tlsFinding(seen: TlsFindings, question: TlsQuestion): Finding {
+export function tlsFinding(seen: TlsFindings, question: TlsQuestion): Finding<'tls'> {
   const [own] = seen.sent
   if (own === undefined) {
     const remedy = `configure a TLS certificate for ${question.host} at the server`
@@ -51,7 +51,7 @@ function distrusted(
   seen: TlsFindings,
   code: string,
   question: TlsQuestion,
-): Finding {
+): Finding<'tls'> {
   const path = pathFrom(own, seen)
   const reason = UNTRUSTED.includes(code)
     ? withoutRoot(path, seen, question)

@@ -60,6 +60,7 @@ function inertProgram(): Command {
     terminal: { colour: false, columns: 80 },
     composeHost: never,
     composeIssuer: never,
+    exchangeProgram: [],
     createDaemon: never,
     daemonLog: never,
     becomeOwnerOf: never,

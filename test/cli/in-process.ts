@@ -23,6 +23,7 @@ export async function parseOnly(args: readonly string[]): Promise<ProgramResult>
       terminal: { colour: false, columns: 80 },
       composeHost: never,
       composeIssuer: never,
+      exchangeProgram: [],
       createDaemon: never,
       daemonLog: never,
       becomeOwnerOf: async () => never(),

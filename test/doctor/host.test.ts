@@ -33,6 +33,22 @@ const CONFIGURATION: readonly Broken[] = [
   },
 ]
 
+const EXCHANGE: readonly Broken[] = [
+  {
+    name: 'TLS roots that the daemon cannot read, though root can: the issuer is asked as the daemon',
+    onlyRoot: true,
+    options: { https: true },
+    breakIt: async ({ host, secretFile, issuer }) => {
+      for (const path of [host.statePath, join(host.folder, 'certs'), secretFile])
+        await chown(path, OWNER, OWNER)
+      await chmod(issuer.tlsCaFile, 0o600)
+    },
+    troubles: ['configuration failure', 'tls failure'],
+    message: /user 65534, as whom the daemon runs, cannot read /,
+    remedy: /chmod 644 /,
+  },
+]
+
 const CREDENTIALS: readonly Broken[] = [
   {
     name: 'no credential',
@@ -175,4 +191,4 @@ const SERVICES: readonly Broken[] = [
   },
 ]
 
-testBroken([...CONFIGURATION, ...CREDENTIALS, ...CERTIFICATES, ...SERVICES])
+testBroken([...CONFIGURATION, ...EXCHANGE, ...CREDENTIALS, ...CERTIFICATES, ...SERVICES])
