@@ -1,7 +1,9 @@
 import { join } from 'node:path'
 import { certificateFileOf } from '../cert/certificate-types.ts'
 import { type CliContext, EXIT } from '../cli/context.ts'
+import { askDaemon, placeOf } from '../cli/daemon-client.ts'
 import { type ConfigOption, readConfig } from '../cli/load.ts'
+import { findOut, hangingSince, RESTART_DAEMON, START_DAEMON, takenBy } from '../cli/remarks.ts'
 import type { Config } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
 import { ownerOf, userNamed } from '../host/file-access.ts'
@@ -11,23 +13,30 @@ import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, isCertifiable, judgeNow } from '../renewal/judge.ts'
 import { observe } from '../renewal/observe.ts'
+import type { StatusDocument } from '../renewal/status-document.ts'
 import { statusOf } from '../renewal/status.ts'
 import { examineCertificates } from './certificates-on-disk.ts'
-import { examineConfiguration, examinePinnedCas } from './configuration.ts'
-import { examineCredentials } from './credential-files.ts'
-import { examineDirectories, examineReadable } from './directory.ts'
+import { examineConfiguration, examineCredentials, examinePinnedCas } from './configuration.ts'
+import { examineDirectories, examineReadable, readServiceSandbox, type ServiceSandbox } from './directory.ts'
 import { examineWayToIssuer } from './exchange.ts'
-import { failure, type Finding, hasFailure, inOrder, ok, skipped, STEPS, warning } from './finding.ts'
+import {
+  failure,
+  type Finding,
+  formatFindings,
+  hasFailure,
+  inOrder,
+  ok,
+  type Patient,
+  skipped,
+  STEPS,
+  unknown,
+  warning,
+} from './finding.ts'
 import { examineHostKeys } from './host-key-files.ts'
-import type { Patient } from './patient.ts'
-import { examineReload } from './reload.ts'
-import { formatFindings } from './report.ts'
-import { examineDaemon } from './running-daemon.ts'
-import { readServiceSandbox, type ServiceSandbox } from './sandbox.ts'
 import { examineSelinux } from './selinux.ts'
-import { examineServed } from './served.ts'
+import { examineReload, examineServed } from './served.ts'
 import { examineSshdConfig } from './sshd-config.ts'
-import { readSshd } from './sshd-facts.ts'
+import { readSshd } from './sshd-files.ts'
 
 const SERVICE = 'hostcertd.service'
 const SSHD_CONFIG_FILE = '/etc/ssh/sshd_config'
@@ -180,4 +189,48 @@ async function examinePrograms({ sshd: { address } }: Config): Promise<Finding[]
   }
   if (present.length > 0) findings.unshift(ok('programs', `${present.join(', ')}: found`))
   return findings
+}
+
+/** Whether the daemon runs and its loop turns, by its health port, and with this configuration. */
+async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
+  const { listen } = config.health
+  const place = placeOf(listen)
+  const answer = await askDaemon(listen, signal)
+  switch (answer.kind) {
+    case 'runs': {
+      if (answer.status === null) return ok('daemon', `it answers at ${place}; its first pass is under way`)
+      const well = ok('daemon', `it runs, version ${answer.status.version}, and answers at ${place}`)
+      return differs(answer.status, config.issuer.url) ?? well
+    }
+    case 'hangs':
+      return failure('daemon', `it answers at ${place}, but ${hangingSince(answer.lastTurn)}`, RESTART_DAEMON)
+    case 'silent':
+      return warning(
+        'daemon',
+        `something listens at ${place} and does not answer: hostcertd, stuck, or another program`,
+        findOut(listen),
+      )
+    case 'stranger':
+      return warning(
+        'daemon',
+        `another program answers at ${place}: whether hostcertd runs cannot be seen there`,
+        `${takenBy(listen)}; \`systemctl status hostcertd\` shows whether it runs`,
+      )
+    case 'denied':
+      return unknown('daemon', `it cannot be asked at ${place}: ${answer.why}`, 'run `sudo hostcertd doctor`')
+    case 'nobody':
+      return warning(
+        'daemon',
+        `no hostcertd answers at ${place}: nothing is renewed while it does not run`,
+        START_DAEMON,
+      )
+    case 'not-asked':
+      return skipped('daemon', 'it cannot be asked: health.listen is none')
+  }
+}
+
+function differs({ enrolled, issuer }: StatusDocument, url: string): Finding | null {
+  if (enrolled && issuer.url === url) return null
+  const has = enrolled ? `another configuration (${issuer.url})` : 'no configuration yet'
+  return warning('daemon', `it runs with ${has}`, '`systemctl reload hostcertd`')
 }

@@ -12,8 +12,7 @@ import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewa
 import { type Facts, isUnreadable } from '../renewal/observe.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
 import { waitOf } from '../renewal/waits.ts'
-import { failure, type Finding, ok, remedyOf, skipped, unknown } from './finding.ts'
-import type { Patient } from './patient.ts'
+import { failure, type Finding, ok, type Patient, remedyOf, skipped, unknown } from './finding.ts'
 
 const START = '`systemctl enable --now hostcertd-exchange.socket`'
 const SEE_LOG = "see `journalctl -u 'hostcertd-exchange*'`"

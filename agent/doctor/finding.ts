@@ -1,5 +1,11 @@
 import { errorOf, type Explanation } from '../cert/errors.ts'
+import { escapeControls } from '../cert/text.ts'
+import { type Terminal, wrap } from '../cli/status-text.ts'
+import type { Config } from '../config/config.ts'
+import type { User } from '../host/file-access.ts'
 import { type FINDING_STATUSES, ISSUER_STEPS } from '../issuer/exchange-protocol.ts'
+import type { Attempts } from '../renewal/attempts.ts'
+import type { Host } from '../renewal/host.ts'
 import type { CertifiableView, HostKeyView } from '../renewal/judge.ts'
 
 /** The steps of the way, in their order. `doctor --json` names them; a line each, or one for each thing looked at. */
@@ -95,4 +101,70 @@ export function toneFor(keys: readonly HostKeyView[]): Tone {
   const isServed = keys.some(isProvenServed)
   return (concerned) =>
     isServed && concerned.every(({ state }) => state.state === 'ignored') ? warning : failure
+}
+
+/** The host under examination. No part of it writes anything. */
+export interface Patient {
+  readonly config: Config
+  /** Of the main configuration file. */
+  readonly configPath: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly host: Host
+  /** Loaded; what is changed in it is never saved. */
+  readonly attempts: Attempts
+  /** Who runs this. */
+  readonly self: User
+  readonly isRoot: boolean
+  /** Who the daemon is: the owner of the state directory, else who runs this. */
+  readonly daemonUser: User
+  /** Who asks the issuer and reads credentials; null where the daemon does it by a child. */
+  readonly exchangeUser: User | null
+  /** What starts an exchange as a child, in the end as the daemon's user. */
+  readonly exchangeProgram: readonly string[]
+  /** What `--sshd-config` says, else that of the system. */
+  readonly sshdConfigFile: string
+  readonly signal: AbortSignal
+}
+
+const STATUS_WIDTH = 8
+const STEP_WIDTH = 14
+/** Below the step. */
+const INDENT = ' '.repeat(STATUS_WIDTH + 1)
+const ARROW = `${INDENT}-> `
+/** SGR codes. */
+const COLOURS: Readonly<Record<FindingStatus, number>> = {
+  ok: 32,
+  warning: 33,
+  failure: 31,
+  skipped: 2,
+  unknown: 33,
+}
+
+/** A line for each finding, its remedy below it, and a line that sums up. */
+export function formatFindings(findings: readonly Finding[], { colour, columns }: Terminal): string {
+  const lines = findings.flatMap(({ status, step, message, remedy }) => {
+    const head = `${status.padEnd(STATUS_WIDTH)} ${step.padEnd(STEP_WIDTH)} `
+    const [first = '', ...more] = wrap(escapeControls(message), columns, head, INDENT)
+    const line = colour ? `\u001B[${COLOURS[status]}m${status}\u001B[0m${first.slice(status.length)}` : first
+    const advice = remedy === null ? [] : wrap(escapeControls(remedy), columns, ARROW)
+    return [line, ...more, ...advice]
+  })
+  return [...lines, summaryOf(findings)].map((line) => `${line}\n`).join('')
+}
+
+/** That nothing is wrong is said only when everything could be seen. */
+function summaryOf(findings: readonly Finding[]): string {
+  const of = (status: FindingStatus): readonly Finding[] =>
+    findings.filter((finding) => finding.status === status)
+  const count = (status: FindingStatus, one: string, many: string): string[] => {
+    const { length } = of(status)
+    return length === 0 ? [] : [`${length} ${length === 1 ? one : many}`]
+  }
+  const parts = [...count('failure', 'failure', 'failures'), ...count('warning', 'warning', 'warnings')]
+  const unseen = [...new Set(of('unknown').map(({ step }) => step))].join(', ')
+  if (parts.length > 0)
+    return `${parts.join(', ')}${unseen === '' ? '' : `; could not be found out: ${unseen}`}`
+  return unseen === ''
+    ? 'nothing is wrong'
+    : `nothing wrong was found, but this could not be found out: ${unseen}`
 }

@@ -3,7 +3,7 @@ import { isIssuedKeyType } from '../cert/public-key.ts'
 import { failureLine } from '../cli/context.ts'
 import type { Config } from '../config/config.ts'
 import type { HostKeyView } from '../renewal/judge.ts'
-import { failure, type Finding, isProvenServed, ok, skipped, warning } from './finding.ts'
+import { failure, type Finding, isProvenServed, ok, type Patient, skipped, warning } from './finding.ts'
 import {
   isThere,
   type PrivateHalf,
@@ -12,8 +12,7 @@ import {
   publicHalfRemedy,
   readPrivateHalf,
 } from './key-pairs.ts'
-import type { Patient } from './patient.ts'
-import { agentOf, linesOf, placeOf, type SshdFacts } from './sshd-facts.ts'
+import { agentOf, linesOf, placeOf, type SshdFacts } from './sshd-files.ts'
 
 /** Where `ssh-keygen -A` looks, and writes. */
 const SSH_FOLDER = '/etc/ssh'

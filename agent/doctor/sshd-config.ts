@@ -7,6 +7,7 @@ import {
   type Finding,
   isProvenServed,
   ok,
+  type Patient,
   RELOAD_SSHD,
   skipped,
   type Tone,
@@ -16,10 +17,8 @@ import {
 } from './finding.ts'
 import { describeHalf, newKeysRemedy } from './host-key-files.ts'
 import { type LoadedKey, privatePathOf, readPrivateHalf } from './key-pairs.ts'
-import type { Patient } from './patient.ts'
 import { notNamed, overruled } from './sshd-certificate-lines.ts'
-import { agentOf, linesOf, placeOf, type SshdFacts } from './sshd-facts.ts'
-import type { SshdDirective } from './sshd-files.ts'
+import { agentOf, linesOf, placeOf, type SshdDirective, type SshdFacts } from './sshd-files.ts'
 
 interface SshdExamination {
   readonly findings: readonly Finding[]

@@ -1,7 +1,23 @@
 import type { X509Certificate } from 'node:crypto'
+import type { TLSSocket } from 'node:tls'
+import { systemCodeOf } from '../cert/text.ts'
 import { formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
 import { failure, type Finding, ok, warning } from './finding.ts'
-import type { TlsFindings } from './reachability.ts'
+
+/** What a TLS handshake showed, and what it is judged by. */
+export interface TlsFindings {
+  /** Null when we trust it; Node's code when we do not. */
+  readonly distrust: string | null
+  /** What the server sent: its own certificate, then each one that signed the one before. */
+  readonly sent: readonly X509Certificate[]
+  /** What `ca_file` holds. */
+  readonly inCaFile: readonly X509Certificate[]
+  /** The system's store, or Node's own list, and NODE_EXTRA_CA_CERTS. */
+  readonly inStore: readonly X509Certificate[]
+}
+
+/** Of certificates that a server sends; more are not looked at. */
+const LONGEST_CHAIN = 10
 
 /** Whose certificate is judged, and by what. */
 interface TlsQuestion {
@@ -28,6 +44,19 @@ const UNTRUSTED = [
   // By a CA of the right name, so that its key was tried.
   'CERT_SIGNATURE_FAILURE',
 ]
+
+/** What an open connection showed. */
+export function findingsOf(socket: TLSSocket): Pick<TlsFindings, 'distrust' | 'sent'> {
+  const error: unknown = socket.authorizationError
+  const code = error instanceof Error ? (systemCodeOf(error) ?? error.message) : String(error)
+  const sent: X509Certificate[] = []
+  let next = socket.getPeerX509Certificate()
+  while (next !== undefined && sent.length < LONGEST_CHAIN) {
+    sent.push(next)
+    next = next.issuerCertificate
+  }
+  return { distrust: socket.authorized ? null : code, sent }
+}
 
 /** What a handshake says about the server's certificate. OpenSSL has judged it; this finds the reason and what helps. */
 export function tlsFinding(seen: TlsFindings, question: TlsQuestion): Finding<'tls'> {

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { readServiceSandbox } from '../../agent/doctor/sandbox.ts'
+import { readServiceSandbox } from '../../agent/doctor/directory.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
 const NEVER = new AbortController().signal

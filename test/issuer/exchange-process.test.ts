@@ -209,8 +209,13 @@ describe('an exchange that fails is one failed attempt', () => {
 describe('a diagnosis', () => {
   const question = { login: true, pinned: null, principals: null, issueFor: [] }
   const finding = { step: 'tls', status: 'failure', message: 'a', remedy: null }
-  const diagnosed = (...findings: readonly object[]): string =>
-    says(reply({ kind: 'diagnosed', findings: findings.map((changes) => ({ ...finding, ...changes })) }))
+  const diagnosed = (changes: object, count = 1): string =>
+    says(
+      reply({
+        kind: 'diagnosed',
+        findings: Array.from({ length: count }, () => ({ ...finding, ...changes })),
+      }),
+    )
 
   test('its texts are one printable line each', async () => {
     const { issuer, requests } = client(diagnosed({ message: 'a\u001b[31m\nb\u202e', remedy: ' c\td ' }))
@@ -221,12 +226,12 @@ describe('a diagnosis', () => {
   })
 
   test.each([
-    { name: 'a text without end', findings: [{ message: 'a'.repeat(2000) }] },
-    { name: 'a step that the exchange does not take', findings: [{ step: 'sshd-config' }] },
-    { name: 'a status that is none', findings: [{ status: 'fine' }] },
-    { name: 'more findings than there can be', findings: Array<object>(65).fill({}) },
-  ])('$name: the reply is refused', async ({ findings }) => {
-    const { issuer } = client(diagnosed(...findings))
+    { name: 'a text without end', line: diagnosed({ message: 'a'.repeat(2000) }) },
+    { name: 'a step that the exchange does not take', line: diagnosed({ step: 'sshd-config' }) },
+    { name: 'a status that is none', line: diagnosed({ status: 'fine' }) },
+    { name: 'more findings than there can be', line: diagnosed({}, 65) },
+  ])('$name: the reply is refused', async ({ line }) => {
+    const { issuer } = client(line)
     const failure = { code: 'ISSUER_INVALID_RESPONSE' }
     expect(await issuer.diagnose(question, never)).toMatchObject({ ok: false, failure })
     issuer.end()
