@@ -10,10 +10,8 @@ import {
   type Threshold,
   worst,
 } from './check-judgement.ts'
-import { type CliContext, linesOf } from './context.ts'
-import { askDaemon } from './daemon-client.ts'
-import { type ConfigOption, lookOnce, requireConfig } from './load.ts'
-import { remarkLine, remarksOn, sshdDown } from './remarks.ts'
+import { type CliContext, type ConfigOption, linesOf, lookOnce, requireConfig } from './context.ts'
+import { askDaemon, remarkLine, remarksOn, sshdDown } from './daemon-client.ts'
 
 export interface CheckOptions extends ConfigOption {
   readonly warning?: Threshold

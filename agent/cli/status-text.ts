@@ -10,7 +10,7 @@ import {
   type StatusDocument,
 } from '../renewal/status-document.ts'
 import { failureLine } from './context.ts'
-import type { Remark } from './remarks.ts'
+import type { Remark } from './daemon-client.ts'
 
 export interface Terminal {
   readonly colour: boolean

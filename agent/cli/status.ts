@@ -1,9 +1,7 @@
 import type { StatusDocument } from '../renewal/status-document.ts'
 import { notEnrolledStatus } from '../renewal/status.ts'
-import { type CliContext, EXIT } from './context.ts'
-import { askDaemon } from './daemon-client.ts'
-import { configForVerb, type ConfigOption, lookOnce } from './load.ts'
-import { type Remark, remarksOn } from './remarks.ts'
+import { type CliContext, configForVerb, type ConfigOption, EXIT, lookOnce } from './context.ts'
+import { askDaemon, type Remark, remarksOn } from './daemon-client.ts'
 import { formatStatus } from './status-text.ts'
 
 interface StatusOptions extends ConfigOption {

@@ -1,10 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/config.ts'
 import { readinessOf, type StatusDocument } from '../renewal/status-document.ts'
-import { type CliContext, EXIT } from './context.ts'
-import { daemonStatus } from './daemon-client.ts'
-import { type ConfigOption, lookOnce, requireConfig } from './load.ts'
-import { sshdDown } from './remarks.ts'
+import { type CliContext, type ConfigOption, EXIT, lookOnce, requireConfig } from './context.ts'
+import { daemonStatus, sshdDown } from './daemon-client.ts'
 
 /** The daemon is asked often; sshd, where there is no daemon, seldom: it punishes whoever asks too much. */
 const ASK_DAEMON_MILLISECONDS = 250

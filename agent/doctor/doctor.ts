@@ -1,9 +1,15 @@
 import { join } from 'node:path'
 import { certificateFileOf } from '../cert/certificate-types.ts'
-import { type CliContext, EXIT } from '../cli/context.ts'
-import { askDaemon, placeOf } from '../cli/daemon-client.ts'
-import { type ConfigOption, readConfig } from '../cli/load.ts'
-import { findOut, hangingSince, RESTART_DAEMON, START_DAEMON, takenBy } from '../cli/remarks.ts'
+import { type CliContext, type ConfigOption, EXIT, readConfig } from '../cli/context.ts'
+import {
+  askDaemon,
+  findOut,
+  hangingSince,
+  placeOf,
+  RESTART_DAEMON,
+  START_DAEMON,
+  takenBy,
+} from '../cli/daemon-client.ts'
 import type { Config } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
 import { ownerOf, userNamed } from '../host/file-access.ts'
