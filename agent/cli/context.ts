@@ -14,7 +14,7 @@ import { statusOf } from '../renewal/status.ts'
 import type { VersionInfo } from '../version.ts'
 import type { Daemon } from './daemon.ts'
 
-/** What a verb needs of the world; `main.ts` makes the real one. */
+/** What a verb needs from outside; `main.ts` makes the real one. */
 export interface CliContext {
   readonly version: VersionInfo
   readonly environment: Readonly<Record<string, string | undefined>>
@@ -24,12 +24,12 @@ export interface CliContext {
   readonly err: (text: string) => void
   /** For stdout: whether to colour, and how wide a line may be; `Infinity` where that does not matter, in a pipe. */
   readonly terminal: { readonly colour: boolean; readonly columns: number }
-  /** The way to one host, for a verb that looks or acts once. */
+  /** The ports of this host, for a verb that acts once. */
   readonly composeHost: (config: Config) => Host
   /**
-   * The issuer for `renew`: by the unit's exchange where there is one, else by this very process.
+   * The issuer for `renew`: by the unit's exchange if there is one, else in this process.
    *
-   * @param readCredentialFile how credentials are read: the verb may not be who may read them any more
+   * @param readCredentialFile how credentials are read: the verb may run as a user by then that cannot read the files
    */
   readonly composeIssuer: (config: Config, readCredentialFile: ReadCredentialFile) => Promise<Issuer>
   /** The command that starts an exchange with the issuer as a child. */
@@ -45,7 +45,7 @@ export interface CliContext {
 /** sysexits(3), as the interface has them. */
 export const EXIT = { ok: 0, failed: 1, usage: 64, config: ERRORS.CONFIG_INVALID.exitStatus } as const
 
-/** Ends a verb: each line is a message for people. Not a defect, so it has no stack to show. */
+/** Ends a verb: each line is a message for people. Not a defect of the program, so no stack is shown. */
 export class VerbError extends Error {
   readonly lines: readonly string[]
 
@@ -58,10 +58,9 @@ export class VerbError extends Error {
 }
 
 /**
- * What a person is told about what a verb threw, a line or more: `CODE: message`, or the stack of what should never
- * have been thrown.
+ * The message for what a verb threw, a line or more: `CODE: message`, or the stack of what should never have been thrown.
  *
- * @param signal when it has fired, its reason is all there is to tell
+ * @param signal if it has fired, its reason is the message
  */
 export function linesOf(error: unknown, signal: AbortSignal): readonly string[] {
   if (signal.aborted) return [messageOrStack(signal.reason, false)]
@@ -85,7 +84,7 @@ export interface ConfigOption {
 }
 
 /**
- * Read the configuration that a verb was given; becomes nobody, reports nothing.
+ * Read the configuration that a verb was given. Does not change the user and prints nothing.
  *
  * @param checkPinnedCas false: for a verb that does without them, or looks at them itself
  */
@@ -100,8 +99,8 @@ export async function readConfig(
 }
 
 /**
- * As {@link readConfig}, and when it is well become who the daemon is. What that user cannot read is a problem of the
- * configuration, whoever started this.
+ * As {@link readConfig}; if it is valid, then become the daemon's user. A file that this user cannot read is a problem of
+ * the configuration, whichever user started the verb.
  */
 export async function readConfigAsOwner(
   context: CliContext,
@@ -114,7 +113,7 @@ export async function readConfigAsOwner(
 }
 
 /**
- * The configuration for a verb that acts once; warnings go to stderr. The verb is still whoever started it.
+ * The configuration for a verb that acts once; warnings go to stderr. Does not change the user.
  *
  * @returns null when this host is not enrolled
  * @throws VerbError with every problem of the configuration
@@ -133,7 +132,7 @@ export async function configForVerb(context: CliContext, options: ConfigOption):
 }
 
 /**
- * As {@link configForVerb}, for verbs that can do nothing without.
+ * As {@link configForVerb}, for verbs that need one.
  *
  * @throws VerbError also when this host is not enrolled
  */
@@ -147,7 +146,7 @@ export function notEnrolledLine(path: string): string {
   return `not enrolled: there is no ${path}`
 }
 
-/** What a look without the daemon shows. */
+/** What can be found without the daemon. */
 interface Look {
   readonly host: Host
   readonly attempts: Attempts
@@ -156,7 +155,7 @@ interface Look {
 }
 
 /**
- * Look at host keys, certificates and, when asked to, at what sshd serves. Changes nothing, needs no daemon.
+ * Examine host keys, certificates and, if asked to, what sshd presents. Changes nothing, needs no daemon.
  *
  * @throws AgentError CONFIG_INVALID when the pinned CAs cannot be read
  */

@@ -48,7 +48,7 @@ export async function examinePinnedCas({ host }: Patient): Promise<Finding[]> {
   }
 }
 
-/** Who may not read a file cannot say what is wrong in it. */
+/** A user that cannot read a file cannot find what is wrong in it. */
 async function remedyFor(file: string): Promise<string> {
   const code = await access(file, constants.R_OK).then(() => null, systemCodeOf)
   return code === 'EACCES'
@@ -62,7 +62,7 @@ interface Credential {
   readonly path: string
 }
 
-/** Bits of a mode that are anybody's. */
+/** The permissions of all other users. */
 const OTHERS = 0o007
 
 /** Each credential file: there, of the right modes, with one line in it that the daemon can read. */
@@ -110,7 +110,7 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
   // systemd reads those as root and hands them to the service.
   const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(patient), 'read')
   if (denied !== null) {
-    const who = `user ${credentialUserOf(patient).uid}, who asks the issuer,`
+    const who = `the user that asks the issuer (${credentialUserOf(patient).uid})`
     return failure('credentials', `${who} cannot read the ${what}: ${denied}`, ownershipRemedy(path, patient))
   }
   const line = text.replace(/[\r\n]+$/, '')
@@ -134,9 +134,9 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
 }
 
 /**
- * Whether the daemon may not read a file either that we may not.
+ * Whether the user that asks the issuer cannot read a file either that we cannot.
  *
- * @param facts null where we cannot even look at the file, and so cannot tell
+ * @param facts null if the file is in a folder that we cannot enter: then this is not known
  */
 async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Patient): Promise<boolean> {
   const { self } = patient

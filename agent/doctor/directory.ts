@@ -6,7 +6,7 @@ import { runProgram } from '../host/programs.ts'
 import { failure, type Finding, ok, type Patient, skipped, unknown } from './finding.ts'
 
 /**
- * What root can read and the daemon cannot: an administrator with a strict umask made it.
+ * Files that root can read, but the daemon or the exchange cannot, as a strict umask makes them.
  *
  * @param files of the configuration
  */
@@ -18,8 +18,12 @@ export async function examineReadable(
   const keys = (await host.hostKeys.list()).map(({ path }) => path)
   const findings: Finding[] = []
   const readers = [
-    { user: daemonUser, who: 'as whom the daemon runs', paths: [...files, ...named, ...keys] },
-    { user: exchangeUser, who: 'who asks the issuer', paths: [...files, config.issuer.caFile ?? []].flat() },
+    { user: daemonUser, who: "the daemon's user", paths: [...files, ...named, ...keys] },
+    {
+      user: exchangeUser,
+      who: 'the user that asks the issuer',
+      paths: [...files, config.issuer.caFile ?? []].flat(),
+    },
   ]
   const readings = readers.flatMap(({ user, who, paths }) =>
     user === null ? [] : paths.map((path) => ({ user, who, path })),
@@ -29,7 +33,7 @@ export async function examineReadable(
     if ((await factsOf(path).catch(() => null)) === null) continue
     const denied = await whyDenied(path, user, 'read')
     if (denied === null) continue
-    const message = `user ${user.uid}, ${who}, cannot read ${path}: ${denied}`
+    const message = `${who} (${user.uid}) cannot read ${path}: ${denied}`
     const remedy = `\`chmod 644 ${path}\`; others must be able to enter the folders above it (\`chmod o+x\`)`
     findings.push(failure('configuration', message, remedy))
   }
@@ -68,7 +72,7 @@ async function examineDirectory(
   signal: AbortSignal,
 ): Promise<Finding> {
   const make = `\`install -d -o ${uid} -g ${gid} -m 755 ${folder}\``
-  const who = `user ${uid}, as whom the daemon runs,`
+  const who = `the daemon's user (${uid})`
   let there: string
   try {
     there = await nearest(folder)

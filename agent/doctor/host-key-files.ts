@@ -43,7 +43,7 @@ export async function examineHostKeys(
   if (views.length === 0 && findings.length === 0) findings.push(await nothingFound(config, sshd))
   const isSigned = views.some(({ subject }) => subject !== null)
   if (!isSigned && !findings.some(({ status }) => status === 'failure'))
-    findings.push(failure('host-keys', 'the issuer signs none of them', anotherKeyRemedy(views)))
+    findings.push(failure('host-keys', 'the issuer signs no keys of these types', anotherKeyRemedy(views)))
   return { findings, remedies }
 }
 

@@ -74,8 +74,8 @@ async function examineIssuer(
   const finding = answer.noSuchRoute
     ? warning(
         'issuer',
-        `it does not name its host CA: ${line}`,
-        'if it is the issuer, an old one, pin its CA with verify.host_ca_file; else correct issuer.url',
+        `the issuer does not name its host CA: ${line}`,
+        'if the issuer is an old version, pin its CA with verify.host_ca_file; otherwise correct issuer.url',
       )
     : failure('issuer', line, issuerRemedy(answer.failure, examination))
   return { findings: [finding, clock], hostCas: null }
@@ -94,12 +94,12 @@ function caFinding(keys: readonly PublicKey[], { pinned }: DiagnosisQuestion): I
   return failure(
     'issuer',
     `CERT_CA_MISMATCH: ${signs}, but ${file} pins ${ours}`,
-    `ask who runs the issuer: if the CA was changed on purpose, put the new public key into ${file}`,
+    `ask the administrators of the issuer: if the CA was changed on purpose, put the new public key into ${file}`,
   )
 }
 
 function clockFinding(skew: number | null): IssuerFinding {
-  if (skew === null) return unknown('clock', 'the answer of the issuer had no time in it, or there was none')
+  if (skew === null) return unknown('clock', 'the issuer did not answer, or its answer had no Date header')
   const size = Math.abs(skew)
   const message = `this host's clock is ${size} s ${skew > 0 ? 'behind' : 'ahead of'} the issuer's`
   const remedy = remedyOf(CLOCKS_DIFFER)
@@ -114,7 +114,7 @@ async function examineLogin(examination: Examination): Promise<IssuerFinding> {
   if (!answer.ok)
     return failure('login', failureLine(answer.failure), loginRemedy(answer.failure, examination))
   if (settings.auth.method === 'token')
-    return skipped('login', 'there is none: the access token comes from a file')
+    return skipped('login', 'not needed: the access token comes from a file')
   return ok('login', 'the issuer accepts the client id and secret')
 }
 
@@ -197,7 +197,7 @@ function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examin
   const { sshHostId, url } = examination.settings.issuer
   if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(examination)
   if (code === 'ISSUER_UNAUTHORIZED')
-    return `${credentialRemedy(examination)}. An identity that is locked opens after 5 minutes`
+    return `${credentialRemedy(examination)}. A locked identity is unlocked after 5 minutes`
   if (code === 'ISSUER_NOT_FOUND') return `${remedyOf(code)}. Configured are ${url} and ${sshHostId}`
   if (code === 'ISSUER_INVALID_RESPONSE') return `${remedyOf(code)}. Configured is ${url}`
   return remedyOf(code)
@@ -206,10 +206,10 @@ function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examin
 function unreachableRemedy({ settings: { issuer }, environment }: Examination): string {
   const url = new URL(issuer.url)
   const proxy = proxyFor(url, environment)
-  const cut = `it takes connections, and then one broke off: look at the log of what is in front of ${issuer.url} (a load balancer, a firewall), and try again`
+  const cut = `it accepts connections, but closed one early: look at the log of what is in front of ${issuer.url} (a load balancer, a firewall), and try again`
   return proxy === null
     ? cut
-    : `${cut}; or at that of the proxy (${proxy.variable}). To go past it add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
+    : `${cut}; or at that of the proxy (${proxy.variable}). To bypass it, add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
 
 function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, examination: Examination): string {
@@ -218,7 +218,7 @@ function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, examinatio
     return "add this host's address to those that the issuer allows the identity"
   // Only the message distinguishes a locked identity from a wrong secret; this is about the order of the advice.
   if (failed.code === 'ISSUER_UNAUTHORIZED' && failed.message.includes('locked'))
-    return `wait 5 minutes: for so long the issuer refuses an identity after wrong secrets. Then, if it refuses the secret: ${credentialRemedy(examination)}`
+    return `wait 5 minutes: for that long the issuer locks an identity after wrong secrets. If it then still refuses the secret: ${credentialRemedy(examination)}`
   return issuerRemedy(failed, examination)
 }
 

@@ -77,7 +77,7 @@ export async function examineNetwork(way: WayToIssuer): Promise<IssuerFinding[]>
     const remedy = `${tcpRemedy(end, reached.code)}${pastProxy(url, end)}`
     return [first, failure('tcp', message, remedy), ...skips('a connection', 'tls')]
   }
-  const second = ok('tcp', `${what}${name}:${port} takes connections`)
+  const second = ok('tcp', `${what}${name}:${port} accepts connections`)
 
   return [first, second, await examineTls(url, end, way)]
 }
@@ -101,15 +101,15 @@ async function examineTls(
     }
     if (proxy !== null && [PROXY_REFUSED, PROXY_FAILED].includes(shaken.code)) {
       const message = `the proxy (${proxy.variable}) does not connect to ${authorityOf(url)}: ${shaken.why}`
-      const wanted = `have the proxy let this host through to ${authorityOf(url)}; if it wants a login (407), put user and password into ${proxy.variable}`
+      const wanted = `allow this host to connect to ${authorityOf(url)} at the proxy; if the proxy requires a login (407), put user and password into ${proxy.variable}`
       const remedy =
         shaken.code === PROXY_REFUSED
           ? wanted
-          : `check that what ${proxy.variable} names is a proxy, and is reached by ${proxy.url?.protocol}//`
+          : `check that ${proxy.variable} names a proxy, and that the proxy accepts ${proxy.url?.protocol}//`
       return failure('tls', message, `${remedy}${pastProxy(url, end)}`)
     }
-    const remedy = `check that ${authorityOf(url)} speaks https: correct issuer.url, or what is in front of the issuer`
-    return failure('tls', `no TLS with ${authorityOf(url)}: ${shaken.why}`, remedy)
+    const remedy = `check that ${authorityOf(url)} is an https server: correct issuer.url, or what is in front of the issuer`
+    return failure('tls', `the TLS handshake failed with ${authorityOf(url)}: ${shaken.why}`, remedy)
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
     const remedy = 'put the certificates (PEM) of the TLS root CAs there, or remove issuer.ca_file'
@@ -124,7 +124,7 @@ function farEnd(url: URL, proxy: Proxy | null): FarEnd | null {
 
 /** What else can be done about a proxy. */
 function pastProxy({ hostname }: URL, { proxy }: FarEnd): string {
-  return proxy === null ? '' : `. To go past it add ${hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
+  return proxy === null ? '' : `. To bypass it, add ${hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
 
 function skips(what: string, ...steps: readonly ('tcp' | 'tls')[]): IssuerFinding[] {

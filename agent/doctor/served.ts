@@ -46,7 +46,7 @@ function down({ config }: Patient, keys: readonly CertifiableView[], { listen }:
   const { address } = config.sshd
   const where = typeof address === 'string' ? address : `${address.host}:${address.port}`
   const reasons = keys.flatMap(({ served }) => ('unknown' in served ? (served.unknown ?? []) : []))
-  const message = `SSHD_UNREACHABLE: sshd does not run, or not there: ${[...new Set(reasons)].join('; ')}`
+  const message = `SSHD_UNREACHABLE: sshd is not running, or not at this address: ${[...new Set(reasons)].join('; ')}`
   const says = listen.length === 0 ? '' : `: by its configuration on ${listen.join(', ')}`
   const elsewhere = `, or set sshd.address (${where}) to where it listens${says}`
   const remedy = `start sshd: \`systemctl start ssh\` (sshd)${listen.includes(where) ? '' : elsewhere}`

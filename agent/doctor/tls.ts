@@ -128,7 +128,7 @@ function withoutRoot(
   const otherwise = `; if you do not expect that CA, the connection is intercepted${proxyVariable === null ? '' : `, by the proxy (${proxyVariable}) perhaps: ask who runs it`}`
   const isPinned = isIn(inCaFile, own) && !signed(own, own)
   const pinned = isPinned
-    ? `; ${caFile} holds the server's own certificate, which its CA has to vouch for`
+    ? `; ${caFile} holds the server's own certificate, but the certificate of its CA is needed`
     : ''
 
   if (signed(top, top)) {

@@ -25,7 +25,7 @@ describe('by what is on disk, without a daemon', () => {
       name: 'fresh',
       certificate: {},
       status: 0,
-      says: /^HOSTCERTD OK - 1 host key has its .* ends in (59m|1h)/,
+      says: /^HOSTCERTD OK - 1 host key has a valid .* expires in (59m|1h)/,
     },
     { name: 'due', certificate: { validity: '-80m:+25m' }, status: 0, says: /^HOSTCERTD OK - / },
     {
@@ -44,7 +44,7 @@ describe('by what is on disk, without a daemon', () => {
       name: 'forever',
       certificate: { validity: 'always:forever' },
       status: 0,
-      says: /OK - 1 host key has its certificate\n/,
+      says: /OK - 1 host key has a valid certificate\n/,
     },
     {
       name: 'expired',
@@ -166,9 +166,7 @@ test('no host key at all is critical: nothing is protected', async () => {
   await rm(host.hostKeyPath(ED25519))
   const { status, stdout } = await host.verb(['check'])
   expect(status).toBe(2)
-  expect(stdout).toContain(
-    'CRITICAL - there is no host key whose certificate could be checked: none was found',
-  )
+  expect(stdout).toContain('CRITICAL - there is no certificate to check: none was found')
 })
 
 test.each([
@@ -229,12 +227,12 @@ describe('by what the daemon says', () => {
     readonly says: string | RegExp
     readonly sshd?: StatusDocument['sshd']
   }[] = [
-    { name: 'valid and served', change: {}, status: 0, says: 'the first ends in 19d 23h' },
+    { name: 'valid and served', change: {}, status: 0, says: 'which expires in 19d 23h' },
     {
       name: 'past the year 9999',
       change: { valid_before: '+12345-01-01T00:00:00Z' },
       status: 0,
-      says: /the first ends in \d{7}d/,
+      says: /which expires in \d{7}d/,
     },
     {
       name: 'due, and failing: told, and there is time',
@@ -305,7 +303,7 @@ describe('by what the daemon says', () => {
       change: { served: null },
       sshd: { state: null, since: null },
       status: 0,
-      says: 'OK - 1 host key has its certificate',
+      says: 'OK - 1 host key has a valid certificate',
     },
     {
       name: 'what sshd presents was never seen',
@@ -392,7 +390,7 @@ describe('by what the daemon says', () => {
       name: 'all ignored, whatever is known of them',
       change: { state: 'ignored', reason: 'P-521' },
       status: 2,
-      says: 'CRITICAL - there is no host key whose certificate could be checked: all are ignored',
+      says: 'CRITICAL - there is no certificate to check: all are ignored',
     },
   ]
   test.each(rows)('$name: $status', async ({ change, sshd, status, says }) => {
@@ -468,7 +466,7 @@ test('a daemon that hangs: what it said before is not believed, and that it hang
   await host.certify(ED25519)
   const { status, stdout } = await host.verb(['check'])
   expect(status).toBe(0)
-  expect(stdout).toContain('1 host key has its certificate')
+  expect(stdout).toContain('1 host key has a valid certificate')
   expect(stdout).toMatch(
     /\nthe daemon hangs: .* since 2026-11-23T13:00:00Z; .* -> `systemctl restart hostcertd`; /,
   )

@@ -94,7 +94,7 @@ test.each([
 
 const STARTING: FakeAnswer = { status: 503, body: '{"error":"starting"}' }
 const stranger =
-  /\nnot the daemon, but another program answers at 127.*\n {4}-> `ss -ltnp` says which: stop it, or /
+  /\nanother program answers at 127.*, not the daemon; .*\n {4}-> `ss -ltnp` shows which program it is: stop it, or /
 
 test.each<{
   name: string
@@ -114,12 +114,12 @@ test.each<{
   {
     name: 'hangs since it was started',
     answers: { '/status': STARTING, '/livez': { status: 503, body: '{"status":"fail","last_turn":null}' } },
-    says: /\nthe daemon hangs: it has not looked at anything yet; /,
+    says: /\nthe daemon hangs: no pass was completed yet; /,
   },
   {
     name: 'stopped, or another program that says nothing',
     answers: { '/status': null },
-    says: /\nwho listens at 127.* does not answer; .*\n {4}-> `ss -ltnp` says who it is: if it is hostcertd, /,
+    says: /\nthe program that listens at 127.* does not answer; .*\n {4}-> `ss -ltnp` shows which program it is: if it is hostcertd, /,
   },
   { name: 'another program on its port', answers: { '/': LIVE }, says: stranger },
   {
@@ -146,7 +146,7 @@ test('an issuer that does not answer, and clocks that differ, are told below', a
   const { stdout } = await host.verb(['status'])
   expect(stdout).toBe(`no host keys found
 the issuer https://issuer did not answer the last time it was asked
-    -> \`hostcertd doctor\` tells how far the way to it goes
+    -> \`hostcertd doctor\` shows where the connection to it fails
 the issuer's clock and this host's differ by 90 s
     -> ${CLOCKS_DIFFER.remedy}
 `)

@@ -109,7 +109,7 @@ ls -A "$state" >"$out/left"`
     const [state, certificates] = of('directory', findings)
     expect(state).toMatchObject({
       status: 'failure',
-      message: expect.stringMatching(/^user 65534, as whom the daemon runs, cannot write in /) as string,
+      message: expect.stringMatching(/^the daemon's user \(65534\) cannot write in /) as string,
     })
     expect(state?.message).toMatch(message)
     expect(state?.remedy).toMatch(remedy)

@@ -104,7 +104,7 @@ const ROWS: readonly Row[] = [
     sent: [OWN, ISSUING],
     caFile: [OWN],
     message:
-      /the CA above "Example Issuing CA", "Example Root CA", is not in .*; \S+ holds the server's own certificate, which its CA has to vouch for \(/,
+      /the CA above "Example Issuing CA", "Example Root CA", is not in .*; \S+ holds the server's own certificate, but the certificate of its CA is needed \(/,
     remedy: /^add the certificate \(PEM\) of "Example Root CA" to /,
     fixes: [{ caFile: [OWN, ROOT] }],
   },
