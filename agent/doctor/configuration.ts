@@ -65,7 +65,7 @@ interface Credential {
 /** The permissions of all other users. */
 const OTHERS = 0o007
 
-/** Each credential file: there, of the right modes, with one line in it that the daemon can read. */
+/** Each credential file: whether it exists, has one line, and only the right users can read it. */
 export async function examineCredentials(patient: Patient): Promise<Finding[]> {
   const findings: Finding[] = []
   for (const credential of credentialsOf(patient)) findings.push(await examine(credential, patient))
@@ -101,13 +101,17 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
         : unknown('credentials', message, 'run `sudo hostcertd doctor`: root may read it')
     }
     const write = `write the ${what} into it: \`(umask 077; cat > ${path})\`${afterwards}`
-    return failure('credentials', message, code === 'ENOENT' ? write : `put a file with the ${what} there`)
+    return failure(
+      'credentials',
+      message,
+      code === 'ENOENT' ? write : `replace it by a file with the ${what}`,
+    )
   }
   if (text.trim() === '') {
     const remedy = `write the ${what} into it: \`(umask 077; cat > ${path})\`${afterwards}`
     return failure('credentials', `the ${what} file ${path} is empty`, remedy)
   }
-  // systemd reads those as root and hands them to the service.
+  // systemd reads those as root and passes them to the unit.
   const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(patient), 'read')
   if (denied !== null) {
     const who = `the user that asks the issuer (${credentialUserOf(patient).uid})`
@@ -115,7 +119,7 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
   }
   const line = text.replace(/[\r\n]+$/, '')
   if (/\s/.test(line)) {
-    const message = `the ${what} in ${path} has blanks or line ends in it, which are sent as part of it`
+    const message = `the ${what} in ${path} has blanks or line ends in it, which are sent too`
     return warning(
       'credentials',
       message,
@@ -127,7 +131,7 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
     return warning(
       'credentials',
       message,
-      `\`chmod o= ${path}\`; if others work on this host, replace the ${what}`,
+      `\`chmod o= ${path}\`; if this host has other users, replace the ${what}`,
     )
   }
   return ok('credentials', `${what}: ${path}, mode 0${facts.mode.toString(8)}`)
@@ -145,7 +149,7 @@ async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Pa
   return facts !== null && (await whyDenied(path, credentialUser, 'read')) !== null
 }
 
-/** Whether systemd hands the file to the service: `credential:NAME` of the configuration. */
+/** Whether systemd passes the file to the unit: `credential:NAME` of the configuration. */
 function isFromSystemd(path: string, { configPath, environment }: Patient): boolean {
   const given = environment['CREDENTIALS_DIRECTORY']
   const folders = [join(dirname(configPath), 'credentials'), ...CREDENTIAL_STORES, given]

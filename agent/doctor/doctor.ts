@@ -54,8 +54,9 @@ interface DoctorOptions extends ConfigOption {
 }
 
 /**
- * `doctor`: the whole way, step by step, with a remedy for what fails. Keeps the user that started it, for root can
- * look at more; only the exchange contacts the issuer. Logs in once; issues nothing unless it was asked to; leaves nothing behind of what it writes to see whether it can.
+ * `doctor`: every step to a served certificate, with a remedy for what fails. Does not change the user, as root can
+ * examine more; only the exchange contacts the issuer. Logs in once, issues nothing unless asked to, and removes the files
+ * by which it tries whether a folder is writable.
  */
 export async function doctor(
   context: CliContext,
@@ -86,7 +87,7 @@ async function admit(
   signal: AbortSignal,
 ): Promise<Patient> {
   const composed = context.composeHost(config)
-  // Whatever is done with the record stays in memory.
+  // Changes of the record stay in memory.
   const host = { ...composed, records: { load: async () => composed.records.load(), save: async () => {} } }
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
@@ -127,11 +128,11 @@ async function examine(
   const judged = (): HostKeyView[] => judgeNow(host, attempts.record, facts)
   findings.push(...credentials, ...(await examineWayToIssuer(patient, credentials, facts, judged(), issue)))
 
-  // First, for it wakes an sshd behind a socket, and only then is there a /run/sshd, which `sshd -T` wants.
+  // First: this starts an sshd behind a socket unit, and `sshd -T` needs the /run/sshd that exists only then.
   await askSshd(host, attempts, judged(), signal)
   const sshd = await readSshd(patient)
   const listen = sshd.answer.kind === 'effective' ? sshd.answer.settings.listen : []
-  // The helper says where sshd listens; what it said last may be over. Without it `auto` is port 22, for the daemon too.
+  // The address that the helper reported last may be outdated. Without the helper, `auto` is port 22, for the daemon too.
   const isAuto = config.sshd.address === 'auto' && host.sshd.hasHelper
   if (isAuto && attempts.record.sshd.state !== 'up' && listen.length > 0) {
     attempts.helperSaid(listen, null)
@@ -170,13 +171,13 @@ function placesSshdReads({ host }: Patient, views: readonly HostKeyView[]): stri
   )
 }
 
-/** Programs that the daemon runs, and what a package is called that has them on Debian and elsewhere. */
+/** Programs that the daemon runs, and the packages that have them, on Debian and elsewhere. */
 const NEEDED = [
   { program: 'flock', why: 'for the lock between `run` and `renew`', packages: 'util-linux' },
   { program: 'ssh', why: 'to see what sshd presents', packages: 'openssh-client (openssh-clients)' },
 ] as const
 
-/** Whether the programs are there that the daemon needs, and sshd. */
+/** Whether the programs that the daemon needs are installed, and sshd. */
 async function examinePrograms({ sshd: { address } }: Config): Promise<Finding[]> {
   const findings: Finding[] = []
   const present: string[] = []
@@ -184,20 +185,20 @@ async function examinePrograms({ sshd: { address } }: Config): Promise<Finding[]
     if (program === 'ssh' && address === 'none') continue
     if ((await findProgram(program)) !== null) present.push(program)
     else {
-      const message = `${program} is missing, which is needed ${why}`
+      const message = `${program} is missing; it is needed ${why}`
       findings.push(failure('programs', message, `install the package ${packages}`))
     }
   }
   if ((await findProgram('sshd')) !== null) present.push('sshd')
   else {
-    const remedy = 'install the package openssh-server, if sshd is meant to run here'
+    const remedy = 'install the package openssh-server, if sshd should run here'
     findings.push(warning('programs', 'there is no sshd on this host', remedy))
   }
   if (present.length > 0) findings.unshift(ok('programs', `${present.join(', ')}: found`))
   return findings
 }
 
-/** Whether the daemon runs and its loop turns, by its health port, and with this configuration. */
+/** Whether the daemon runs, completes passes and has this configuration, as its health port shows. */
 async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
   const { listen } = config.health
   const place = placeOf(listen)
@@ -213,13 +214,13 @@ async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
     case 'silent':
       return warning(
         'daemon',
-        `something listens at ${place} and does not answer: hostcertd, stuck, or another program`,
+        `the program that listens at ${place} does not answer: hostcertd, which hangs, or another program`,
         findOut(listen),
       )
     case 'stranger':
       return warning(
         'daemon',
-        `another program answers at ${place}: whether hostcertd runs cannot be seen there`,
+        `another program answers at ${place}, so it is not known whether hostcertd runs`,
         `${takenBy(listen)}; \`systemctl status hostcertd\` shows whether it runs`,
       )
     case 'denied':

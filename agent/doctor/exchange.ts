@@ -18,8 +18,8 @@ const START = '`systemctl enable --now hostcertd-exchange.socket`'
 const SEE_LOG = "see `journalctl -u 'hostcertd-exchange*'`"
 
 /**
- * The way to the issuer, from its name to what may be issued. The exchange examines it, as it is the exchange that has
- * the credential, the proxy and the sandbox: on a packaged host the unit's, elsewhere a child, as the daemon's user.
+ * The way to the issuer, from its name to a certificate. The exchange examines it, with the credential, the proxy and the
+ * sandbox that also count for the daemon: on a packaged host the unit's, elsewhere a child, as the daemon's user.
  *
  * @param credentials what was found of the credential files
  * @param issue whether to have certificates issued
@@ -45,7 +45,7 @@ export async function examineWayToIssuer(
   }
   const answer = await ask(patient, {
     login: !credentials.some(
-      // What only this user cannot read, the unit's exchange can.
+      // A file that this user cannot read may be readable for the unit.
       ({ status }) => status === 'failure' || (status === 'unknown' && exchangeUser === null),
     ),
     pinned: pinnedOf(facts, patient),
@@ -84,7 +84,7 @@ async function ask(
   }
 }
 
-/** The code belongs to the issuer, which was not asked. */
+/** Without the code if the issuer was not even asked: its codes are about the issuer. */
 function failureLineOf(failed: IssuerFailure): string {
   return isOfExchange(failed) ? failed.message : failureLine(failed)
 }
@@ -104,7 +104,7 @@ function skipOthers(isIssueAsked: boolean): Finding[] {
   )
 }
 
-/** What to have issued, and why not the rest. */
+/** The host keys to have a certificate issued for, and why not for others. */
 interface Trial {
   readonly issueFor: DiagnosisQuestion['issueFor']
   readonly findings: readonly Finding[]
@@ -115,7 +115,7 @@ const NO_TRIAL: Trial = {
   findings: [skipped('issue', 'nothing is issued unless asked for with --issue')],
 }
 
-/** Nothing is written, not even that it was tried; neither is the lock taken, which would have to be made. */
+/** Nothing is written, not even the attempt; nor is the lock taken, as its file might have to be created. */
 function trialOf({ attempts, host }: Patient, { pinned }: Facts, views: readonly HostKeyView[]): Trial {
   if (isUnreadable(pinned)) return { issueFor: [], findings: [skipped('issue', 'needs the pinned CAs')] }
   const keys = views.filter(isCertifiable)

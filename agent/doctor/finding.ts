@@ -8,7 +8,7 @@ import type { Attempts } from '../renewal/attempts.ts'
 import type { Host } from '../renewal/host.ts'
 import type { CertifiableView, HostKeyView } from '../renewal/judge.ts'
 
-/** The steps of the way, in their order. `doctor --json` names them; a line each, or one for each thing looked at. */
+/** The steps, in their order. `doctor --json` names them; each has a line or more. */
 export const STEPS = [
   'configuration',
   'programs',
@@ -26,23 +26,23 @@ export const STEPS = [
 
 export type Step = (typeof STEPS)[number]
 
-/** `skipped`: there is nothing to look at; `unknown`: it could not be found out, which says nothing good or bad. */
+/** `skipped`: there was nothing to examine; `unknown`: it could not be found out, which is neither good nor bad. */
 export type FindingStatus = (typeof FINDING_STATUSES)[number]
 
 /** One line of the diagnosis. */
 export interface Finding<S extends Step = Step> {
   readonly step: S
   readonly status: FindingStatus
-  /** What was found, or why nothing was looked at. */
+  /** What was found, or why nothing was examined. */
   readonly message: string
   /** What to do; null when there is nothing. */
   readonly remedy: string | null
 }
 
 /**
- * What the catalogue says to do, beginning in lower case as every remedy of the diagnosis.
+ * The remedy of the catalogue, beginning in lower case as every remedy of the diagnosis.
  *
- * @param what a code, which a daemon of another version may have made up since; or a condition without one
+ * @param what a code, perhaps one that only another version has; or a condition without one
  */
 export function remedyOf(what: string | Explanation): string {
   const { remedy } = typeof what === 'string' ? (errorOf(what) ?? { remedy: 'see the message' }) : what
@@ -70,7 +70,7 @@ export function unknown<S extends Step>(step: S, message: string, remedy: string
   return { step, status: 'unknown', message, remedy }
 }
 
-/** In the order of the way, whatever was looked at first. */
+/** In the order of {@link STEPS}. */
 export function inOrder(findings: readonly Finding[]): readonly Finding[] {
   return findings.toSorted((a, b) => STEPS.indexOf(a.step) - STEPS.indexOf(b.step))
 }
@@ -85,7 +85,7 @@ export interface Cause {
   readonly keys: readonly CertifiableView[]
 }
 
-/** How bad it is for these host keys. */
+/** The status for these host keys. */
 export type Tone = (concerned: readonly CertifiableView[]) => typeof failure
 
 /** The unit is ssh.service on Debian and Ubuntu, sshd.service elsewhere. */
@@ -103,7 +103,7 @@ export function toneFor(keys: readonly HostKeyView[]): Tone {
     isServed && concerned.every(({ state }) => state.state === 'ignored') ? warning : failure
 }
 
-/** The host under examination. No part of it writes anything. */
+/** The host that is examined. Nothing of it is written to. */
 export interface Patient {
   readonly config: Config
   /** Of the main configuration file. */
@@ -112,16 +112,16 @@ export interface Patient {
   readonly host: Host
   /** Loaded; what is changed in it is never saved. */
   readonly attempts: Attempts
-  /** Who runs this. */
+  /** The user that runs this. */
   readonly self: User
   readonly isRoot: boolean
-  /** Who the daemon is: the owner of the state directory, else who runs this. */
+  /** The daemon's user: the owner of the state directory, else the user that runs this. */
   readonly daemonUser: User
-  /** Who asks the issuer and reads credentials; null where the daemon does it by a child. */
+  /** The user of the exchange's unit, which reads the credentials; null where the exchange is a child of the daemon. */
   readonly exchangeUser: User | null
-  /** What starts an exchange as a child, in the end as the daemon's user. */
+  /** The command that starts an exchange as a child; run by root, it becomes the daemon's user. */
   readonly exchangeProgram: readonly string[]
-  /** What `--sshd-config` says, else that of the system. */
+  /** The file of `--sshd-config`, else that of the system. */
   readonly sshdConfigFile: string
   readonly signal: AbortSignal
 }
@@ -152,7 +152,7 @@ export function formatFindings(findings: readonly Finding[], { colour, columns }
   return [...lines, summaryOf(findings)].map((line) => `${line}\n`).join('')
 }
 
-/** That nothing is wrong is said only when everything could be seen. */
+/** "Nothing is wrong" only if everything could be examined. */
 function summaryOf(findings: readonly Finding[]): string {
   const of = (status: FindingStatus): readonly Finding[] =>
     findings.filter((finding) => finding.status === status)

@@ -26,7 +26,7 @@ export async function diagnoseIssuer(
   { version, log }: { readonly version: string; readonly log: Log },
 ): Promise<IssuerFinding[]> {
   const { clock, settings } = way
-  // What a diagnosis asks is not counted.
+  // The requests of a diagnosis are not counted.
   const metrics = { issuerRequest: () => {} }
   const probe = createIssuerProbe({ ...settings.issuer, auth: settings.auth, version, clock, log, metrics })
   const examination = { ...way, question, probe }
@@ -55,11 +55,11 @@ function needsWay(step: IssuerFinding['step']): IssuerFinding {
 }
 
 function skippedIssue({ issueFor }: DiagnosisQuestion): IssuerFinding[] {
-  return issueFor.length === 0 ? [] : [skipped('issue', 'needs all steps from `name` to `permission`')]
+  return issueFor.length === 0 ? [] : [skipped('issue', 'needs the steps from `name` to `permission`')]
 }
 
 /**
- * Ask what needs no login: the CA of this host's certificates. It also shows the base URL, the host id, the clock.
+ * Ask for the CA of this host's certificates, which needs no login. This also tests the base URL, the host id, the clock.
  *
  * @returns `hostCas` null when the issuer does not name them
  */
@@ -118,7 +118,7 @@ async function examineLogin(examination: Examination): Promise<IssuerFinding> {
   return ok('login', 'the issuer accepts the client id and secret')
 }
 
-/** Whether the issuer has this host; whether it issues for it shows only when it does. */
+/** Whether the issuer has this host; whether it issues for it is only known after --issue. */
 async function examinePermission(examination: Examination): Promise<IssuerFinding> {
   const { probe, question, settings, signal } = examination
   const { sshHostId } = settings.issuer
@@ -144,7 +144,7 @@ async function examinePermission(examination: Examination): Promise<IssuerFindin
   }
 }
 
-/** Have a certificate issued and verified for each host key, by the one login. It goes nowhere. */
+/** Have a certificate issued and verified for each host key, with the one login. Nothing is installed. */
 async function tryIssuing(
   examination: Examination,
   hostCas: readonly PublicKey[] | null,
@@ -156,7 +156,7 @@ async function tryIssuing(
   for (const wanted of issueFor) {
     const finding = await issueOne(examination, wanted, trusted)
     findings.push(finding)
-    // What concerns the issuer as a whole concerns the others too.
+    // Most failures are not about this key, so the others would fail too.
     if (finding.status !== 'ok') break
   }
   return findings
@@ -192,7 +192,7 @@ async function issueOne(
   return ok('issue', `${name}: issued and verified, ${what}; not installed`)
 }
 
-/** What to do about a failure that the issuer, or the way to it, gave: the catalogue's remedy, with what is configured. */
+/** What to do about a failure of the issuer, or of the way to it: the catalogue's remedy, with the configured values. */
 function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examination): string {
   const { sshHostId, url } = examination.settings.issuer
   if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(examination)

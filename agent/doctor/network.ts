@@ -24,7 +24,7 @@ export interface WayToIssuer {
   readonly signal: AbortSignal
 }
 
-/** The service has its environment from there; that of a shell is another. */
+/** Not the environment of a shell. */
 export const WHERE_PROXIES_ARE_SET = 'for the service they are set in /etc/default/hostcertd'
 
 /** The other end of the first connection on the way to the issuer. */
@@ -122,7 +122,7 @@ function farEnd(url: URL, proxy: Proxy | null): FarEnd | null {
   return proxy.url && { ...endpointOf(proxy.url), proxy, source: proxy.variable }
 }
 
-/** What else can be done about a proxy. */
+/** The alternative to the proxy. */
 function pastProxy({ hostname }: URL, { proxy }: FarEnd): string {
   return proxy === null ? '' : `. To bypass it, add ${hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
@@ -144,15 +144,15 @@ function tcpRemedy({ port, proxy, source }: FarEnd, code: string): string {
   }
 }
 
-/** One step of the way to the issuer; `code` is Node's, for deciding. */
+/** The result of one step; `code` is Node's. */
 type Reached<T> =
   | ({ readonly ok: true } & T)
   | { readonly ok: false; readonly code: string; readonly why: string }
 
-/** For each step; an exchange may take longer, but a diagnosis is waited for. */
+/** For each step; shorter than for a renewal, as a person waits for a diagnosis. */
 const STEP_MILLISECONDS = 8_000
 const TIMED_OUT = 'ETIMEDOUT'
-/** What a name stands for. */
+/** The addresses of a name. */
 export async function resolveName(
   host: string,
   signal: AbortSignal,
@@ -163,7 +163,7 @@ export async function resolveName(
   })
 }
 
-/** Whether anybody takes a TCP connection. It is closed at once. */
+/** Whether a TCP connection is accepted. It is closed at once. */
 export async function reachPort(host: string, port: number, signal: AbortSignal): Promise<Reached<object>> {
   return inTime(signal, async (limit) => {
     const socket = connectTcp({ host, port, autoSelectFamily: true, autoSelectFamilyAttemptTimeout: 2000 })
@@ -172,7 +172,7 @@ export async function reachPort(host: string, port: number, signal: AbortSignal)
 }
 
 /**
- * What a server shows in a TLS handshake, trusted or not. Nothing is sent but, to a proxy, the CONNECT.
+ * The result of a TLS handshake, whether the server is trusted or not. Nothing but, to a proxy, the CONNECT is sent.
  *
  * @param proxy `http:` or `https:`; null for none
  * @throws AgentError CONFIG_INVALID when `ca_file` cannot be used
@@ -189,13 +189,13 @@ export async function shakeHands(
     const way =
       proxy === null ? { host, port } : { socket: await tunnel({ host, port }, proxy, secureContext, limit) }
     const servername = isIP(host) === 0 ? { servername: host } : {}
-    // Only to look at what is wrong with it: the connection is closed before anything is said.
+    // Only to find what is wrong with it: the connection is closed before anything is sent.
     const socket = connectTls({ ...way, ...servername, secureContext, rejectUnauthorized: false })
     return await opened(socket, 'secureConnect', limit, () => ({ ...findingsOf(socket), ...known }))
   })
 }
 
-/** How a proxy fails us: {@link Reached}'s `code` when it refuses the tunnel, and when there is no speaking with it. */
+/** {@link Reached}'s `code` if a proxy refuses the tunnel, and if it does not behave as a proxy. */
 export const PROXY_REFUSED = 'PROXY_REFUSED'
 export const PROXY_FAILED = 'PROXY_FAILED'
 

@@ -79,9 +79,9 @@ function examine(
     case 'certificate': {
       const presented = `${name}: sshd presents ${serialOf(served.serial)}${endOf(served.validBefore, host.clock.now())}`
       if (served.matches && onDisk.kind === 'usable') return ok('served', presented)
-      // A reload would bring nothing better, at worst no certificate at all.
+      // A reload would not help; sshd might then present no certificate at all.
       if (onDisk.kind === 'absent')
-        return skipped('served', `${presented}; there is none on disk that could replace it`)
+        return skipped('served', `${presented}; there is no certificate on disk to replace it`)
       if (onDisk.kind === 'unusable') {
         const which = served.matches ? 'it is what is on disk' : 'what is on disk cannot be used'
         return skipped('served', `${presented}; ${which} (${onDisk.failure.code})`)
@@ -105,14 +105,14 @@ function examine(
   }
 }
 
-/** The question brought no answer for this key; what was seen before is no news. */
+/** sshd gave no answer for this key; what was seen before is not proof. */
 function notSeen({ name, served }: CertifiableView, why: string): Finding {
   const before =
     'at' in served && served.kind === 'certificate' && served.matches
       ? `; it presented the certificate on disk at ${formatTime(served.at)}`
       : ''
   const remedy =
-    'check that sshd.address is where the sshd of this host listens; what sshd says of the connection is in its log: `journalctl -u ssh` (sshd)'
+    'check that the sshd of this host listens at sshd.address, and see its log: `journalctl -u ssh` (sshd)'
   return unknown('served', `${name}: what sshd presents could not be found out: ${why}${before}`, remedy)
 }
 
@@ -128,7 +128,7 @@ function endOf(validBefore: UnixSeconds | null, now: UnixSeconds): string {
 
 const PACKAGED = '`systemctl enable --now hostcertd-reload.socket`'
 
-/** How sshd is reloaded, and what the root helper reported last. Nothing is run, and it is not asked: it would act. */
+/** How sshd is reloaded, and what the root helper reported last. The helper is not asked, as it would act. */
 export async function examineReload(patient: Patient): Promise<readonly Finding[]> {
   const { notes } = patient.attempts.record.sshd
   return [

@@ -127,7 +127,7 @@ function readSettings(stdout: string): SshdAnswer {
     lines.flatMap((match) => (match?.[1]?.toLowerCase() === keyword ? [match[2] ?? ''] : []))
   const hostKeys = values('hostkey')
   // sshd does not start without one.
-  if (hostKeys.length === 0) return { kind: 'unknown', why: 'sshd -T printed no line that says HostKey' }
+  if (hostKeys.length === 0) return { kind: 'unknown', why: 'sshd -T printed no HostKey line' }
   const settings = {
     hostKeys,
     hostCertificates: values('hostcertificate').filter((path) => path !== 'none'),
@@ -141,7 +141,7 @@ function readRefusal({ status, failure, stderr }: ProgramResult): SshdAnswer {
   if (failure !== null) return { kind: 'unknown', why: failure }
   // Without the frames around warnings.
   const why = oneLine(stderr.replace(/^@.*$/gm, ''))
-  if (why === '') return { kind: 'unknown', why: `sshd -T ended with status ${status} and said nothing` }
+  if (why === '') return { kind: 'unknown', why: `sshd -T ended with status ${status} and printed nothing` }
   if (stderr.includes('Missing privilege separation directory')) return { kind: 'no-runtime-folder', why }
   return { kind: stderr.includes('no hostkeys available') ? 'no-host-keys' : 'refused', why }
 }

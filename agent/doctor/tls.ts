@@ -4,7 +4,7 @@ import { systemCodeOf } from '../cert/text.ts'
 import { formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
 import { failure, type Finding, ok, warning } from './finding.ts'
 
-/** What a TLS handshake showed, and what it is judged by. */
+/** The result of a TLS handshake, and the certificates that count here. */
 export interface TlsFindings {
   /** Null when we trust it; Node's code when we do not. */
   readonly distrust: string | null
@@ -16,7 +16,7 @@ export interface TlsFindings {
   readonly inStore: readonly X509Certificate[]
 }
 
-/** Of certificates that a server sends; more are not looked at. */
+/** Of certificates that a server sends; more are ignored. */
 const LONGEST_CHAIN = 10
 
 /** Whose certificate is judged, and by what. */
@@ -32,7 +32,7 @@ interface TlsQuestion {
 
 /** A server certificate that ends sooner is worth a warning; most are renewed well before. */
 const WARNING_SECONDS = 14 * 86_400
-/** Of certificates from the server's own to the root CA's; more are not looked at. */
+/** Of certificates from the server's own to the root CA's; more are ignored. */
 const LONGEST_PATH = 10
 /** OpenSSL's names for a certificate that leads to no root CA which we trust. */
 const UNTRUSTED = [
@@ -45,7 +45,7 @@ const UNTRUSTED = [
   'CERT_SIGNATURE_FAILURE',
 ]
 
-/** What an open connection showed. */
+/** The certificates of an open connection. */
 export function findingsOf(socket: TLSSocket): Pick<TlsFindings, 'distrust' | 'sent'> {
   const error: unknown = socket.authorizationError
   const code = error instanceof Error ? (systemCodeOf(error) ?? error.message) : String(error)
@@ -58,12 +58,12 @@ export function findingsOf(socket: TLSSocket): Pick<TlsFindings, 'distrust' | 's
   return { distrust: socket.authorized ? null : code, sent }
 }
 
-/** What a handshake says about the server's certificate. OpenSSL has judged it; this finds the reason and what helps. */
+/** Explain a handshake: OpenSSL has verified the certificate; this finds the reason and a remedy. */
 export function tlsFinding(seen: TlsFindings, question: TlsQuestion): Finding<'tls'> {
   const [own] = seen.sent
   if (own === undefined) {
     const remedy = `configure a TLS certificate for ${question.host} at the server`
-    return failure('tls', 'the server shows no certificate', remedy)
+    return failure('tls', 'the server sends no certificate', remedy)
   }
   const end = endOf(own)
   const who = `certificate of "${nameOf(own)}", signed by "${issuerNameOf(own)}", good until ${formatTime(end)}`

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import type { SignOptions } from '../support/ssh-keygen.ts'
 import { ECDSA, ED25519, makeBareHost } from './bare-host.ts'
-import { HANGS, LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
+import { HANGS, makeHostWithDaemon, statusAnswer } from './fake-daemon.ts'
 import { hostcertd } from './hostcertd.ts'
 import { parseOnly } from './in-process.ts'
 
@@ -395,11 +395,9 @@ describe('by what the daemon says', () => {
   ]
   test.each(rows)('$name: $status', async ({ change, sshd, status, says }) => {
     const issuer = { reachable: false, clock_skew_seconds: 90 }
-    await using daemon = await startFakeDaemon({
-      '/status': statusAnswer([{ ...usual, ...change }], issuer, sshd === undefined ? {} : { sshd }),
-      '/livez': LIVE,
-    })
-    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    await using host = await makeHostWithDaemon(
+      statusAnswer([{ ...usual, ...change }], issuer, sshd === undefined ? {} : { sshd }),
+    )
     const result = await host.verb(['check'])
     expect(result.status).toBe(status)
     expect(result.stdout).toMatch(says)
@@ -415,11 +413,9 @@ describe('by what the daemon says', () => {
   })
 
   test('an ignored host key has no performance data, whose limits it would only cross', async () => {
-    await using daemon = await startFakeDaemon({
-      '/status': statusAnswer([usual, { ...usual, host_key: 'other', state: 'ignored', reason: 'P-521' }]),
-      '/livez': LIVE,
-    })
-    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    await using host = await makeHostWithDaemon(
+      statusAnswer([usual, { ...usual, host_key: 'other', state: 'ignored', reason: 'P-521' }]),
+    )
     const { status, stdout } = await host.verb(['check'])
     expect(status).toBe(0)
     expect(stdout).toContain("'key''_/'=")
@@ -427,11 +423,9 @@ describe('by what the daemon says', () => {
   })
 
   test('a limit for what never ends: as a duration it holds for what sshd presents', async () => {
-    await using daemon = await startFakeDaemon({
-      '/status': statusAnswer([{ ...usual, ...anotherServed(DAY), valid_before: null }]),
-      '/livez': LIVE,
-    })
-    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    await using host = await makeHostWithDaemon(
+      statusAnswer([{ ...usual, ...anotherServed(DAY), valid_before: null }]),
+    )
     expect((await host.verb(['check', '--critical', '2d'])).status).toBe(2)
     expect((await host.verb(['check', '--critical', '50%'])).status).toBe(1)
   })
@@ -443,8 +437,7 @@ describe('by what the daemon says', () => {
       [[usual, ignored], 0],
       [[usual, rest], 1],
     ] as const) {
-      await using daemon = await startFakeDaemon({ '/status': statusAnswer(keys), '/livez': LIVE })
-      await using host = await makeBareHost({ health: { listen: daemon.listen } })
+      await using host = await makeHostWithDaemon(statusAnswer(keys))
       expect((await host.verb(['check'])).status).toBe(status)
     }
   })
@@ -452,8 +445,7 @@ describe('by what the daemon says', () => {
   test('what the root helper reported is told below, and changes no status', async () => {
     const notes = ['left out ssh_host_rsa_key | empty']
     const answer = statusAnswer([usual], {}, { notes })
-    await using daemon = await startFakeDaemon({ '/status': answer, '/livez': LIVE })
-    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    await using host = await makeHostWithDaemon(answer)
     const { status, stdout } = await host.verb(['check'])
     expect(status).toBe(0)
     expect(stdout).toMatch(/\nthe root helper reported: left out ssh_host_rsa_key \/ empty\n$/)
@@ -461,8 +453,7 @@ describe('by what the daemon says', () => {
 })
 
 test('a daemon that hangs: what it said before is not believed, and that it hangs is told', async () => {
-  await using daemon = await startFakeDaemon({ '/status': statusAnswer([]), '/livez': HANGS })
-  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await using host = await makeHostWithDaemon(statusAnswer([]), HANGS)
   await host.certify(ED25519)
   const { status, stdout } = await host.verb(['check'])
   expect(status).toBe(0)

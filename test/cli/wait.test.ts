@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import { freePort } from '../support/private-sshd/process.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
-import { LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
+import { makeHostWithDaemon, statusAnswer } from './fake-daemon.ts'
 
 const MISSING = /^not all certificates are served after 0s: ssh_host_ed25519_key is absent\n$/
 
@@ -149,8 +149,7 @@ test.concurrent.each<{
   },
 ])('by what the daemon says: $name', async ({ keys, sshd, missing }) => {
   const answer = statusAnswer(keys, {}, sshd === undefined ? {} : { sshd })
-  await using daemon = await startFakeDaemon({ '/status': answer, '/livez': LIVE })
-  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await using host = await makeHostWithDaemon(answer)
   const result = await host.verb(['wait', '--timeout', missing === null ? '60s' : '4s'])
   const stderr = missing === null ? '' : `not all certificates are served after 4s: ${missing}\n`
   expect(result).toEqual({ status: missing === null ? 0 : 1, stdout: '', stderr })

@@ -39,7 +39,7 @@ test.each<{
     name: 'another program has its port',
     answers: { '/': LIVE },
     status: 'warning',
-    message: /^another program answers at 127.*: whether hostcertd runs cannot be seen there$/,
+    message: /^another program answers at 127.*, so it is not known whether hostcertd runs$/,
     remedy:
       /^`ss -ltnp` shows which program it is: stop it, or set another health\.listen .*`systemctl status hostcertd` shows/,
   },
@@ -47,7 +47,8 @@ test.each<{
     name: 'somebody accepts connections there and says nothing',
     answers: { '/status': null },
     status: 'warning',
-    message: /^something listens at 127.* and does not answer: hostcertd, stuck, or another program$/,
+    message:
+      /^the program that listens at 127.* does not answer: hostcertd, which hangs, or another program$/,
     remedy: /^`ss -ltnp` shows which program it is: if it is hostcertd, `systemctl restart hostcertd`/,
   },
 ])('$name', async ({ answers, status, message, remedy }) => {

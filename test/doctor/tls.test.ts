@@ -112,7 +112,7 @@ const ROWS: readonly Row[] = [
     name: "ca_file holds the server's own certificate, and that is all that it sends",
     sent: [DIRECT],
     caFile: [DIRECT],
-    message: /does not send the certificate of "Example Root CA".*holds the server's own certificate, which/,
+    message: /does not send the certificate of "Example Root CA".*holds the server's own certificate, but/,
     remedy: /if it is the root CA, add the certificate \(PEM\) of "Example Root CA" to /,
     fixes: [{ caFile: [DIRECT, ROOT] }],
   },
