@@ -55,7 +55,7 @@ function needsWay(step: IssuerFinding['step']): IssuerFinding {
 }
 
 function skippedIssue({ issueFor }: DiagnosisQuestion): IssuerFinding[] {
-  return issueFor.length === 0 ? [] : [skipped('issue', 'needs the steps from `name` to `permission`')]
+  return issueFor.length === 0 ? [] : [skipped('issue', 'needs all steps up to `permission`')]
 }
 
 /**

@@ -88,7 +88,8 @@ async function examineTls(
   { clock, settings, signal }: WayToIssuer,
 ): Promise<IssuerFinding> {
   const { proxy } = end
-  if (url.protocol !== 'https:') return skipped('tls', `${settings.issuer.url} has none, on this host only`)
+  if (url.protocol !== 'https:')
+    return skipped('tls', `${settings.issuer.url} is on this host and does without TLS`)
   if (proxy !== null && !['http:', 'https:'].includes(proxy.url?.protocol ?? ''))
     return skipped('tls', `a SOCKS proxy (${proxy.variable}) is in between; asking the issuer shows it`)
   try {

@@ -65,6 +65,9 @@ const VIOLATIONS: readonly (readonly [room: string, source: string, rule: string
   ['doctor', "import { x } from '../compose.ts'; x()", IMPORTS],
   ['doctor', "import { x } from '../cli/program.ts'; x()", IMPORTS],
   ['doctor', "import { x } from '../../test/support/world.ts'; x()", IMPORTS],
+  ['doctor', "import { x } from '../issuer/http.ts'; x()", IMPORTS],
+  ['doctor', "import { x } from './issuer-diagnosis.ts'; x()", IMPORTS],
+  ['doctor', "import { connect } from 'node:tls'; connect(1)", IMPORTS],
 ]
 
 /** Files that import each other. */
