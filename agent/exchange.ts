@@ -4,13 +4,15 @@ import type { Config } from './config/config.ts'
 import { configPathFrom, loadConfig } from './config/load.ts'
 import { problemLine } from './config/problem.ts'
 import { systemClock } from './host/clock.ts'
+import { becomeOwnerOf } from './host/drop-privileges.ts'
 import { createHostKeys } from './host/host-keys.ts'
 import { createIssuer } from './issuer/client.ts'
-import { serveExchange } from './issuer/exchange-process.ts'
+import { type Answering, serveExchange } from './issuer/exchange-process.ts'
+import type { DiagnosisAnswer } from './issuer/exchange-protocol.ts'
 import { localFailure } from './issuer/failures.ts'
 import type { ReadCredentialFile } from './issuer/logins/credential-file.ts'
 import { createLog } from './log/log.ts'
-import type { HostKeyFile, Issuer, Log, Metrics } from './renewal/ports.ts'
+import type { Issuer, Log, Metrics } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
 
 /**
@@ -35,13 +37,19 @@ const SECTIONS = ['issuer', 'auth', 'log', 'host_keys']
 /**
  * `hostcertd exchange`: see `issuer/exchange-protocol.ts`. Ends with its input.
  *
- * @param isConfigured it goes by the host's configuration, as the unit's does: the other side can neither have the
- *   credential sent elsewhere, nor have a key signed that is none of this host's
+ * @param options `--configured`: it uses the host's configuration, as the unit's does; the other side can neither have
+ *   the credential sent elsewhere, nor have a key signed that is none of this host's. `--as-owner-of FOLDER`: started by
+ *   root, it becomes the folder's owner before it reads anything from the other side
  */
-export async function runExchange(version: VersionInfo, isConfigured: boolean): Promise<void> {
+export async function runExchange(version: VersionInfo, [option, folder]: readonly string[]): Promise<void> {
+  if (option === '--as-owner-of' && folder !== undefined) {
+    // While it still may: the program's files may be out of reach of that user.
+    await import('./doctor/issuer-diagnosis.ts')
+    await becomeOwnerOf(folder)
+  }
   const { stdin, stdout } = process
   const streams = { input: stdin, write: (text: string) => void stdout.write(text) }
-  const configured = isConfigured ? await configuration() : null
+  const configured = option === '--configured' ? await configuration() : null
   try {
     await serveExchange(streams, (wanted, metrics) => {
       if (typeof configured === 'string') return refusing(configured)
@@ -49,7 +57,26 @@ export async function runExchange(version: VersionInfo, isConfigured: boolean): 
       const settings = configured ?? wanted
       const log = createLog({ ...settings.log, version: version.version })
       const issuer = httpIssuer(settings, version, log, metrics)
-      return configured === null ? issuer : forOwnKeys(issuer, configured)
+      const answering = {
+        issue: async (key, stop) => issuer.issue(key, stop),
+        hostCa: async (stop) => issuer.hostCa(stop),
+        health: () => issuer.health(),
+        end: () => issuer.end(),
+        diagnose: async (question, signal): Promise<DiagnosisAnswer> => {
+          // Most exchanges do without.
+          const { diagnoseIssuer } = await import('./doctor/issuer-diagnosis.ts')
+          const way = {
+            settings,
+            shownAuth: wanted.auth,
+            environment: process.env,
+            clock: systemClock,
+            signal,
+          }
+          const ports = { version: version.version, log }
+          return { ok: true, findings: await diagnoseIssuer(way, question, ports) }
+        },
+      } satisfies Answering
+      return configured === null ? answering : forOwnKeys(answering, configured)
     })
   } catch (error) {
     const log = createLog({ level: 'info', format: 'auto', version: version.version })
@@ -81,29 +108,34 @@ function isSame(
 }
 
 /** @param why goes on in the daemon's log and status */
-function refusing(why: string): Issuer {
+function refusing(why: string): Answering {
   const failure = localFailure('CONFIG_INVALID', 'administrator', why)
   return {
     issue: async () => ({ ok: false, failure }),
     hostCa: async () => ({ ok: false, failure, noSuchRoute: false }),
+    diagnose: async () => ({ ok: false, failure }),
     health: () => ({ reachable: null, lastSuccess: null, clockSkewSeconds: null }),
     end: () => undefined,
   }
 }
 
-function forOwnKeys(issuer: Issuer, { hostKeys }: Config): Issuer {
+function forOwnKeys(answering: Answering, { hostKeys }: Config): Answering {
   const keys = createHostKeys({ patterns: hostKeys })
+  const failure = localFailure('ISSUER_REJECTED', 'key-backoff', 'that key is none of `host_keys`')
+  const isOwn = async (publicKey: string): Promise<boolean> => {
+    const { blob } = splitKeyLine(publicKey)
+    return (await keys.list()).some(
+      ({ content }) => content.kind === 'key' && blob !== null && content.key.blob.equals(blob),
+    )
+  }
   return {
-    issue: async (publicKey, signal) => {
-      const { blob } = splitKeyLine(publicKey)
-      const isOwn = ({ content }: HostKeyFile): boolean =>
-        content.kind === 'key' && blob !== null && content.key.blob.equals(blob)
-      if ((await keys.list()).some(isOwn)) return issuer.issue(publicKey, signal)
-      const failure = localFailure('ISSUER_REJECTED', 'key-backoff', 'that key is none of `host_keys`')
-      return { ok: false, failure }
+    ...answering,
+    issue: async (publicKey, signal) =>
+      (await isOwn(publicKey)) ? answering.issue(publicKey, signal) : { ok: false, failure },
+    diagnose: async (question, signal) => {
+      for (const { publicKey } of question.issueFor)
+        if (!(await isOwn(publicKey))) return { ok: false, failure }
+      return answering.diagnose(question, signal)
     },
-    hostCa: async (signal) => issuer.hostCa(signal),
-    health: () => issuer.health(),
-    end: () => issuer.end(),
   }
 }

@@ -56,6 +56,7 @@ const context: CliContext = {
     const { httpIssuer } = await import('./exchange.ts')
     return httpIssuer(config, version, verbLog(config, version), NO_METRICS, readCredentialFile)
   },
+  exchangeProgram: exchange.program,
   createDaemon: (config, load) => {
     const daemon = new Daemon(composeDaemon(config, version, exchange), load)
     hearSignals((signal) => (signal === 'SIGHUP' ? daemon.reload() : daemon.lookNow()))
@@ -87,7 +88,7 @@ async function main(): Promise<void> {
   // Said by the daemon alone, and in no help.
   if (verb === 'exchange') {
     const { runExchange } = await import('./exchange.ts')
-    await runExchange(version, process.argv[3] === '--configured')
+    await runExchange(version, process.argv.slice(3))
   }
   // Not exit(): what was written to a pipe may still be on its way.
   const status = await runProgram(process.argv.slice(2), context, end.signal)

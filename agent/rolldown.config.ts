@@ -14,8 +14,8 @@ function commit(): string {
 }
 
 /**
- * CommonJS: as ES modules the loader alone costs 15 MiB. What only `doctor` and the exchange with the issuer need, HTTP and
- * TLS with it, is in files of its own, which the daemon never loads. Names are kept, for stack traces.
+ * CommonJS: as ES modules the loader alone costs 15 MiB. What only the exchange with the issuer needs, HTTP and TLS
+ * with it, is in files of its own, and so is `doctor`: the daemon never loads them. Names are kept, for stack traces.
  */
 export default defineConfig({
   input: { hostcertd: 'agent/main.ts' },

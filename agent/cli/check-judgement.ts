@@ -5,17 +5,17 @@ import { type CertificateStatus, isOld, type ServedStatus, servingOf } from '../
 import { failureLine } from './context.ts'
 import { lastSeen } from './status-text.ts'
 
-/** The exit statuses of the Monitoring Plugins Development Guidelines, by what they are called there. */
+/** The exit statuses of the Monitoring Plugins Development Guidelines, with their names there. */
 export const CHECK_STATUS = { OK: 0, WARNING: 1, CRITICAL: 2, UNKNOWN: 3 } as const
 export type CheckStatus = keyof typeof CHECK_STATUS
 
-/** What a monitor is told of one host key. */
+/** The result for one host key. */
 export interface Judgement {
   readonly hostKey: string
   readonly status: CheckStatus
   readonly state: CertificateStatus['state']
   readonly message: string
-  /** Negative once it is over; null without a certificate, and for one that never ends. */
+  /** Negative once it has expired; null without a certificate, and for one that never ends. */
   readonly secondsLeft: number | null
   /** Null without a certificate, for one that never ends, and for an ignored host key. */
   readonly limits: Limits | null
@@ -24,16 +24,16 @@ export interface Judgement {
 
 interface JudgementRules {
   readonly policy: Config['renewal']
-  /** Null: by default. */
+  /** Null: the default. */
   readonly warning: Threshold | null
   readonly critical: Threshold | null
 }
 
 /**
- * Judge one host key. Absent, invalid, expired: critical. So is what sshd presents when it is no certificate, or another
- * that has ended or is about to: then clients are refused or asked, whatever is on disk. A warning: another one that is
+ * Judge one host key. Critical: the certificate is absent, invalid or expired, or sshd presents none, or another one that
+ * has expired or is about to, as clients are then refused or asked, whatever is on disk. A warning: another one that is
  * still valid, no evidence of what sshd presents, evidence that is old. A failed attempt alone, or a question to sshd
- * without an answer, is nothing yet: there is time.
+ * without an answer, changes nothing yet: there is time.
  */
 export function judge(certificate: CertificateStatus, rules: JudgementRules, now: UnixSeconds): Judgement {
   const { host_key: hostKey, state } = certificate
@@ -45,7 +45,7 @@ export function judge(certificate: CertificateStatus, rules: JudgementRules, now
     state,
     message: [words, errorOf(certificate)].filter((text) => text !== '').join('; '),
     secondsLeft: life?.secondsLeft ?? null,
-    // Of an ignored key no limit counts: without limits it has no performance data, and no graph sees one crossed.
+    // Without limits an ignored key has no performance data, so no graph shows it below a limit.
     limits: state === 'ignored' ? null : (life?.limits ?? null),
     lifetimeSeconds: life?.lifetimeSeconds ?? null,
   }
@@ -91,7 +91,7 @@ function verdict(
     case 'absent':
       return ['CRITICAL', 'there is no certificate']
     case 'invalid':
-      return ['CRITICAL', `what is on disk cannot be used${why}`]
+      return ['CRITICAL', `the certificate on disk cannot be used${why}`]
     case 'expired':
       return ['CRITICAL', `the certificate ended ${formatDuration(-left)} ago`]
     case 'overdue':
@@ -147,7 +147,7 @@ function refutedVerdict({ serial, valid_before }: ServedStatus, critical: number
   return [left < critical ? 'CRITICAL' : 'WARNING', `${another}, which ends in ${formatDuration(left)}`]
 }
 
-/** The limit where what is on disk never ends, and a share of its lifetime is nothing. */
+/** The limit for a certificate that never ends: it has no lifetime to take a share of. */
 function shortest({ critical }: JudgementRules): number {
   return critical?.kind === 'duration' ? critical.seconds : 0
 }
@@ -164,7 +164,7 @@ function errorOf({ last_error: error, failures }: CertificateStatus): string {
   return `${failureLine(error)}${failures > 1 ? ` (${failures} times in a row)` : ''}`
 }
 
-/** The one that a monitor shows for all of them; `OK` for none. */
+/** The one status for all of them; `OK` for none. */
 export function worst(statuses: readonly CheckStatus[]): CheckStatus {
   return (['CRITICAL', 'WARNING', 'UNKNOWN'] as const).find((status) => statuses.includes(status)) ?? 'OK'
 }
@@ -180,7 +180,7 @@ interface Limits {
   readonly critical: number
 }
 
-/** By default what is left at `overdue` is a warning, and a third of that is critical. */
+/** The default: a warning from `overdue` on, critical below a third of what is left then. */
 const CRITICAL_SHARE = 1 / 3
 
 /** @returns null when the text is neither 0% to 100% (`15%`, `2.5%`) nor a duration (`3d`) */
@@ -193,7 +193,7 @@ export function parseThreshold(text: string): Threshold | null {
   return seconds === null ? null : { kind: 'duration', seconds }
 }
 
-/** Whether a warning could never come, for it would come after what is critical. False where that hangs on a lifetime. */
+/** Whether there could never be a warning, as it would begin below the critical limit. False if that depends on a lifetime. */
 export function isUpsideDown(warning: Threshold, critical: Threshold): boolean {
   if (warning.kind === 'share') return critical.kind === 'share' && warning.ratio < critical.ratio
   return critical.kind === 'duration' && warning.seconds < critical.seconds
@@ -204,7 +204,7 @@ export function isUpsideDown(warning: Threshold, critical: Threshold): boolean {
  *
  * @param issuedAt when it was put in place, null when that is not known
  * @param warning null: from `overdue` on
- * @param critical null: a third of what `overdue` leaves
+ * @param critical null: a third of what is left at `overdue`
  * @returns seconds left
  */
 function limitsFor(

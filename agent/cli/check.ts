@@ -10,10 +10,8 @@ import {
   type Threshold,
   worst,
 } from './check-judgement.ts'
-import { type CliContext, linesOf } from './context.ts'
-import { askDaemon } from './daemon-client.ts'
-import { type ConfigOption, lookOnce, requireConfig } from './load.ts'
-import { remarkLine, remarksOn, sshdDown } from './remarks.ts'
+import { type CliContext, type ConfigOption, linesOf, lookOnce, requireConfig } from './context.ts'
+import { askDaemon, remarkLine, remarksOn, sshdDown } from './daemon-client.ts'
 
 export interface CheckOptions extends ConfigOption {
   readonly warning?: Threshold
@@ -21,12 +19,12 @@ export interface CheckOptions extends ConfigOption {
   readonly json?: boolean
 }
 
-/** Monitors end a plugin that takes longer than they like, 60 s as a rule, and then nobody learns why. */
+/** A monitoring system kills a plugin that takes too long, usually 60 s, and then shows no reason. */
 const LIMIT_MILLISECONDS = 45_000
 
 /**
- * `check`: a monitoring plugin. Asks the daemon, or looks itself when it does not answer. Whatever is wrong is told on
- * stdout, which is what a monitor reads.
+ * `check`: a monitoring plugin. Asks the daemon; if it does not answer, examines the host itself. Errors go to stdout
+ * too: a monitoring system reads nothing else.
  */
 export async function check(
   context: CliContext,
@@ -43,7 +41,7 @@ export async function check(
     return report(context, options, config, document, remarksOn(document, answer, config).map(remarkLine))
   } catch (error) {
     const isLate = limit.aborted && !signal.aborted
-    const late = `nothing could be found out within ${LIMIT_MILLISECONDS / 1000} s`
+    const late = `no result within ${LIMIT_MILLISECONDS / 1000} s`
     return unknown(context, options, isLate ? [late] : linesOf(error, signal))
   }
 }
@@ -57,27 +55,27 @@ function report(
 ): number {
   const { warning = null, critical = null } = options
   if (!document.enrolled) {
-    return unknown(context, options, ['the daemon says that this host is not enrolled'])
+    return unknown(context, options, ['the daemon reports that this host is not enrolled'])
   }
   const rules = { policy: config.renewal, warning, critical }
   const judgements = document.certificates.map((one) => judge(one, rules, Date.now() / 1000))
   if (judgements.every(({ state }) => state === 'ignored')) {
     const why = judgements.length === 0 ? 'none was found' : 'all are ignored'
-    const summary = `there is no host key whose certificate could be checked: ${why}`
-    return tell(context, options, 'CRITICAL', summary, judgements, remarks)
+    const summary = `there is no certificate to check: ${why}`
+    return print(context, options, 'CRITICAL', summary, judgements, remarks)
   }
   const down = sshdDown(document)
   const ofKeys = judgements.map((one) => one.status)
   const status = worst(down === null ? ofKeys : [...ofKeys, 'WARNING'])
-  return tell(context, options, status, summaryOf(status, down, judgements), judgements, remarks)
+  return print(context, options, status, summaryOf(status, down, judgements), judgements, remarks)
 }
 
 function unknown(context: CliContext, options: CheckOptions, lines: readonly string[]): number {
   const [first = '', ...rest] = lines
-  return tell(context, options, 'UNKNOWN', first, [], rest)
+  return print(context, options, 'UNKNOWN', first, [], rest)
 }
 
-function tell(
+function print(
   context: CliContext,
   { json }: CheckOptions,
   status: CheckStatus,
@@ -105,8 +103,8 @@ function documentOf({ hostKey, status, state, message, secondsLeft, limits }: Ju
 }
 
 /**
- * What a monitor reads, by the Monitoring Plugins Development Guidelines: one line of text, `|`, the performance data,
- * then lines that only a person opens.
+ * The output of the Monitoring Plugins Development Guidelines: one line of text, `|`, the performance data, then further
+ * lines for people.
  *
  * @param remarks further lines
  */
@@ -123,9 +121,9 @@ function formatCheck(
 }
 
 /**
- * The line for all host keys: those that are worst, or when the first certificate ends.
+ * The line for all host keys: those with the worst status, or when the first certificate expires.
  *
- * @param warning what is a warning of the host as a whole; null when nothing is
+ * @param warning a warning about the host as a whole; null if there is none
  */
 function summaryOf(status: CheckStatus, warning: string | null, judgements: readonly Judgement[]): string {
   if (status !== 'OK') {
@@ -133,13 +131,14 @@ function summaryOf(status: CheckStatus, warning: string | null, judgements: read
     const keys = matching.map(({ hostKey, message }) => `${hostKey}: ${message}`)
     return [...(warning === null || status !== 'WARNING' ? [] : [warning]), ...keys].join(', ')
   }
-  const cared = judgements.filter(({ state }) => state !== 'ignored')
-  const ends = cared.flatMap(({ secondsLeft }) => (secondsLeft === null ? [] : [secondsLeft]))
-  const count =
-    cared.length === 1
-      ? '1 host key has its certificate'
-      : `${cared.length} host keys have their certificates`
-  return ends.length === 0 ? count : `${count}, the first ends in ${formatDuration(Math.min(...ends))}`
+  const counted = judgements.filter(({ state }) => state !== 'ignored')
+  const ends = counted.flatMap(({ secondsLeft }) => (secondsLeft === null ? [] : [secondsLeft]))
+  const isOne = counted.length === 1
+  const count = isOne
+    ? '1 host key has a valid certificate'
+    : `${counted.length} host keys have valid certificates`
+  if (ends.length === 0) return count
+  return `${count}, ${isOne ? 'which' : 'the first'} expires in ${formatDuration(Math.min(...ends))}`
 }
 
 /** `'label'=value[UOM];[warn];[crit];[min];[max]`; `N:` means that less than N is an alert. */

@@ -1,13 +1,20 @@
 import { AgentError, ERRORS } from '../cert/errors.ts'
 import type { Config } from '../config/config.ts'
-import type { LoadedConfig } from '../config/load.ts'
+import { configPathFrom, loadConfig, type LoadedConfig, recheckPinnedCas } from '../config/load.ts'
+import { problemLine } from '../config/problem.ts'
 import type { ReadCredentialFile } from '../issuer/logins/credential-file.ts'
+import { askSshd } from '../renewal/ask-sshd.ts'
+import { Attempts } from '../renewal/attempts.ts'
 import type { Host } from '../renewal/host.ts'
+import { type HostKeyView, judgeNow } from '../renewal/judge.ts'
+import { isUnreadable, observe } from '../renewal/observe.ts'
 import type { Issuer, Log } from '../renewal/ports.ts'
+import type { StatusDocument } from '../renewal/status-document.ts'
+import { statusOf } from '../renewal/status.ts'
 import type { VersionInfo } from '../version.ts'
 import type { Daemon } from './daemon.ts'
 
-/** What a verb needs of the world; `main.ts` makes the real one. */
+/** What a verb needs from outside; `main.ts` makes the real one. */
 export interface CliContext {
   readonly version: VersionInfo
   readonly environment: Readonly<Record<string, string | undefined>>
@@ -17,14 +24,16 @@ export interface CliContext {
   readonly err: (text: string) => void
   /** For stdout: whether to colour, and how wide a line may be; `Infinity` where that does not matter, in a pipe. */
   readonly terminal: { readonly colour: boolean; readonly columns: number }
-  /** The way to one host, for a verb that looks or acts once. */
+  /** The ports of this host, for a verb that acts once. */
   readonly composeHost: (config: Config) => Host
   /**
-   * The issuer for `renew`: by the unit's exchange where there is one, else by this very process.
+   * The issuer for `renew`: by the unit's exchange if there is one, else in this process.
    *
-   * @param readCredentialFile how credentials are read: the verb may not be who may read them any more
+   * @param readCredentialFile how credentials are read: the verb may run as a user by then that cannot read the files
    */
   readonly composeIssuer: (config: Config, readCredentialFile: ReadCredentialFile) => Promise<Issuer>
+  /** The command that starts an exchange with the issuer as a child. */
+  readonly exchangeProgram: readonly string[]
   /** The daemon, already listening to SIGHUP and SIGUSR1. */
   readonly createDaemon: (config: Config | null, load: () => Promise<LoadedConfig>) => Daemon
   /** The daemon's log, for what is wrong before there is a configuration. */
@@ -36,7 +45,7 @@ export interface CliContext {
 /** sysexits(3), as the interface has them. */
 export const EXIT = { ok: 0, failed: 1, usage: 64, config: ERRORS.CONFIG_INVALID.exitStatus } as const
 
-/** Ends a verb: each line is a message for people. Not a defect, so it has no stack to show. */
+/** Ends a verb: each line is a message for people. Not a defect of the program, so no stack is shown. */
 export class VerbError extends Error {
   readonly lines: readonly string[]
 
@@ -49,10 +58,9 @@ export class VerbError extends Error {
 }
 
 /**
- * What a person is told about what a verb threw, a line or more: `CODE: message`, or the stack of what should never
- * have been thrown.
+ * The message for what a verb threw, a line or more: `CODE: message`, or the stack of what should never have been thrown.
  *
- * @param signal when it has fired, its reason is all there is to tell
+ * @param signal if it has fired, its reason is the message
  */
 export function linesOf(error: unknown, signal: AbortSignal): readonly string[] {
   if (signal.aborted) return [messageOrStack(signal.reason, false)]
@@ -69,4 +77,101 @@ export function failureLine({ code, message }: { readonly code: string; readonly
 function messageOrStack(error: unknown, withStack: boolean): string {
   if (!(error instanceof Error)) return String(error)
   return withStack ? (error.stack ?? error.message) : error.message
+}
+
+export interface ConfigOption {
+  readonly config?: string | undefined
+}
+
+/**
+ * Read the configuration that a verb was given. Does not change the user and prints nothing.
+ *
+ * @param checkPinnedCas false: for a verb that does without them, or looks at them itself
+ */
+export async function readConfig(
+  context: CliContext,
+  options: ConfigOption,
+  checkPinnedCas = true,
+): Promise<{ readonly path: string; readonly loaded: LoadedConfig }> {
+  const { environment } = context
+  const path = configPathFrom(options.config, environment)
+  return { path, loaded: await loadConfig({ path, environment, checkPinnedCas }) }
+}
+
+/**
+ * As {@link readConfig}; if it is valid, then become the daemon's user. A file that this user cannot read is a problem of
+ * the configuration, whichever user started the verb.
+ */
+export async function readConfigAsOwner(
+  context: CliContext,
+  options: ConfigOption,
+): Promise<{ readonly path: string; readonly loaded: LoadedConfig }> {
+  const { path, loaded } = await readConfig(context, options)
+  if (loaded.kind !== 'ok') return { path, loaded }
+  await context.becomeOwnerOf(loaded.config.stateDirectory)
+  return { path, loaded: await recheckPinnedCas(loaded) }
+}
+
+/**
+ * The configuration for a verb that acts once; warnings go to stderr. Does not change the user.
+ *
+ * @returns null when this host is not enrolled
+ * @throws VerbError with every problem of the configuration
+ */
+export async function configForVerb(context: CliContext, options: ConfigOption): Promise<Config | null> {
+  const { loaded } = await readConfig(context, options)
+  switch (loaded.kind) {
+    case 'not-enrolled':
+      return null
+    case 'invalid':
+      throw new VerbError(...loaded.problems.map((problem) => `CONFIG_INVALID: ${problemLine(problem)}`))
+    case 'ok':
+      for (const warning of loaded.warnings) context.err(`warning: ${warning}`)
+      return loaded.config
+  }
+}
+
+/**
+ * As {@link configForVerb}, for verbs that need one.
+ *
+ * @throws VerbError also when this host is not enrolled
+ */
+export async function requireConfig(context: CliContext, options: ConfigOption): Promise<Config> {
+  const config = await configForVerb(context, options)
+  if (config !== null) return config
+  throw new VerbError(notEnrolledLine(configPathFrom(options.config, context.environment)))
+}
+
+export function notEnrolledLine(path: string): string {
+  return `not enrolled: there is no ${path}`
+}
+
+/** What can be found without the daemon. */
+interface Look {
+  readonly host: Host
+  readonly attempts: Attempts
+  readonly views: readonly HostKeyView[]
+  readonly status: StatusDocument
+}
+
+/**
+ * Examine host keys, certificates and, if asked to, what sshd presents. Changes nothing, needs no daemon.
+ *
+ * @throws AgentError CONFIG_INVALID when the pinned CAs cannot be read
+ */
+export async function lookOnce(
+  context: CliContext,
+  config: Config,
+  askServed: boolean,
+  signal: AbortSignal,
+): Promise<Look> {
+  const host = context.composeHost(config)
+  const attempts = new Attempts(host.records, host.clock)
+  await attempts.load()
+  const facts = await observe(host)
+  if (isUnreadable(facts.pinned)) throw new AgentError(facts.pinned.code, facts.pinned.message)
+  if (askServed) await askSshd(host, attempts, judgeNow(host, attempts.record, facts), signal)
+  const views = judgeNow(host, attempts.record, facts)
+  const identity = { version: context.version.version, issuerUrl: config.issuer.url }
+  return { host, attempts, views, status: statusOf(identity, views, attempts, host.issuer.health()) }
 }

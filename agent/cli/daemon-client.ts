@@ -1,12 +1,13 @@
 import { request, type RequestOptions } from 'node:http'
-import { reasonOf, systemCodeOf, hostAndPort } from '../cert/text.ts'
-import type { HealthListen } from '../config/config.ts'
-import type { StatusDocument } from '../renewal/status-document.ts'
+import { CLOCKS_DIFFER, SSHD_DOWN } from '../cert/errors.ts'
+import { hostAndPort, reasonOf, systemCodeOf } from '../cert/text.ts'
+import type { Config, HealthListen } from '../config/config.ts'
+import { SKEW_WARNING_SECONDS, type StatusDocument } from '../renewal/status-document.ts'
 
 const TIMEOUT_MILLISECONDS = 3_000
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
-/** Of connect(2), with no listener behind the port or the socket file; and with one that may not be asked. */
+/** From connect(2): nothing listens on the port or the socket file; connecting is not permitted. */
 const NOBODY = ['ECONNREFUSED', 'ENOENT']
 const DENIED = ['EACCES', 'EPERM']
 
@@ -14,17 +15,17 @@ const DENIED = ['EACCES', 'EPERM']
 export type DaemonAnswer =
   /** `health.listen` is none. */
   | { readonly kind: 'not-asked' }
-  /** The daemon, whose loop turns. `status` is null before its first look is done, and of an older version, which says less. */
+  /** The daemon, whose loop runs. `status` is null before its first pass, and from an older version, whose document has less. */
   | { readonly kind: 'runs'; readonly status: StatusDocument | null }
-  /** The daemon, whose loop has not turned for too long: what it says of the host is old. */
+  /** The daemon, but its last pass is too long ago: its status is old. */
   | { readonly kind: 'hangs'; readonly lastTurn: string | null }
-  /** Nobody listens. */
+  /** Nothing listens. */
   | { readonly kind: 'nobody' }
-  /** Somebody takes the connection and says nothing, for three seconds. */
+  /** A program accepts the connection, but sends nothing for three seconds. */
   | { readonly kind: 'silent' }
-  /** Somebody answers, and it is not the daemon. */
+  /** A program answers that is not the daemon. */
   | { readonly kind: 'stranger' }
-  /** Whoever asks may not. */
+  /** This user may not connect. */
   | { readonly kind: 'denied'; readonly why: string }
 
 /** Where the daemon is asked, for people. */
@@ -34,7 +35,7 @@ export function placeOf(listen: HealthListen): string {
   return hostAndPort(listen.host, listen.port)
 }
 
-/** Ask the daemon how the host is, and whether its loop turns; tell it from other programs on that port. */
+/** Ask the daemon for its status, and whether its loop runs; recognise other programs on that port. */
 export async function askDaemon(listen: HealthListen, signal: AbortSignal): Promise<DaemonAnswer> {
   if (listen.kind === 'none') return { kind: 'not-asked' }
   const answer = await get(listen, '/status', signal)
@@ -48,7 +49,7 @@ export async function askDaemon(listen: HealthListen, signal: AbortSignal): Prom
   return { kind: 'hangs', lastTurn: live.kind === 'answered' ? lastTurnIn(parse(live.body)) : null }
 }
 
-/** @returns null unless the daemon runs, its loop turns, and it has looked at everything */
+/** @returns null unless the daemon runs and has completed a pass recently */
 export async function daemonStatus(
   listen: HealthListen,
   signal: AbortSignal,
@@ -60,7 +61,7 @@ export async function daemonStatus(
 /**
  * One of the daemon's routes.
  *
- * @returns the body, of at most 4 MiB; null when nobody answers with status 200 within three seconds
+ * @returns the body, of at most 4 MiB; null without an answer with status 200 within three seconds
  */
 export async function getFromDaemon(
   listen: HealthListen,
@@ -126,17 +127,17 @@ function parse(body: string): unknown {
   }
 }
 
-/** What `/status` says in every version. */
+/** What `/status` has in every version. */
 function isOfDaemon(value: unknown): boolean {
   return isObject(value) && 'version' in value && 'enrolled' in value && Array.isArray(value['certificates'])
 }
 
-/** What it says from this version on: until the daemon is restarted after an upgrade it is the old one that answers. */
+/** What it has from this version on: after an upgrade the old daemon answers until it is restarted. */
 function isStatusDocument(value: unknown): value is StatusDocument {
   return isOfDaemon(value) && isObject(value) && isObject(value['sshd']) && Array.isArray(value['notes'])
 }
 
-/** What `/status` says before the first look is done. */
+/** The answer of `/status` before the first pass. */
 function isStarting(status: number, value: unknown): boolean {
   return status === 503 && isObject(value) && value['error'] === 'starting'
 }
@@ -148,4 +149,117 @@ function lastTurnIn(value: unknown): string | null {
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null
+}
+
+/** Something that concerns the host as a whole: `status` and `check` print it below the host keys. */
+export interface Remark {
+  readonly text: string
+  /** What to do about it, commands between backticks; null if the text has it. */
+  readonly remedy: string | null
+}
+
+/** In one line: the text, and behind an arrow what to do. */
+export function remarkLine({ text, remedy }: Remark): string {
+  return remedy === null ? text : `${text} -> ${remedy}`
+}
+
+export const START_DAEMON = '`systemctl enable --now hostcertd`; `journalctl -u hostcertd` shows why it ended'
+export const RESTART_DAEMON =
+  '`systemctl restart hostcertd`; `journalctl -u hostcertd` shows what it did last'
+
+/** Remarks on the daemon, sshd, the root helper, the issuer and the clock. */
+export function remarksOn(document: StatusDocument, answer: DaemonAnswer, { health }: Config): Remark[] {
+  return [
+    ...onDaemon(answer, health.listen),
+    ...onSshd(document),
+    ...onHelper(document),
+    ...onIssuer(document),
+    ...onClock(document),
+  ]
+}
+
+/** `sshd has been down since TIME`; null unless it is. */
+export function sshdDown({ sshd: { state, since } }: StatusDocument): string | null {
+  if (state !== 'down') return null
+  return since === null ? 'sshd is down' : `sshd has been down since ${since}`
+}
+
+function onDaemon(answer: DaemonAnswer, listen: Config['health']['listen']): Remark[] {
+  const place = placeOf(listen)
+  const without = 'this is what can be seen without it'
+  switch (answer.kind) {
+    case 'not-asked':
+    case 'runs':
+      return []
+    case 'nobody':
+      return [{ text: `the daemon does not answer; ${without}`, remedy: START_DAEMON }]
+    case 'hangs':
+      return [{ text: `the daemon ${hangingSince(answer.lastTurn)}; ${without}`, remedy: RESTART_DAEMON }]
+    case 'silent':
+      return [
+        { text: `the program that listens at ${place} does not answer; ${without}`, remedy: findOut(listen) },
+      ]
+    case 'stranger':
+      return [
+        {
+          text: `another program answers at ${place}, not the daemon; ${without}`,
+          remedy: takenBy(listen),
+        },
+      ]
+    case 'denied':
+      return [
+        {
+          text: `the daemon cannot be asked at ${place}: ${answer.why}; ${without}`,
+          remedy: 'run this as root, or make the folders above the socket accessible (`chmod o+x`)',
+        },
+      ]
+  }
+}
+
+/** `hangs: it has not looked at anything since TIME`. */
+export function hangingSince(lastTurn: string | null): string {
+  return `hangs: no pass was completed${lastTurn === null ? ' yet' : ` since ${lastTurn}`}`
+}
+
+/** For a listener that may be the daemon, if it hangs, or another program. */
+export function findOut(listen: Config['health']['listen']): string {
+  return `\`${listeners(listen)}\` shows which program it is: if it is hostcertd, ${RESTART_DAEMON}`
+}
+
+/** For another program in the daemon's place. */
+export function takenBy(listen: Config['health']['listen']): string {
+  return `\`${listeners(listen)}\` shows which program it is: stop it, or set another health.listen and \`systemctl reload hostcertd\``
+}
+
+function listeners({ kind }: Config['health']['listen']): string {
+  return kind === 'unix' ? 'ss -lxp' : 'ss -ltnp'
+}
+
+function onSshd(document: StatusDocument): Remark[] {
+  const text = sshdDown(document)
+  return text === null ? [] : [{ text, remedy: SSHD_DOWN.remedy }]
+}
+
+function onHelper({ notes }: StatusDocument): Remark[] {
+  return notes.map((note) => ({ text: `the root helper reported: ${note}`, remedy: null }))
+}
+
+function onIssuer({ issuer: { url, reachable } }: StatusDocument): Remark[] {
+  if (reachable !== false) return []
+  return [
+    {
+      text: `the issuer ${url ?? ''} did not answer the last time it was asked`,
+      remedy: '`hostcertd doctor` shows where the connection to it fails',
+    },
+  ]
+}
+
+function onClock({ issuer: { clock_skew_seconds: skew } }: StatusDocument): Remark[] {
+  if (skew === null || Math.abs(skew) <= SKEW_WARNING_SECONDS) return []
+  return [
+    {
+      text: `the issuer's clock and this host's differ by ${Math.round(Math.abs(skew))} s`,
+      remedy: CLOCKS_DIFFER.remedy,
+    },
+  ]
 }

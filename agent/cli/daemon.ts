@@ -94,7 +94,7 @@ export class Daemon {
     await Promise.all([this.#ticker?.stop(), this.#watcher?.stop(), this.#health?.server?.stop()])
   }
 
-  /** What the configuration that the daemon starts with should have said better. */
+  /** Log the warnings about the configuration that the daemon starts with. */
   warn(warnings: readonly string[]): void {
     for (const warning of warnings) this.#parts.log.warn({}, warning)
   }

@@ -4,8 +4,7 @@ import { type Certificate, isSignatureValid, parseCertificate } from '../cert/ho
 import type { KeyType } from '../cert/public-key.ts'
 import { escapeControls } from '../cert/text.ts'
 import { formatCertificateTime, formatDuration, type UnixSeconds } from '../cert/time.ts'
-import { type CliContext, EXIT } from './context.ts'
-import { type ConfigOption, readConfig } from './load.ts'
+import { type CliContext, type ConfigOption, EXIT, readConfig } from './context.ts'
 
 /** What `inspect --json` prints for one file; the names are the interface's. */
 type InspectEntry = InspectedCertificate | InspectFailure

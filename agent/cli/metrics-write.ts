@@ -4,9 +4,8 @@ import type { Config } from '../config/config.ts'
 import { PrometheusMetrics } from '../health/metrics.ts'
 import { replaceFile } from '../host/files.ts'
 import { notEnrolledStatus } from '../renewal/status.ts'
-import { type CliContext, EXIT, VerbError } from './context.ts'
+import { type CliContext, configForVerb, type ConfigOption, EXIT, lookOnce, VerbError } from './context.ts'
 import { getFromDaemon } from './daemon-client.ts'
-import { configForVerb, type ConfigOption, lookOnce } from './load.ts'
 
 /** The collector runs as a user of its own. */
 const FILE_MODE = 0o644

@@ -1,6 +1,5 @@
 import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
-import type { CliContext } from './context.ts'
-import { type ConfigOption, lookOnce, requireConfig } from './load.ts'
+import { type CliContext, type ConfigOption, lookOnce, requireConfig } from './context.ts'
 import { findHostKey, noSuchHostKey } from './renew.ts'
 
 /** As step's `needs-renewal`: 0 due, 1 not due, 2 nothing there, 255 could not tell. */

@@ -5,9 +5,15 @@ import { problemLine } from '../config/problem.ts'
 import type { VersionInfo } from '../version.ts'
 import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
-import { type CliContext, EXIT, linesOf } from './context.ts'
+import {
+  type CliContext,
+  type ConfigOption,
+  EXIT,
+  linesOf,
+  notEnrolledLine,
+  readConfigAsOwner,
+} from './context.ts'
 import { inspect } from './inspect.ts'
-import { type ConfigOption, notEnrolledLine, readConfigAsOwner } from './load.ts'
 import { metricsWrite } from './metrics-write.ts'
 import { NEEDS_RENEWAL, needsRenewal } from './needs-renewal.ts'
 import { renew } from './renew.ts'
@@ -15,7 +21,7 @@ import { status } from './status.ts'
 import { wait, type WaitTimeout } from './wait.ts'
 
 /**
- * Run one verb. Throws nothing: what goes wrong is told on stderr.
+ * Run one verb. Throws nothing: errors go to stderr.
  *
  * @param argv without program names
  * @param signal fires on SIGINT and SIGTERM
@@ -42,7 +48,7 @@ export async function runProgram(
 /**
  * All verbs and options; what completions and the manual are checked against.
  *
- * @param exit is told the exit status of the verb that was run
+ * @param exit is called with the exit status of the verb that was run
  */
 export function buildProgram(
   context: CliContext,
@@ -70,13 +76,10 @@ export function buildProgram(
       exit(failed)
     }
   }
+  const add = (name: string, description: string, parent = program): Command =>
+    parent.command(name).description(description).helpOption('-h, --help', 'print this help')
   const verb = (name: string, description: string, parent = program): Command =>
-    parent
-      .command(name)
-      .description(description)
-      .helpOption('-h, --help', 'print this help')
-      .allowExcessArguments(false)
-      .addOption(configOption())
+    add(name, description, parent).allowExcessArguments(false).addOption(configOption())
 
   verb('run', 'run the daemon in the foreground').action(async (options) =>
     act(async () => run(context, options, signal)),
@@ -133,26 +136,18 @@ export function buildProgram(
     .addOption(jsonOption())
     .action(async (options) =>
       act(async () => {
-        // With it come HTTP and TLS, which no other verb needs.
+        // In a file of its own, which no other verb loads.
         const { doctor } = await import('../doctor/doctor.ts')
         return await doctor(context, options, signal)
       }),
     )
 
-  const config = program
-    .command('config')
-    .description('check the configuration')
-    .helpOption('-h, --help', 'print this help')
-    .helpCommand(false)
+  const config = add('config', 'check the configuration').helpCommand(false)
   verb('validate', 'list every problem in the configuration, each with its path', config)
     .addOption(jsonOption())
     .action(async (options) => act(async () => configValidate(context, options)))
 
-  const metrics = program
-    .command('metrics')
-    .description('export the metrics')
-    .helpOption('-h, --help', 'print this help')
-    .helpCommand(false)
+  const metrics = add('metrics', 'export the metrics').helpCommand(false)
   verb('write', 'write the metrics to a file for a textfile collector', metrics)
     .argument('<file>', 'file to write; replaced atomically, mode 0644')
     .action(async (file, options) => act(async () => metricsWrite(context, file, options, signal)))
@@ -161,17 +156,14 @@ export function buildProgram(
     .addOption(jsonOption())
     .action(async (options) => act(() => version(context, options)))
 
-  program
-    .command('help')
-    .description('show help for a verb')
+  add('help', 'show help for a verb')
     .argument('[verb...]')
-    .helpOption('-h, --help', 'print this help')
     .action((names: readonly string[]) => commandNamed(program, names).outputHelp())
 
   return program
 }
 
-/** `['config', 'validate']`: the verb of that name. Ends with a usage error when there is none. */
+/** `['config', 'validate']`: the verb of that name. A usage error if there is none. */
 function commandNamed(program: Command, names: readonly string[]): Command {
   let found = program
   for (const name of names) {
@@ -204,7 +196,7 @@ function sshdConfigOption(): Option {
   return new Option('--sshd-config <file>', "sshd's configuration file (default: /etc/ssh/sshd_config)")
 }
 
-/** @param byDefault in words: what holds hangs on the certificate */
+/** @param byDefault described, as it depends on the certificate */
 function thresholdOption(flags: string, description: string, byDefault: string): Option {
   const parse = (text: string): Threshold => {
     const threshold = parseThreshold(text)
@@ -241,7 +233,7 @@ function versionText({ version: number, node, commit }: VersionInfo): string {
 
 /** `run`: the daemon, in the foreground, until `stop` fires. */
 async function run(context: CliContext, options: ConfigOption, stop: AbortSignal): Promise<number> {
-  // Each time, for the configuration may come later than the daemon.
+  // Read again each time: the configuration may be written after the daemon was started.
   const load = async (): Promise<LoadedConfig> => (await readConfigAsOwner(context, options)).loaded
   const loaded = await load()
   if (loaded.kind === 'invalid') {

@@ -8,8 +8,7 @@ import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import type { KeyOutcome } from '../renewal/outcome.ts'
 import { pass, type PassResult } from '../renewal/pass.ts'
 import type { AttemptRecords, HostKeyFile } from '../renewal/ports.ts'
-import { type CliContext, EXIT, failureLine } from './context.ts'
-import { type ConfigOption, requireConfig } from './load.ts'
+import { type CliContext, type ConfigOption, EXIT, failureLine, requireConfig } from './context.ts'
 
 const LOCK_WAIT_MILLISECONDS = 60_000
 

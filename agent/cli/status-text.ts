@@ -10,21 +10,21 @@ import {
   type StatusDocument,
 } from '../renewal/status-document.ts'
 import { failureLine } from './context.ts'
-import type { Remark } from './remarks.ts'
+import type { Remark } from './daemon-client.ts'
 
 export interface Terminal {
   readonly colour: boolean
-  /** `Infinity` where lines may have any length: in a file, in a pipe. */
+  /** `Infinity` if lines may have any length: in a file or a pipe. */
   readonly columns: number
 }
 
-/** Of a bar in the line of its host key; one in a line of its own is as long as fits, and this at most. */
+/** Length of a bar in the line of its host key; and the longest one in a line of its own, if it fits. */
 const BAR_CELLS = 20
 const LONGEST_BAR_CELLS = 60
 /** The longest name of a state. */
 const STATE_WIDTH = 11
 const INDENT = '    '
-/** Reasons for a state in which all is as it should be. */
+/** Reasons for a state that are not a problem. */
 const NO_TROUBLE: readonly string[] = ['window-open']
 const ARROW = `${INDENT}-> `
 
@@ -42,8 +42,8 @@ const COLOURS: Readonly<Record<CertificateState, number>> = {
 
 /**
  * The status document for people: a line per host key with its lifetime as a bar, below it what is wrong and what to do
- * about it, and last what concerns the host as a whole. Where a line has no room the bar stands in one of its own, then
- * the rest as well.
+ * about it, and last what concerns the host as a whole. If a line is too short, the bar gets a line of its own, and then
+ * the rest does too.
  */
 export function formatStatus(
   status: StatusDocument,
@@ -97,13 +97,13 @@ function hostKeyLines(
   })
 }
 
-/** @param width filled up with blanks, which are painted too */
+/** @param width padded with blanks, which are coloured too */
 function painted(state: CertificateState, width: number, { colour }: Terminal): string {
   const padded = state.padEnd(width)
   return colour ? `\u001B[${COLOURS[state]}m${padded}\u001B[0m` : padded
 }
 
-/** What remains to be said in the line of a host key; empty without a certificate. */
+/** The rest of the line of a host key; empty without a certificate. */
 function summaryOf(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
   const parts = [left(certificate, now), dueIn(certificate, now), servedText(certificate, isDown, now)]
   return parts.filter((text) => text !== '').join(', ')
@@ -113,7 +113,7 @@ function summaryOf(certificate: CertificateStatus, isDown: boolean, now: UnixSec
  * What is wrong with a host key, each in a line of its own, with what to do about it: the reason for the state, why sshd
  * could not be asked, and the last error. Of an ignored key only the reason is shown.
  *
- * @param explained what was said already of another host key, codes whose remedy is the same and answers of sshd
+ * @param explained what was printed for another host key already: codes with their remedy, and answers of sshd
  */
 function troublesOf(certificate: CertificateStatus, columns: number, explained: Set<string>): string[] {
   const { state, reason, last_error: error, failures, serial, served } = certificate
@@ -154,14 +154,14 @@ function dueIn({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
   return rest > 0 ? `renewal in ${formatDuration(rest)}` : 'renewal due'
 }
 
-/** Why the last question to sshd brought no answer: one that does not answer has one reason for all host keys. */
+/** Why sshd did not answer the last question; one reason for several host keys is printed once. */
 function unknownOf({ unknown }: ServedStatus, explained: Set<string>): string[] {
   if (unknown === null || explained.has(unknown)) return []
   explained.add(unknown)
   return [`sshd could not be asked: ${unknown}`]
 }
 
-/** With the age of the evidence where it is old, or sshd went down since. */
+/** With the age of the evidence if it is old, or if sshd went down since. */
 function servedText({ served, serial }: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
   if (serial === null || served === null) return ''
   const seen = isDown || isOld(served, now) ? ` as of ${lastSeen(served, now)}` : ''
@@ -212,10 +212,10 @@ function apart(now: number, due: number, isNowFirst: boolean, cells: number): re
 }
 
 /**
- * Break a text between words, so that no line is longer than it may be; a word that is longer stands alone. A command
- * between backticks stays in one line if it fits into one: somebody will copy it.
+ * Break a text between words, so that no line is longer than it may be; a longer word gets a line of its own. A
+ * command between backticks stays in one line if it fits, so that it can be copied.
  *
- * @param columns how long a line may be, what it begins with included; `Infinity` for any length
+ * @param columns how long a line may be, with what it begins with; `Infinity` for any length
  * @param first what the first line begins with
  * @param others what the others begin with; blanks of the same length when left out
  */
@@ -241,7 +241,7 @@ export function wrap(
   return [...lines, line]
 }
 
-/** @param longest a command that is longer is taken apart */
+/** @param longest a longer command is broken up */
 function wordsOf(text: string, longest: number): string[] {
   const words = text.match(/[^\s`]*`[^`]*`\S*|\S+/g) ?? []
   return words.flatMap((word) => (word.length <= longest ? [word] : word.split(' ')))

@@ -1,16 +1,14 @@
 import type { StatusDocument } from '../renewal/status-document.ts'
 import { notEnrolledStatus } from '../renewal/status.ts'
-import { type CliContext, EXIT } from './context.ts'
-import { askDaemon } from './daemon-client.ts'
-import { configForVerb, type ConfigOption, lookOnce } from './load.ts'
-import { type Remark, remarksOn } from './remarks.ts'
+import { type CliContext, configForVerb, type ConfigOption, EXIT, lookOnce } from './context.ts'
+import { askDaemon, type Remark, remarksOn } from './daemon-client.ts'
 import { formatStatus } from './status-text.ts'
 
 interface StatusOptions extends ConfigOption {
   readonly json?: boolean
 }
 
-/** `status`: a line per host key; from the daemon when it runs, else from what is on disk and what sshd serves. */
+/** `status`: a line per host key; from the daemon if it runs, else from the files and from what sshd presents. */
 export async function status(
   context: CliContext,
   options: StatusOptions,
@@ -18,18 +16,18 @@ export async function status(
 ): Promise<number> {
   const config = await configForVerb(context, options)
   if (config === null) {
-    tell(context, options, notEnrolledStatus(context.version.version), [])
+    print(context, options, notEnrolledStatus(context.version.version), [])
     return EXIT.ok
   }
   await context.becomeOwnerOf(config.stateDirectory)
   const answer = await askDaemon(config.health.listen, signal)
   const fromDaemon = answer.kind === 'runs' ? answer.status : null
   const document = fromDaemon ?? (await lookOnce(context, config, true, signal)).status
-  tell(context, options, document, remarksOn(document, answer, config))
+  print(context, options, document, remarksOn(document, answer, config))
   return EXIT.ok
 }
 
-function tell(
+function print(
   context: CliContext,
   { json }: StatusOptions,
   document: StatusDocument,

@@ -1,15 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/config.ts'
 import { readinessOf, type StatusDocument } from '../renewal/status-document.ts'
-import { type CliContext, EXIT } from './context.ts'
-import { daemonStatus } from './daemon-client.ts'
-import { type ConfigOption, lookOnce, requireConfig } from './load.ts'
-import { sshdDown } from './remarks.ts'
+import { type CliContext, type ConfigOption, EXIT, lookOnce, requireConfig } from './context.ts'
+import { daemonStatus, sshdDown } from './daemon-client.ts'
 
-/** The daemon is asked often; sshd, where there is no daemon, seldom: it punishes whoever asks too much. */
+/** The daemon is asked often; sshd, without a daemon, rarely: it limits how often a client connects (PerSourcePenalties). */
 const ASK_DAEMON_MILLISECONDS = 250
 const ASK_SSHD_MILLISECONDS = 5_000
-/** One look takes a moment: with less there would be none. */
+/** Less would not be enough to read the status once. */
 const SHORTEST_MILLISECONDS = 1_000
 /** A longer timer fires at once (setTimeout in Node's documentation); nobody waits for 24 days. */
 const LONGEST_MILLISECONDS = 2 ** 31 - 1
@@ -31,23 +29,26 @@ export async function wait(context: CliContext, options: WaitOptions, signal: Ab
   const limit = AbortSignal.any([signal, AbortSignal.timeout(milliseconds)])
   const config = await requireConfig(context, options)
   await context.becomeOwnerOf(config.stateDirectory)
-  const looker = createLooker(context, config)
+  const readStatus = createStatusReader(context, config)
   let last: StatusDocument | null = null
   try {
     for (;;) {
-      last = await looker(limit)
+      last = await readStatus(limit)
       if (isServed(last)) return EXIT.ok
       await sleep(ASK_DAEMON_MILLISECONDS, undefined, { signal: limit })
     }
   } catch (error) {
     if (signal.aborted || !limit.aborted) throw error
   }
-  context.err(`not every certificate is served after ${text}: ${whatIsMissing(last)}`)
+  context.err(`not all certificates are served after ${text}: ${whatIsMissing(last)}`)
   return EXIT.failed
 }
 
-/** What the daemon says; without one, what is seen without it, and that not too often. */
-function createLooker(context: CliContext, config: Config): (signal: AbortSignal) => Promise<StatusDocument> {
+/** The status from the daemon; without a daemon, from this process, and not too often. */
+function createStatusReader(
+  context: CliContext,
+  config: Config,
+): (signal: AbortSignal) => Promise<StatusDocument> {
   const asksSshd = config.sshd.address !== 'none'
   const interval = asksSshd ? ASK_SSHD_MILLISECONDS : ASK_DAEMON_MILLISECONDS
   let own: { readonly status: StatusDocument; readonly at: number } | null = null
@@ -65,13 +66,13 @@ function createLooker(context: CliContext, config: Config): (signal: AbortSignal
 function isServed(status: StatusDocument): boolean {
   const readiness = readinessOf(status, null, Date.now() / 1000)
   if (readiness === null || readiness.status === 'fail') return false
-  // What sshd was seen to serve before it went down, or long ago, is not served now for all that is known.
+  // Evidence that is old, or from before sshd went down, does not count.
   return readiness.reason !== 'evidence-old' && status.sshd.state !== 'down'
 }
 
 function whatIsMissing(status: StatusDocument | null): string {
-  if (status === null) return 'nothing could be seen in that time'
-  if (!status.enrolled) return 'the daemon says that this host is not enrolled'
+  if (status === null) return 'no status could be read in that time'
+  if (!status.enrolled) return 'the daemon reports that this host is not enrolled'
   const counted = status.certificates.filter(({ state }) => state !== 'ignored')
   const open = counted.filter(({ state }) => state !== 'valid' && state !== 'due')
   if (open.length > 0) {
@@ -79,9 +80,10 @@ function whatIsMissing(status: StatusDocument | null): string {
       .map(({ host_key, state, reason }) => `${host_key} is ${state}${reason === null ? '' : ` (${reason})`}`)
       .join(', ')
   }
-  if (counted.length === 0) return 'there is no host key that could have one'
+  if (counted.length === 0) return 'there is no host key that a certificate could be issued for'
   const unknown = counted.map(({ served }) => served?.unknown ?? null).find((why) => why !== null)
   return (
-    sshdDown(status) ?? `sshd was not seen to serve them lately${unknown === undefined ? '' : `: ${unknown}`}`
+    sshdDown(status) ??
+    `sshd was not seen to present them recently${unknown === undefined ? '' : `: ${unknown}`}`
   )
 }

@@ -1,11 +1,14 @@
 import { access, constants } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
-import { systemCodeOf } from '../cert/text.ts'
+import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { failureLine } from '../cli/context.ts'
+import { CREDENTIAL_STORES } from '../config/credentials.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
-import { failure, type Finding, ok, warning } from './finding.ts'
-import type { Patient } from './patient.ts'
+import { factsOf, type FileFacts, type User, whyDenied } from '../host/file-access.ts'
+import { readCredentialFile } from '../issuer/logins/credential-file.ts'
+import { failure, type Finding, ok, type Patient, unknown, warning } from './finding.ts'
 
 /** Whether there is a configuration, and what is wrong with it. */
 export async function examineConfiguration(path: string, loaded: LoadedConfig): Promise<Finding[]> {
@@ -45,10 +48,119 @@ export async function examinePinnedCas({ host }: Patient): Promise<Finding[]> {
   }
 }
 
-/** Who may not read a file cannot say what is wrong in it. */
+/** A user that cannot read a file cannot find what is wrong in it. */
 async function remedyFor(file: string): Promise<string> {
   const code = await access(file, constants.R_OK).then(() => null, systemCodeOf)
   return code === 'EACCES'
     ? `run \`sudo hostcertd doctor\`; or \`chmod a+rX ${file}\`: it holds no secrets, and the daemon reads it too`
     : `correct it in ${file}; \`hostcertd config validate\` checks it`
+}
+
+interface Credential {
+  /** As in `the client secret`. */
+  readonly what: string
+  readonly path: string
+}
+
+/** The permissions of all other users. */
+const OTHERS = 0o007
+
+/** Each credential file: whether it exists, has one line, and only the right users can read it. */
+export async function examineCredentials(patient: Patient): Promise<Finding[]> {
+  const findings: Finding[] = []
+  for (const credential of credentialsOf(patient)) findings.push(await examine(credential, patient))
+  return findings
+}
+
+function credentialsOf({ config: { auth } }: Patient): Credential[] {
+  switch (auth.method) {
+    case 'universal-auth':
+      return [
+        ...('file' in auth.clientId ? [{ what: 'client id', path: auth.clientId.file }] : []),
+        { what: 'client secret', path: auth.clientSecretFile },
+      ]
+    case 'token':
+      return [{ what: 'access token', path: auth.tokenFile }]
+  }
+}
+
+async function examine({ what, path }: Credential, patient: Patient): Promise<Finding> {
+  const isSystemds = isFromSystemd(path, patient)
+  const afterwards = isSystemds ? '; then `systemctl reload hostcertd`' : ''
+  let facts: FileFacts | null = null
+  let text: string
+  try {
+    facts = await factsOf(path)
+    text = await readCredentialFile(path)
+  } catch (error) {
+    const message = `cannot read the ${what} from ${path}: ${reasonOf(error)}`
+    const code = systemCodeOf(error)
+    if (code === 'EACCES') {
+      return patient.isRoot || (!isSystemds && (await isDaemonDenied(path, facts, patient)))
+        ? failure('credentials', message, ownershipRemedy(path, patient))
+        : unknown('credentials', message, 'run `sudo hostcertd doctor`: root may read it')
+    }
+    const write = `write the ${what} into it: \`(umask 077; cat > ${path})\`${afterwards}`
+    return failure(
+      'credentials',
+      message,
+      code === 'ENOENT' ? write : `replace it by a file with the ${what}`,
+    )
+  }
+  if (text.trim() === '') {
+    const remedy = `write the ${what} into it: \`(umask 077; cat > ${path})\`${afterwards}`
+    return failure('credentials', `the ${what} file ${path} is empty`, remedy)
+  }
+  // systemd reads those as root and passes them to the unit.
+  const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(patient), 'read')
+  if (denied !== null) {
+    const who = `the user that asks the issuer (${credentialUserOf(patient).uid})`
+    return failure('credentials', `${who} cannot read the ${what}: ${denied}`, ownershipRemedy(path, patient))
+  }
+  const line = text.replace(/[\r\n]+$/, '')
+  if (/\s/.test(line)) {
+    const message = `the ${what} in ${path} has blanks or line ends in it, which are sent too`
+    return warning(
+      'credentials',
+      message,
+      `leave nothing in ${path} but the ${what} on one line${afterwards}`,
+    )
+  }
+  if ((facts.mode & OTHERS) !== 0 && what !== 'client id') {
+    const message = `${path} has mode 0${facts.mode.toString(8)}: every user of this host can read the ${what}`
+    return warning(
+      'credentials',
+      message,
+      `\`chmod o= ${path}\`; if this host has other users, replace the ${what}`,
+    )
+  }
+  return ok('credentials', `${what}: ${path}, mode 0${facts.mode.toString(8)}`)
+}
+
+/**
+ * Whether the user that asks the issuer cannot read a file either that we cannot.
+ *
+ * @param facts null if the file is in a folder that we cannot enter: then this is not known
+ */
+async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Patient): Promise<boolean> {
+  const { self } = patient
+  const credentialUser = credentialUserOf(patient)
+  if (self.uid === credentialUser.uid) return true
+  return facts !== null && (await whyDenied(path, credentialUser, 'read')) !== null
+}
+
+/** Whether systemd passes the file to the unit: `credential:NAME` of the configuration. */
+function isFromSystemd(path: string, { configPath, environment }: Patient): boolean {
+  const given = environment['CREDENTIALS_DIRECTORY']
+  const folders = [join(dirname(configPath), 'credentials'), ...CREDENTIAL_STORES, given]
+  return folders.includes(dirname(path))
+}
+
+function ownershipRemedy(path: string, patient: Patient): string {
+  const { uid, gid } = credentialUserOf(patient)
+  return `\`chown ${uid}:${gid} ${path} && chmod 400 ${path}\`; that user must be able to enter the folders above it`
+}
+
+function credentialUserOf({ daemonUser, exchangeUser }: Patient): User {
+  return exchangeUser ?? daemonUser
 }

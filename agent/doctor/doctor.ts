@@ -1,7 +1,15 @@
 import { join } from 'node:path'
 import { certificateFileOf } from '../cert/certificate-types.ts'
-import { type CliContext, EXIT } from '../cli/context.ts'
-import { type ConfigOption, readConfig } from '../cli/load.ts'
+import { type CliContext, type ConfigOption, EXIT, readConfig } from '../cli/context.ts'
+import {
+  askDaemon,
+  findOut,
+  hangingSince,
+  placeOf,
+  RESTART_DAEMON,
+  START_DAEMON,
+  takenBy,
+} from '../cli/daemon-client.ts'
 import type { Config } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
 import { ownerOf, userNamed } from '../host/file-access.ts'
@@ -10,28 +18,31 @@ import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, isCertifiable, judgeNow } from '../renewal/judge.ts'
-import { isUnreadable, observe } from '../renewal/observe.ts'
+import { observe } from '../renewal/observe.ts'
+import type { StatusDocument } from '../renewal/status-document.ts'
 import { statusOf } from '../renewal/status.ts'
 import { examineCertificates } from './certificates-on-disk.ts'
-import { examineConfiguration, examinePinnedCas } from './configuration.ts'
-import { examineCredentials } from './credential-files.ts'
-import { examineDirectories, examineReadable } from './directory.ts'
-import { examineExchange } from './exchange.ts'
-import { failure, type Finding, hasFailure, inOrder, ok, skipped, STEPS, warning } from './finding.ts'
+import { examineConfiguration, examineCredentials, examinePinnedCas } from './configuration.ts'
+import { examineDirectories, examineReadable, readServiceSandbox, type ServiceSandbox } from './directory.ts'
+import { examineWayToIssuer } from './exchange.ts'
+import {
+  failure,
+  type Finding,
+  formatFindings,
+  hasFailure,
+  inOrder,
+  ok,
+  type Patient,
+  skipped,
+  STEPS,
+  unknown,
+  warning,
+} from './finding.ts'
 import { examineHostKeys } from './host-key-files.ts'
-import { createIssuerProbe } from './issuer-probe.ts'
-import { examineIssuer, examineLogin, examinePermission } from './issuer-steps.ts'
-import { examineNetwork } from './network.ts'
-import type { Patient } from './patient.ts'
-import { examineReload } from './reload.ts'
-import { formatFindings } from './report.ts'
-import { examineDaemon } from './running-daemon.ts'
-import { readServiceSandbox, type ServiceSandbox } from './sandbox.ts'
 import { examineSelinux } from './selinux.ts'
-import { examineServed } from './served.ts'
+import { examineReload, examineServed } from './served.ts'
 import { examineSshdConfig } from './sshd-config.ts'
-import { readSshd } from './sshd-facts.ts'
-import { examineIssue } from './trial-issue.ts'
+import { readSshd } from './sshd-files.ts'
 
 const SERVICE = 'hostcertd.service'
 const SSHD_CONFIG_FILE = '/etc/ssh/sshd_config'
@@ -43,8 +54,9 @@ interface DoctorOptions extends ConfigOption {
 }
 
 /**
- * `doctor`: the whole way, step by step, with a remedy for what fails. Stays who started it, for root sees more.
- * Logs in once; issues nothing unless it was asked to; leaves nothing behind of what it writes to see whether it can.
+ * `doctor`: every step to a served certificate, with a remedy for what fails. Does not change the user, as root can
+ * examine more; only the exchange contacts the issuer. Logs in once, issues nothing unless asked to, and removes the files
+ * by which it tries whether a folder is writable.
  */
 export async function doctor(
   context: CliContext,
@@ -75,16 +87,14 @@ async function admit(
   signal: AbortSignal,
 ): Promise<Patient> {
   const composed = context.composeHost(config)
-  // Whatever is done with the record stays in memory.
+  // Changes of the record stay in memory.
   const host = { ...composed, records: { load: async () => composed.records.load(), save: async () => {} } }
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
-  const { clock, log, metrics } = host
-  const { version } = context.version
-  const probe = createIssuerProbe({ ...config.issuer, auth: config.auth, version, clock, log, metrics })
   const self = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 }
   const daemonUser = (await ownerOf(config.stateDirectory)) ?? self
-  // The unit's exchange goes by this one, and by no other.
+  const isRoot = self.uid === 0
+  // The exchange of the unit uses this one, and no other.
   const isUnits = configPath === configPathFrom(undefined, {})
   return {
     config,
@@ -92,11 +102,13 @@ async function admit(
     environment: context.environment,
     host,
     attempts,
-    probe,
     self,
-    isRoot: self.uid === 0,
+    isRoot,
     daemonUser,
     exchangeUser: isUnits ? await userNamed('hostcertd-exchange', signal) : null,
+    exchangeProgram: isRoot
+      ? [...context.exchangeProgram, '--as-owner-of', config.stateDirectory]
+      : context.exchangeProgram,
     sshdConfigFile: sshdConfig,
     signal,
   }
@@ -109,23 +121,18 @@ async function examine(
   { issue = false }: DoctorOptions,
   version: string,
 ): Promise<Finding[]> {
-  const { attempts, config, host, probe, signal } = patient
+  const { attempts, config, host, signal } = patient
   const findings = await examinePrograms(config)
-  const way = await examineWayToIssuer(patient)
-  findings.push(...way, ...(await examineExchange(patient)))
-
+  const credentials = await examineCredentials(patient)
   const facts = await observe(host)
   const judged = (): HostKeyView[] => judgeNow(host, attempts.record, facts)
-  if (!issue) findings.push(skipped('issue', 'nothing is issued unless asked for with --issue'))
-  else if (isUnreadable(facts.pinned)) findings.push(skipped('issue', 'needs the pinned CAs'))
-  else if (hasFailure(way)) findings.push(skipped('issue', 'needs a login at the issuer'))
-  else findings.push(...(await examineIssue(patient, facts, judged())))
+  findings.push(...credentials, ...(await examineWayToIssuer(patient, credentials, facts, judged(), issue)))
 
-  // First, for it wakes an sshd behind a socket, and only then is there a /run/sshd, which `sshd -T` wants.
+  // First: this starts an sshd behind a socket unit, and `sshd -T` needs the /run/sshd that exists only then.
   await askSshd(host, attempts, judged(), signal)
   const sshd = await readSshd(patient)
   const listen = sshd.answer.kind === 'effective' ? sshd.answer.settings.listen : []
-  // The helper says where sshd listens; what it said last may be over. Without it `auto` is port 22, for the daemon too.
+  // The address that the helper reported last may be outdated. Without the helper, `auto` is port 22, for the daemon too.
   const isAuto = config.sshd.address === 'auto' && host.sshd.hasHelper
   if (isAuto && attempts.record.sshd.state !== 'up' && listen.length > 0) {
     attempts.helperSaid(listen, null)
@@ -148,34 +155,8 @@ async function examine(
     ...(await examineSelinux(placesSshdReads(patient, views), signal)),
   )
   const identity = { version, issuerUrl: config.issuer.url }
-  const { certificates } = statusOf(identity, views, attempts, probe.issuer.health())
+  const { certificates } = statusOf(identity, views, attempts, host.issuer.health())
   return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
-}
-
-/** Each step needs those before it; what cannot be tried is skipped and says what it needs. */
-async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
-  const credentials = await examineCredentials(patient)
-  const network = await examineNetwork(patient)
-  const findings = [...credentials, ...network]
-  if (hasFailure(network)) {
-    const rest = ['issuer', 'clock', 'login', 'permission'] as const
-    return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
-  }
-  findings.push(...(await examineIssuer(patient)))
-  if (patient.probe.issuer.health().reachable === false) {
-    const rest = ['login', 'permission'] as const
-    return [...findings, ...rest.map((step) => skipped(step, 'needs a way to the issuer'))]
-  }
-  if (credentials.some(({ status }) => status === 'failure' || status === 'unknown')) {
-    const rest = ['login', 'permission'] as const
-    return [...findings, ...rest.map((step) => skipped(step, 'needs the credentials'))]
-  }
-  const login = await examineLogin(patient)
-  findings.push(login)
-  findings.push(
-    login.status === 'failure' ? skipped('permission', 'needs a login') : await examinePermission(patient),
-  )
-  return findings
 }
 
 /** Of the service, when it is the one that runs with this configuration. */
@@ -190,13 +171,13 @@ function placesSshdReads({ host }: Patient, views: readonly HostKeyView[]): stri
   )
 }
 
-/** Programs that the daemon runs, and what a package is called that has them on Debian and elsewhere. */
+/** Programs that the daemon runs, and the packages that have them, on Debian and elsewhere. */
 const NEEDED = [
   { program: 'flock', why: 'for the lock between `run` and `renew`', packages: 'util-linux' },
   { program: 'ssh', why: 'to see what sshd presents', packages: 'openssh-client (openssh-clients)' },
 ] as const
 
-/** Whether the programs are there that the daemon needs, and sshd. */
+/** Whether the programs that the daemon needs are installed, and sshd. */
 async function examinePrograms({ sshd: { address } }: Config): Promise<Finding[]> {
   const findings: Finding[] = []
   const present: string[] = []
@@ -204,15 +185,59 @@ async function examinePrograms({ sshd: { address } }: Config): Promise<Finding[]
     if (program === 'ssh' && address === 'none') continue
     if ((await findProgram(program)) !== null) present.push(program)
     else {
-      const message = `${program} is missing, which is needed ${why}`
+      const message = `${program} is missing; it is needed ${why}`
       findings.push(failure('programs', message, `install the package ${packages}`))
     }
   }
   if ((await findProgram('sshd')) !== null) present.push('sshd')
   else {
-    const remedy = 'install the package openssh-server, if sshd is meant to run here'
+    const remedy = 'install the package openssh-server, if sshd should run here'
     findings.push(warning('programs', 'there is no sshd on this host', remedy))
   }
   if (present.length > 0) findings.unshift(ok('programs', `${present.join(', ')}: found`))
   return findings
+}
+
+/** Whether the daemon runs, completes passes and has this configuration, as its health port shows. */
+async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
+  const { listen } = config.health
+  const place = placeOf(listen)
+  const answer = await askDaemon(listen, signal)
+  switch (answer.kind) {
+    case 'runs': {
+      if (answer.status === null) return ok('daemon', `it answers at ${place}; its first pass is under way`)
+      const well = ok('daemon', `it runs, version ${answer.status.version}, and answers at ${place}`)
+      return differs(answer.status, config.issuer.url) ?? well
+    }
+    case 'hangs':
+      return failure('daemon', `it answers at ${place}, but ${hangingSince(answer.lastTurn)}`, RESTART_DAEMON)
+    case 'silent':
+      return warning(
+        'daemon',
+        `the program that listens at ${place} does not answer: hostcertd, which hangs, or another program`,
+        findOut(listen),
+      )
+    case 'stranger':
+      return warning(
+        'daemon',
+        `another program answers at ${place}, so it is not known whether hostcertd runs`,
+        `${takenBy(listen)}; \`systemctl status hostcertd\` shows whether it runs`,
+      )
+    case 'denied':
+      return unknown('daemon', `it cannot be asked at ${place}: ${answer.why}`, 'run `sudo hostcertd doctor`')
+    case 'nobody':
+      return warning(
+        'daemon',
+        `no hostcertd answers at ${place}: nothing is renewed while it does not run`,
+        START_DAEMON,
+      )
+    case 'not-asked':
+      return skipped('daemon', 'it cannot be asked: health.listen is none')
+  }
+}
+
+function differs({ enrolled, issuer }: StatusDocument, url: string): Finding | null {
+  if (enrolled && issuer.url === url) return null
+  const has = enrolled ? `another configuration (${issuer.url})` : 'no configuration yet'
+  return warning('daemon', `it runs with ${has}`, '`systemctl reload hostcertd`')
 }

@@ -1,45 +1,151 @@
+import type { PublicKey } from '../cert/public-key.ts'
+import { failureLine } from '../cli/context.ts'
 import { isSocket } from '../host/files.ts'
-import { createExchangeClient, EXCHANGE_SOCKET, isOfExchange } from '../issuer/exchange-client.ts'
-import { failure, type Finding, ok, skipped } from './finding.ts'
-import type { Patient } from './patient.ts'
+import {
+  createExchangeClient,
+  EXCHANGE_SOCKET,
+  type ExchangeWay,
+  isOfExchange,
+} from '../issuer/exchange-client.ts'
+import { type DiagnosisQuestion, ISSUER_STEPS } from '../issuer/exchange-protocol.ts'
+import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
+import { type Facts, isUnreadable } from '../renewal/observe.ts'
+import type { IssuerFailure } from '../renewal/ports.ts'
+import { waitOf } from '../renewal/waits.ts'
+import { failure, type Finding, ok, type Patient, remedyOf, skipped, unknown } from './finding.ts'
 
 const START = '`systemctl enable --now hostcertd-exchange.socket`'
-const LIMIT_MILLISECONDS = 20_000
+const SEE_LOG = "see `journalctl -u 'hostcertd-exchange*'`"
 
-/** Whether the daemon can ask the issuer: by the unit that has the credential. Nothing where it asks by a child. */
-export async function examineExchange(patient: Patient): Promise<readonly Finding[]> {
-  const { config, daemonUser, exchangeUser, host, isRoot, self, signal } = patient
-  if (exchangeUser === null) return []
-  if (!isSocket(EXCHANGE_SOCKET))
-    return [failure('issuer', `there is no ${EXCHANGE_SOCKET}, by which the daemon asks the issuer`, START)]
-  if (!isRoot && self.uid !== daemonUser.uid)
-    return [
-      skipped(
-        'issuer',
-        `only root and the daemon may ask by ${EXCHANGE_SOCKET}`,
-        'run `sudo hostcertd doctor`',
-      ),
-    ]
-  const { clock, metrics } = host
-  const way = { program: [], socket: EXCHANGE_SOCKET, mayBeChild: false }
-  const exchange = createExchangeClient({ ...way, settings: config, clock, metrics })
-  const limit = AbortSignal.timeout(LIMIT_MILLISECONDS)
-  const answer = await exchange.hostCa(AbortSignal.any([signal, limit])).catch((error: unknown) => {
-    signal.throwIfAborted()
-    if (limit.aborted) return null
-    throw error
+/**
+ * The way to the issuer, from its name to a certificate. The exchange examines it, with the credential, the proxy and the
+ * sandbox that also count for the daemon: on a packaged host the unit's, elsewhere a child, as the daemon's user.
+ *
+ * @param credentials what was found of the credential files
+ * @param issue whether to have certificates issued
+ */
+export async function examineWayToIssuer(
+  patient: Patient,
+  credentials: readonly Finding[],
+  facts: Facts,
+  views: readonly HostKeyView[],
+  issue: boolean,
+): Promise<Finding[]> {
+  const { exchangeUser, isRoot, self, daemonUser } = patient
+  const trial = issue ? trialOf(patient, facts, views) : NO_TRIAL
+  const isAsked = trial.issueFor.length > 0
+  if (exchangeUser !== null && !isSocket(EXCHANGE_SOCKET)) {
+    const message = `there is no ${EXCHANGE_SOCKET}, by which the issuer is asked`
+    return [failure('issuer', message, START), ...skipOthers(isAsked), ...trial.findings]
+  }
+  if (exchangeUser !== null && !isRoot && self.uid !== daemonUser.uid) {
+    const message = `only root and the daemon's user can connect to ${EXCHANGE_SOCKET}, by which the issuer is asked`
+    const finding = unknown('issuer', message, 'run `sudo hostcertd doctor`')
+    return [finding, ...skipOthers(isAsked), ...trial.findings]
+  }
+  const answer = await ask(patient, {
+    login: !credentials.some(
+      // A file that this user cannot read may be readable for the unit.
+      ({ status }) => status === 'failure' || (status === 'unknown' && exchangeUser === null),
+    ),
+    pinned: pinnedOf(facts, patient),
+    principals: patient.config.verify.principals === null ? null : [...patient.config.verify.principals],
+    issueFor: trial.issueFor,
   })
-  exchange.end()
-  if (answer === null)
-    return [
-      failure('issuer', `${EXCHANGE_SOCKET} does not answer`, "see `journalctl -u 'hostcertd-exchange*'`"),
-    ]
-  if (!answer.ok && isOfExchange(answer.failure))
-    return [
-      failure('issuer', answer.failure.message, `see \`journalctl -u 'hostcertd-exchange*'\`; ${START}`),
-    ]
-  if (!answer.ok && answer.failure.code === 'CONFIG_INVALID')
-    return [failure('issuer', answer.failure.message, 'correct that; then `systemctl reload hostcertd`')]
-  // That the issuer refuses, or is not there, other steps say; this one is about the way to it.
-  return [ok('issuer', `the daemon asks it by ${EXCHANGE_SOCKET}, as user ${exchangeUser.uid}`)]
+  if (!answer.ok) {
+    const finding = failure(
+      'issuer',
+      failureLineOf(answer.failure),
+      exchangeRemedy(answer.failure, exchangeUser !== null),
+    )
+    return [finding, ...skipOthers(isAsked), ...trial.findings]
+  }
+  const way =
+    exchangeUser === null
+      ? []
+      : [ok('issuer', `it is asked by ${EXCHANGE_SOCKET}, as user ${exchangeUser.uid}`)]
+  return [...way, ...answer.findings, ...trial.findings]
+}
+
+async function ask(
+  { config, exchangeUser, exchangeProgram, host, signal }: Patient,
+  question: DiagnosisQuestion,
+) {
+  const way: ExchangeWay =
+    exchangeUser === null
+      ? { program: exchangeProgram, socket: null, mayBeChild: true }
+      : { program: [], socket: EXCHANGE_SOCKET, mayBeChild: false }
+  const { clock, metrics } = host
+  const exchange = createExchangeClient({ ...way, settings: config, clock, metrics })
+  try {
+    return await exchange.diagnose(question, signal)
+  } finally {
+    exchange.end()
+  }
+}
+
+/** Without the code if the issuer was not even asked: its codes are about the issuer. */
+function failureLineOf(failed: IssuerFailure): string {
+  return isOfExchange(failed) ? failed.message : failureLine(failed)
+}
+
+function exchangeRemedy(failed: IssuerFailure, isUnit: boolean): string {
+  if (isOfExchange(failed))
+    return isUnit
+      ? `${SEE_LOG}; ${START}`
+      : 'what it wrote to standard error is on this terminal; Node and the program must be readable for this user'
+  if (failed.code === 'CONFIG_INVALID') return 'correct that; then `systemctl reload hostcertd`'
+  return remedyOf(failed.code)
+}
+
+function skipOthers(isIssueAsked: boolean): Finding[] {
+  return ISSUER_STEPS.filter((step) => step !== 'issuer' && (step !== 'issue' || isIssueAsked)).map((step) =>
+    skipped(step, 'the process that asks the issuer did not examine it'),
+  )
+}
+
+/** The host keys to have a certificate issued for, and why not for others. */
+interface Trial {
+  readonly issueFor: DiagnosisQuestion['issueFor']
+  readonly findings: readonly Finding[]
+}
+
+const NO_TRIAL: Trial = {
+  issueFor: [],
+  findings: [skipped('issue', 'nothing is issued unless asked for with --issue')],
+}
+
+/** Nothing is written, not even the attempt; nor is the lock taken, as its file might have to be created. */
+function trialOf({ attempts, host }: Patient, { pinned }: Facts, views: readonly HostKeyView[]): Trial {
+  if (isUnreadable(pinned)) return { issueFor: [], findings: [skipped('issue', 'needs the pinned CAs')] }
+  const keys = views.filter(isCertifiable)
+  if (keys.length === 0)
+    return { issueFor: [], findings: [skipped('issue', 'there is no host key to issue for')] }
+  const issueFor: Trial['issueFor'] = []
+  const findings: Finding[] = []
+  for (const view of keys) {
+    const wait = waitOf(attempts, view.subject.identity, true)
+    if (wait === null) issueFor.push(wantedFor(view))
+    else {
+      const seconds = Math.ceil(wait.until - host.clock.now())
+      const message = `${view.name}: the login is locked for ${seconds} s more (${wait.code})`
+      findings.push(skipped('issue', message))
+    }
+  }
+  return { issueFor, findings }
+}
+
+function wantedFor({ name, subject, text }: CertifiableView): Trial['issueFor'][number] {
+  const { key, comment } = subject
+  return { name, publicKey: `${lineOf(key)} ${comment === '' ? name : comment}`, inPlace: text }
+}
+
+function pinnedOf({ pinned }: Facts, { config }: Patient): DiagnosisQuestion['pinned'] {
+  if (pinned === null) return null
+  const file = config.verify.hostCaFile ?? 'verify.host_ca_file'
+  return { file, keys: isUnreadable(pinned) ? null : pinned.map(lineOf) }
+}
+
+function lineOf({ type, blob }: PublicKey): string {
+  return `${type} ${blob.toString('base64')}`
 }

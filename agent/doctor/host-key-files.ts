@@ -3,7 +3,7 @@ import { isIssuedKeyType } from '../cert/public-key.ts'
 import { failureLine } from '../cli/context.ts'
 import type { Config } from '../config/config.ts'
 import type { HostKeyView } from '../renewal/judge.ts'
-import { failure, type Finding, isProvenServed, ok, skipped, warning } from './finding.ts'
+import { failure, type Finding, isProvenServed, ok, type Patient, skipped, warning } from './finding.ts'
 import {
   isThere,
   type PrivateHalf,
@@ -12,8 +12,7 @@ import {
   publicHalfRemedy,
   readPrivateHalf,
 } from './key-pairs.ts'
-import type { Patient } from './patient.ts'
-import { agentOf, linesOf, placeOf, type SshdFacts } from './sshd-facts.ts'
+import { agentOf, linesOf, placeOf, type SshdFacts } from './sshd-files.ts'
 
 /** Where `ssh-keygen -A` looks, and writes. */
 const SSH_FOLDER = '/etc/ssh'
@@ -44,7 +43,7 @@ export async function examineHostKeys(
   if (views.length === 0 && findings.length === 0) findings.push(await nothingFound(config, sshd))
   const isSigned = views.some(({ subject }) => subject !== null)
   if (!isSigned && !findings.some(({ status }) => status === 'failure'))
-    findings.push(failure('host-keys', 'the issuer signs none of them', anotherKeyRemedy(views)))
+    findings.push(failure('host-keys', 'the issuer signs no keys of these types', anotherKeyRemedy(views)))
   return { findings, remedies }
 }
 

@@ -11,24 +11,24 @@ import type { Issuer, IssuerFailure } from '../renewal/ports.ts'
 
 type LoginAnswer = { readonly ok: true } | { readonly ok: false; readonly failure: IssuerFailure }
 
-/** What the issuer says of this host to whoever may read it. */
+/** The issuer's entry for this host, if this identity may read it. */
 type HostAnswer =
   | { readonly kind: 'readable'; readonly hostname: string | null }
   /** Reading is a permission of its own, which issuing does not need. */
   | { readonly kind: 'not-permitted' }
   | { readonly kind: 'failed'; readonly failure: IssuerFailure }
 
-/** Questions for a diagnosis, beside what a renewal asks. All share one login and its token. */
+/** Requests that only a diagnosis makes. They share one login and its token. */
 export interface IssuerProbe {
   /** Issues with the same token. */
   readonly issuer: Issuer
-  /** Log in; with an access token from a file only that is read. One that failed is tried again when called again. */
+  /** Log in; with `auth.method` token, only its file is read. After a failure the next call tries again. */
   login(signal: AbortSignal): Promise<LoginAnswer>
-  /** What the issuer knows of this host. Only after a login that went well. */
+  /** The issuer's entry for this host. Only after a successful login. */
   readHost(signal: AbortSignal): Promise<HostAnswer>
 }
 
-/** The error of a 403 that says that a permission is missing. */
+/** The error of a 403 if a permission is missing. */
 const MISSING_PERMISSION = 'PermissionDenied'
 
 /** Does nothing before the first call. */
@@ -68,7 +68,7 @@ type Read =
   | { readonly ok: true; readonly answer: Answer }
   | { readonly ok: false; readonly failure: IssuerFailure }
 
-/** Not by the exchange: this route has no place in the metrics. Refusals mean what they mean when issuing. */
+/** Not by HttpExchange: the metrics do not have this route. Refusals mean the same as when issuing. */
 async function askForHost(
   { url, sshHostId, timeoutMilliseconds, version }: IssuerOptions,
   roots: TlsRoots,

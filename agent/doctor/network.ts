@@ -1,13 +1,30 @@
-import { isIP } from 'node:net'
-import { AgentError } from '../cert/errors.ts'
+import { lookup } from 'node:dns/promises'
+import { type IncomingMessage, request as requestHttp } from 'node:http'
+import { connect as connectTcp, isIP, type Socket } from 'node:net'
+import { connect as connectTls, type SecureContext } from 'node:tls'
+import { AgentError, messageOf } from '../cert/errors.ts'
+import { hostAndPort, reasonOf, systemCodeOf } from '../cert/text.ts'
+import type { Config } from '../config/config.ts'
+import type { IssuerFinding } from '../issuer/exchange-protocol.ts'
 import { authorityOf } from '../issuer/http.ts'
-import { endpointOf, proxyFor, type Endpoint, type Proxy } from '../issuer/proxy.ts'
-import { failure, ok, skipped, type Finding } from './finding.ts'
-import type { Patient } from './patient.ts'
-import { PROXY_FAILED, PROXY_REFUSED, reachPort, resolveName, shakeHands } from './reachability.ts'
-import { tlsFinding } from './tls.ts'
+import { type Endpoint, endpointOf, type Proxy, proxyFor } from '../issuer/proxy.ts'
+import { TlsRoots } from '../issuer/tls-roots.ts'
+import type { Clock } from '../renewal/ports.ts'
+import { failure, ok, skipped } from './finding.ts'
+import { findingsOf, tlsFinding, type TlsFindings } from './tls.ts'
 
-/** The service has its environment from there; that of a shell is another. */
+/** The way to the issuer under examination, in the process that has its credential, proxy and sandbox. */
+export interface WayToIssuer {
+  readonly settings: Pick<Config, 'issuer' | 'auth'>
+  /** The login with the paths of `doctor`, for remedies: here a credential is a copy that systemd made. */
+  readonly shownAuth: Config['auth']
+  /** Of this process; it names proxies. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
+  readonly signal: AbortSignal
+}
+
+/** Not the environment of a shell. */
 export const WHERE_PROXIES_ARE_SET = 'for the service they are set in /etc/default/hostcertd'
 
 /** The other end of the first connection on the way to the issuer. */
@@ -22,9 +39,9 @@ interface FarEnd extends Endpoint {
  * The way to the issuer below HTTP: name, TCP, TLS. Through a proxy name and TCP are the proxy's, TLS the issuer's. What
  * comes after a failure is skipped.
  */
-export async function examineNetwork(patient: Patient): Promise<Finding[]> {
-  const { config, environment, signal } = patient
-  const url = new URL(config.issuer.url)
+export async function examineNetwork(way: WayToIssuer): Promise<IssuerFinding[]> {
+  const { settings, environment, signal } = way
+  const url = new URL(settings.issuer.url)
   const proxy = proxyFor(url, environment)
   const end = farEnd(url, proxy)
   if (end === null) {
@@ -60,35 +77,40 @@ export async function examineNetwork(patient: Patient): Promise<Finding[]> {
     const remedy = `${tcpRemedy(end, reached.code)}${pastProxy(url, end)}`
     return [first, failure('tcp', message, remedy), ...skips('a connection', 'tls')]
   }
-  const second = ok('tcp', `${what}${name}:${port} takes connections`)
+  const second = ok('tcp', `${what}${name}:${port} accepts connections`)
 
-  return [first, second, await examineTls(url, end, patient)]
+  return [first, second, await examineTls(url, end, way)]
 }
 
-async function examineTls(url: URL, end: FarEnd, { config, host, signal }: Patient): Promise<Finding> {
+async function examineTls(
+  url: URL,
+  end: FarEnd,
+  { clock, settings, signal }: WayToIssuer,
+): Promise<IssuerFinding> {
   const { proxy } = end
-  if (url.protocol !== 'https:') return skipped('tls', `${config.issuer.url} has none, on this host only`)
+  if (url.protocol !== 'https:')
+    return skipped('tls', `${settings.issuer.url} is on this host and does without TLS`)
   if (proxy !== null && !['http:', 'https:'].includes(proxy.url?.protocol ?? ''))
     return skipped('tls', `a SOCKS proxy (${proxy.variable}) is in between; asking the issuer shows it`)
   try {
     const issuer = endpointOf(url)
-    const { caFile } = config.issuer
+    const { caFile } = settings.issuer
     const shaken = await shakeHands(issuer, proxy?.url ?? null, caFile, signal)
     if (shaken.ok) {
       const proxyVariable = proxy?.variable ?? null
-      return tlsFinding(shaken, { host: issuer.host, caFile, proxyVariable, now: host.clock.now() })
+      return tlsFinding(shaken, { host: issuer.host, caFile, proxyVariable, now: clock.now() })
     }
     if (proxy !== null && [PROXY_REFUSED, PROXY_FAILED].includes(shaken.code)) {
       const message = `the proxy (${proxy.variable}) does not connect to ${authorityOf(url)}: ${shaken.why}`
-      const wanted = `have the proxy let this host through to ${authorityOf(url)}; if it wants a login (407), put user and password into ${proxy.variable}`
+      const wanted = `allow this host to connect to ${authorityOf(url)} at the proxy; if the proxy requires a login (407), put user and password into ${proxy.variable}`
       const remedy =
         shaken.code === PROXY_REFUSED
           ? wanted
-          : `check that what ${proxy.variable} names is a proxy, and is reached by ${proxy.url?.protocol}//`
+          : `check that ${proxy.variable} names a proxy, and that the proxy accepts ${proxy.url?.protocol}//`
       return failure('tls', message, `${remedy}${pastProxy(url, end)}`)
     }
-    const remedy = `check that ${authorityOf(url)} speaks https: correct issuer.url, or what is in front of the issuer`
-    return failure('tls', `no TLS with ${authorityOf(url)}: ${shaken.why}`, remedy)
+    const remedy = `check that ${authorityOf(url)} is an https server: correct issuer.url, or what is in front of the issuer`
+    return failure('tls', `the TLS handshake failed with ${authorityOf(url)}: ${shaken.why}`, remedy)
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
     const remedy = 'put the certificates (PEM) of the TLS root CAs there, or remove issuer.ca_file'
@@ -101,12 +123,12 @@ function farEnd(url: URL, proxy: Proxy | null): FarEnd | null {
   return proxy.url && { ...endpointOf(proxy.url), proxy, source: proxy.variable }
 }
 
-/** What else can be done about a proxy. */
+/** The alternative to the proxy. */
 function pastProxy({ hostname }: URL, { proxy }: FarEnd): string {
-  return proxy === null ? '' : `. To go past it add ${hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
+  return proxy === null ? '' : `. To bypass it, add ${hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
 
-function skips(what: string, ...steps: readonly ('tcp' | 'tls')[]): Finding[] {
+function skips(what: string, ...steps: readonly ('tcp' | 'tls')[]): IssuerFinding[] {
   return steps.map((step) => skipped(step, `needs ${what}`))
 }
 
@@ -121,4 +143,146 @@ function tcpRemedy({ port, proxy, source }: FarEnd, code: string): string {
     default:
       return `a firewall drops it, or the ${who} is down: let this host connect to port ${port}`
   }
+}
+
+/** The result of one step; `code` is Node's. */
+type Reached<T> =
+  | ({ readonly ok: true } & T)
+  | { readonly ok: false; readonly code: string; readonly why: string }
+
+/** For each step; shorter than for a renewal, as a person waits for a diagnosis. */
+const STEP_MILLISECONDS = 8_000
+const TIMED_OUT = 'ETIMEDOUT'
+/** The addresses of a name. */
+export async function resolveName(
+  host: string,
+  signal: AbortSignal,
+): Promise<Reached<{ readonly addresses: readonly string[] }>> {
+  return inTime(signal, async () => {
+    const found = await lookup(host, { all: true })
+    return { addresses: found.map(({ address }) => address) }
+  })
+}
+
+/** Whether a TCP connection is accepted. It is closed at once. */
+export async function reachPort(host: string, port: number, signal: AbortSignal): Promise<Reached<object>> {
+  return inTime(signal, async (limit) => {
+    const socket = connectTcp({ host, port, autoSelectFamily: true, autoSelectFamilyAttemptTimeout: 2000 })
+    return await opened(socket, 'connect', limit, () => ({}))
+  })
+}
+
+/**
+ * The result of a TLS handshake, whether the server is trusted or not. Nothing but, to a proxy, the CONNECT is sent.
+ *
+ * @param proxy `http:` or `https:`; null for none
+ * @throws AgentError CONFIG_INVALID when `ca_file` cannot be used
+ */
+export async function shakeHands(
+  { host, port }: Endpoint,
+  proxy: URL | null,
+  caFile: string | null,
+  signal: AbortSignal,
+): Promise<Reached<TlsFindings>> {
+  const roots = new TlsRoots(caFile)
+  const [secureContext, known] = [await roots.context(), await roots.certificates()]
+  return inTime(signal, async (limit) => {
+    const way =
+      proxy === null ? { host, port } : { socket: await tunnel({ host, port }, proxy, secureContext, limit) }
+    const servername = isIP(host) === 0 ? { servername: host } : {}
+    // Only to find what is wrong with it: the connection is closed before anything is sent.
+    const socket = connectTls({ ...way, ...servername, secureContext, rejectUnauthorized: false })
+    return await opened(socket, 'secureConnect', limit, () => ({ ...findingsOf(socket), ...known }))
+  })
+}
+
+/** {@link Reached}'s `code` if a proxy refuses the tunnel, and if it does not behave as a proxy. */
+export const PROXY_REFUSED = 'PROXY_REFUSED'
+export const PROXY_FAILED = 'PROXY_FAILED'
+
+async function tunnel(
+  { host, port }: Endpoint,
+  proxy: URL,
+  secureContext: SecureContext,
+  limit: AbortSignal,
+): Promise<Socket> {
+  const target = hostAndPort(host, port)
+  const { username, password } = proxy
+  const login = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`)
+  const authorization = username === '' ? {} : { 'proxy-authorization': `Basic ${login.toString('base64')}` }
+  const end = endpointOf(proxy)
+  const tls = {
+    secureContext,
+    rejectUnauthorized: true,
+    ...(isIP(end.host) === 0 && { servername: end.host }),
+  }
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>()
+  const fail = (code: string, why: string): void => reject(Object.assign(new Error(why), { code }))
+  const connecting = requestHttp({
+    method: 'CONNECT',
+    path: target,
+    headers: { host: target, ...authorization },
+    signal: limit,
+    createConnection: () => (proxy.protocol === 'https:' ? connectTls({ ...end, ...tls }) : connectTcp(end)),
+  })
+  connecting.once('error', (error) => fail(PROXY_FAILED, whyOf(error)))
+  connecting.once('response', () => fail(PROXY_FAILED, 'it does not answer CONNECT as a proxy does'))
+  connecting.once('connect', ({ statusCode = 0 }: IncomingMessage, socket: Socket) => {
+    if (statusCode === 200) {
+      resolve(socket)
+      return
+    }
+    socket.destroy()
+    fail(PROXY_REFUSED, `it answered CONNECT with ${statusCode}`)
+  })
+  connecting.end()
+  return promise
+}
+
+/** Until a socket is open or failed; it is destroyed either way. @param look what is wanted of the open one */
+async function opened<T>(
+  socket: Socket,
+  event: 'connect' | 'secureConnect',
+  limit: AbortSignal,
+  look: () => T,
+): Promise<T> {
+  const { promise, resolve, reject } = Promise.withResolvers<T>()
+  const onAbort = (): void => reject(limit.reason)
+  limit.addEventListener('abort', onAbort, { once: true })
+  socket.once(event, () => resolve(look()))
+  socket.on('error', reject)
+  socket.once('close', () => reject(new Error('the connection was closed')))
+  try {
+    return await promise
+  } finally {
+    limit.removeEventListener('abort', onAbort)
+    socket.destroy()
+  }
+}
+
+async function inTime<T extends object>(
+  signal: AbortSignal,
+  work: (limit: AbortSignal) => Promise<T>,
+): Promise<Reached<T>> {
+  const timeout = AbortSignal.timeout(STEP_MILLISECONDS)
+  const limit = AbortSignal.any([signal, timeout])
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  const onAbort = (): void => reject(limit.reason)
+  limit.addEventListener('abort', onAbort, { once: true })
+  try {
+    return { ok: true, ...(await Promise.race([work(limit), late])) }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (timeout.aborted)
+      return { ok: false, code: TIMED_OUT, why: `no answer within ${STEP_MILLISECONDS / 1000} s` }
+    const [first = error] = error instanceof AggregateError ? error.errors : [error]
+    return { ok: false, code: systemCodeOf(first) ?? '', why: whyOf(first) }
+  } finally {
+    limit.removeEventListener('abort', onAbort)
+  }
+}
+
+/** OpenSSL's own line is cut down to its reason. */
+function whyOf(error: unknown): string {
+  return /:error:[^:]*:[^:]*:[^:]*:([^:]+):/.exec(messageOf(error))?.[1] ?? reasonOf(error)
 }

@@ -1,16 +1,19 @@
 import { formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
+import { factsOf } from '../host/file-access.ts'
+import { findProgram } from '../host/programs.ts'
+import { HELPER_SOCKET } from '../host/sshd.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import {
   failure,
   type Finding,
   isProvenServed,
   ok,
+  type Patient,
   RELOAD_SSHD,
   skipped,
   unknown,
   warning,
 } from './finding.ts'
-import type { Patient } from './patient.ts'
 
 /** What earlier steps found out. */
 interface ServedContext {
@@ -43,7 +46,7 @@ function down({ config }: Patient, keys: readonly CertifiableView[], { listen }:
   const { address } = config.sshd
   const where = typeof address === 'string' ? address : `${address.host}:${address.port}`
   const reasons = keys.flatMap(({ served }) => ('unknown' in served ? (served.unknown ?? []) : []))
-  const message = `SSHD_UNREACHABLE: sshd does not run, or not there: ${[...new Set(reasons)].join('; ')}`
+  const message = `SSHD_UNREACHABLE: sshd is not running, or not at this address: ${[...new Set(reasons)].join('; ')}`
   const says = listen.length === 0 ? '' : `: by its configuration on ${listen.join(', ')}`
   const elsewhere = `, or set sshd.address (${where}) to where it listens${says}`
   const remedy = `start sshd: \`systemctl start ssh\` (sshd)${listen.includes(where) ? '' : elsewhere}`
@@ -76,9 +79,9 @@ function examine(
     case 'certificate': {
       const presented = `${name}: sshd presents ${serialOf(served.serial)}${endOf(served.validBefore, host.clock.now())}`
       if (served.matches && onDisk.kind === 'usable') return ok('served', presented)
-      // A reload would bring nothing better, at worst no certificate at all.
+      // A reload would not help; sshd might then present no certificate at all.
       if (onDisk.kind === 'absent')
-        return skipped('served', `${presented}; there is none on disk that could replace it`)
+        return skipped('served', `${presented}; there is no certificate on disk to replace it`)
       if (onDisk.kind === 'unusable') {
         const which = served.matches ? 'it is what is on disk' : 'what is on disk cannot be used'
         return skipped('served', `${presented}; ${which} (${onDisk.failure.code})`)
@@ -102,14 +105,14 @@ function examine(
   }
 }
 
-/** The question brought no answer for this key; what was seen before is no news. */
+/** sshd gave no answer for this key; what was seen before is not proof. */
 function notSeen({ name, served }: CertifiableView, why: string): Finding {
   const before =
     'at' in served && served.kind === 'certificate' && served.matches
       ? `; it presented the certificate on disk at ${formatTime(served.at)}`
       : ''
   const remedy =
-    'check that sshd.address is where the sshd of this host listens; what sshd says of the connection is in its log: `journalctl -u ssh` (sshd)'
+    'check that the sshd of this host listens at sshd.address, and see its log: `journalctl -u ssh` (sshd)'
   return unknown('served', `${name}: what sshd presents could not be found out: ${why}${before}`, remedy)
 }
 
@@ -121,4 +124,45 @@ function endOf(validBefore: UnixSeconds | null, now: UnixSeconds): string {
   return validBefore === null || now < validBefore
     ? ''
     : `, which ended ${formatDuration(now - validBefore)} ago`
+}
+
+const PACKAGED = '`systemctl enable --now hostcertd-reload.socket`'
+
+/** How sshd is reloaded, and what the root helper reported last. The helper is not asked, as it would act. */
+export async function examineReload(patient: Patient): Promise<readonly Finding[]> {
+  const { notes } = patient.attempts.record.sshd
+  return [
+    await examineWay(patient),
+    ...notes.map((note) =>
+      warning('reload', `the root helper reported: ${note}`, 'correct that; then `hostcertd renew`'),
+    ),
+  ]
+}
+
+async function examineWay({ config, daemonUser }: Patient): Promise<Finding> {
+  const { reload, reloadCommand } = config.sshd
+  if (reload === 'never') return skipped('reload', 'sshd.reload is never: hostcertd does not reload sshd')
+  if (reloadCommand !== null) {
+    const [program = ''] = reloadCommand
+    if ((await findProgram(program)) !== null) return ok('reload', `by ${reloadCommand.join(' ')}`)
+    const isThere = (await factsOf(program).catch(() => null)) !== null
+    const message = `sshd.reload_command: ${program} ${isThere ? 'cannot be executed' : 'is not there'}`
+    const remedy = isThere ? `chmod 755 ${program}` : 'correct sshd.reload_command, or put the program there'
+    return failure('reload', message, remedy)
+  }
+  const socket = await factsOf(HELPER_SOCKET).catch(() => null)
+  if (socket === null) {
+    const remedy = `with the package: ${PACKAGED}; without it set sshd.reload_command to a program that reloads sshd`
+    const message = `there is no ${HELPER_SOCKET} and no sshd.reload_command: sshd from 9.8 on serves a new certificate only after a reload`
+    return warning('reload', message, remedy)
+  }
+  if (daemonUser.uid !== 0 && socket.uid !== daemonUser.uid) {
+    const message = `${HELPER_SOCKET} belongs to user ${socket.uid}, but the daemon runs as user ${daemonUser.uid}`
+    return failure(
+      'reload',
+      message,
+      `chown ${socket.uid} ${config.stateDirectory}, or restart the socket: ${PACKAGED}`,
+    )
+  }
+  return ok('reload', `by the root helper behind ${HELPER_SOCKET}`)
 }

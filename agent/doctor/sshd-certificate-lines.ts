@@ -4,9 +4,8 @@ import { outlineOf } from '../cert/certificate-outline.ts'
 import { certificateFileOf } from '../cert/certificate-types.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import type { CertifiableView } from '../renewal/judge.ts'
-import { type Cause, failure, RELOAD_SSHD, skipped, type Tone } from './finding.ts'
-import type { Patient } from './patient.ts'
-import type { CertificateLine, SshdFacts } from './sshd-facts.ts'
+import { type Cause, failure, type Patient, RELOAD_SSHD, skipped, type Tone } from './finding.ts'
+import type { CertificateLine, SshdFacts } from './sshd-files.ts'
 
 /** Whether a HostCertificate line names the certificate, and none behind it another one for the same key. */
 export async function notNamed(

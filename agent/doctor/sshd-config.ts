@@ -7,6 +7,7 @@ import {
   type Finding,
   isProvenServed,
   ok,
+  type Patient,
   RELOAD_SSHD,
   skipped,
   type Tone,
@@ -16,10 +17,8 @@ import {
 } from './finding.ts'
 import { describeHalf, newKeysRemedy } from './host-key-files.ts'
 import { type LoadedKey, privatePathOf, readPrivateHalf } from './key-pairs.ts'
-import type { Patient } from './patient.ts'
 import { notNamed, overruled } from './sshd-certificate-lines.ts'
-import { agentOf, linesOf, placeOf, type SshdFacts } from './sshd-facts.ts'
-import type { SshdDirective } from './sshd-files.ts'
+import { agentOf, linesOf, placeOf, type SshdDirective, type SshdFacts } from './sshd-files.ts'
 
 interface SshdExamination {
   readonly findings: readonly Finding[]
@@ -57,7 +56,7 @@ export async function examineSshdConfig(
     findings.push(ok('sshd-config', `${presents} the certificate of each host key`))
   }
   if (findings.length === 0)
-    findings.push(ok('sshd-config', `nothing in ${facts.file} is in the way of the certificates`))
+    findings.push(ok('sshd-config', `nothing in ${facts.file} prevents the certificates from being served`))
   return { findings, remedies }
 }
 
@@ -85,7 +84,7 @@ async function causesIn(
       return []
     case 'not-root': {
       const seen = [...stuck, ...(await overruled(patient, facts, lacking))]
-      const message = 'only root may ask sshd what it makes of its configuration (`sshd -T`)'
+      const message = 'only root can make sshd print its configuration (`sshd -T`)'
       return seen.length > 0 ? seen : notKnown(message, 'run `sudo hostcertd doctor`')
     }
     case 'refused': {
@@ -103,8 +102,8 @@ async function causesIn(
       return [...stuck, ...notKnown(`sshd cannot be asked: ${answer.why}`, remedy)]
     }
     case 'unknown': {
-      const message = `what sshd makes of ${facts.file} could not be found out: ${answer.why}`
-      return [...stuck, ...notKnown(message, `see what \`sshd -T -f ${facts.file}\` prints`)]
+      const message = `sshd did not print its configuration (${facts.file}): ${answer.why}`
+      return [...stuck, ...notKnown(message, `see the output of \`sshd -T -f ${facts.file}\``)]
     }
     case 'effective': {
       const loading = await Promise.all(lacking.map(async (view) => loadingOf(view, facts.loaded)))

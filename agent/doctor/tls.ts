@@ -1,7 +1,23 @@
 import type { X509Certificate } from 'node:crypto'
+import type { TLSSocket } from 'node:tls'
+import { systemCodeOf } from '../cert/text.ts'
 import { formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
-import { failure, ok, warning, type Finding } from './finding.ts'
-import type { TlsFindings } from './reachability.ts'
+import { failure, type Finding, ok, warning } from './finding.ts'
+
+/** The result of a TLS handshake, and the certificates that count here. */
+export interface TlsFindings {
+  /** Null when we trust it; Node's code when we do not. */
+  readonly distrust: string | null
+  /** What the server sent: its own certificate, then each one that signed the one before. */
+  readonly sent: readonly X509Certificate[]
+  /** What `ca_file` holds. */
+  readonly inCaFile: readonly X509Certificate[]
+  /** The system's store, or Node's own list, and NODE_EXTRA_CA_CERTS. */
+  readonly inStore: readonly X509Certificate[]
+}
+
+/** Of certificates that a server sends; more are ignored. */
+const LONGEST_CHAIN = 10
 
 /** Whose certificate is judged, and by what. */
 interface TlsQuestion {
@@ -16,7 +32,7 @@ interface TlsQuestion {
 
 /** A server certificate that ends sooner is worth a warning; most are renewed well before. */
 const WARNING_SECONDS = 14 * 86_400
-/** Of certificates from the server's own to the root CA's; more are not looked at. */
+/** Of certificates from the server's own to the root CA's; more are ignored. */
 const LONGEST_PATH = 10
 /** OpenSSL's names for a certificate that leads to no root CA which we trust. */
 const UNTRUSTED = [
@@ -29,12 +45,25 @@ const UNTRUSTED = [
   'CERT_SIGNATURE_FAILURE',
 ]
 
-/** What a handshake says about the server's certificate. OpenSSL has judged it; this finds the reason and what helps. */
-export function tlsFinding(seen: TlsFindings, question: TlsQuestion): Finding {
+/** The certificates of an open connection. */
+export function findingsOf(socket: TLSSocket): Pick<TlsFindings, 'distrust' | 'sent'> {
+  const error: unknown = socket.authorizationError
+  const code = error instanceof Error ? (systemCodeOf(error) ?? error.message) : String(error)
+  const sent: X509Certificate[] = []
+  let next = socket.getPeerX509Certificate()
+  while (next !== undefined && sent.length < LONGEST_CHAIN) {
+    sent.push(next)
+    next = next.issuerCertificate
+  }
+  return { distrust: socket.authorized ? null : code, sent }
+}
+
+/** Explain a handshake: OpenSSL has verified the certificate; this finds the reason and a remedy. */
+export function tlsFinding(seen: TlsFindings, question: TlsQuestion): Finding<'tls'> {
   const [own] = seen.sent
   if (own === undefined) {
     const remedy = `configure a TLS certificate for ${question.host} at the server`
-    return failure('tls', 'the server shows no certificate', remedy)
+    return failure('tls', 'the server sends no certificate', remedy)
   }
   const end = endOf(own)
   const who = `certificate of "${nameOf(own)}", signed by "${issuerNameOf(own)}", good until ${formatTime(end)}`
@@ -51,7 +80,7 @@ function distrusted(
   seen: TlsFindings,
   code: string,
   question: TlsQuestion,
-): Finding {
+): Finding<'tls'> {
   const path = pathFrom(own, seen)
   const reason = UNTRUSTED.includes(code)
     ? withoutRoot(path, seen, question)
@@ -99,7 +128,7 @@ function withoutRoot(
   const otherwise = `; if you do not expect that CA, the connection is intercepted${proxyVariable === null ? '' : `, by the proxy (${proxyVariable}) perhaps: ask who runs it`}`
   const isPinned = isIn(inCaFile, own) && !signed(own, own)
   const pinned = isPinned
-    ? `; ${caFile} holds the server's own certificate, which its CA has to vouch for`
+    ? `; ${caFile} holds the server's own certificate, but the certificate of its CA is needed`
     : ''
 
   if (signed(top, top)) {

@@ -15,6 +15,8 @@ import type {
   Metrics,
 } from '../renewal/ports.ts'
 import {
+  type DiagnosisAnswer,
+  type DiagnosisQuestion,
   type ExchangeSettings,
   lineSplitter,
   LONGEST_LINE,
@@ -51,12 +53,19 @@ export interface ExchangeClientOptions extends ExchangeWay {
 }
 
 /** A question without its number. */
-type Asked = { readonly ask: 'issue'; readonly publicKey: string } | { readonly ask: 'host-ca' }
+type Asked =
+  | { readonly ask: 'issue'; readonly publicKey: string }
+  | { readonly ask: 'host-ca' }
+  | ({ readonly ask: 'diagnose' } & DiagnosisQuestion)
 
 /** Beyond what its own time limits allow: to start, and to read what the system trusts. */
 const SPARE_MILLISECONDS = 10_000
 /** A login, an issue, and both once more: each has the whole `issuer.timeout`. */
 const REQUESTS_PER_QUESTION = 4
+/** The steps of a diagnosis below HTTP, which have limits of their own. */
+const CONNECTING_MILLISECONDS = 30_000
+/** However much a diagnosis asks: systemd ends the exchange after five minutes. */
+const LONGEST_DIAGNOSIS_MILLISECONDS = 280_000
 /** An exchange that is told to end has this long. */
 const END_MILLISECONDS = 1_000
 
@@ -86,11 +95,20 @@ interface Running {
   waiting: ((line: string | null) => void) | null
 }
 
+export interface ExchangeClient extends Issuer {
+  /**
+   * Have the exchange examine the way to the issuer, for `doctor`. Rejects only when `signal` fires.
+   *
+   * @returns a failure when the exchange could not be asked, or refuses its configuration
+   */
+  diagnose(question: DiagnosisQuestion, signal: AbortSignal): Promise<DiagnosisAnswer>
+}
+
 /**
  * The issuer, asked by a process of its own: it alone loads HTTP, TLS and the logins, and reads the credential. It is
  * started at the first question and lives until {@link Issuer.end}; one that hangs, wherever, is killed.
  */
-export function createExchangeClient(options: ExchangeClientOptions): Issuer {
+export function createExchangeClient(options: ExchangeClientOptions): ExchangeClient {
   const { settings, clock, metrics } = options
   const health = new HealthRecord(clock)
   let running: Running | null = null
@@ -101,7 +119,7 @@ export function createExchangeClient(options: ExchangeClientOptions): Issuer {
     if (running !== null) kill(running)
     running = null
     health.unreached()
-    metrics.issuerRequest(asked.ask, code, clock.now() - since)
+    if (asked.ask !== 'diagnose') metrics.issuerRequest(asked.ask, code, clock.now() - since)
     const failure = localFailure(code, 'issuer-backoff', `${EXCHANGE} ${message}`)
     return { kind: 'failed', failure, noSuchRoute: false }
   }
@@ -116,8 +134,7 @@ export function createExchangeClient(options: ExchangeClientOptions): Issuer {
     running ??= start(options)
     const exchange = running
     const question: Question = { id: ++questions, ...asked }
-    const count = asked.ask === 'issue' ? REQUESTS_PER_QUESTION : 1
-    const limit = AbortSignal.timeout(count * settings.issuer.timeoutMilliseconds + SPARE_MILLISECONDS)
+    const limit = AbortSignal.timeout(limitOf(asked, settings.issuer.timeoutMilliseconds))
     const line = await nextLine(exchange, question, AbortSignal.any([signal, limit]))
     if (line === null && signal.aborted) {
       kill(exchange)
@@ -153,11 +170,33 @@ export function createExchangeClient(options: ExchangeClientOptions): Issuer {
       const noSuchRoute = answer.kind === 'failed' && answer.noSuchRoute
       return { ok: false, failure: failureIn(answer), noSuchRoute }
     },
+    diagnose: async (question, signal) => {
+      const answer = await ask({ ask: 'diagnose', ...question }, 'diagnosed', signal)
+      return answer.kind === 'diagnosed'
+        ? { ok: true, findings: answer.findings }
+        : { ok: false, failure: failureIn(answer) }
+    },
     health: (): IssuerHealth => health.current,
     end: () => {
       if (running !== null) stop(running)
       running = null
     },
+  }
+}
+
+/** @param timeout of one request */
+function limitOf(asked: Asked, timeout: number): number {
+  switch (asked.ask) {
+    case 'issue':
+      return REQUESTS_PER_QUESTION * timeout + SPARE_MILLISECONDS
+    case 'host-ca':
+      return timeout + SPARE_MILLISECONDS
+    case 'diagnose': {
+      // The host CA, a login, what may be read; then the certificates.
+      const requests = 3 + asked.issueFor.length * REQUESTS_PER_QUESTION
+      const wanted = requests * timeout + CONNECTING_MILLISECONDS + SPARE_MILLISECONDS
+      return Math.min(wanted, LONGEST_DIAGNOSIS_MILLISECONDS)
+    }
   }
 }
 

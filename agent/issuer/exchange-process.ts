@@ -1,8 +1,11 @@
 import { cutTo } from '../cert/text.ts'
 import type { HostCaAnswer, IssueAnswer, Issuer, IssuerFailure, Metrics } from '../renewal/ports.ts'
 import {
+  type DiagnosisAnswer,
+  type DiagnosisQuestion,
   type ExchangeSettings,
   lineSplitter,
+  LONGEST_FINDING,
   PROTOCOL,
   type Question,
   readQuestion,
@@ -13,6 +16,12 @@ import { localFailure } from './failures.ts'
 export interface ExchangeStreams {
   readonly input: NodeJS.ReadableStream
   readonly write: (text: string) => void
+}
+
+/** What answers the questions. */
+export interface Answering extends Issuer {
+  /** Rejects only when `signal` fires. */
+  diagnose(question: DiagnosisQuestion, signal: AbortSignal): Promise<DiagnosisAnswer>
 }
 
 /** Of what the issuer says, in characters: a reply has to fit into a line. */
@@ -37,7 +46,7 @@ export function serveExchange(
   issuerFor: (
     settings: Omit<ExchangeSettings, 'protocol'>,
     metrics: Pick<Metrics, 'issuerRequest'>,
-  ) => Issuer,
+  ) => Answering,
 ): Promise<void> {
   const requests: Request[] = []
   const metrics: Pick<Metrics, 'issuerRequest'> = {
@@ -45,7 +54,7 @@ export function serveExchange(
   }
   return new Promise((resolve, reject) => {
     const end = new AbortController()
-    let issuer: Issuer | null = null
+    let issuer: Answering | null = null
     let turn = Promise.resolve()
     const answer = async (line: string): Promise<void> => {
       if (issuer === null) {
@@ -81,20 +90,46 @@ export function serveExchange(
   })
 }
 
-async function answerTo(question: Question, issuer: Issuer, signal: AbortSignal): Promise<Reply['answer']> {
-  return question.ask === 'issue'
-    ? issued(await issuer.issue(question.publicKey, signal))
-    : hostCa(await issuer.hostCa(signal))
+async function answerTo(
+  question: Question,
+  issuer: Answering,
+  signal: AbortSignal,
+): Promise<Reply['answer']> {
+  switch (question.ask) {
+    case 'issue':
+      return issued(withinLimits(await issuer.issue(question.publicKey, signal)))
+    case 'host-ca':
+      return hostCa(await issuer.hostCa(signal))
+    case 'diagnose':
+      return diagnosed(await issuer.diagnose(question, signal))
+  }
+}
+
+/** A certificate that would not fit into a reply is none, for a diagnosis either. */
+export function withinLimits(answer: IssueAnswer): IssueAnswer {
+  if (!answer.ok || answer.signedKey.length <= LONGEST_CERTIFICATE) return answer
+  const flaw = `the issuer sent a certificate of ${answer.signedKey.length} characters`
+  const { requestId } = answer
+  return {
+    ok: false,
+    failure: { ...localFailure('ISSUER_INVALID_RESPONSE', 'key-backoff', flaw), requestId },
+  }
 }
 
 function issued(answer: IssueAnswer): Reply['answer'] {
   if (!answer.ok) return failed(answer.failure)
   const { signedKey, serialNumber, requestId } = answer
-  if (signedKey.length > LONGEST_CERTIFICATE) {
-    const flaw = `the issuer sent a certificate of ${signedKey.length} characters`
-    return failed({ ...localFailure('ISSUER_INVALID_RESPONSE', 'key-backoff', flaw), requestId })
-  }
   return { kind: 'issued', signedKey, serialNumber, requestId }
+}
+
+function diagnosed(answer: DiagnosisAnswer): Reply['answer'] {
+  if (!answer.ok) return failed(answer.failure)
+  const findings = answer.findings.map(({ message, remedy, ...rest }) => ({
+    ...rest,
+    message: cutTo(LONGEST_FINDING, message),
+    remedy: remedy === null ? null : cutTo(LONGEST_FINDING, remedy),
+  }))
+  return { kind: 'diagnosed', findings }
 }
 
 function hostCa(answer: HostCaAnswer): Reply['answer'] {

@@ -1,6 +1,8 @@
 import * as v from 'valibot'
 import { ERROR_CODES } from '../cert/errors.ts'
+import { inOneLine } from '../cert/text.ts'
 import type { Config } from '../config/config.ts'
+import type { IssuerFailure } from '../renewal/ports.ts'
 
 /**
  * What the daemon and `hostcertd exchange` say to each other: a line of JSON each way, one question after the other.
@@ -22,6 +24,13 @@ export interface ExchangeSettings {
   readonly log: Config['log']
 }
 
+/** The steps of `doctor` that the exchange takes, in their order. */
+export const ISSUER_STEPS = ['name', 'tcp', 'tls', 'issuer', 'clock', 'login', 'permission', 'issue'] as const
+export const FINDING_STATUSES = ['ok', 'warning', 'failure', 'skipped', 'unknown'] as const
+/** Of a text in a finding, in characters: all findings of one reply have to fit into a line. */
+export const LONGEST_FINDING = 1000
+const MOST_FINDINGS = 64
+
 /** The end of the year 9999: what lies beyond cannot be printed. */
 const LAST_SECOND = 253_402_300_799
 /** A login and an issue, both once more, and some. */
@@ -35,6 +44,26 @@ const seconds = (from: number) => v.pipe(v.number(), v.minValue(from), v.maxValu
 const question = v.variant('ask', [
   v.object({ id, ask: v.literal('issue'), publicKey: text }),
   v.object({ id, ask: v.literal('host-ca') }),
+  v.object({
+    id,
+    ask: v.literal('diagnose'),
+    /** False: the credentials cannot be used, and each failed login counts against the identity. */
+    login: v.boolean(),
+    /** `verify.host_ca_file` and the keys in it, `TYPE BASE64` each, null if they cannot be read; null: none is pinned. */
+    pinned: v.nullable(v.object({ file: text, keys: v.nullable(v.array(text)) })),
+    /** `verify.principals`. */
+    principals: v.nullable(v.array(text)),
+    /** Host keys to have a certificate issued for, which is not installed. */
+    issueFor: v.array(
+      v.object({
+        name: text,
+        /** `TYPE BASE64 COMMENT`. */
+        publicKey: text,
+        /** The certificate that it would replace. */
+        inPlace: v.nullable(text),
+      }),
+    ),
+  }),
 ])
 
 const failure = v.object({
@@ -45,6 +74,9 @@ const failure = v.object({
   requestId: v.nullable(text),
 })
 
+/** The exchange sees what the issuer sent, so nothing in its texts is taken for granted. */
+const findingText = v.pipe(text, v.maxLength(LONGEST_FINDING + 1), v.transform(inOneLine))
+
 const answer = v.variant('kind', [
   v.object({
     kind: v.literal('issued'),
@@ -54,6 +86,20 @@ const answer = v.variant('kind', [
   }),
   /** `TYPE BASE64`, each. */
   v.object({ kind: v.literal('host-ca'), keys: v.pipe(v.array(text), v.minLength(1)) }),
+  v.object({
+    kind: v.literal('diagnosed'),
+    findings: v.pipe(
+      v.array(
+        v.object({
+          step: v.picklist(ISSUER_STEPS),
+          status: v.picklist(FINDING_STATUSES),
+          message: findingText,
+          remedy: v.nullable(findingText),
+        }),
+      ),
+      v.maxLength(MOST_FINDINGS),
+    ),
+  }),
   v.object({ kind: v.literal('failed'), failure, noSuchRoute: v.boolean() }),
 ])
 
@@ -82,6 +128,12 @@ const reply = v.object({
 
 export type Question = v.InferOutput<typeof question>
 export type Reply = v.InferOutput<typeof reply>
+/** What `doctor` asks of the exchange. */
+export type DiagnosisQuestion = Omit<Extract<Question, { ask: 'diagnose' }>, 'id' | 'ask'>
+export type IssuerFinding = Extract<Reply['answer'], { kind: 'diagnosed' }>['findings'][number]
+export type DiagnosisAnswer =
+  | { readonly ok: true; readonly findings: readonly IssuerFinding[] }
+  | { readonly ok: false; readonly failure: IssuerFailure }
 
 /** @throws Error when it is no question */
 export function readQuestion(line: string): Question {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import type { SignOptions } from '../support/ssh-keygen.ts'
 import { ECDSA, ED25519, makeBareHost } from './bare-host.ts'
-import { HANGS, LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
+import { HANGS, makeHostWithDaemon, statusAnswer } from './fake-daemon.ts'
 import { hostcertd } from './hostcertd.ts'
 import { parseOnly } from './in-process.ts'
 
@@ -25,7 +25,7 @@ describe('by what is on disk, without a daemon', () => {
       name: 'fresh',
       certificate: {},
       status: 0,
-      says: /^HOSTCERTD OK - 1 host key has its .* ends in (59m|1h)/,
+      says: /^HOSTCERTD OK - 1 host key has a valid .* expires in (59m|1h)/,
     },
     { name: 'due', certificate: { validity: '-80m:+25m' }, status: 0, says: /^HOSTCERTD OK - / },
     {
@@ -44,7 +44,7 @@ describe('by what is on disk, without a daemon', () => {
       name: 'forever',
       certificate: { validity: 'always:forever' },
       status: 0,
-      says: /OK - 1 host key has its certificate\n/,
+      says: /OK - 1 host key has a valid certificate\n/,
     },
     {
       name: 'expired',
@@ -166,9 +166,7 @@ test('no host key at all is critical: nothing is protected', async () => {
   await rm(host.hostKeyPath(ED25519))
   const { status, stdout } = await host.verb(['check'])
   expect(status).toBe(2)
-  expect(stdout).toContain(
-    'CRITICAL - there is no host key whose certificate could be checked: none was found',
-  )
+  expect(stdout).toContain('CRITICAL - there is no certificate to check: none was found')
 })
 
 test.each([
@@ -229,12 +227,12 @@ describe('by what the daemon says', () => {
     readonly says: string | RegExp
     readonly sshd?: StatusDocument['sshd']
   }[] = [
-    { name: 'valid and served', change: {}, status: 0, says: 'the first ends in 19d 23h' },
+    { name: 'valid and served', change: {}, status: 0, says: 'which expires in 19d 23h' },
     {
       name: 'past the year 9999',
       change: { valid_before: '+12345-01-01T00:00:00Z' },
       status: 0,
-      says: /the first ends in \d{7}d/,
+      says: /which expires in \d{7}d/,
     },
     {
       name: 'due, and failing: told, and there is time',
@@ -305,7 +303,7 @@ describe('by what the daemon says', () => {
       change: { served: null },
       sshd: { state: null, since: null },
       status: 0,
-      says: 'OK - 1 host key has its certificate',
+      says: 'OK - 1 host key has a valid certificate',
     },
     {
       name: 'what sshd presents was never seen',
@@ -392,16 +390,14 @@ describe('by what the daemon says', () => {
       name: 'all ignored, whatever is known of them',
       change: { state: 'ignored', reason: 'P-521' },
       status: 2,
-      says: 'CRITICAL - there is no host key whose certificate could be checked: all are ignored',
+      says: 'CRITICAL - there is no certificate to check: all are ignored',
     },
   ]
   test.each(rows)('$name: $status', async ({ change, sshd, status, says }) => {
     const issuer = { reachable: false, clock_skew_seconds: 90 }
-    await using daemon = await startFakeDaemon({
-      '/status': statusAnswer([{ ...usual, ...change }], issuer, sshd === undefined ? {} : { sshd }),
-      '/livez': LIVE,
-    })
-    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    await using host = await makeHostWithDaemon(
+      statusAnswer([{ ...usual, ...change }], issuer, sshd === undefined ? {} : { sshd }),
+    )
     const result = await host.verb(['check'])
     expect(result.status).toBe(status)
     expect(result.stdout).toMatch(says)
@@ -417,11 +413,9 @@ describe('by what the daemon says', () => {
   })
 
   test('an ignored host key has no performance data, whose limits it would only cross', async () => {
-    await using daemon = await startFakeDaemon({
-      '/status': statusAnswer([usual, { ...usual, host_key: 'other', state: 'ignored', reason: 'P-521' }]),
-      '/livez': LIVE,
-    })
-    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    await using host = await makeHostWithDaemon(
+      statusAnswer([usual, { ...usual, host_key: 'other', state: 'ignored', reason: 'P-521' }]),
+    )
     const { status, stdout } = await host.verb(['check'])
     expect(status).toBe(0)
     expect(stdout).toContain("'key''_/'=")
@@ -429,11 +423,9 @@ describe('by what the daemon says', () => {
   })
 
   test('a limit for what never ends: as a duration it holds for what sshd presents', async () => {
-    await using daemon = await startFakeDaemon({
-      '/status': statusAnswer([{ ...usual, ...anotherServed(DAY), valid_before: null }]),
-      '/livez': LIVE,
-    })
-    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    await using host = await makeHostWithDaemon(
+      statusAnswer([{ ...usual, ...anotherServed(DAY), valid_before: null }]),
+    )
     expect((await host.verb(['check', '--critical', '2d'])).status).toBe(2)
     expect((await host.verb(['check', '--critical', '50%'])).status).toBe(1)
   })
@@ -445,8 +437,7 @@ describe('by what the daemon says', () => {
       [[usual, ignored], 0],
       [[usual, rest], 1],
     ] as const) {
-      await using daemon = await startFakeDaemon({ '/status': statusAnswer(keys), '/livez': LIVE })
-      await using host = await makeBareHost({ health: { listen: daemon.listen } })
+      await using host = await makeHostWithDaemon(statusAnswer(keys))
       expect((await host.verb(['check'])).status).toBe(status)
     }
   })
@@ -454,8 +445,7 @@ describe('by what the daemon says', () => {
   test('what the root helper reported is told below, and changes no status', async () => {
     const notes = ['left out ssh_host_rsa_key | empty']
     const answer = statusAnswer([usual], {}, { notes })
-    await using daemon = await startFakeDaemon({ '/status': answer, '/livez': LIVE })
-    await using host = await makeBareHost({ health: { listen: daemon.listen } })
+    await using host = await makeHostWithDaemon(answer)
     const { status, stdout } = await host.verb(['check'])
     expect(status).toBe(0)
     expect(stdout).toMatch(/\nthe root helper reported: left out ssh_host_rsa_key \/ empty\n$/)
@@ -463,12 +453,11 @@ describe('by what the daemon says', () => {
 })
 
 test('a daemon that hangs: what it said before is not believed, and that it hangs is told', async () => {
-  await using daemon = await startFakeDaemon({ '/status': statusAnswer([]), '/livez': HANGS })
-  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await using host = await makeHostWithDaemon(statusAnswer([]), HANGS)
   await host.certify(ED25519)
   const { status, stdout } = await host.verb(['check'])
   expect(status).toBe(0)
-  expect(stdout).toContain('1 host key has its certificate')
+  expect(stdout).toContain('1 host key has a valid certificate')
   expect(stdout).toMatch(
     /\nthe daemon hangs: .* since 2026-11-23T13:00:00Z; .* -> `systemctl restart hostcertd`; /,
   )

@@ -1,6 +1,6 @@
 import type { Argument, Command, Option } from 'commander'
 import { buildProgram } from '../../agent/cli/program.ts'
-import { versionInfo } from '../../agent/version.ts'
+import { inertContext } from './in-process.ts'
 
 /** What a shell can offer where a value is expected. */
 export type Value =
@@ -49,22 +49,8 @@ export function pathText({ path }: CommandShape): string {
 }
 
 function inertProgram(): Command {
-  const never = (): never => {
-    throw new Error('only the shape of the command line is wanted')
-  }
-  const context = {
-    version: versionInfo(),
-    environment: {},
-    out: never,
-    err: never,
-    terminal: { colour: false, columns: 80 },
-    composeHost: never,
-    composeIssuer: never,
-    createDaemon: never,
-    daemonLog: never,
-    becomeOwnerOf: never,
-  }
-  return buildProgram(context, new AbortController().signal, never)
+  const context = inertContext()
+  return buildProgram(context, new AbortController().signal, () => undefined)
 }
 
 function shapeOf(command: Command, path: readonly string[]): CommandShape {

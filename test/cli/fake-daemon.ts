@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { CertificateStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
+import { type BareHost, makeBareHost } from './bare-host.ts'
 
 export interface FakeAnswer {
   readonly status?: number
@@ -39,6 +40,17 @@ export const LIVE: FakeAnswer = { body: '{"status":"pass","last_turn":"2026-11-2
 export const HANGS: FakeAnswer = {
   status: 503,
   body: '{"status":"fail","last_turn":"2026-11-23T13:00:00Z"}',
+}
+
+/** A bare host, and what answers on its health port. */
+export async function makeHostWithDaemon(status: FakeAnswer, livez: FakeAnswer = LIVE): Promise<BareHost> {
+  const daemon = await startFakeDaemon({ '/status': status, '/livez': livez })
+  const host = await makeBareHost({ health: { listen: daemon.listen } })
+  const dispose = async (): Promise<void> => {
+    await host[Symbol.asyncDispose]()
+    await daemon[Symbol.asyncDispose]()
+  }
+  return { ...host, [Symbol.asyncDispose]: dispose }
 }
 
 /** What a daemon says at `/status`. */

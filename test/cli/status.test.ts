@@ -3,7 +3,14 @@ import { CLOCKS_DIFFER, SSHD_DOWN } from '../../agent/cert/errors.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { closedPort } from '../issuer/harness.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
-import { HANGS, LIVE, startFakeDaemon, statusAnswer, type FakeAnswer } from './fake-daemon.ts'
+import {
+  type FakeAnswer,
+  HANGS,
+  LIVE,
+  makeHostWithDaemon,
+  startFakeDaemon,
+  statusAnswer,
+} from './fake-daemon.ts'
 
 const CERTIFICATE_KEYS =
   'host_key,key_type,certificate,state,reason,serial,key_id,principals,ca_fingerprint,valid_after,' +
@@ -85,8 +92,7 @@ test.each([
     fromDaemon: false,
   },
 ])('what answers on the health port: $name', async ({ body, fromDaemon }) => {
-  await using daemon = await startFakeDaemon({ '/status': { body }, '/livez': LIVE })
-  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await using host = await makeHostWithDaemon({ body })
   const { status, stdout } = await host.verb(['status', '--json'])
   expect(status).toBe(0)
   expect((JSON.parse(stdout) as Document).certificates).toHaveLength(fromDaemon ? 0 : 1)
@@ -94,7 +100,7 @@ test.each([
 
 const STARTING: FakeAnswer = { status: 503, body: '{"error":"starting"}' }
 const stranger =
-  /\nnot the daemon, but another program answers at 127.*\n {4}-> `ss -ltnp` says which: stop it, or /
+  /\nanother program answers at 127.*, not the daemon; .*\n {4}-> `ss -ltnp` shows which program it is: stop it, or /
 
 test.each<{
   name: string
@@ -114,12 +120,12 @@ test.each<{
   {
     name: 'hangs since it was started',
     answers: { '/status': STARTING, '/livez': { status: 503, body: '{"status":"fail","last_turn":null}' } },
-    says: /\nthe daemon hangs: it has not looked at anything yet; /,
+    says: /\nthe daemon hangs: no pass was completed yet; /,
   },
   {
     name: 'stopped, or another program that says nothing',
     answers: { '/status': null },
-    says: /\nwho listens at 127.* does not answer; .*\n {4}-> `ss -ltnp` says who it is: if it is hostcertd, /,
+    says: /\nthe program that listens at 127.* does not answer; .*\n {4}-> `ss -ltnp` shows which program it is: if it is hostcertd, /,
   },
   { name: 'another program on its port', answers: { '/': LIVE }, says: stranger },
   {
@@ -141,12 +147,11 @@ test.each<{
 
 test('an issuer that does not answer, and clocks that differ, are told below', async () => {
   const answer = statusAnswer([], { reachable: false, clock_skew_seconds: -90 })
-  await using daemon = await startFakeDaemon({ '/status': answer, '/livez': LIVE })
-  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await using host = await makeHostWithDaemon(answer)
   const { stdout } = await host.verb(['status'])
   expect(stdout).toBe(`no host keys found
 the issuer https://issuer did not answer the last time it was asked
-    -> \`hostcertd doctor\` tells how far the way to it goes
+    -> \`hostcertd doctor\` shows where the connection to it fails
 the issuer's clock and this host's differ by 90 s
     -> ${CLOCKS_DIFFER.remedy}
 `)
@@ -155,8 +160,7 @@ the issuer's clock and this host's differ by 90 s
 test('an sshd that is down, and what the root helper reported, are told below', async () => {
   const notes = ['left out ssh_host_rsa_key: its public half is empty', 'a\u001B[2Jb']
   const changes = { notes, sshd: { state: 'down', since: '2026-11-23T13:00:00Z' } } as const
-  await using daemon = await startFakeDaemon({ '/status': statusAnswer([], {}, changes), '/livez': LIVE })
-  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await using host = await makeHostWithDaemon(statusAnswer([], {}, changes))
   const { stdout } = await host.verb(['status'])
   expect(stdout).toBe(`no host keys found
 sshd has been down since 2026-11-23T13:00:00Z
@@ -168,8 +172,7 @@ the root helper reported: a\\u001b[2Jb
 
 test('a daemon that was not restarted after an upgrade is no stranger', async () => {
   const body = '{"version":"0.1.0","enrolled":true,"issuer":{},"certificates":[]}'
-  await using daemon = await startFakeDaemon({ '/status': { body }, '/livez': LIVE })
-  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await using host = await makeHostWithDaemon({ body })
   await host.certify(ED25519)
   const { stdout } = await host.verb(['status'])
   expect(stdout).toMatch(/^ssh_host_ed25519_key {2}valid .*\n$/)

@@ -5,9 +5,9 @@ import { expect, test } from 'vitest'
 import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import { freePort } from '../support/private-sshd/process.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
-import { LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
+import { makeHostWithDaemon, statusAnswer } from './fake-daemon.ts'
 
-const MISSING = /^not every certificate is served after 0s: ssh_host_ed25519_key is absent\n$/
+const MISSING = /^not all certificates are served after 0s: ssh_host_ed25519_key is absent\n$/
 
 test.concurrent('0 at once when all is well', async () => {
   await using host = await makeBareHost()
@@ -54,7 +54,7 @@ test.concurrent('a daemon that accepts and never answers does not outlast the ti
     expect(result).toEqual({
       status: 1,
       stdout: '',
-      stderr: 'not every certificate is served after 1s: nothing could be seen in that time\n',
+      stderr: 'not all certificates are served after 1s: no status could be read in that time\n',
     })
   } finally {
     server.close()
@@ -121,12 +121,12 @@ test.concurrent.each<{
   {
     name: 'one was never seen',
     keys: [valid('a', SERVED), valid('b', UNSEEN)],
-    missing: 'sshd was not seen to serve them lately: no common MAC',
+    missing: 'sshd was not seen to present them recently: no common MAC',
   },
   {
     name: 'one was served long ago',
     keys: [valid('a', SERVED), valid('b', OLD)],
-    missing: 'sshd was not seen to serve them lately',
+    missing: 'sshd was not seen to present them recently',
   },
   {
     name: 'sshd is down',
@@ -137,7 +137,7 @@ test.concurrent.each<{
   {
     name: 'one is ignored, and there is no other',
     keys: [{ ...valid('a', SERVED), state: 'ignored' }],
-    missing: 'there is no host key that could have one',
+    missing: 'there is no host key that a certificate could be issued for',
   },
   {
     name: 'one is not there',
@@ -149,9 +149,8 @@ test.concurrent.each<{
   },
 ])('by what the daemon says: $name', async ({ keys, sshd, missing }) => {
   const answer = statusAnswer(keys, {}, sshd === undefined ? {} : { sshd })
-  await using daemon = await startFakeDaemon({ '/status': answer, '/livez': LIVE })
-  await using host = await makeBareHost({ health: { listen: daemon.listen } })
+  await using host = await makeHostWithDaemon(answer)
   const result = await host.verb(['wait', '--timeout', missing === null ? '60s' : '4s'])
-  const stderr = missing === null ? '' : `not every certificate is served after 4s: ${missing}\n`
+  const stderr = missing === null ? '' : `not all certificates are served after 4s: ${missing}\n`
   expect(result).toEqual({ status: missing === null ? 0 : 1, stdout: '', stderr })
 })

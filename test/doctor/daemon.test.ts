@@ -18,7 +18,7 @@ test.each<{
     name: 'it hangs',
     answers: { '/status': statusAnswer([]), '/livez': HANGS },
     status: 'failure',
-    message: /^it answers at 127.*, but hangs: it has not looked at anything since 2026-11-23T13:00:00Z$/,
+    message: /^it answers at 127.*, but hangs: no pass was completed since 2026-11-23T13:00:00Z$/,
     remedy: /^`systemctl restart hostcertd`; `journalctl/,
   },
   {
@@ -39,16 +39,17 @@ test.each<{
     name: 'another program has its port',
     answers: { '/': LIVE },
     status: 'warning',
-    message: /^another program answers at 127.*: whether hostcertd runs cannot be seen there$/,
+    message: /^another program answers at 127.*, so it is not known whether hostcertd runs$/,
     remedy:
-      /^`ss -ltnp` says which: stop it, or set another health\.listen .*`systemctl status hostcertd` shows/,
+      /^`ss -ltnp` shows which program it is: stop it, or set another health\.listen .*`systemctl status hostcertd` shows/,
   },
   {
-    name: 'somebody takes connections there and says nothing',
+    name: 'somebody accepts connections there and says nothing',
     answers: { '/status': null },
     status: 'warning',
-    message: /^something listens at 127.* and does not answer: hostcertd, stuck, or another program$/,
-    remedy: /^`ss -ltnp` says who it is: if it is hostcertd, `systemctl restart hostcertd`/,
+    message:
+      /^the program that listens at 127.* does not answer: hostcertd, which hangs, or another program$/,
+    remedy: /^`ss -ltnp` shows which program it is: if it is hostcertd, `systemctl restart hostcertd`/,
   },
 ])('$name', async ({ answers, status, message, remedy }) => {
   await using daemon = await startFakeDaemon(answers)

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { obstacleIn, type ServiceSandbox } from '../../agent/doctor/sandbox.ts'
+import { obstacleIn, type ServiceSandbox } from '../../agent/doctor/directory.ts'
 import { findProgram } from '../../agent/host/programs.ts'
 import { ED25519 } from '../cli/bare-host.ts'
 import { PROGRAM } from '../cli/hostcertd.ts'
@@ -109,7 +109,7 @@ ls -A "$state" >"$out/left"`
     const [state, certificates] = of('directory', findings)
     expect(state).toMatchObject({
       status: 'failure',
-      message: expect.stringMatching(/^user 65534, as whom the daemon runs, cannot write in /) as string,
+      message: expect.stringMatching(/^the daemon's user \(65534\) cannot write in /) as string,
     })
     expect(state?.message).toMatch(message)
     expect(state?.remedy).toMatch(remedy)

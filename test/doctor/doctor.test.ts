@@ -1,5 +1,9 @@
-import { mkdir, readFile, rm } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { cp, mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
+import { PROGRAM } from '../cli/hostcertd.ts'
 import { findingsIn, of, troubles } from './findings.ts'
 import { makeWard } from './ward.ts'
 
@@ -72,6 +76,43 @@ test('--issue when the answer is no good', async () => {
   expect(of('issue', findings)[0]?.remedy).toBe(
     'if it is on disk, it is replaced automatically. If the issuer sent it, nothing was installed: check the issuer',
   )
+})
+
+test('--issue when the answer is too long for a certificate', async () => {
+  await using ward = await makeWard()
+  ward.issuer.failAlways({ kind: 'tamper', edit: () => 'x'.repeat(32 * 1024 + 1) }, 'issue')
+  const { findings } = await ward.diagnose('--issue')
+  expect(of('issue', findings)).toMatchObject([
+    {
+      status: 'failure',
+      message:
+        'ssh_host_ed25519_key: ISSUER_INVALID_RESPONSE: the issuer sent a certificate of 32769 characters',
+    },
+  ])
+})
+
+test('an exchange that does not start: that is the finding, and the steps that it takes are skipped', async () => {
+  await using ward = await makeWard()
+  const program = join(ward.host.folder, 'program')
+  await cp(dirname(PROGRAM), program, { recursive: true })
+  for (const file of await readdir(program)) if (file.startsWith('exchange-')) await rm(join(program, file))
+  const argv = [
+    join(program, basename(PROGRAM)),
+    'doctor',
+    '--json',
+    '--issue',
+    '--config',
+    ward.host.configPath,
+  ]
+  const ended = promisify(execFile)(process.execPath, argv)
+  const { stdout } = await ended.catch((error: { readonly stdout: string }) => error)
+  const findings = findingsIn(stdout)
+  expect(of('issuer', findings)).toMatchObject([
+    { status: 'failure', message: expect.stringMatching(/^the exchange with the issuer ended: /) as string },
+  ])
+  for (const step of ['name', 'tcp', 'tls', 'clock', 'login', 'permission', 'issue'] as const)
+    expect(of(step, findings)).toMatchObject([{ status: 'skipped', remedy: null }])
+  expect(of('host-keys', findings)).toMatchObject([{ status: 'ok' }])
 })
 
 test('programs that are missing', async () => {

@@ -112,7 +112,7 @@ const BROKEN: readonly Broken[] = [
     },
     troubles: ['host-keys failure', 'sshd-config failure'],
     onlyRoot,
-    message: /the issuer signs none of them/,
+    message: /the issuer signs no keys of these types/,
     remedy:
       /^add one that it signs, beside those: `ssh-keygen -q -t ed25519 -N '' -f \S+\/etc\/ssh_host_ed25519_key`/,
   },

@@ -28,8 +28,24 @@ const CONFIGURATION: readonly Broken[] = [
       await chmod(caFile, 0o600)
     },
     troubles: ['configuration failure'],
-    message: /user 65534, as whom the daemon runs, cannot read .*issuer-ca\.pub: .*mode 0600/,
+    message: /the daemon's user \(65534\) cannot read .*issuer-ca\.pub: .*mode 0600/,
     remedy: /chmod 644 .*issuer-ca\.pub/,
+  },
+]
+
+const EXCHANGE: readonly Broken[] = [
+  {
+    name: 'TLS roots that the daemon cannot read, though root can: the issuer is asked as the daemon',
+    onlyRoot: true,
+    options: { https: true },
+    breakIt: async ({ host, secretFile, issuer }) => {
+      for (const path of [host.statePath, join(host.folder, 'certs'), secretFile])
+        await chown(path, OWNER, OWNER)
+      await chmod(issuer.tlsCaFile, 0o600)
+    },
+    troubles: ['configuration failure', 'tls failure'],
+    message: /the daemon's user \(65534\) cannot read /,
+    remedy: /chmod 644 /,
   },
 ]
 
@@ -71,7 +87,7 @@ const CREDENTIALS: readonly Broken[] = [
       await chown(join(host.folder, 'certs'), OWNER, OWNER)
     },
     troubles: ['credentials failure'],
-    message: /user 65534, who asks the issuer, cannot read the client secret: .*mode 0600/,
+    message: /the user that asks the issuer \(65534\) cannot read the client secret: .*mode 0600/,
     remedy: /chown 65534:65534 .*client-secret && chmod 400/,
   },
 ]
@@ -125,7 +141,7 @@ const CERTIFICATES: readonly Broken[] = [
       await chown(ward.secretFile, OWNER, OWNER)
     },
     troubles: ['directory failure'],
-    message: /user 65534, as whom the daemon runs, cannot write in .*certs: .*of user 0/,
+    message: /the daemon's user \(65534\) cannot write in .*certs: .*of user 0/,
     remedy: /install -d -o 65534 -g 65534 -m 755 .*certs/,
   },
 ]
@@ -169,10 +185,10 @@ const SERVICES: readonly Broken[] = [
     breakIt: async (ward) =>
       ward.configure({ sshd: { address: `127.0.0.1:${await closedPort()}`, reload: 'never' } }),
     troubles: ['served failure'],
-    message: /SSHD_UNREACHABLE: sshd does not run, or not there: 127/,
+    message: /SSHD_UNREACHABLE: sshd is not running, or not at this address: 127/,
     remedy:
       /^start sshd: `systemctl start ssh` \(sshd\), or set sshd\.address \(127\.0\.0\.1:\d+\) to where it listens/,
   },
 ]
 
-testBroken([...CONFIGURATION, ...CREDENTIALS, ...CERTIFICATES, ...SERVICES])
+testBroken([...CONFIGURATION, ...EXCHANGE, ...CREDENTIALS, ...CERTIFICATES, ...SERVICES])

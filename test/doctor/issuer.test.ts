@@ -54,7 +54,7 @@ testBroken([
     breakIt: async ({ issuer }) => issuer.rotateCa(),
     troubles: ['issuer failure'],
     message: /CERT_CA_MISMATCH: .*its CA for this host is SHA256:.* pins SHA256:/,
-    remedy: /ask who runs the issuer: .*put the new public key into .*issuer-ca\.pub/,
+    remedy: /ask the administrators of the issuer: .*put the new public key into .*issuer-ca\.pub/,
   },
   {
     name: 'a pinned CA file with nonsense',
@@ -83,7 +83,7 @@ testBroken([
     breakIt: async ({ issuer }) => issuer.failAlways(errorRow('identity-locked'), 'login'),
     troubles: ['login failure'],
     message: /ISSUER_UNAUTHORIZED: .*temporarily locked/,
-    remedy: /^wait 5 minutes: .*Then, if it refuses the secret: check auth\.client_id/,
+    remedy: /^wait 5 minutes: .*If it then still refuses the secret: check auth\.client_id/,
   },
   {
     name: 'an address that the issuer lets nobody in from',
@@ -134,7 +134,7 @@ testBroken([
   },
 ])
 
-test('a server that takes connections and says nothing ends the waiting', async () => {
+test('a server that accepts connections and says nothing ends the waiting', async () => {
   await using ward = await makeWard()
   await using silent = await listen(createServer())
   const url = `http://127.0.0.1:${silent.port}`

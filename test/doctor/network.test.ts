@@ -56,8 +56,8 @@ testBroken([
       await ward.configure({ issuer: { url, ssh_host_id: ward.hostId } })
     },
     troubles: ['tls failure'],
-    message: /no TLS with 127\.0\.0\.1:\d+: wrong version number/,
-    remedy: /speaks https: correct issuer\.url/,
+    message: /the TLS handshake failed with 127\.0\.0\.1:\d+: wrong version number/,
+    remedy: /is an https server: correct issuer\.url/,
   },
 ])
 
@@ -158,7 +158,7 @@ describe('behind a proxy', () => {
         /^the proxy \(HTTPS_PROXY\) does not connect to 127\.0\.0\.1:\d+: it answered CONNECT with 407$/,
       ) as string,
       remedy: expect.stringMatching(
-        /^have the proxy let this host through to .*; if it wants a login \(407\), put user and password into HTTPS_PROXY/,
+        /^allow this host to connect to \S+ at the proxy; if the proxy requires a login \(407\), put user and password into HTTPS_PROXY/,
       ) as string,
     })
     expect(ward.issuer.requests).toEqual([])
@@ -172,7 +172,7 @@ describe('behind a proxy', () => {
     expect(of('tls', findings)[0]).toMatchObject({
       message: expect.stringMatching(/^the proxy \(HTTPS_PROXY\) does not connect to .*: /) as string,
       remedy: expect.stringMatching(
-        /^check that what HTTPS_PROXY names is a proxy, and is reached by http:\/\//,
+        /^check that HTTPS_PROXY names a proxy, and that the proxy accepts http:\/\//,
       ) as string,
     })
   })

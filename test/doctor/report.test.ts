@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
-import { failure, ok, skipped, unknown, warning } from '../../agent/doctor/finding.ts'
-import { formatFindings } from '../../agent/doctor/report.ts'
+import { failure, formatFindings, ok, skipped, unknown, warning } from '../../agent/doctor/finding.ts'
 
 const FINDINGS = [
   ok('name', 'issuer.example.com: 192.0.2.17'),

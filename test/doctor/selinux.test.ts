@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { createSelinux, examineSelinux } from '../../agent/doctor/selinux.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { makeFakeProgram } from './fake-program.ts'
 
 const NEVER = new AbortController().signal
 
@@ -29,19 +30,18 @@ test.each([
   { name: 'the same, only logged', enforce: '0', label: 'system_u:object_r:var_lib_t:s0', status: 'warning' },
   { name: 'no label', enforce: '1', label: '?', status: 'skipped' },
 ])('$name: $status', async ({ enforce, label, status }) => {
-  await using folder = await makeTemporaryFolder()
-  const enforceFile = join(folder.path, 'enforce')
+  // No SELinux where this is tested, so a program in place of stat(1) prints the label.
+  await using fake = await makeFakeProgram('stat', `echo '${label}'`)
+  const { folder, program } = fake
+  const enforceFile = join(folder, 'enforce')
   await writeFile(enforceFile, enforce)
-  // No SELinux where this is tested, so a program in place of stat(1) says what it would say.
-  const program = join(folder.path, 'stat')
-  await writeFile(program, `#!/bin/sh\necho '${label}'\n`, { mode: 0o755 })
-  const certificate = join(folder.path, 'x-cert.pub')
+  const certificate = join(folder, 'x-cert.pub')
   await writeFile(certificate, '')
   const [finding] = await examineSelinux([certificate], NEVER, createSelinux({ enforceFile, program }))
   expect(finding?.status).toBe(status)
   if (status !== 'failure' && status !== 'warning') return
   expect(finding?.message).toContain('is var_lib_t, which sshd may not read')
   expect(finding?.remedy).toBe(
-    `semanage fcontext -a -t sshd_key_t '${folder.path}(/.*)?' && restorecon -R ${folder.path}`,
+    `semanage fcontext -a -t sshd_key_t '${folder}(/.*)?' && restorecon -R ${folder}`,
   )
 })

@@ -1,20 +1,19 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { readServiceSandbox } from '../../agent/doctor/sandbox.ts'
-import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { readServiceSandbox } from '../../agent/doctor/directory.ts'
+import { makeFakeProgram } from './fake-program.ts'
 
 const NEVER = new AbortController().signal
 const UNIT = new URL('../../systemd/hostcertd.service', import.meta.url)
 
 /** In place of systemctl(1), for there is no systemd where this is tested. */
 async function answerTo(text: string, status = 0) {
-  await using folder = await makeTemporaryFolder()
-  const program = join(folder.path, 'systemctl')
-  const script = `#!/bin/sh\nprintf '%s' "$*" >'${folder.path}/asked'\ncat <<'END'\n${text}\nEND\nexit ${status}\n`
-  await writeFile(program, script, { mode: 0o755 })
+  const script = `printf '%s' "$*" >"\${0%/*}/asked"\ncat <<'END'\n${text}\nEND\nexit ${status}`
+  await using fake = await makeFakeProgram('systemctl', script)
+  const { folder, program } = fake
   const sandbox = await readServiceSandbox('hostcertd.service', NEVER, { program })
-  return { sandbox, asked: await readFile(join(folder.path, 'asked'), 'utf8') }
+  return { sandbox, asked: await readFile(join(folder, 'asked'), 'utf8') }
 }
 
 test('our own unit, as systemd shows it', async () => {

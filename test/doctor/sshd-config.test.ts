@@ -224,25 +224,25 @@ const OTHER_SSHDS: readonly {
     name: 'keywords as OpenSSH 10.4 and later print them',
     script: `sshd "$@" | sed 's/^hostkey /HostKey /; s/^hostcertificate /HostCertificate /; s/^hostkeyalgorithms /HostKeyAlgorithms /; s/^listenaddress /ListenAddress /'`,
     status: 'ok',
-    message: /^nothing in \S+sshd_config is in the way of the certificates$/,
+    message: /^nothing in \S+sshd_config prevents the certificates from being served$/,
   },
   {
     name: 'keywords that nobody knows',
     script: `sshd "$@" | sed 's/^/new-/'`,
     status: 'unknown',
-    message: /^what sshd makes of \S+ could not be found out: sshd -T printed no line that says HostKey$/,
+    message: /^sshd did not print its configuration \(\S+\): sshd -T printed no HostKey line$/,
   },
   {
     name: 'nothing',
     script: 'exit 0',
     status: 'unknown',
-    message: /could not be found out: sshd -T printed no line/,
+    message: /did not print its configuration .*: sshd -T printed no HostKey/,
   },
   {
     name: 'nothing, and a status',
     script: 'exit 3',
     status: 'unknown',
-    message: /could not be found out: sshd -T ended with status 3 and said nothing$/,
+    message: /did not print its configuration .*: sshd -T ended with status 3 and printed nothing$/,
   },
   {
     name: 'no /run/sshd',
@@ -254,7 +254,7 @@ const OTHER_SSHDS: readonly {
     name: 'killed',
     script: 'kill -9 $$',
     status: 'unknown',
-    message: /could not be found out: \S+sshd was killed by SIGKILL$/,
+    message: /did not print its configuration .*: \S+sshd was killed by SIGKILL$/,
   },
 ]
 

@@ -4,15 +4,15 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { SshdConfiguration, type SshdAnswer } from '../../agent/doctor/sshd-files.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { makeFakeProgram } from './fake-program.ts'
 
 const NEVER = new AbortController().signal
 const RECORDED = fileURLToPath(new URL('../fixtures/openssh/', import.meta.url))
 
 /** What a program makes of it that prints this, whatever it is asked. */
 async function answerTo(script: string): Promise<SshdAnswer> {
-  await using folder = await makeTemporaryFolder()
-  const program = join(folder.path, 'sshd')
-  await writeFile(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+  await using fake = await makeFakeProgram('sshd', script)
+  const { program } = fake
   return await new SshdConfiguration({ file: '/etc/ssh/sshd_config', program }).effective(NEVER)
 }
 
@@ -83,9 +83,9 @@ describe.each(['9.2p1', '10.0p2', '10.6p1'])('sshd -T of OpenSSH %s', (version) 
 })
 
 test.each([
-  { name: 'nothing', script: 'exit 0', why: /^sshd -T printed no line that says HostKey$/ },
-  { name: 'something else', script: 'echo hostkeys /etc/ssh/x', why: /printed no line/ },
-  { name: 'a status alone', script: 'exit 3', why: /^sshd -T ended with status 3 and said nothing$/ },
+  { name: 'nothing', script: 'exit 0', why: /^sshd -T printed no HostKey line$/ },
+  { name: 'something else', script: 'echo hostkeys /etc/ssh/x', why: /printed no HostKey line/ },
+  { name: 'a status alone', script: 'exit 3', why: /^sshd -T ended with status 3 and printed nothing$/ },
   { name: 'killed', script: 'kill -9 $$', why: /was killed by SIGKILL$/ },
 ])('$name is no fact', async ({ script, why }) => {
   expect(await answerTo(script)).toEqual({ kind: 'unknown', why: expect.stringMatching(why) as string })

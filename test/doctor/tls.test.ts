@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { createServer } from 'node:tls'
 import { expect, test } from 'vitest'
-import { shakeHands } from '../../agent/doctor/reachability.ts'
+import { shakeHands } from '../../agent/doctor/network.ts'
 import { tlsFinding } from '../../agent/doctor/tls.ts'
 import { send } from '../../agent/issuer/http.ts'
 import { TlsRoots } from '../../agent/issuer/tls-roots.ts'
@@ -104,7 +104,7 @@ const ROWS: readonly Row[] = [
     sent: [OWN, ISSUING],
     caFile: [OWN],
     message:
-      /the CA above "Example Issuing CA", "Example Root CA", is not in .*; \S+ holds the server's own certificate, which its CA has to vouch for \(/,
+      /the CA above "Example Issuing CA", "Example Root CA", is not in .*; \S+ holds the server's own certificate, but the certificate of its CA is needed \(/,
     remedy: /^add the certificate \(PEM\) of "Example Root CA" to /,
     fixes: [{ caFile: [OWN, ROOT] }],
   },
@@ -112,7 +112,7 @@ const ROWS: readonly Row[] = [
     name: "ca_file holds the server's own certificate, and that is all that it sends",
     sent: [DIRECT],
     caFile: [DIRECT],
-    message: /does not send the certificate of "Example Root CA".*holds the server's own certificate, which/,
+    message: /does not send the certificate of "Example Root CA".*holds the server's own certificate, but/,
     remedy: /if it is the root CA, add the certificate \(PEM\) of "Example Root CA" to /,
     fixes: [{ caFile: [DIRECT, ROOT] }],
   },

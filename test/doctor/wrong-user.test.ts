@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process'
-import { chmod, chown, cp, mkdir } from 'node:fs/promises'
+import { chmod, chown, copyFile, cp, mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { PROGRAM } from '../cli/hostcertd.ts'
 import { needsRoot } from '../support/skip.ts'
+import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 import { OWNER } from './broken.ts'
 import { findingsIn, of, troubles, type Finding } from './findings.ts'
 import { makeWard, type Ward } from './ward.ts'
@@ -12,19 +13,29 @@ import { makeWard, type Ward } from './ward.ts'
 const NOBODY = 65_533
 const run = promisify(execFile)
 
+let program: TemporaryFolder
+
+/** The checkout may be closed to others, so Node and the program are where everybody may run them. */
+async function copyProgram(): Promise<void> {
+  program = await makeTemporaryFolder()
+  await chmod(program.path, 0o755)
+  await cp(dirname(PROGRAM), join(program.path, 'dist'), { recursive: true })
+  await copyFile(process.execPath, join(program.path, 'node'))
+}
+
 /** `doctor` as somebody who is neither root nor the daemon. */
 async function diagnoseAs(uid: number, { host, sshdConfig }: Ward): Promise<readonly Finding[]> {
-  // The checkout may be closed to others, so Node starts as root, and the program is where everybody may read it.
-  await cp(dirname(PROGRAM), join(host.folder, 'program'), { recursive: true })
-  const program = join(host.folder, 'program', basename(PROGRAM))
-  const become = `process.setgroups([]);process.setgid(${uid});process.setuid(${uid})`
-  const node = [`--import=data:text/javascript,${become}`, program]
-  const argv = [...node, 'doctor', '--json', '--config', host.configPath, '--sshd-config', sshdConfig]
-  const { stdout } = await run(process.execPath, argv).catch((error: { readonly stdout: string }) => error)
+  const doctor = [join(program.path, 'dist', basename(PROGRAM)), 'doctor', '--json']
+  const argv = [...doctor, '--config', host.configPath, '--sshd-config', sshdConfig]
+  const ended = run(join(program.path, 'node'), argv, { uid, gid: uid })
+  const { stdout } = await ended.catch((error: { readonly stdout: string }) => error)
   return findingsIn(stdout)
 }
 
 describe('doctor, run by the wrong user', needsRoot, () => {
+  beforeAll(copyProgram)
+  afterAll(async () => program.remove())
+
   test('a configuration that only root may read', async () => {
     await using ward = await makeWard()
     await chmod(ward.host.configPath, 0o600)

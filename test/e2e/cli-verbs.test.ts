@@ -48,7 +48,7 @@ test('wait does not take for served what was served once: sshd is down', async (
   await sshd.stop()
   const down = await agent.verb('wait', '--timeout', '5s')
   expect(down).toMatchObject({ status: 1, stdout: '' })
-  expect(down.stderr).toMatch(/^not every certificate is served after 5s: sshd has been down since \S+Z\n$/)
+  expect(down.stderr).toMatch(/^not all certificates are served after 5s: sshd has been down since \S+Z\n$/)
   const checked = await agent.verb('check')
   expect(checked).toMatchObject({ status: 1 })
   expect(checked.stdout).toMatch(/^HOSTCERTD WARNING - sshd has been down since \S+Z \|/)

@@ -45,7 +45,9 @@ test('sshd does not run', async () => {
   const findings = await diagnose(world)
   expect(troubles(findings)).toEqual(['served failure'])
   const [served] = of('served', findings)
-  expect(served?.message).toMatch(/^SSHD_UNREACHABLE: sshd does not run, or not there: 127\.0\.0\.1:\d+: /)
+  expect(served?.message).toMatch(
+    /^SSHD_UNREACHABLE: sshd is not running, or not at this address: 127\.0\.0\.1:\d+: /,
+  )
   expect(served?.remedy).toMatch(/^start sshd: `systemctl start ssh` \(sshd\)/)
   expect(served?.remedy).toMatch(isRoot ? /\(sshd\)$/ : /set sshd\.address/)
   // What was seen before is not said as if it were so now.
@@ -259,7 +261,7 @@ test('check and metrics write ask the daemon that runs', async () => {
   const well = await agent.verb('check')
   expect(well).toMatchObject({ status: 0, stderr: '' })
   expect(well.stdout).toMatch(
-    /^HOSTCERTD OK - 1 host key has its certificate, the first ends in 5\dm.* \| 'ssh_host_ed25519_key'=\d+s;/,
+    /^HOSTCERTD OK - 1 host key has a valid certificate, which expires in 5\dm.* \| 'ssh_host_ed25519_key'=\d+s;/,
   )
   const file = join(world.folder, 'hostcertd.prom')
   expect(await agent.verb('metrics', 'write', file)).toMatchObject({ status: 0 })

@@ -12,6 +12,7 @@ import {
 } from '../../agent/issuer/exchange-client.ts'
 import type { ExchangeSettings } from '../../agent/issuer/exchange-protocol.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
+import { startRawServer } from './harness.ts'
 
 let folder: TemporaryFolder
 beforeEach(async () => {
@@ -205,6 +206,44 @@ describe('an exchange that fails is one failed attempt', () => {
   })
 })
 
+describe('a diagnosis', () => {
+  const question = { login: true, pinned: null, principals: null, issueFor: [] }
+  const finding = { step: 'tls', status: 'failure', message: 'a', remedy: null }
+  const diagnosed = (changes: object, count = 1): string =>
+    says(
+      reply({
+        kind: 'diagnosed',
+        findings: Array.from({ length: count }, () => ({ ...finding, ...changes })),
+      }),
+    )
+
+  test('its texts are one printable line each', async () => {
+    const { issuer, requests } = client(diagnosed({ message: 'a\u001b[31m\nb\u202e', remedy: ' c\td ' }))
+    const findings = [{ ...finding, message: 'a [31m b', remedy: 'c d' }]
+    expect(await issuer.diagnose(question, never)).toEqual({ ok: true, findings })
+    expect(requests).toEqual([])
+    issuer.end()
+  })
+
+  test.each([
+    { name: 'a text without end', line: diagnosed({ message: 'a'.repeat(2000) }) },
+    { name: 'a step that the exchange does not take', line: diagnosed({ step: 'sshd-config' }) },
+    { name: 'a status that is none', line: diagnosed({ status: 'fine' }) },
+    { name: 'more findings than there can be', line: diagnosed({}, 65) },
+  ])('$name: the reply is refused', async ({ line }) => {
+    const { issuer } = client(line)
+    const failure = { code: 'ISSUER_INVALID_RESPONSE' }
+    expect(await issuer.diagnose(question, never)).toMatchObject({ ok: false, failure })
+    issuer.end()
+  })
+
+  test('an exchange that ends is a failure, and no request', async () => {
+    const { issuer, requests } = client('exit 3')
+    expect(await issuer.diagnose(question, never)).toMatchObject({ ok: false })
+    expect(requests).toEqual([])
+  })
+})
+
 /** The real one: it says in the order of its life what it is asked, and ends with its input. */
 describe('hostcertd exchange', () => {
   const program = [process.execPath, MAIN, 'exchange']
@@ -223,6 +262,18 @@ describe('hostcertd exchange', () => {
   test('reads the credential itself', async () => {
     const { issuer } = client(program)
     expect(await issuer.issue(KEY, never)).toMatchObject({ failure: { code: 'CREDENTIAL_UNREADABLE' } })
+    issuer.end()
+  })
+
+  test.each([
+    { length: 32 * 1024, result: { ok: true } },
+    { length: 32 * 1024 + 1, result: { ok: false, failure: { code: 'ISSUER_INVALID_RESPONSE' } } },
+  ])('a certificate of $length characters', async ({ length, result }) => {
+    await writeFile(join(folder.path, 'token'), 'secret-token\n')
+    const body = JSON.stringify({ signedKey: 'x'.repeat(length), serialNumber: '7' })
+    await using server = await startRawServer((_request, response) => response.end(body))
+    const { issuer } = client(program, { url: server.url, timeoutMilliseconds: 10_000 })
+    expect(await issuer.issue(KEY, never)).toMatchObject(result)
     issuer.end()
   })
 

@@ -1,0 +1,230 @@
+import { CLOCKS_DIFFER } from '../cert/errors.ts'
+import { parseCaKeys, parsePublicKeyLine, type PublicKey, readPublicKey } from '../cert/public-key.ts'
+import { FUTURE_TOLERANCE_SECONDS, tryParse, verifyIssued } from '../cert/verify-issued.ts'
+import { failureLine } from '../cli/context.ts'
+import { withinLimits } from '../issuer/exchange-process.ts'
+import type { DiagnosisQuestion, IssuerFinding } from '../issuer/exchange-protocol.ts'
+import { proxyFor } from '../issuer/proxy.ts'
+import type { IssuerFailure, Log } from '../renewal/ports.ts'
+import { SKEW_WARNING_SECONDS } from '../renewal/status-document.ts'
+import { failure, hasFailure, ok, remedyOf, skipped, unknown, warning } from './finding.ts'
+import { createIssuerProbe, type IssuerProbe } from './issuer-probe.ts'
+import { examineNetwork, type WayToIssuer, WHERE_PROXIES_ARE_SET } from './network.ts'
+
+interface Examination extends WayToIssuer {
+  readonly question: DiagnosisQuestion
+  readonly probe: IssuerProbe
+}
+
+/**
+ * The part of `doctor` that asks the issuer. Runs in the exchange only. Logs in once at most, and issues only for the
+ * keys that the question names. Each step needs those before it; what cannot be tried is skipped, with what it needs.
+ */
+export async function diagnoseIssuer(
+  way: WayToIssuer,
+  question: DiagnosisQuestion,
+  { version, log }: { readonly version: string; readonly log: Log },
+): Promise<IssuerFinding[]> {
+  const { clock, settings } = way
+  // The requests of a diagnosis are not counted.
+  const metrics = { issuerRequest: () => {} }
+  const probe = createIssuerProbe({ ...settings.issuer, auth: settings.auth, version, clock, log, metrics })
+  const examination = { ...way, question, probe }
+  const network = await examineNetwork(way)
+  if (hasFailure(network)) {
+    const rest = (['issuer', 'clock', 'login', 'permission'] as const).map(needsWay)
+    return [...network, ...rest, ...skippedIssue(question)]
+  }
+  const { findings: answered, hostCas } = await examineIssuer(examination)
+  const reached = [...network, ...answered]
+  if (probe.issuer.health().reachable === false)
+    return [...reached, needsWay('login'), needsWay('permission'), ...skippedIssue(question)]
+  if (!question.login) {
+    const rest = (['login', 'permission'] as const).map((step) => skipped(step, 'needs the credentials'))
+    return [...reached, ...rest, ...skippedIssue(question)]
+  }
+  const login = await examineLogin(examination)
+  if (login.status === 'failure')
+    return [...reached, login, skipped('permission', 'needs a login'), ...skippedIssue(question)]
+  const found = [...reached, login, await examinePermission(examination)]
+  return [...found, ...(hasFailure(found) ? skippedIssue(question) : await tryIssuing(examination, hostCas))]
+}
+
+function needsWay(step: IssuerFinding['step']): IssuerFinding {
+  return skipped(step, 'needs a way to the issuer')
+}
+
+function skippedIssue({ issueFor }: DiagnosisQuestion): IssuerFinding[] {
+  return issueFor.length === 0 ? [] : [skipped('issue', 'needs all steps up to `permission`')]
+}
+
+/**
+ * Ask for the CA of this host's certificates, which needs no login. This also tests the base URL, the host id, the clock.
+ *
+ * @returns `hostCas` null when the issuer does not name them
+ */
+async function examineIssuer(
+  examination: Examination,
+): Promise<{ readonly findings: IssuerFinding[]; readonly hostCas: readonly PublicKey[] | null }> {
+  const { probe, question, signal } = examination
+  const answer = await probe.issuer.hostCa(signal)
+  const clock = clockFinding(probe.issuer.health().clockSkewSeconds)
+  if (answer.ok) return { findings: [caFinding(answer.keys, question), clock], hostCas: answer.keys }
+  const line = failureLine(answer.failure)
+  const finding = answer.noSuchRoute
+    ? warning(
+        'issuer',
+        `the issuer does not name its host CA: ${line}`,
+        'if the issuer is an old version, pin its CA with verify.host_ca_file; otherwise correct issuer.url',
+      )
+    : failure('issuer', line, issuerRemedy(answer.failure, examination))
+  return { findings: [finding, clock], hostCas: null }
+}
+
+function caFinding(keys: readonly PublicKey[], { pinned }: DiagnosisQuestion): IssuerFinding {
+  const fingerprints = keys.map(({ fingerprint }) => fingerprint).join(', ')
+  const signs = `the issuer answers; its CA for this host is ${fingerprints}`
+  if (pinned === null) return ok('issuer', `${signs} (none is pinned)`)
+  const { file } = pinned
+  if (pinned.keys === null) return ok('issuer', `${signs} (what is pinned cannot be read)`)
+  const known = parseCaKeys(pinned.keys.join('\n'))
+  if (keys.some((key) => known.some(({ blob }) => blob.equals(key.blob))))
+    return ok('issuer', `${signs}, as pinned`)
+  const ours = known.map(({ fingerprint }) => fingerprint).join(', ')
+  return failure(
+    'issuer',
+    `CERT_CA_MISMATCH: ${signs}, but ${file} pins ${ours}`,
+    `ask the administrators of the issuer: if the CA was changed on purpose, put the new public key into ${file}`,
+  )
+}
+
+function clockFinding(skew: number | null): IssuerFinding {
+  if (skew === null) return unknown('clock', 'the issuer did not answer, or its answer had no Date header')
+  const size = Math.abs(skew)
+  const message = `this host's clock is ${size} s ${skew > 0 ? 'behind' : 'ahead of'} the issuer's`
+  const remedy = remedyOf(CLOCKS_DIFFER)
+  if (size > FUTURE_TOLERANCE_SECONDS) return failure('clock', message, remedy)
+  return size > SKEW_WARNING_SECONDS ? warning('clock', message, remedy) : ok('clock', message)
+}
+
+/** The one login of a diagnosis: each one that fails counts against the identity. */
+async function examineLogin(examination: Examination): Promise<IssuerFinding> {
+  const { probe, settings, signal } = examination
+  const answer = await probe.login(signal)
+  if (!answer.ok)
+    return failure('login', failureLine(answer.failure), loginRemedy(answer.failure, examination))
+  if (settings.auth.method === 'token')
+    return skipped('login', 'not needed: the access token comes from a file')
+  return ok('login', 'the issuer accepts the client id and secret')
+}
+
+/** Whether the issuer has this host; whether it issues for it is only known after --issue. */
+async function examinePermission(examination: Examination): Promise<IssuerFinding> {
+  const { probe, question, settings, signal } = examination
+  const { sshHostId } = settings.issuer
+  const answer = await probe.readHost(signal)
+  switch (answer.kind) {
+    case 'failed':
+      return failure('permission', failureLine(answer.failure), issuerRemedy(answer.failure, examination))
+    case 'not-permitted':
+      return skipped(
+        'permission',
+        `cannot read host ${sshHostId} (not required); whether the identity may issue for it shows with --issue`,
+      )
+    case 'readable': {
+      const name = answer.hostname ?? 'a host without a name'
+      const missing = (question.principals ?? []).filter((wanted) => wanted !== answer.hostname)
+      if (missing.length === 0) return ok('permission', `host ${sshHostId} is ${name}`)
+      return failure(
+        'permission',
+        `certificates will be for ${name}, but verify.principals requires ${missing.join(', ')} too`,
+        'remove from verify.principals what the host is not registered for, or add the name at the issuer',
+      )
+    }
+  }
+}
+
+/** Have a certificate issued and verified for each host key, with the one login. Nothing is installed. */
+async function tryIssuing(
+  examination: Examination,
+  hostCas: readonly PublicKey[] | null,
+): Promise<IssuerFinding[]> {
+  const { pinned, issueFor } = examination.question
+  const pinnedKeys = pinned?.keys ?? null
+  const trusted = pinnedKeys === null ? hostCas : parseCaKeys(pinnedKeys.join('\n'))
+  const findings: IssuerFinding[] = []
+  for (const wanted of issueFor) {
+    const finding = await issueOne(examination, wanted, trusted)
+    findings.push(finding)
+    // Most failures are not about this key, so the others would fail too.
+    if (finding.status !== 'ok') break
+  }
+  return findings
+}
+
+async function issueOne(
+  examination: Examination,
+  { name, publicKey, inPlace }: DiagnosisQuestion['issueFor'][number],
+  trustedCas: readonly PublicKey[] | null,
+): Promise<IssuerFinding> {
+  const { clock, probe, question, signal } = examination
+  const answer = withinLimits(await probe.issuer.issue(publicKey, signal))
+  if (!answer.ok) {
+    const remedy = issuerRemedy(answer.failure, examination)
+    return failure('issue', `${name}: ${failureLine(answer.failure)}`, remedy)
+  }
+  const hostKey = readPublicKey(parsePublicKeyLine(publicKey))
+  const requirements = { hostKey, trustedCas, wantedPrincipals: question.principals }
+  const before = inPlace === null ? null : tryParse(inPlace)
+  const replaced = before?.ok === true ? before.certificate : null
+  const verification = verifyIssued(answer.signedKey, requirements, replaced, name, clock.now())
+  if (!verification.ok) {
+    const { failure: flaw } = verification
+    return failure('issue', `${name}: ${failureLine(flaw)}`, remedyOf(flaw.code))
+  }
+  const { serial, principals } = verification.value.certificate
+  if (String(serial) !== answer.serialNumber) {
+    const code = 'ISSUER_INVALID_RESPONSE'
+    const message = `the answer says serial ${answer.serialNumber}, the certificate in it has ${serial}`
+    return failure('issue', `${name}: ${failureLine({ code, message })}`, remedyOf(code))
+  }
+  const what = `serial ${serial}, for ${principals.join(', ')}`
+  return ok('issue', `${name}: issued and verified, ${what}; not installed`)
+}
+
+/** What to do about a failure of the issuer, or of the way to it: the catalogue's remedy, with the configured values. */
+function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examination): string {
+  const { sshHostId, url } = examination.settings.issuer
+  if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(examination)
+  if (code === 'ISSUER_UNAUTHORIZED')
+    return `${credentialRemedy(examination)}. A locked identity is unlocked after 5 minutes`
+  if (code === 'ISSUER_NOT_FOUND') return `${remedyOf(code)}. Configured are ${url} and ${sshHostId}`
+  if (code === 'ISSUER_INVALID_RESPONSE') return `${remedyOf(code)}. Configured is ${url}`
+  return remedyOf(code)
+}
+
+function unreachableRemedy({ settings: { issuer }, environment }: Examination): string {
+  const url = new URL(issuer.url)
+  const proxy = proxyFor(url, environment)
+  const cut = `it accepts connections, but closed one early: look at the log of what is in front of ${issuer.url} (a load balancer, a firewall), and try again`
+  return proxy === null
+    ? cut
+    : `${cut}; or at that of the proxy (${proxy.variable}). To bypass it, add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
+}
+
+function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, examination: Examination): string {
+  // No permission is needed to log in: only the address can be what is forbidden.
+  if (failed.code === 'ISSUER_FORBIDDEN')
+    return "add this host's address to those that the issuer allows the identity"
+  // Only the message distinguishes a locked identity from a wrong secret; this is about the order of the advice.
+  if (failed.code === 'ISSUER_UNAUTHORIZED' && failed.message.includes('locked'))
+    return `wait 5 minutes: for that long the issuer locks an identity after wrong secrets. If it then still refuses the secret: ${credentialRemedy(examination)}`
+  return issuerRemedy(failed, examination)
+}
+
+function credentialRemedy({ shownAuth: auth }: Examination): string {
+  if (auth.method === 'token')
+    return `put a new access token of the identity into ${auth.tokenFile}; an access token expires`
+  const id = 'value' in auth.clientId ? `auth.client_id (${auth.clientId.value})` : auth.clientId.file
+  return `check ${id}, make a new client secret for that identity and put it into ${auth.clientSecretFile}; then \`systemctl reload hostcertd\``
+}
