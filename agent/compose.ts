@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { DaemonParts, HealthSources, Running, Watching } from './cli/daemon.ts'
-import type { Config, HealthListen } from './config/config.ts'
+import type { Config } from './config/config.ts'
 import { PrometheusMetrics } from './health/metrics.ts'
 import { HealthServer } from './health/server.ts'
 import { createCertificateStore } from './host/certificate-store.ts'
 import { systemClock } from './host/clock.ts'
 import { createHostKeys } from './host/host-keys.ts'
+import { createHostNames } from './host/identity.ts'
 import { createPassLock } from './host/lock.ts'
 import { createPinnedCas } from './host/pinned-cas.ts'
 import { createAttemptRecords } from './host/record-file.ts'
@@ -75,7 +76,7 @@ export function composeDaemon(
     composeHost: (current) => composeHost(current, log, metrics, exchange),
     startTicker: (expression, onTick) => startTicker(expression, onTick, log),
     startWatcher: async (current, onChange) => startWatcher(current, onChange, log),
-    startHealthServer: async (listen, sources) => startHealthServer(listen, sources, version, log, metrics),
+    startHealthServer: async (health, sources) => startHealthServer(health, sources, version, log, metrics),
   }
 }
 
@@ -126,7 +127,7 @@ function isHostKeyOrCertificate(path: string): boolean {
 }
 
 async function startHealthServer(
-  listen: HealthListen,
+  { listen, hosts }: Config['health'],
   sources: HealthSources,
   { version }: VersionInfo,
   log: RememberingLog,
@@ -134,7 +135,9 @@ async function startHealthServer(
 ): Promise<Running | null> {
   const text = { metricsText: async () => metrics.metricsText(), metricsContentType: metrics.contentType }
   const page = { version, hostName: hostname, now: () => systemClock.now(), recentEvents: () => log.recent() }
-  const server = new HealthServer(listen, { ...sources, ...text, ...page }, log)
+  const machineNames = createHostNames()
+  const ownNames = async (): Promise<string[]> => [...hosts, ...(await machineNames())]
+  const server = new HealthServer(listen, { ...sources, ...text, ...page, ownNames }, log)
   const started = await server.start()
   if (!started.ok) {
     log.error({}, `the health server cannot start, trying again each tick: ${started.message}`)

@@ -8,8 +8,8 @@ import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
 import { systemClock } from './host/clock.ts'
-import { becomeOwnerOf } from './host/drop-privileges.ts'
 import { isSocket } from './host/files.ts'
+import { becomeOwnerOf } from './host/identity.ts'
 import {
   createExchangeClient,
   EXCHANGE_SOCKET,
