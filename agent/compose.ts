@@ -48,7 +48,7 @@ export function composeHost(config: Config, log: Log, metrics: Metrics, exchange
     served: createServedCertificates({ address: sshd.address }),
     sshd: createSshd({ reloadCommand: sshd.reloadCommand }),
     records: createAttemptRecords({ stateDirectory, log }),
-    lock: createPassLock({ stateDirectory }),
+    lock: createPassLock({ stateDirectory, sweep: [stateDirectory, certificates.directory] }),
     pinnedCas: createPinnedCas({ path: verify.hostCaFile, log }),
   }
 }

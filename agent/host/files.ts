@@ -8,7 +8,7 @@ import { systemCodeOf } from '../cert/text.ts'
 /** Of node:fs/promises, what can fail while a file is replaced; a test passes one that does. */
 export type FileOperations = Pick<typeof fs, 'open' | 'rename'>
 
-/** A younger one may be another process's, at work. */
+/** Without the pass lock, a younger one may belong to another process at work. */
 const LEFTOVER_AGE_MILLISECONDS = 60_000
 const TEMPORARY = /^\..+\.hostcertd-[0-9a-f]{12}\.tmp$/
 
@@ -32,7 +32,7 @@ export async function replaceFile(
   operations: FileOperations = fs,
 ): Promise<void> {
   const folder = dirname(path)
-  await removeLeftovers(folder)
+  await removeLeftovers(folder, LEFTOVER_AGE_MILLISECONDS)
   const temporary = join(folder, `.${basename(path)}.hostcertd-${randomBytes(6).toString('hex')}.tmp`)
   try {
     await writeThrough(temporary, text, mode, operations)
@@ -89,18 +89,25 @@ async function syncFolder(folder: string, operations: FileOperations): Promise<v
   }
 }
 
-async function removeLeftovers(folder: string): Promise<void> {
+/**
+ * Remove temporary files that a crash left in a folder: regular files with names that only {@link replaceFile} gives.
+ * What cannot be removed is left.
+ *
+ * @param milliseconds how old they must be; 0 for whoever holds the pass lock
+ * @throws Error of the system call when the folder cannot be listed
+ */
+export async function removeLeftovers(folder: string, milliseconds: number): Promise<void> {
   for (const name of await fs.readdir(folder)) {
     if (!TEMPORARY.test(name)) continue
     const path = join(folder, name)
     const stats = await fs.lstat(path).catch(ignore)
-    if (stats !== undefined && Date.now() - stats.mtimeMs > LEFTOVER_AGE_MILLISECONDS) {
+    if (stats?.isFile() === true && Date.now() - stats.mtimeMs >= milliseconds) {
       await fs.rm(path, { force: true }).catch(ignore)
     }
   }
 }
 
-/** Tidying up must not hide what it follows. */
+/** Cleaning up must not hide the error before it. */
 function ignore(): undefined {
   return undefined
 }
@@ -135,7 +142,7 @@ export async function readBoundedFile(path: string, limit: number): Promise<stri
   }
 }
 
-function refuseUnlessFile(stats: { isFile(): boolean }): void {
+export function refuseUnlessFile(stats: { isFile(): boolean }): void {
   if (!stats.isFile()) throw new Error('it is not a regular file')
 }
 
