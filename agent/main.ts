@@ -7,9 +7,8 @@ import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
-import { systemClock } from './host/clock.ts'
 import { isSocket } from './host/files.ts'
-import { becomeOwnerOf } from './host/identity.ts'
+import { becomeOwnerOf, systemClock } from './host/machine.ts'
 import {
   createExchangeClient,
   EXCHANGE_SOCKET,

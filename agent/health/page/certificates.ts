@@ -1,7 +1,6 @@
 import { parseTime, type UnixSeconds } from '../../cert/time.ts'
 import type { CertificateStatus } from '../../renewal/status-document.ts'
-import { html, type Html } from './html.ts'
-import { day, distance, minute, moment, type PageView, sign, toneOf } from './words.ts'
+import { html, type Html, day, distance, minute, moment, type PageView, sign, toneOf } from './html.ts'
 
 /** A card for each host key. */
 export function certificatesSection({ status, now }: PageView): Html | null {

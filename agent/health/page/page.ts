@@ -1,13 +1,10 @@
 import { createHash } from 'node:crypto'
 import { formatTime } from '../../cert/time.ts'
+import { SCRIPT, STYLE } from './assets.ts'
 import { certificatesSection } from './certificates.ts'
-import { Html, html, prose } from './html.ts'
-import { problemsSection } from './problems.ts'
-import { SCRIPT } from './script.ts'
+import { Html, html, prose, type PageView, second, sign, tabIcon } from './html.ts'
 import { eventsSection, issuerSection, sshdSection } from './sections.ts'
-import { STYLE } from './style.ts'
-import { verdictOf } from './verdict.ts'
-import { type PageView, second, sign, tabIcon } from './words.ts'
+import { problemsSection, verdictOf } from './verdict.ts'
 
 /** The page may run its own script, use its own styles, and ask its own server; nothing else. CSP Level 3. */
 const POLICY = [

@@ -5,8 +5,18 @@ import {
   type RecentEvent,
   servingOf,
 } from '../../renewal/status-document.ts'
-import { html, type Html } from './html.ts'
-import { aheadOrBehind, day, distance, moment, type PageView, second, sign, type Tone } from './words.ts'
+import {
+  html,
+  type Html,
+  aheadOrBehind,
+  day,
+  distance,
+  moment,
+  type PageView,
+  second,
+  sign,
+  type Tone,
+} from './html.ts'
 
 /**
  * What sshd really presents to clients, beside what lies on disk. The roles are those of the elements, which lose them
