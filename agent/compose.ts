@@ -78,7 +78,7 @@ export function composeDaemon(
   }
 }
 
-/** Metrics of a verb that acts once: nobody asks for them. */
+/** Metrics of a verb that runs once: they are never read. */
 export const NO_METRICS: Metrics = {
   renewal: () => {},
   reload: () => {},
@@ -92,7 +92,7 @@ export function daemonLog(config: Config | null, { version }: VersionInfo): Stde
   return createLog({ ...logSettings(config), version })
 }
 
-/** The log of a verb that acts once, for people: what went well is the verb's own to tell. */
+/** The log of a verb that acts once, for people: the verb itself reports success. */
 export function verbLog({ log: { level, format } }: Config, { version }: VersionInfo): Log {
   const isForPeople = format === 'auto' && !isJournal(process.env['JOURNAL_STREAM'])
   return createLog({

@@ -12,7 +12,7 @@ interface Liveness {
 
 /** Where the answers come from; asked anew for each request, cheap, and free of secrets. */
 export interface HealthSources {
-  /** Null before the first look is done; another object whenever anything in it has changed. */
+  /** Null before the first pass is done; another object whenever anything in it has changed. */
   status(): StatusDocument | null
   live(): Liveness
   metricsText(): Promise<string>
@@ -127,7 +127,7 @@ export class HealthRoutes {
   }
 }
 
-/** For when a source threw; why stands in the log. */
+/** For when a source threw; the log has the reason. */
 export function internalError(): HealthAnswer {
   return json(500, { error: 'internal error' })
 }

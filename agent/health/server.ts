@@ -5,7 +5,7 @@ import type { Log } from '../renewal/ports.ts'
 import { listenOn, type ListenAddress } from './listen.ts'
 import { HealthRoutes, internalError, type HealthAnswer, type HealthSources } from './routes.ts'
 
-/** What keeps a careless or hostile client from getting in the way; milliseconds where not said otherwise. */
+/** Limits against careless or hostile clients; milliseconds where not said otherwise. */
 export interface HealthLimits {
   /** Connections open at a time; one more ends the one that has gone longest without a request. */
   readonly connections: number

@@ -17,14 +17,14 @@ interface PassLockOptions {
   readonly program?: string
 }
 
-/** The exit status that we ask flock(1) for when somebody else holds the lock. */
+/** The exit status that flock(1) is told to use when another process holds the lock. */
 const BUSY = 75
-/** Certificates lie below it as a rule, and the root helper and others read them. */
+/** Certificates are usually below it, and the root helper and others read them. */
 const STATE_FOLDER_MODE = 0o755
 /** What flock(1) may take besides waiting, on a busy machine. */
 const SLACK_MILLISECONDS = 10_000
 
-// Numbers, not FileHandles: one of those closes itself when it is forgotten, and the lock would be gone.
+// Numbers, not FileHandles: a FileHandle is closed when it is garbage-collected, and the lock would be lost.
 const openFile = promisify(open)
 const closeFile = promisify(close)
 const statFile = promisify(fstat)
@@ -58,7 +58,7 @@ export function createPassLock({ stateDirectory, sweep = [], program = 'flock' }
     try {
       // Free as a rule, and then there is nothing to wait for.
       held = (await lock(fd, 0, signal)) || (milliseconds > 0 && (await lock(fd, milliseconds, signal)))
-      // The lock of a file that was deleted keeps nobody out: the next process makes a new file.
+      // The lock of a deleted file excludes no other process: the next one creates a new file.
       held &&= await isAt(path, fd)
       signal.throwIfAborted()
     } catch (error) {
@@ -100,7 +100,7 @@ async function openLock(path: string): Promise<number> {
 
 const FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND
 
-/** A FIFO would be waited for without end, so what is there is looked at first, and never waited for. */
+/** A FIFO would block open(2) for good, hence stat first, and O_NONBLOCK. */
 async function openRegularFile(path: string): Promise<number> {
   const there = await stat(path).catch((error: unknown) => {
     if (systemCodeOf(error) !== 'ENOENT') throw error

@@ -22,10 +22,10 @@ interface AttemptRecordsOptions {
 
 /** Some hundred bytes for each host key. */
 const LARGEST_FILE_BYTES = 1024 * 1024
-/** Messages of the issuer's stand in it. */
+/** It contains messages of the issuer. */
 const FILE_MODE = 0o600
 
-/** Up to the end of the year 9999: what lies outside cannot be printed, and was not written by us. */
+/** Up to the end of the year 9999: times outside cannot be printed, and were not written by hostcertd. */
 const time = v.pipe(v.number(), v.minValue(0), v.maxValue(253_402_300_799))
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const errorCode = v.picklist(ERROR_CODES)
@@ -149,7 +149,7 @@ function oldEvidence(
   return { kind: 'certificate', at, digest: null, serial: confirmedSerial, validBefore: null }
 }
 
-/** As it is on disk: with the two entries by which version 0.1, after a downgrade, knows what sshd serves. */
+/** As it is on disk: with the two entries that version 0.1 reads, after a downgrade, to learn what sshd serves. */
 function onDisk(record: AttemptRecord): object {
   const hostKeys = Object.entries(record.hostKeys).map(([name, key]) => {
     const { evidence: seen } = key

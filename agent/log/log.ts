@@ -10,13 +10,13 @@ interface LogOptions {
   readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal'
   /** `auto`: `journal` under journald, `pretty` on a terminal, else `json`. */
   readonly format: 'auto' | 'journal' | 'pretty' | 'json'
-  /** Of the program; stands in every JSON line. */
+  /** Of the program; in every JSON line. */
   readonly version: string
 }
 
 /** The log of the program: one line an event, on stderr. */
 export interface StderrLog extends Log {
-  /** Change level and format, for the configuration was read anew. Those who hold the log need not know. */
+  /** Change level and format, after the configuration was read again. References to the log stay valid. */
   configure(options: LogOptions): void
 }
 
@@ -24,12 +24,12 @@ export interface StderrLog extends Log {
 const RENAMED: Readonly<Record<string, string>> = { level: 'level_', time: 'time_', msg: 'msg_' }
 
 /**
- * The log. Writes before it returns, never throws, and keeps secrets out (see `scrub.ts`).
+ * The log. Writes before it returns, never throws, and keeps secrets out (see `redact.ts`).
  *
  * @param environment `JOURNAL_STREAM` and `NO_COLOR` count
  */
 export function createLog(options: LogOptions, environment: NodeJS.ProcessEnv = process.env): StderrLog {
-  const stderr = new StderrStream((lines) => log.warn({ lines }, 'log lines were lost: nobody read stderr'))
+  const stderr = new StderrStream((lines) => log.warn({ lines }, 'log lines were lost: stderr was not read'))
   let logger = loggerOf(options, environment, stderr)
 
   function write(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void {
@@ -55,7 +55,7 @@ function loggerOf(options: LogOptions, environment: NodeJS.ProcessEnv, stderr: S
     {
       level: options.level,
       base: null,
-      // Not `base`: a field of the same name would then stand in the line twice.
+      // Not `base`: a field of the same name would then be in the line twice.
       mixin: () => (format === 'json' ? { version: options.version } : {}),
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
@@ -104,7 +104,7 @@ function renamed(fields: ScrubbedFields): ScrubbedFields {
 }
 
 const STDERR = 2
-/** What a reader that is stuck may leave unread before lines are lost. */
+/** How much a reader that hangs may leave unread before lines are lost. */
 const MOST_WAITING_BYTES = 1 << 18
 const RETRY_MILLISECONDS = 50
 
@@ -126,7 +126,7 @@ export function isJournal(journalStream: string | undefined): boolean {
 
 /**
  * Writes to stderr before it returns, so that the last words before an exit are not lost. A reader that is gone or
- * stuck never ends or stops the program: what it does not take waits, up to a limit, and then lines are dropped
+ * hangs never ends or stops the program: what it does not take waits, up to a limit, and then lines are dropped
  * and counted.
  */
 export class StderrStream {
@@ -160,7 +160,7 @@ export class StderrStream {
           this.#waiting = Buffer.alloc(0)
           return
         }
-        // Not a reason to stay alive: a stuck reader must not hold up an exit.
+        // Not a reason to stay alive: a reader that hangs must not delay the exit.
         setTimeout(() => this.#flush(), RETRY_MILLISECONDS).unref()
         return
       }

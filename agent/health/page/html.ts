@@ -102,11 +102,11 @@ export function aheadOrBehind(skew: number): string {
 }
 
 /**
- * How things stand, as colour and sign; words always say it too.
+ * The state as a colour and a sign, always beside a text that says the same.
  *
  * - `good`: as it should be
- * - `busy`: work is going on, nobody need do anything
- * - `warn`: somebody should look
+ * - `busy`: work in progress, nothing to do
+ * - `warn`: an administrator should look
  * - `bad`: clients are, or soon will be, in trouble
  * - `idle`: nothing to judge
  */
@@ -173,7 +173,7 @@ export interface PageView {
   /** Of the program. */
   readonly version: string
   readonly now: UnixSeconds
-  /** Null before the first look is done. */
+  /** Null before the first pass is done. */
   readonly status: StatusDocument | null
   readonly live: { readonly ok: boolean; readonly lastTurn: UnixSeconds | null }
   /** The newest first. */

@@ -65,7 +65,7 @@ export function renderPage(view: PageView): string {
         </main>
         <footer>
           <p>hostcertd ${view.version}</p>
-          <p>All times are UTC. <span id="pace">Reload to see news.</span></p>
+          <p>All times are UTC. <span id="pace">Reload the page to update it.</span></p>
           <p>
             For machines: <a href="status">status</a>, <a href="readyz">readiness</a>,
             <a href="metrics">metrics</a>
@@ -77,7 +77,7 @@ export function renderPage(view: PageView): string {
   }\n`
 }
 
-/** A part that the script keeps up to date; it is there, empty, when there is nothing to say. */
+/** A part that the script keeps up to date; it exists, empty, when there is nothing to show. */
 function section(id: string, content: Html | null): Html {
   if (content === null) return html`<div id="${id}" data-live></div>`
   return html`<div id="${id}" data-live><section aria-labelledby="${id}-title">${content}</section></div>`

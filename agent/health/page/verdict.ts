@@ -23,7 +23,7 @@ import {
 } from './html.ts'
 
 /**
- * How this host stands, in a few words and a sentence. Screen readers read it out whenever it changes, so it changes with
+ * The state of this host, as a title and a sentence. Screen readers read it out whenever it changes, so it changes with
  * the state and not with the time: no countdowns.
  */
 interface Verdict {
@@ -35,7 +35,7 @@ interface Verdict {
 
 type Title = (number: number) => string
 
-/** What makes the host not ready, and what to say of it. */
+/** A reason why the host is not ready, and its text. */
 interface Grave {
   readonly is: (certificate: CertificateStatus) => boolean
   readonly title: Title
@@ -59,44 +59,44 @@ const GRAVE: readonly Grave[] = [
   {
     is: isBare,
     title: (number) => `${count(number, 'certificate')} not served`,
-    detail: `What lies on disk is good, but sshd presents no usable certificate. ${CLIENTS_ARE_ASKED}`,
+    detail: `The certificate on disk is good, but sshd presents no usable certificate. ${CLIENTS_ARE_ASKED}`,
   },
   {
     is: ({ state }) => state === 'invalid',
     title: (number) => `${count(number, 'certificate')} unusable`,
-    detail: 'What lies on disk does not pass the checks',
+    detail: 'The certificate on disk does not pass the checks',
   },
   {
     is: ({ state }) => state === 'overdue',
     title: (number) => `${count(number, 'renewal')} overdue`,
-    detail: 'The certificate still holds, but a new one should have come by now',
+    detail: 'The certificate is still valid, but should have been renewed by now',
   },
   {
     is: ({ state }) => state === 'unconfirmed',
     title: (number) => `${count(number, 'certificate')} not served`,
-    detail: 'What lies on disk is good, but sshd was not seen to present it',
+    detail: 'The certificate on disk is good, but sshd was not seen to present it',
   },
 ]
 
-/** The same judgement as `/readyz`, in words. */
+/** The same judgement as `/readyz`, as text. */
 export function verdictOf({ status, live, now }: PageView): Verdict {
   if (!live.ok) {
     const since = live.lastTurn === null ? '' : ` since ${second(formatTime(live.lastTurn) ?? '')} UTC`
     return {
       tone: 'bad',
       title: 'hostcertd hangs',
-      detail: `It has not looked at anything${since}. What stands below may be old; try \`systemctl restart hostcertd\``,
+      detail: `It has completed no pass${since}. What is shown below may be out of date; try \`systemctl restart hostcertd\``,
     }
   }
   if (status === null) {
-    return { tone: 'busy', title: 'Starting', detail: 'Looking at everything for the first time' }
+    return { tone: 'busy', title: 'Starting', detail: 'The first pass has not been completed yet' }
   }
   if (!status.enrolled) {
     return {
       tone: 'idle',
       title: 'Not enrolled',
       detail:
-        'This host has no configuration, so it asks for no certificates. Put a configuration in place, as hostcertd.yaml(5) has it: hostcertd looks for one each minute',
+        'This host has no configuration, so it requests no certificates. Write one as described in hostcertd.yaml(5); hostcertd looks for it every minute',
     }
   }
   return enrolled(status, now)
@@ -120,27 +120,27 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
     return { tone: 'warn', title: 'Not ready', detail: 'sshd was not seen to present every certificate' }
   }
   if (status.sshd.state === 'down') {
-    const detail = 'Nothing accepts connections there. When it starts it reads the certificates on disk'
+    const detail = 'It accepts no connections. When it starts, it reads the certificates on disk'
     return { tone: 'warn', title: 'sshd is down', detail }
   }
   if (readiness?.reason === 'evidence-old') {
     const detail =
-      'What lies on disk is good, and was served when sshd was last seen, half an hour ago or longer'
+      'The certificates on disk are good, and were served when sshd was last asked, 30 minutes ago or longer'
     return { tone: 'warn', title: 'sshd could not be asked', detail }
   }
   if (readiness?.reason === 'clock-skew') {
     const skew = Math.round(Math.abs(status.issuer.clock_skew_seconds ?? 0))
-    const detail = `It differs from the issuer’s by ${count(skew, 'second')}. Look at \`timedatectl\``
+    const detail = `It differs from the issuer’s by ${count(skew, 'second')}. Check \`timedatectl\``
     return { tone: 'warn', title: 'The clock is off', detail }
   }
   const due = certificates.filter(({ state }) => state === 'due').length
   if (readiness?.status === 'warn') {
-    const detail = 'The certificates still hold, and renewal is tried again by itself'
+    const detail = 'The certificates are still valid, and renewal is retried automatically'
     return { tone: 'warn', title: 'Renewal fails', detail }
   }
   if (due > 0) {
     const title = due === 1 ? 'A renewal is due' : `${due} renewals are due`
-    return { tone: 'busy', title, detail: 'The certificates hold, and are renewed without anybody’s doing' }
+    return { tone: 'busy', title, detail: 'The certificates are valid, and are renewed automatically' }
   }
   const valid = certificates.filter(({ state }) => state === 'valid')
   const [next] = valid
@@ -172,7 +172,7 @@ export function problemsSection(view: PageView): Html | null {
 
 /**
  * The last errors, one for each code and message: an issuer that is down concerns all host keys alike. Then the
- * reasons that no error tells of, sshd serving something else say.
+ * reasons without an error, for example that sshd serves another certificate.
  */
 function problemsOf({ status, events }: PageView): readonly Problem[] {
   const problems = new Map<string, Problem>()
@@ -187,7 +187,7 @@ function problemsOf({ status, events }: PageView): readonly Problem[] {
     })
   }
   if (status?.enrolled !== true) {
-    // Not enrolled with a configuration there is: it has a mistake.
+    // Not enrolled although there is a configuration: it is invalid.
     const told = events.find(({ code, level }) => code === 'CONFIG_INVALID' && level === 'error')
     if (told !== undefined)
       add({ code: 'CONFIG_INVALID', message: told.message, at: told.at, failures: 0, hostKeys: [] })
