@@ -114,7 +114,7 @@ test('a connection takes so many requests and no more', async () => {
   expect((await text(socket)).match(/HTTP\/1\.1 200/g)).toHaveLength(3)
 })
 
-test('requests that come together are answered one after the other, and no more than four may wait', async () => {
+test('requests that come together are answered one after the other, and only so many may wait', async () => {
   const gates: (() => void)[] = []
   let asked = 0
   const metricsText = async (): Promise<string> => {
@@ -122,7 +122,7 @@ test('requests that come together are answered one after the other, and no more 
     await new Promise<void>((resolve) => gates.push(resolve))
     return `${asked}\n`
   }
-  const { port } = await started({ sources: { metricsText } })
+  const { port } = await started({ sources: { metricsText }, limits: { outstanding: 4 } })
   const patient = await open(port)
   patient.setEncoding('utf8')
   patient.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(4))
