@@ -80,7 +80,7 @@ export const configSchema = section({
   }),
   health: optionalSection({
     listen: v.optional(textAs(readHealthListen), '127.0.0.1:9847'),
-    hosts: v.optional(anyListOf(textAs(readHealthHost)), []),
+    hosts: v.optional(anyListOf(textAs(readHealthHost))),
   }),
   log: optionalSection({
     level: v.optional(oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal']), 'info'),
@@ -171,7 +171,7 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
       reload: sshd.reload,
       reloadCommand: sshd.reload_command ?? null,
     },
-    health: settings.health,
+    health: { listen: settings.health.listen, hosts: settings.health.hosts ?? [] },
     log: settings.log,
     stateDirectory: settings.state_directory,
   }
