@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { DaemonParts, HealthSources, Running, Watching } from './cli/daemon.ts'
-import type { Config, HealthListen } from './config/config.ts'
+import type { Config } from './config/config.ts'
 import { PrometheusMetrics } from './health/metrics.ts'
 import { HealthServer } from './health/server.ts'
 import { createCertificateStore } from './host/certificate-store.ts'
-import { systemClock } from './host/clock.ts'
 import { createHostKeys } from './host/host-keys.ts'
 import { createPassLock } from './host/lock.ts'
+import { createHostNames, systemClock } from './host/machine.ts'
 import { createPinnedCas } from './host/pinned-cas.ts'
 import { createAttemptRecords } from './host/record-file.ts'
 import { createMaintenanceWindow, createTicker } from './host/schedule.ts'
@@ -16,9 +16,8 @@ import { createSshd } from './host/sshd.ts'
 import { createServiceManager } from './host/systemd.ts'
 import { createFileWatcher, foldersOf } from './host/watch.ts'
 import { createExchangeClient, type ExchangeWay } from './issuer/exchange-client.ts'
-import { createLog, type StderrLog } from './log/log.ts'
+import { createLog, isJournal, type StderrLog } from './log/log.ts'
 import { rememberRecent, type RememberingLog } from './log/recent-events.ts'
-import { isJournal } from './log/stderr-stream.ts'
 import type { Host } from './renewal/host.ts'
 import type { Log, Metrics } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
@@ -47,7 +46,7 @@ export function composeHost(config: Config, log: Log, metrics: Metrics, exchange
     served: createServedCertificates({ address: sshd.address }),
     sshd: createSshd({ reloadCommand: sshd.reloadCommand }),
     records: createAttemptRecords({ stateDirectory, log }),
-    lock: createPassLock({ stateDirectory }),
+    lock: createPassLock({ stateDirectory, sweep: [stateDirectory, certificates.directory] }),
     pinnedCas: createPinnedCas({ path: verify.hostCaFile, log }),
   }
 }
@@ -75,11 +74,11 @@ export function composeDaemon(
     composeHost: (current) => composeHost(current, log, metrics, exchange),
     startTicker: (expression, onTick) => startTicker(expression, onTick, log),
     startWatcher: async (current, onChange) => startWatcher(current, onChange, log),
-    startHealthServer: async (listen, sources) => startHealthServer(listen, sources, version, log, metrics),
+    startHealthServer: async (health, sources) => startHealthServer(health, sources, version, log, metrics),
   }
 }
 
-/** Metrics of a verb that acts once: nobody asks for them. */
+/** Metrics of a verb that runs once: they are never read. */
 export const NO_METRICS: Metrics = {
   renewal: () => {},
   reload: () => {},
@@ -93,7 +92,7 @@ export function daemonLog(config: Config | null, { version }: VersionInfo): Stde
   return createLog({ ...logSettings(config), version })
 }
 
-/** The log of a verb that acts once, for people: what went well is the verb's own to tell. */
+/** The log of a verb that acts once, for people: the verb itself reports success. */
 export function verbLog({ log: { level, format } }: Config, { version }: VersionInfo): Log {
   const isForPeople = format === 'auto' && !isJournal(process.env['JOURNAL_STREAM'])
   return createLog({
@@ -126,7 +125,7 @@ function isHostKeyOrCertificate(path: string): boolean {
 }
 
 async function startHealthServer(
-  listen: HealthListen,
+  { listen, hosts }: Config['health'],
   sources: HealthSources,
   { version }: VersionInfo,
   log: RememberingLog,
@@ -134,7 +133,9 @@ async function startHealthServer(
 ): Promise<Running | null> {
   const text = { metricsText: async () => metrics.metricsText(), metricsContentType: metrics.contentType }
   const page = { version, hostName: hostname, now: () => systemClock.now(), recentEvents: () => log.recent() }
-  const server = new HealthServer(listen, { ...sources, ...text, ...page }, log)
+  const machineNames = createHostNames()
+  const ownNames = async (): Promise<string[]> => [...hosts, ...(await machineNames())]
+  const server = new HealthServer(listen, { ...sources, ...text, ...page, ownNames }, log)
   const started = await server.start()
   if (!started.ok) {
     log.error({}, `the health server cannot start, trying again each tick: ${started.message}`)

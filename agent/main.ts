@@ -7,9 +7,8 @@ import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
-import { systemClock } from './host/clock.ts'
-import { becomeOwnerOf } from './host/drop-privileges.ts'
 import { isSocket } from './host/files.ts'
+import { becomeOwnerOf, systemClock } from './host/machine.ts'
 import {
   createExchangeClient,
   EXCHANGE_SOCKET,
@@ -26,18 +25,19 @@ const USUAL_COLUMNS = 80
 
 const version = versionInfo()
 const { env: environment } = process
-/** Whether somebody says which configuration; for the service that is said to both its units. */
-function hasOwnConfiguration([, , verb, ...options]: readonly string[]): boolean {
-  if (options.some((option) => /^--config(?:=|$)/.test(option))) return true
-  return verb !== 'run' && (environment['HOSTCERTD_CONFIG'] ?? '') !== ''
-}
-const isUnits = !hasOwnConfiguration(process.argv)
+/** Set by hostcertd.service, whose sandbox no child could run in. */
+const unitSocket = environment['HOSTCERTD_EXCHANGE_SOCKET'] ?? null
 const exchange: ExchangeWay = {
   program: [process.execPath, ...process.execArgv.filter(isForExchange), process.argv[1] ?? '', 'exchange'],
-  // The unit's exchange goes by the host's configuration, and by no other.
-  socket: isUnits ? EXCHANGE_SOCKET : null,
-  // So the unit runs the daemon, and a child would inherit what it must not have.
-  mayBeChild: !isUnits || !process.execArgv.includes('--jitless'),
+  // The unit behind the socket uses the configuration of the host, and no other.
+  socket: unitSocket ?? (hasOwnConfiguration(process.argv) ? null : EXCHANGE_SOCKET),
+  mayBeChild: unitSocket === null,
+}
+
+/** Whether a configuration is named on the command line or in the environment. */
+function hasOwnConfiguration([, , , ...options]: readonly string[]): boolean {
+  if (options.some((option) => /^--config(?:=|$)/.test(option))) return true
+  return (environment['HOSTCERTD_CONFIG'] ?? '') !== ''
 }
 
 const context: CliContext = {

@@ -23,7 +23,7 @@ node packaging/sbom.ts "$arch" >"$lib/hostcertd.cdx.json"
 install -d "$doc/examples/monitoring"
 install -m 644 config.example.yaml "$doc/examples/hostcertd.yaml"
 install -m 644 packaging/monitoring/* "$doc/examples/monitoring/"
-install -m 644 docs/*.md "$doc/"
+install -m 644 docs/*.md CHANGELOG.md "$doc/"
 node packaging/notices.ts >"$doc/THIRD-PARTY-NOTICES"
 install -m 644 "$node_package/LICENSE" "$doc/LICENSE.node"
 

@@ -1,5 +1,5 @@
 import type { UnixSeconds } from '../cert/time.ts'
-import type { Config, HealthListen } from '../config/config.ts'
+import type { Config } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import type { Host } from '../renewal/host.ts'
@@ -36,10 +36,13 @@ export interface DaemonParts {
   readonly startTicker: (expression: string, onTick: () => void) => Running
   readonly startWatcher: (config: Config, onChange: () => void) => Promise<Watching>
   /** @returns null when it cannot listen, which is then in the log */
-  readonly startHealthServer: (listen: HealthListen, sources: HealthSources) => Promise<Running | null>
+  readonly startHealthServer: (health: Config['health'], sources: HealthSources) => Promise<Running | null>
 }
 
-const DEFAULT_LISTEN: HealthListen = { kind: 'tcp', host: '127.0.0.1', port: 9847 }
+const DEFAULT_HEALTH: Config['health'] = {
+  listen: { kind: 'tcp', host: '127.0.0.1', port: 9847 },
+  hosts: [],
+}
 const DEFAULT_TICK = '* * * * *'
 const DEFAULT_TICK_SECONDS = 60
 /** The loop is dead when it has not turned for so many ticks. */
@@ -56,7 +59,7 @@ export class Daemon {
   #lastProblems = ''
   #ticker: Running | null = null
   #watcher: Watching | null = null
-  #health: { readonly listen: string; readonly server: Running | null } | null = null
+  #health: { readonly settings: string; readonly server: Running | null } | null = null
   #startedAt: UnixSeconds = 0
 
   /** @param load reads the configuration anew */
@@ -169,12 +172,12 @@ export class Daemon {
 
   /** Listen where the configuration says; a port that was taken is tried again after each turn. */
   async #seeToHealth(): Promise<void> {
-    const listen = this.#config?.health.listen ?? DEFAULT_LISTEN
-    const key = JSON.stringify(listen)
-    if (this.#health?.listen === key && this.#health.server !== null) return
-    if (this.#health?.listen !== key) await this.#health?.server?.stop()
+    const health = this.#config?.health ?? DEFAULT_HEALTH
+    const settings = JSON.stringify(health)
+    if (this.#health?.settings === settings && this.#health.server !== null) return
+    if (this.#health?.settings !== settings) await this.#health?.server?.stop()
     const sources = { status: () => this.#supervisor.status, live: () => this.#live() }
-    this.#health = { listen: key, server: await this.#parts.startHealthServer(listen, sources) }
+    this.#health = { settings, server: await this.#parts.startHealthServer(health, sources) }
   }
 
   #live(): { readonly ok: boolean; readonly lastTurn: UnixSeconds | null } {

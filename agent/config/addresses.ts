@@ -58,6 +58,13 @@ export function readHealthListen(text: string): Reading<HealthListen> {
   return value({ kind: 'tcp', ...address })
 }
 
+/** A name by which browsers ask for the status page. Addresses need no entry: they are always served. */
+export function readHealthHost(text: string): Reading<string> {
+  const name = text.toLowerCase()
+  if (isHostName(name) && isIP(name) === 0) return value(name)
+  return mustBe('a host name without scheme, port and path', text)
+}
+
 /**
  * The issuer's base URL: https, or http where nothing leaves this host, for a token goes over it.
  *

@@ -29,7 +29,11 @@ export interface Config {
     readonly reload: 'auto' | 'always' | 'never'
     readonly reloadCommand: readonly string[] | null
   }
-  readonly health: { readonly listen: HealthListen }
+  readonly health: {
+    readonly listen: HealthListen
+    /** In lower case. */
+    readonly hosts: readonly string[]
+  }
   readonly log: { readonly level: LogLevel; readonly format: LogFormat }
   readonly stateDirectory: string
 }

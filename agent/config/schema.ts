@@ -1,7 +1,7 @@
 import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
 import { checkCron, longestGapSeconds } from '../host/schedule.ts'
-import { readHealthListen, readIssuerUrl, readSshdAddress } from './addresses.ts'
+import { readHealthHost, readHealthListen, readIssuerUrl, readSshdAddress } from './addresses.ts'
 import { auth as authSection } from './auth-section.ts'
 import type { Config, CredentialSource, Login } from './config.ts'
 import { credentialPath, type CredentialReference } from './credentials.ts'
@@ -10,6 +10,7 @@ import type { KeyPath, KeyProblem, Tree } from './problem.ts'
 import { optionalSection, section } from './section.ts'
 import { findUnknownKeys } from './unknown-keys.ts'
 import {
+  anyListOf,
   listOf,
   mustBe,
   oneOf,
@@ -79,6 +80,7 @@ export const configSchema = section({
   }),
   health: optionalSection({
     listen: v.optional(textAs(readHealthListen), '127.0.0.1:9847'),
+    hosts: v.optional(anyListOf(textAs(readHealthHost))),
   }),
   log: optionalSection({
     level: v.optional(oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal']), 'info'),
@@ -169,7 +171,7 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
       reload: sshd.reload,
       reloadCommand: sshd.reload_command ?? null,
     },
-    health: settings.health,
+    health: { listen: settings.health.listen, hosts: settings.health.hosts ?? [] },
     log: settings.log,
     stateDirectory: settings.state_directory,
   }

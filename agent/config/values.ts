@@ -123,7 +123,12 @@ export function oneOf<const Words extends readonly string[]>(words: Words) {
   })
 }
 
+/** A list, which may be empty. */
+export function anyListOf<T>(item: v.GenericSchema<unknown, T>) {
+  return v.array(item, 'must be a list')
+}
+
 /** A list with something in it. */
 export function listOf<T>(item: v.GenericSchema<unknown, T>) {
-  return v.pipe(v.array(item, 'must be a list'), v.minLength(1, 'must not be empty'))
+  return v.pipe(anyListOf(item), v.minLength(1, 'must not be empty'))
 }

@@ -11,8 +11,8 @@ export type ListenAddress =
   | { readonly kind: 'none' }
 
 /**
- * Listen. A socket file whose process is dead is replaced; one that somebody answers on, or a file that is no
- * socket, is left alone. Anybody may connect to a socket file (0666): monitors run as users of their own.
+ * Listen. A socket file whose process is dead is replaced; one that is in use, or a file that is not
+ * a socket, is left alone. Every local user may connect to a socket file (0666): monitors run as users of their own.
  *
  * @returns where it listens, for people
  * @throws Error that names the address

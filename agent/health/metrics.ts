@@ -208,7 +208,7 @@ function renewalOf(
   { state, renewal_due }: CertificateStatus,
   notAfter: UnixSeconds | null,
 ): UnixSeconds | null {
-  // Of an expired one it says nothing any more: the alerts on what ends soon are not about that.
+  // Meaningless once expired: the alerts on certificates that expire soon must not fire then.
   if (state === 'expired') return null
   if (renewal_due !== null) return parseTime(renewal_due)
   return notAfter === Infinity && SETTLED.includes(state) ? Infinity : null

@@ -13,7 +13,7 @@ interface CertificateStoreOptions {
   readonly operations?: FileOperations
 }
 
-/** sshd and the root helper read what lies here, and so may anybody: a certificate is public. */
+/** Readable for everyone, sshd and the root helper among them: a certificate is public. */
 const FILE_MODE = 0o644
 const FOLDER_MODE = 0o755
 

@@ -12,7 +12,7 @@ export interface User {
   readonly groups?: readonly number[]
 }
 
-/** What is said of a file without opening it. */
+/** Facts about a file, without opening it. */
 export interface FileFacts extends User {
   /** The permission bits. */
   readonly mode: number
@@ -101,7 +101,7 @@ const TIMEOUT_MILLISECONDS = 15_000
  *
  * @param bytes how large
  * @param signal stops what is run as that user
- * @returns `untried` when it cannot be tried, and nothing speaks against it
+ * @returns `untried` when it cannot be tried, and there is no evidence against it
  */
 export async function tryWriting(
   folder: string,
@@ -110,7 +110,7 @@ export async function tryWriting(
   signal: AbortSignal,
 ): Promise<'written' | 'untried' | WriteProblem> {
   const own = await access(folder, constants.W_OK | constants.X_OK).catch((error: unknown) => error)
-  // So says the kernel to anybody, root among them, before it looks at owners and modes.
+  // The kernel returns this to every user, root included, before it checks owners and modes.
   if (systemCodeOf(own) === 'EROFS')
     return { kind: 'read-only', why: `the file system of ${folder} is mounted read-only` }
   const self = process.geteuid?.()
@@ -146,7 +146,7 @@ async function writeAs(
   return { words: oneLine(line.replace(/^.*: /, '')) }
 }
 
-/** By what the file system says of itself; some have no fixed number of files. */
+/** From statfs(2); some file systems have no fixed number of files. */
 async function spaceProblem(folder: string, user: User, bytes: number): Promise<WriteProblem | null> {
   const stats = await statfs(folder).catch(() => null)
   if (stats === null) return null
@@ -161,7 +161,7 @@ async function spaceProblem(folder: string, user: User, bytes: number): Promise<
     : null
 }
 
-/** This only orders the advice; the words are said in any case. */
+/** This only selects the advice; the message is shown in any case. */
 function kindOf(words: string): WriteProblem['kind'] {
   if (/no space left/i.test(words)) return 'full'
   if (/quota/i.test(words)) return 'quota'

@@ -8,7 +8,7 @@ import { systemCodeOf } from '../cert/text.ts'
 /** Of node:fs/promises, what can fail while a file is replaced; a test passes one that does. */
 export type FileOperations = Pick<typeof fs, 'open' | 'rename'>
 
-/** A younger one may be another process's, at work. */
+/** Without the pass lock, a younger one may belong to another process at work. */
 const LEFTOVER_AGE_MILLISECONDS = 60_000
 const TEMPORARY = /^\..+\.hostcertd-[0-9a-f]{12}\.tmp$/
 
@@ -32,7 +32,7 @@ export async function replaceFile(
   operations: FileOperations = fs,
 ): Promise<void> {
   const folder = dirname(path)
-  await removeLeftovers(folder)
+  await removeLeftovers(folder, LEFTOVER_AGE_MILLISECONDS)
   const temporary = join(folder, `.${basename(path)}.hostcertd-${randomBytes(6).toString('hex')}.tmp`)
   try {
     await writeThrough(temporary, text, mode, operations)
@@ -57,7 +57,7 @@ export async function makeFolder(folder: string, mode: number): Promise<void> {
   await syncFolder(dirname(first), fs)
 }
 
-/** `wx` is O_EXCL: what lies there already, a symlink too, is not written to. */
+/** `wx` is O_EXCL: an existing file, or a symlink, is not written to. */
 async function writeThrough(
   path: string,
   text: string,
@@ -74,7 +74,7 @@ async function writeThrough(
   }
 }
 
-/** What file systems say that cannot sync a folder (CIFS, VirtualBox, some FUSE): fsync(2), EINVAL. */
+/** Errors of file systems that cannot sync a folder (CIFS, VirtualBox, some FUSE): fsync(2), EINVAL. */
 const CANNOT_SYNC: readonly (string | null)[] = ['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
 
 /** As far as the file system can: one that cannot sync a folder keeps names in its own way. */
@@ -89,18 +89,25 @@ async function syncFolder(folder: string, operations: FileOperations): Promise<v
   }
 }
 
-async function removeLeftovers(folder: string): Promise<void> {
+/**
+ * Remove temporary files that a crash left in a folder: regular files with names that only {@link replaceFile} gives.
+ * What cannot be removed is left.
+ *
+ * @param milliseconds how old they must be; 0 while the pass lock is held
+ * @throws Error of the system call when the folder cannot be listed
+ */
+export async function removeLeftovers(folder: string, milliseconds: number): Promise<void> {
   for (const name of await fs.readdir(folder)) {
     if (!TEMPORARY.test(name)) continue
     const path = join(folder, name)
     const stats = await fs.lstat(path).catch(ignore)
-    if (stats !== undefined && Date.now() - stats.mtimeMs > LEFTOVER_AGE_MILLISECONDS) {
+    if (stats?.isFile() === true && Date.now() - stats.mtimeMs >= milliseconds) {
       await fs.rm(path, { force: true }).catch(ignore)
     }
   }
 }
 
-/** Tidying up must not hide what it follows. */
+/** Cleaning up must not hide the error before it. */
 function ignore(): undefined {
   return undefined
 }
@@ -109,14 +116,14 @@ function ignore(): undefined {
 export const SMALL_FILE_BYTES = 64 * 1024
 
 /**
- * Read a small regular file whole. What lies at the path may be anything: a FIFO, a device or a folder is refused
- * without waiting for it. A symlink is followed: the folders read here are managed by an administrator.
+ * Read a small regular file whole. A FIFO, a device or a folder at the path is
+ * refused without waiting for it. A symlink is followed: the folders read here are managed by an administrator.
  *
  * @param limit bytes; a longer file is refused, not cut
  * @throws Error of the system call (with `code`), or one that says what is wrong with the file
  */
 export async function readBoundedFile(path: string, limit: number): Promise<string> {
-  // Opening a device can do something (a tape rewinds), so look before; opening a FIFO put there since must not wait.
+  // Opening a device can have effects (a tape rewinds), hence stat first; opening a FIFO that replaced it since must not block.
   refuseUnlessFile(await stat(path))
   const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
   try {
@@ -135,7 +142,7 @@ export async function readBoundedFile(path: string, limit: number): Promise<stri
   }
 }
 
-function refuseUnlessFile(stats: { isFile(): boolean }): void {
+export function refuseUnlessFile(stats: { isFile(): boolean }): void {
   if (!stats.isFile()) throw new Error('it is not a regular file')
 }
 
@@ -166,7 +173,7 @@ async function isThere(path: string): Promise<boolean> {
     await lstat(path)
     return true
   } catch (error) {
-    // What cannot be looked at is there for all we know, and reading it tells why.
+    // If stat fails for another reason, the path may exist, and reading it gives the error.
     return !isGone(error)
   }
 }

@@ -36,7 +36,7 @@ export function createPinnedCas({ path, log }: PinnedCasOptions): PinnedCas {
         cause: error,
       })
       if (cached === null) throw failure
-      // What an administrator pinned holds until something else is pinned; said once.
+      // CAs that were pinned stay in force until others are pinned; logged once.
       if (complaint !== failure.message)
         log.error({ code: failure.code }, `${failure.message}; the CAs pinned before are kept`)
       complaint = failure.message

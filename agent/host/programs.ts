@@ -20,7 +20,7 @@ interface ProgramLimits {
   readonly ownGroup?: boolean
 }
 
-/** `failure` says in words why there is no exit status: not found, timed out, killed. */
+/** `failure` is why there is no exit status: not found, timed out, killed. */
 export interface ProgramResult {
   readonly status: number | null
   readonly failure: string | null
@@ -132,11 +132,11 @@ function collect(stream: NodeJS.ReadableStream | null, limit: number): () => str
   return () => Buffer.concat(chunks).toString('utf8')
 }
 
-/** Where programs for root lie; a user's PATH often lacks them. */
+/** Folders of programs for root; a user's PATH often lacks them. */
 const FOLDERS_OF_ROOT = ['/usr/local/sbin', '/usr/sbin', '/sbin']
 
 /**
- * Where a program lies.
+ * The path of a program.
  *
  * @param program a name, or a path with a slash
  * @returns an absolute path; null when nobody could run it

@@ -14,7 +14,7 @@ interface AttemptRecordsOptions {
 
 /** Some hundred bytes for each host key. */
 const LARGEST_FILE_BYTES = 1024 * 1024
-/** Messages of the issuer's stand in it. */
+/** It contains messages of the issuer. */
 const FILE_MODE = 0o600
 
 /** The attempt record as `attempts.json` in the state directory. */

@@ -4,8 +4,8 @@ import type { PublicKey } from '../cert/public-key.ts'
 import { oneLine, hostAndPort } from '../cert/text.ts'
 import { type Presented, showsOneOf } from '../renewal/evidence.ts'
 import type { ServedCertificates, SshdAnswer } from '../renewal/ports.ts'
-import { createPace, type Pace } from './clock.ts'
 import { type Handshake, hostKeyAlgorithmsFor, readHandshake, SHOW_HOST_KEY } from './handshake.ts'
+import { createPace, type Pace } from './machine.ts'
 import { runProgram } from './programs.ts'
 
 interface ServedCertificatesOptions {

@@ -36,7 +36,7 @@ const REFUSED_WITHIN_MILLISECONDS = 5_000
 const BUSY_PAUSES = [100, 300, 1000, 3000]
 /** Characters. */
 const LONGEST_ANSWER = 64 * 1024
-/** EX_CONFIG of sysexits(3): how a reload command says that sshd's configuration is bad. */
+/** EX_CONFIG of sysexits(3): the exit status of a reload command if sshd's configuration is bad. */
 const CONFIG_STATUS = 78
 
 const ADDRESS = String.raw`(?:\[[\w:.%-]+\]|[\w.*-]+):\d{1,5}`
@@ -113,7 +113,7 @@ async function runReloadCommand(
 ): Promise<SshdOutcome> {
   const result = await runProgram(command, { timeoutMilliseconds, signal, ownGroup: true })
   if (result.status === 0) return DONE
-  const said = result.stderr.trim() === '' ? 'it said nothing on stderr' : oneLine(result.stderr)
+  const said = result.stderr.trim() === '' ? 'there was no message on stderr' : oneLine(result.stderr)
   const why = result.failure ?? `${oneLine(command[0] ?? '')} ended with status ${result.status}: ${said}`
   const code = result.status === CONFIG_STATUS ? 'SSHD_CONFIG_INVALID' : 'SSHD_RELOAD_FAILED'
   return failed(code, `reload_command failed: ${why}`)
@@ -125,7 +125,7 @@ type Reply =
   | { readonly kind: 'busy' }
   | { readonly kind: 'failed'; readonly why: string }
 
-/** Closed on us, or its queue is full (EAGAIN): somebody else is being served. */
+/** Closed, or its queue is full (EAGAIN): another client is being served. */
 const BUSY_CODES: readonly (string | null)[] = ['ECONNRESET', 'EPIPE', 'EAGAIN']
 
 /** One word to the helper, one line from it. */
@@ -219,7 +219,7 @@ async function differences({ staged, present }: Wanted, copies: string, dropIn: 
     if (certificate !== copy) lines.push(`${name} ${certificate} ${copy}`)
   }
   const files = await copiesIn(copies)
-  // A folder that cannot be listed says nothing of what is in it.
+  // If the folder cannot be listed, its content is unknown.
   if (files === null) return lines.join('\n')
   for (const file of files) {
     const name = basename(file, CERTIFICATE_SUFFIX)
@@ -235,8 +235,8 @@ async function differences({ staged, present }: Wanted, copies: string, dropIn: 
 const FIRST_LINE = '# Written by hostcertd for each certificate that there is; changes are lost.'
 
 /**
- * The drop-in that the helper writes: a line for each copy, in the order of their bytes, in quotes where the name wants
- * them. Null when there are no copies, for then there is no drop-in.
+ * The drop-in that the helper writes: a line for each copy, in the order of their bytes, in quotes where the name
+ * needs them. Null when there are no copies, for then there is no drop-in.
  */
 export function dropInText(directory: string, files: readonly string[]): string | null {
   if (files.length === 0) return null

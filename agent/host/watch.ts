@@ -104,7 +104,7 @@ export function createFileWatcher(options: FileWatcherOptions): FileWatcher {
     const identity = await identityOf(folder)
     if (before !== undefined && before.identity === identity) return
     if (identity === null) {
-      // The old watcher stays: it tells when the folder comes back.
+      // The old watcher stays, to notice when the folder comes back.
       watched.set(folder, { identity, watcher: before?.watcher ?? null })
       if (before !== undefined) debounce.event()
       return
@@ -113,7 +113,7 @@ export function createFileWatcher(options: FileWatcherOptions): FileWatcher {
     await before?.watcher?.close()
     watched.set(folder, { identity, watcher: await begin(folder) })
     complainedOf.delete(folder)
-    // What happened until now, nobody saw.
+    // Changes until now were not seen.
     if (before !== undefined) debounce.event()
   }
 
@@ -145,7 +145,7 @@ export function createFileWatcher(options: FileWatcherOptions): FileWatcher {
   return { rewatch, close }
 }
 
-/** What matters by default. Private halves lie beside the public ones and need not wake us. */
+/** What matters by default. Private halves are beside the public ones and need not wake the loop. */
 function isPublic(path: string): boolean {
   return path.endsWith('.pub')
 }

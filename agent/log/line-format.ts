@@ -53,7 +53,7 @@ export function prettyLine({ level, message, fields }: LogEvent, time: Date, col
   return tail === '' ? head : `${head}  ${paint(GREY, tail)}`
 }
 
-/** `key=value`, objects taken apart: `error.code=…`; what is null has nothing to say to a person. */
+/** `key=value`, objects taken apart: `error.code=…`; null values are left out. */
 function pairs(fields: ScrubbedFields, prefix = ''): string[] {
   return Object.entries(fields).flatMap(([key, value]) => {
     if (value === null) return []

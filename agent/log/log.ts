@@ -1,21 +1,22 @@
+import { fstatSync, writeSync } from 'node:fs'
+import { isatty } from 'node:tty'
 import pino, { type DestinationStream, type Logger } from 'pino'
 import { escapeControls } from '../cert/text.ts'
 import type { Log, LogFields } from '../renewal/ports.ts'
 import { journalLine, prettyLine, type LogEvent } from './line-format.ts'
 import { scrubFields, scrubText, type ScrubbedFields } from './redact.ts'
-import { isJournal, isTerminal, StderrStream } from './stderr-stream.ts'
 
 interface LogOptions {
   readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal'
   /** `auto`: `journal` under journald, `pretty` on a terminal, else `json`. */
   readonly format: 'auto' | 'journal' | 'pretty' | 'json'
-  /** Of the program; stands in every JSON line. */
+  /** Of the program; in every JSON line. */
   readonly version: string
 }
 
 /** The log of the program: one line an event, on stderr. */
 export interface StderrLog extends Log {
-  /** Change level and format, for the configuration was read anew. Those who hold the log need not know. */
+  /** Change level and format, after the configuration was read again. References to the log stay valid. */
   configure(options: LogOptions): void
 }
 
@@ -23,12 +24,12 @@ export interface StderrLog extends Log {
 const RENAMED: Readonly<Record<string, string>> = { level: 'level_', time: 'time_', msg: 'msg_' }
 
 /**
- * The log. Writes before it returns, never throws, and keeps secrets out (see `scrub.ts`).
+ * The log. Writes before it returns, never throws, and keeps secrets out (see `redact.ts`).
  *
  * @param environment `JOURNAL_STREAM` and `NO_COLOR` count
  */
 export function createLog(options: LogOptions, environment: NodeJS.ProcessEnv = process.env): StderrLog {
-  const stderr = new StderrStream((lines) => log.warn({ lines }, 'log lines were lost: nobody read stderr'))
+  const stderr = new StderrStream((lines) => log.warn({ lines }, 'log lines were lost: stderr was not read'))
   let logger = loggerOf(options, environment, stderr)
 
   function write(level: 'debug' | 'info' | 'warn' | 'error', fields: LogFields, message: string): void {
@@ -54,7 +55,7 @@ function loggerOf(options: LogOptions, environment: NodeJS.ProcessEnv, stderr: S
     {
       level: options.level,
       base: null,
-      // Not `base`: a field of the same name would then stand in the line twice.
+      // Not `base`: a field of the same name would then be in the line twice.
       mixin: () => (format === 'json' ? { version: options.version } : {}),
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
@@ -100,4 +101,77 @@ function eventIn(line: string): { event: LogEvent; time: string } {
 
 function renamed(fields: ScrubbedFields): ScrubbedFields {
   return Object.fromEntries(Object.entries(fields).map(([key, value]) => [RENAMED[key] ?? key, value]))
+}
+
+const STDERR = 2
+/** How much a reader that hangs may leave unread before lines are lost. */
+const MOST_WAITING_BYTES = 1 << 18
+const RETRY_MILLISECONDS = 50
+
+/** Whether a person reads along. */
+export function isTerminal(): boolean {
+  return isatty(STDERR)
+}
+
+/** Whether stderr is journald's socket itself: systemd.exec(5), `JOURNAL_STREAM` is its device and inode. */
+export function isJournal(journalStream: string | undefined): boolean {
+  if (journalStream === undefined) return false
+  try {
+    const { dev, ino } = fstatSync(STDERR, { bigint: true })
+    return journalStream === `${dev}:${ino}`
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Writes to stderr before it returns, so that the last words before an exit are not lost. A reader that is gone or
+ * hangs never ends or stops the program: what it does not take waits, up to a limit, and then lines are dropped
+ * and counted.
+ */
+export class StderrStream {
+  readonly #onLost: (lines: number) => void
+  #waiting = Buffer.alloc(0)
+  #lost = 0
+
+  /** @param onLost is told, once there is room again, how many lines were dropped; it may write */
+  constructor(onLost: (lines: number) => void) {
+    this.#onLost = onLost
+  }
+
+  /** @param line with its newline */
+  write(line: string): void {
+    if (this.#waiting.length > MOST_WAITING_BYTES) {
+      this.#lost += 1
+      return
+    }
+    const idle = this.#waiting.length === 0
+    this.#waiting = Buffer.concat([this.#waiting, Buffer.from(line)])
+    if (idle) this.#flush()
+  }
+
+  #flush(): void {
+    while (this.#waiting.length > 0) {
+      try {
+        this.#waiting = this.#waiting.subarray(writeSync(STDERR, this.#waiting))
+      } catch (error) {
+        if (!isBusy(error)) {
+          // Nobody will ever read it.
+          this.#waiting = Buffer.alloc(0)
+          return
+        }
+        // Not a reason to stay alive: a reader that hangs must not delay the exit.
+        setTimeout(() => this.#flush(), RETRY_MILLISECONDS).unref()
+        return
+      }
+    }
+    if (this.#lost === 0) return
+    const lost = this.#lost
+    this.#lost = 0
+    this.#onLost(lost)
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EAGAIN'
 }

@@ -1,4 +1,4 @@
-/** What stands in a line where a secret would have stood. */
+/** Replaces a secret in a line. */
 const REDACTED = '[redacted]'
 
 /** Keys whose values are never logged, at any depth: compared in lower case without `_` and `-`. */
@@ -35,7 +35,7 @@ export function scrubText(text: string): string {
 
 /**
  * The fields of a line as plain JSON values, without secrets. Errors become their code, message and cause; what JSON
- * has no word for becomes text or is left out. Never throws.
+ * cannot express becomes text or is left out. Never throws.
  *
  * @param withStack keep the stacks of errors
  */
@@ -106,7 +106,7 @@ export function scrubFields(fields: Readonly<Record<string, unknown>>, withStack
   }
 }
 
-/** Whether there is one may be told; what it is may not. */
+/** Whether a secret is set may be logged; its value may not. */
 function isSecret(key: string, value: unknown): boolean {
   if (value === null || value === undefined || typeof value === 'boolean') return false
   return SECRET_KEY.test(key.toLowerCase().replace(/[-_]/g, ''))

@@ -65,7 +65,7 @@ test('without JavaScript the page says the same', async () => {
   expect(await page.locator('.certificate').count()).toBe(KEYS.length)
   expect(await page.locator('#problems .remedy').count()).toBe(1)
   expect(await page.locator('#stale').isHidden()).toBe(true)
-  expect(await page.locator('#pace').textContent()).toBe('Reload to see news.')
+  expect(await page.locator('#pace').textContent()).toBe('Reload the page to update it.')
 })
 
 test('nothing foreign runs on the page or is reached from it', async () => {

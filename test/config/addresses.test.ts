@@ -1,6 +1,12 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { isLoopback, readHealthListen, readIssuerUrl, readSshdAddress } from '../../agent/config/addresses.ts'
+import {
+  isLoopback,
+  readHealthHost,
+  readHealthListen,
+  readIssuerUrl,
+  readSshdAddress,
+} from '../../agent/config/addresses.ts'
 import { outcome } from './outcome.ts'
 
 test.each([
@@ -103,6 +109,22 @@ test.each([
   ['127.0.0.1:99999', 'PROBLEM'],
 ])('health.listen %j: %j', (text, want) => {
   expect(outcome(readHealthListen(text))).toEqual(want)
+})
+
+test.each([
+  ['status.example.com', 'status.example.com'],
+  ['Web1', 'web1'],
+  ['web1.example.com.', 'web1.example.com.'],
+  ['', 'PROBLEM'],
+  ['web1.example.com:9847', 'PROBLEM'],
+  ['https://web1.example.com', 'PROBLEM'],
+  ['web1.example.com/status', 'PROBLEM'],
+  ['*.example.com', 'PROBLEM'],
+  ['web 1', 'PROBLEM'],
+  ['192.0.2.7', 'PROBLEM'],
+  ['[::1]', 'PROBLEM'],
+])('health.hosts %j: %j', (text, want) => {
+  expect(outcome(readHealthHost(text))).toEqual(want)
 })
 
 test.each([

@@ -49,7 +49,7 @@ test('the example can be loaded as it is, and sets nothing but what is required'
 })
 
 test('the walk over the schema finds the keys', () => {
-  expect(SETTINGS.length).toBe(25)
+  expect(SETTINGS.length).toBe(26)
   const known = parse(INTERFACE_EXAMPLE) as Tree
   const inInterface = SETTINGS.filter(({ keys }) => hasPath(known, keys))
   expect(

@@ -32,7 +32,7 @@ describe('the example of the interface', () => {
       },
       verify: { hostCaFile: '/etc/hostcertd/host-ca.pub', principals: ['web1.example.com'] },
       sshd: { address: 'auto', reload: 'auto', reloadCommand: ['/usr/local/sbin/reload-sshd'] },
-      health: { listen: { kind: 'tcp', host: '127.0.0.1', port: 9847 } },
+      health: { listen: { kind: 'tcp', host: '127.0.0.1', port: 9847 }, hosts: [] },
       log: { level: 'info', format: 'auto' },
       stateDirectory: '/var/lib/hostcertd',
     })

@@ -26,6 +26,7 @@ sshd:
   reload_command: [/usr/local/sbin/reload-sshd]   # example; instead of the packaged helper
 health:
   listen: 127.0.0.1:9847               # or unix:/run/hostcertd/health.sock, or none
+  hosts: []                            # further names by which browsers may ask for / and /status
 log:
   level: info                          # trace … fatal
   format: auto                         # auto: journal lines under journald, pretty on a terminal, else json

@@ -28,7 +28,7 @@ const VIOLATIONS: readonly (readonly [room: string, source: string, rule: string
   ['cert', 'export const pid = globalThis.process', GLOBALS],
   ['cert', 'export const dice = Math.random()', PROPERTIES],
   ['cert', 'export const id = crypto.randomUUID()', UNDEFINED],
-  ['renewal', "import { x } from '../host/clock.ts'; x()", IMPORTS],
+  ['renewal', "import { x } from '../host/machine.ts'; x()", IMPORTS],
   ['renewal', "import { x } from '../issuer/client.ts'; x()", IMPORTS],
   ['renewal', "import { x } from '../config/config.ts'; x()", IMPORTS],
   ['renewal', "import type { X } from '../log/log.ts'; export const y: X | null = null", IMPORTS],

@@ -153,3 +153,17 @@ test('`renew` while the daemon has the lock waits for it, and then finds nothing
   expect(issuer.issued).toHaveLength(1)
   expect(await certificateOnDisk(world, 'ed25519')).not.toBeNull()
 })
+
+test('as the unit runs it, the issuer is asked through the socket that it names, or not at all', async () => {
+  const socket = '/nonexistent/exchange.sock'
+  await using world = await makeWorld({
+    sshd: { hostKeyTypes: ['ed25519'] },
+    environment: { HOSTCERTD_EXCHANGE_SOCKET: socket },
+  })
+  // With --config, as in every test; elsewhere that means a child.
+  await world.agent.start()
+  const [certificate] = (await world.agent.status())?.certificates ?? []
+  expect(certificate).toMatchObject({ state: 'absent', last_error: { code: 'ISSUER_UNREACHABLE' } })
+  expect(certificate?.last_error?.message).toContain(`there is no ${socket}`)
+  expect(world.issuer.requests).toEqual([])
+})

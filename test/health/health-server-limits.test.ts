@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { expect, onTestFinished, test } from 'vitest'
 import { HEALTH_LIMITS } from '../../agent/health/server.ts'
-import { ask, open, started } from '../support/health-server.ts'
+import { ask, GOOD, open, started } from '../support/health-server.ts'
 
 test('a request with a body is refused, the body not read', async () => {
   const { port } = await started()
@@ -112,4 +112,94 @@ test('a connection takes so many requests and no more', async () => {
   const socket = await open(port)
   socket.write('GET /livez HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(6))
   expect((await text(socket)).match(/HTTP\/1\.1 200/g)).toHaveLength(3)
+})
+
+test('requests that come together are answered one after the other, and only so many may wait', async () => {
+  const gates: (() => void)[] = []
+  let asked = 0
+  const metricsText = async (): Promise<string> => {
+    asked += 1
+    await new Promise<void>((resolve) => gates.push(resolve))
+    return `${asked}\n`
+  }
+  const { port } = await started({ sources: { metricsText }, limits: { outstanding: 4 } })
+  const patient = await open(port)
+  patient.setEncoding('utf8')
+  patient.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(4))
+  for (let turn = 1; turn <= 4; turn += 1) {
+    await expect.poll(() => asked).toBe(turn)
+    gates[turn - 1]?.()
+    await once(patient, 'data')
+  }
+  const greedy = await open(port)
+  const closed = new Promise((resolve) => greedy.once('close', resolve))
+  greedy.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(5))
+  await closed
+  gates[4]?.()
+  expect(greedy.bytesRead).toBe(0)
+  expect(asked).toBeLessThanOrEqual(5)
+})
+
+test('a connection that was ended for another gets no answer any more', async () => {
+  const gate = Promise.withResolvers<void>()
+  let asked = 0
+  const metricsText = async (): Promise<string> => {
+    asked += 1
+    await gate.promise
+    return 'late\n'
+  }
+  const { port } = await started({ sources: { metricsText }, limits: { connections: 1 } })
+  const first = await open(port)
+  first.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(3))
+  await expect.poll(() => asked).toBe(1)
+  const closed = new Promise((resolve) => first.once('close', resolve))
+  first.resume()
+  expect((await ask({ port }, '/livez')).status).toBe(200)
+  await closed
+  gate.resolve()
+  expect((await ask({ port }, '/metrics')).body).toBe('late\n')
+  expect(first.bytesRead).toBe(0)
+  expect(asked).toBe(2)
+})
+
+test('a connection is closed after so many bytes, with its answer complete', async () => {
+  const { port } = await started({
+    sources: { metricsText: async () => 'x'.repeat(1000) },
+    limits: { bytesPerConnection: 1500 },
+  })
+  const socket = await open(port)
+  socket.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(3))
+  const answer = await text(socket)
+  expect(answer.match(/HTTP\/1\.1 200/g)).toHaveLength(2)
+  expect(answer.match(/x{1000}/g)).toHaveLength(2)
+})
+
+test('the page and /status are rendered once for all who ask, until something has changed', async () => {
+  let renderings = 0
+  let status = GOOD
+  let now = 1_795_438_800
+  const counted = (): typeof GOOD => ({
+    ...GOOD,
+    // Reached by what renders the whole document, and by nothing else.
+    get notes() {
+      renderings += 1
+      return []
+    },
+  })
+  status = counted()
+  const { port } = await started({ sources: { status: () => status, now: () => now } })
+  const askAll = async (path: string): Promise<string[]> =>
+    Promise.all([1, 2, 3].map(async () => (await ask({ port }, path)).body))
+  for (const path of ['/', '/status']) {
+    await askAll(path)
+    renderings = 0
+    expect(new Set(await askAll(path)).size).toBe(1)
+    expect(renderings).toBe(0)
+    status = counted()
+    await askAll(path)
+    expect(renderings).toBe(1)
+  }
+  const before = await askAll('/')
+  now += 1
+  expect(await askAll('/')).not.toEqual(before)
 })

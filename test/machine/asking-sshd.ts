@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { PublicKey } from '../../agent/cert/public-key.ts'
-import { createPace } from '../../agent/host/clock.ts'
+import { createPace } from '../../agent/host/machine.ts'
 import { createServedCertificates } from '../../agent/host/served-certificates.ts'
 import type { Presented } from '../../agent/renewal/evidence.ts'
 import type { SshdAnswer } from '../../agent/renewal/ports.ts'

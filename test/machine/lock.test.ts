@@ -1,7 +1,8 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { rm, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createPassLock } from '../../agent/host/lock.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
@@ -115,6 +116,58 @@ test('the lock of a deleted file does not count for one who waited on it', async
   const release2 = await waiting
   await expect(lock.acquire(0, never)).rejects.toMatchObject({ code: 'STORE_FAILED' })
   await release2()
+})
+
+test.each([
+  { name: 'a FIFO', make: async (path: string) => void (await promisify(execFile)('mkfifo', [path])) },
+  { name: 'a folder', make: async (path: string) => mkdir(path) },
+  { name: 'a link to a device', make: async (path: string) => symlink('/dev/null', path) },
+])('$name in its place is STORE_FAILED at once, and is left alone', async ({ make }) => {
+  const path = join(folder.path, 'lock')
+  await make(path)
+  const before = await lstat(path)
+  const locking = createPassLock({ stateDirectory: folder.path }).acquire(0, never)
+  await expect(locking).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  await expect(locking).rejects.toThrow(`cannot open ${path}: it is not a regular file`)
+  expect((await lstat(path)).ino).toBe(before.ino)
+})
+
+test('the first time that it is held, what a crash left is removed: files of ours, and nothing else', async () => {
+  const [state, certificates] = [join(folder.path, 'state'), join(folder.path, 'certificates')]
+  await Promise.all([state, certificates].map(async (path) => mkdir(path)))
+  const target = join(folder.path, 'precious')
+  await writeFile(target, 'precious')
+  const leftover = '.attempts.json.hostcertd-0123456789ab.tmp'
+  const kept = [
+    '.attempts.json.other-0123456789ab.tmp',
+    '.attempts.json.hostcertd-0123456789.tmp',
+    'attempts.json.hostcertd-0123456789ab.tmp',
+    'attempts.json',
+  ]
+  for (const name of [leftover, ...kept]) await writeFile(join(state, name), 'half')
+  await writeFile(join(certificates, '.a-cert.pub.hostcertd-0123456789ab.tmp'), 'half')
+  const [link, sub] = ['.link.hostcertd-0123456789ab.tmp', '.folder.hostcertd-0123456789ab.tmp']
+  await symlink(target, join(certificates, link))
+  await mkdir(join(certificates, sub))
+
+  const sweep = [state, certificates, join(folder.path, 'missing')]
+  const lock = createPassLock({ stateDirectory: state, sweep })
+  const other = await createPassLock({ stateDirectory: state }).acquire(0, never)
+  await expect(lock.acquire(0, never)).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  expect(await readdir(state)).toContain(leftover)
+  await other()
+  await (
+    await lock.acquire(0, never)
+  )()
+  expect((await readdir(state)).sort()).toEqual([...kept, 'lock'].sort())
+  expect((await readdir(certificates)).sort()).toEqual([link, sub].sort())
+  expect(await readFile(target, 'utf8')).toBe('precious')
+
+  await writeFile(join(state, leftover), 'of this process, perhaps')
+  await (
+    await lock.acquire(0, never)
+  )()
+  expect(await readdir(state)).toContain(leftover)
 })
 
 test('a state directory that cannot be, or no flock: STORE_FAILED that says so', async () => {

@@ -60,7 +60,9 @@ describe('the packages', onX64, () => {
   })
 
   test('both have the same files, but for what each distribution has elsewhere', async () => {
-    const elsewhere = /\/(?:zsh|licenses|lintian)\/|\/(?:copyright|changelog)|\/[^/]*\.gz$|LICENSE|NOTICES/
+    // The drop-in is written at the installation; rpm has to know of it to remove it.
+    const elsewhere =
+      /\/(?:zsh|licenses|lintian|hostcertd-exchange@\.service\.d)\/|\/(?:copyright|changelog)|\/[^/]*\.gz$|LICENSE|NOTICES/
     const inDeb = (await command(['find', root, '-type', 'f', '-printf', '/%P\n'])).split('\n')
     const inRpm = (await command(['rpm', '-qp', '--queryformat', '[%{FILEMODES:perms} %{FILENAMES}\n]', rpm]))
       .split('\n')
@@ -78,6 +80,7 @@ describe('the packages', onX64, () => {
     const names = await readdir('packaging/monitoring')
     expect((await readdir(examples)).sort()).toEqual(names.sort())
     for (const [installed, source] of [
+      [join(doc, 'CHANGELOG.md'), 'CHANGELOG.md'],
       ...documents.map((name) => [join(doc, name), join('docs', name)] as const),
       ...names.map((name) => [join(examples, name), join('packaging/monitoring', name)] as const),
     ] as const)
@@ -94,7 +97,7 @@ describe('the packages', onX64, () => {
     })
     const depends = await command(['dpkg-deb', '--field', deb, 'Depends'])
     expect(depends).toContain(stdout.trim().replace('shlibs:Depends=', ''))
-    expect(depends).toContain('openssh-client, openssh-server')
+    expect(depends).toContain('openssh-client, openssh-server, systemd (>= 252)')
     const requires = (await command(['rpm', '-qp', '--requires', rpm])).split('\n')
     expect(requires).toEqual(
       expect.arrayContaining(['/usr/bin/ssh', '/usr/bin/ssh-keygen', '/usr/sbin/sshd', 'util-linux']),

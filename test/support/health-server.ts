@@ -63,6 +63,7 @@ export const SOURCES: HealthSources = {
   metricsContentType: 'text/plain; version=0.0.4; charset=utf-8',
   version: '1.2.3',
   hostName: () => 'web1.example.com',
+  ownNames: async () => ['web1', 'web1.example.com'],
   now: () => 1_795_438_800,
   recentEvents: () => [],
 }

@@ -1,7 +1,6 @@
 import { parseTime, type UnixSeconds } from '../../cert/time.ts'
 import type { CertificateStatus } from '../../renewal/status-document.ts'
-import { html, type Html } from './html.ts'
-import { day, distance, minute, moment, type PageView, sign, toneOf } from './words.ts'
+import { html, type Html, day, distance, minute, moment, type PageView, sign, toneOf } from './html.ts'
 
 /** A card for each host key. */
 export function certificatesSection({ status, now }: PageView): Html | null {
@@ -10,7 +9,7 @@ export function certificatesSection({ status, now }: PageView): Html | null {
   return html`<h2 id="certificates-title">Certificates</h2>
     ${
       certificates.length === 0
-        ? html`<p class="card quiet">No host keys were found where <code>host_keys</code> says.</p>`
+        ? html`<p class="card quiet">No host key matches <code>host_keys</code>.</p>`
         : html`<div class="cards">${certificates.map((certificate) => card(certificate, now))}</div>`
     }`
 }
@@ -35,7 +34,7 @@ function whyNot({ serial, last_attempt }: CertificateStatus): Html | null {
   return html`<p>There is no certificate for this host key.${tried}</p>`
 }
 
-/** What a person asks for first; the rest behind a word, for there are several host keys. */
+/** What is needed most often; the rest can be unfolded, because there are several host keys. */
 function facts(certificate: CertificateStatus): Html {
   const { host_key, serial, principals, key_id, ca_fingerprint, last_success } = certificate
   const first = [

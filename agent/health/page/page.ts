@@ -1,13 +1,10 @@
 import { createHash } from 'node:crypto'
 import { formatTime } from '../../cert/time.ts'
+import { SCRIPT, STYLE } from './assets.ts'
 import { certificatesSection } from './certificates.ts'
-import { Html, html, prose } from './html.ts'
-import { problemsSection } from './problems.ts'
-import { SCRIPT } from './script.ts'
+import { Html, html, prose, type PageView, second, sign, tabIcon } from './html.ts'
 import { eventsSection, issuerSection, sshdSection } from './sections.ts'
-import { STYLE } from './style.ts'
-import { verdictOf } from './verdict.ts'
-import { type PageView, second, sign, tabIcon } from './words.ts'
+import { problemsSection, verdictOf } from './verdict.ts'
 
 /** The page may run its own script, use its own styles, and ask its own server; nothing else. CSP Level 3. */
 const POLICY = [
@@ -68,7 +65,7 @@ export function renderPage(view: PageView): string {
         </main>
         <footer>
           <p>hostcertd ${view.version}</p>
-          <p>All times are UTC. <span id="pace">Reload to see news.</span></p>
+          <p>All times are UTC. <span id="pace">Reload the page to update it.</span></p>
           <p>
             For machines: <a href="status">status</a>, <a href="readyz">readiness</a>,
             <a href="metrics">metrics</a>
@@ -80,7 +77,7 @@ export function renderPage(view: PageView): string {
   }\n`
 }
 
-/** A part that the script keeps up to date; it is there, empty, when there is nothing to say. */
+/** A part that the script keeps up to date; it exists, empty, when there is nothing to show. */
 function section(id: string, content: Html | null): Html {
   if (content === null) return html`<div id="${id}" data-live></div>`
   return html`<div id="${id}" data-live><section aria-labelledby="${id}-title">${content}</section></div>`

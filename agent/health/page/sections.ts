@@ -5,11 +5,21 @@ import {
   type RecentEvent,
   servingOf,
 } from '../../renewal/status-document.ts'
-import { html, type Html } from './html.ts'
-import { aheadOrBehind, day, distance, moment, type PageView, second, sign, type Tone } from './words.ts'
+import {
+  html,
+  type Html,
+  aheadOrBehind,
+  day,
+  distance,
+  moment,
+  type PageView,
+  second,
+  sign,
+  type Tone,
+} from './html.ts'
 
 /**
- * What sshd really presents to clients, beside what lies on disk. The roles are those of the elements, which lose them
+ * What sshd presents to clients, compared with the certificates on disk. The roles are those of the elements, which lose them
  * in some browsers where a narrow page stacks the cells.
  */
 export function sshdSection({ status, now }: PageView): Html | null {
@@ -56,7 +66,7 @@ function unanswered(certificates: readonly CertificateStatus[]): Html | null {
   </ul>`
 }
 
-/** What the root helper left out or found: it says which file, and why. */
+/** What the root helper left out or found, with file and reason. */
 function notesCard(notes: readonly string[]): Html {
   return html`<div class="card notes tone-warn">
     <h3>Reported by the root helper</h3>

@@ -1,9 +1,29 @@
+import { CLOCKS_DIFFER, errorOf, type Explanation, SSHD_DOWN } from '../../cert/errors.ts'
 import { formatTime, parseTime, type UnixSeconds } from '../../cert/time.ts'
-import { type CertificateStatus, readinessOf, type StatusDocument } from '../../renewal/status-document.ts'
-import { count, day, isBare, minute, type PageView, second, type Tone, toneOf } from './words.ts'
+import {
+  type CertificateStatus,
+  readinessOf,
+  type StatusDocument,
+  isSkewed,
+} from '../../renewal/status-document.ts'
+import {
+  count,
+  day,
+  isBare,
+  minute,
+  type PageView,
+  second,
+  type Tone,
+  toneOf,
+  aheadOrBehind,
+  moment,
+  html,
+  type Html,
+  prose,
+} from './html.ts'
 
 /**
- * How this host stands, in a few words and a sentence. Screen readers read it out whenever it changes, so it changes with
+ * The state of this host, as a title and a sentence. Screen readers read it out whenever it changes, so it changes with
  * the state and not with the time: no countdowns.
  */
 interface Verdict {
@@ -15,7 +35,7 @@ interface Verdict {
 
 type Title = (number: number) => string
 
-/** What makes the host not ready, and what to say of it. */
+/** A reason why the host is not ready, and its text. */
 interface Grave {
   readonly is: (certificate: CertificateStatus) => boolean
   readonly title: Title
@@ -39,44 +59,44 @@ const GRAVE: readonly Grave[] = [
   {
     is: isBare,
     title: (number) => `${count(number, 'certificate')} not served`,
-    detail: `What lies on disk is good, but sshd presents no usable certificate. ${CLIENTS_ARE_ASKED}`,
+    detail: `The certificate on disk is good, but sshd presents no usable certificate. ${CLIENTS_ARE_ASKED}`,
   },
   {
     is: ({ state }) => state === 'invalid',
     title: (number) => `${count(number, 'certificate')} unusable`,
-    detail: 'What lies on disk does not pass the checks',
+    detail: 'The certificate on disk does not pass the checks',
   },
   {
     is: ({ state }) => state === 'overdue',
     title: (number) => `${count(number, 'renewal')} overdue`,
-    detail: 'The certificate still holds, but a new one should have come by now',
+    detail: 'The certificate is still valid, but should have been renewed by now',
   },
   {
     is: ({ state }) => state === 'unconfirmed',
     title: (number) => `${count(number, 'certificate')} not served`,
-    detail: 'What lies on disk is good, but sshd was not seen to present it',
+    detail: 'The certificate on disk is good, but sshd was not seen to present it',
   },
 ]
 
-/** The same judgement as `/readyz`, in words. */
+/** The same judgement as `/readyz`, as text. */
 export function verdictOf({ status, live, now }: PageView): Verdict {
   if (!live.ok) {
     const since = live.lastTurn === null ? '' : ` since ${second(formatTime(live.lastTurn) ?? '')} UTC`
     return {
       tone: 'bad',
       title: 'hostcertd hangs',
-      detail: `It has not looked at anything${since}. What stands below may be old; try \`systemctl restart hostcertd\``,
+      detail: `It has completed no pass${since}. What is shown below may be out of date; try \`systemctl restart hostcertd\``,
     }
   }
   if (status === null) {
-    return { tone: 'busy', title: 'Starting', detail: 'Looking at everything for the first time' }
+    return { tone: 'busy', title: 'Starting', detail: 'The first pass has not been completed yet' }
   }
   if (!status.enrolled) {
     return {
       tone: 'idle',
       title: 'Not enrolled',
       detail:
-        'This host has no configuration, so it asks for no certificates. Put a configuration in place, as hostcertd.yaml(5) has it: hostcertd looks for one each minute',
+        'This host has no configuration, so it requests no certificates. Write one as described in hostcertd.yaml(5); hostcertd looks for it every minute',
     }
   }
   return enrolled(status, now)
@@ -100,27 +120,27 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
     return { tone: 'warn', title: 'Not ready', detail: 'sshd was not seen to present every certificate' }
   }
   if (status.sshd.state === 'down') {
-    const detail = 'Nothing accepts connections there. When it starts it reads the certificates on disk'
+    const detail = 'It accepts no connections. When it starts, it reads the certificates on disk'
     return { tone: 'warn', title: 'sshd is down', detail }
   }
   if (readiness?.reason === 'evidence-old') {
     const detail =
-      'What lies on disk is good, and was served when sshd was last seen, half an hour ago or longer'
+      'The certificates on disk are good, and were served when sshd was last asked, 30 minutes ago or longer'
     return { tone: 'warn', title: 'sshd could not be asked', detail }
   }
   if (readiness?.reason === 'clock-skew') {
     const skew = Math.round(Math.abs(status.issuer.clock_skew_seconds ?? 0))
-    const detail = `It differs from the issuer’s by ${count(skew, 'second')}. Look at \`timedatectl\``
+    const detail = `It differs from the issuer’s by ${count(skew, 'second')}. Check \`timedatectl\``
     return { tone: 'warn', title: 'The clock is off', detail }
   }
   const due = certificates.filter(({ state }) => state === 'due').length
   if (readiness?.status === 'warn') {
-    const detail = 'The certificates still hold, and renewal is tried again by itself'
+    const detail = 'The certificates are still valid, and renewal is retried automatically'
     return { tone: 'warn', title: 'Renewal fails', detail }
   }
   if (due > 0) {
     const title = due === 1 ? 'A renewal is due' : `${due} renewals are due`
-    return { tone: 'busy', title, detail: 'The certificates hold, and are renewed without anybody’s doing' }
+    return { tone: 'busy', title, detail: 'The certificates are valid, and are renewed automatically' }
   }
   const valid = certificates.filter(({ state }) => state === 'valid')
   const [next] = valid
@@ -128,4 +148,106 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
     .sort((a, b) => parseTime(a) - parseTime(b))
   const then = next === undefined ? '' : `; next renewal ${day(next)}, ${minute(next)} UTC`
   return { tone: 'good', title: 'All well', detail: `${count(valid.length, 'certificate')} valid${then}` }
+}
+
+/** One thing that is wrong, with all the host keys that it touches. */
+interface Problem {
+  readonly code: string
+  readonly message: string | null
+  readonly at: string | null
+  readonly failures: number
+  readonly hostKeys: string[]
+}
+
+/** What is wrong and what to do about it; nothing when nothing is. */
+export function problemsSection(view: PageView): Html | null {
+  const cards = problemsOf(view).map(problemCard)
+  const skew = view.status?.issuer.clock_skew_seconds ?? null
+  if (view.status?.sshd.state === 'down') cards.push(downCard(view.status.sshd.since))
+  if (isSkewed(skew)) cards.push(clockCard(skew))
+  if (cards.length === 0) return null
+  return html`<h2 id="problems-title">What is wrong, and what to do</h2>
+    ${cards}`
+}
+
+/**
+ * The last errors, one for each code and message: an issuer that is down concerns all host keys alike. Then the
+ * reasons without an error, for example that sshd serves another certificate.
+ */
+function problemsOf({ status, events }: PageView): readonly Problem[] {
+  const problems = new Map<string, Problem>()
+  const add = (problem: Problem): void => {
+    const key = `${problem.code} ${problem.message}`
+    const before = problems.get(key)
+    problems.set(key, {
+      ...problem,
+      at: [before?.at ?? null, problem.at].reduce((a, b) => ((a ?? '') > (b ?? '') ? a : b)),
+      failures: Math.max(before?.failures ?? 0, problem.failures),
+      hostKeys: [...(before?.hostKeys ?? []), ...problem.hostKeys],
+    })
+  }
+  if (status?.enrolled !== true) {
+    // Not enrolled although there is a configuration: it is invalid.
+    const told = events.find(({ code, level }) => code === 'CONFIG_INVALID' && level === 'error')
+    if (told !== undefined)
+      add({ code: 'CONFIG_INVALID', message: told.message, at: told.at, failures: 0, hostKeys: [] })
+    return [...problems.values()]
+  }
+  for (const { host_key, last_error: error, failures, state } of status.certificates) {
+    if (error === null || state === 'ignored') continue
+    add({ ...error, failures, hostKeys: [host_key] })
+  }
+  for (const { host_key, reason, state, last_error } of status.certificates) {
+    if (reason === null || state === 'ignored' || reason === last_error?.code || errorOf(reason) === null)
+      continue
+    add({ code: reason, message: null, at: null, failures: 0, hostKeys: [host_key] })
+  }
+  return [...problems.values()]
+}
+
+function problemCard({ code, message, at, failures, hostKeys }: Problem): Html {
+  const known = errorOf(code)
+  const times = failures > 1 ? `, ${failures} times in a row` : ''
+  return html`<article class="card problem tone-bad">
+    <h3>
+      ${known === null ? null : html`${known.title} `}<code>${code}</code>${hostKeys.length === 0 ? null : html` <span class="about">${count(hostKeys.length, 'host key')}</span>`}
+    </h3>
+    ${message === null ? null : html`<p class="message">${message}</p>`}
+    ${known === null ? null : remedyList(known)}
+    <p class="quiet">
+      ${hostKeys.map((name, index) => html`${index > 0 ? ', ' : ''}<span class="name">${name}</span>`)}${
+        at === null ? null : html`${hostKeys.length > 0 ? ' · ' : ''}last at ${moment(at)} UTC${times}`
+      }
+    </p>
+  </article>`
+}
+
+function downCard(since: string | null): Html {
+  return html`<article class="card problem tone-warn">
+    <h3>${SSHD_DOWN.title}</h3>
+    ${since === null ? null : html`<p class="message">Since ${moment(since)} UTC.</p>`}
+    ${remedyList(SSHD_DOWN)}
+  </article>`
+}
+
+/** A graver verdict hides it. */
+function clockCard(skew: number): Html {
+  return html`<article class="card problem tone-warn">
+    <h3>${CLOCKS_DIFFER.title}</h3>
+    <p class="message">The issuer’s clock is ${aheadOrBehind(skew)}.</p>
+    ${remedyList(CLOCKS_DIFFER)}
+  </article>`
+}
+
+function remedyList({ cause, remedy }: Explanation): Html {
+  return html`<dl class="remedy">
+    <div>
+      <dt>Cause</dt>
+      <dd>${prose(cause)}.</dd>
+    </div>
+    <div>
+      <dt>What to do</dt>
+      <dd>${prose(remedy)}.</dd>
+    </div>
+  </dl>`
 }
