@@ -1,11 +1,11 @@
 import { messageOf } from './cert/errors.ts'
 import { splitKeyLine } from './cert/public-key.ts'
-import type { Config } from './config/config.ts'
-import { configPathFrom, loadConfig } from './config/load.ts'
+import type { Config, IssuerConfig } from './config/config.ts'
+import { configPathFrom, loadConfig, type LoadedConfig } from './config/load.ts'
 import { problemLine } from './config/problem.ts'
 import { systemClock } from './host/clock.ts'
 import { createHostKeys } from './host/host-keys.ts'
-import { createIssuer } from './issuer/client.ts'
+import { createCommandIssuer } from './issuer/command-issuer.ts'
 import { serveExchange } from './issuer/exchange-process.ts'
 import { localFailure } from './issuer/failures.ts'
 import type { ReadCredentialFile } from './issuer/logins/credential-file.ts'
@@ -14,42 +14,46 @@ import type { HostKeyFile, Issuer, Log, Metrics } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
 
 /**
- * The issuer over HTTP, in this process. Whoever needs it loads this file then, and with it HTTP, TLS and the logins;
- * the daemon never does.
+ * The issuer, asked by this very process, which never is the daemon. HTTP, TLS and the logins are loaded only if they are
+ * needed.
  *
  * @param readCredentialFile left out: from the disk, anew at each use
  */
-export function httpIssuer(
-  { issuer, auth }: Pick<Config, 'issuer' | 'auth'>,
+export async function issuerHere(
+  issuer: IssuerConfig,
   { version }: VersionInfo,
   log: Log,
   metrics: Pick<Metrics, 'issuerRequest'>,
   readCredentialFile?: ReadCredentialFile,
-): Issuer {
-  return createIssuer({ ...issuer, auth, readCredentialFile, version, clock: systemClock, log, metrics })
+): Promise<Issuer> {
+  const ports = { clock: systemClock, log, metrics }
+  if (issuer.kind === 'command') return createCommandIssuer({ ...issuer, ...ports })
+  const { createIssuer } = await import('./issuer/client.ts')
+  return createIssuer({ ...issuer, readCredentialFile, version, ...ports })
 }
 
-/** What the exchange's unit has to know of the configuration; a mistake elsewhere in it is the daemon's to tell. */
+/** The parts of the configuration that the exchange's unit needs; problems elsewhere in it are the daemon's to report. */
 const SECTIONS = ['issuer', 'auth', 'log', 'host_keys']
 
 /**
  * `hostcertd exchange`: see `issuer/exchange-protocol.ts`. Ends with its input.
  *
- * @param isConfigured it goes by the host's configuration, as the unit's does: the other side can neither have the
- *   credential sent elsewhere, nor have a key signed that is none of this host's
+ * @param isConfigured it uses the host's configuration, as the unit's does: the other side can neither have the
+ *   credential sent elsewhere, nor another key signed than one of this host, nor other principals asked for
  */
 export async function runExchange(version: VersionInfo, isConfigured: boolean): Promise<void> {
   const { stdin, stdout } = process
   const streams = { input: stdin, write: (text: string) => void stdout.write(text) }
   const configured = isConfigured ? await configuration() : null
   try {
-    await serveExchange(streams, (wanted, metrics) => {
+    await serveExchange(streams, async (wanted, metrics) => {
       if (typeof configured === 'string') return refusing(configured)
-      if (configured !== null && !isSame(configured, wanted)) return refusing(OTHER_CONFIGURATION)
+      if (configured !== null && !isSame(configured.issuer, wanted.issuer))
+        return refusing(OTHER_CONFIGURATION)
       const settings = configured ?? wanted
       const log = createLog({ ...settings.log, version: version.version })
-      const issuer = httpIssuer(settings, version, log, metrics)
-      return configured === null ? issuer : forOwnKeys(issuer, configured)
+      const issuer = await issuerHere(settings.issuer, version, log, metrics)
+      return configured === null ? issuer : forThisHost(issuer, configured)
     })
   } catch (error) {
     const log = createLog({ level: 'info', format: 'auto', version: version.version })
@@ -60,27 +64,33 @@ export async function runExchange(version: VersionInfo, isConfigured: boolean): 
 }
 
 const OTHER_CONFIGURATION =
-  'the issuer or the login in the configuration files is not the one in force: `systemctl reload hostcertd`'
+  'the issuer or the login in the configuration files differs from the one in use: run `systemctl reload hostcertd`'
 
 /** @returns a text: why it cannot be used */
 async function configuration(): Promise<Config | string> {
   const { env: environment } = process
   const path = configPathFrom(undefined, environment)
-  const loaded = await loadConfig({ path, environment, checkPinnedCas: false, sections: SECTIONS })
+  const load = async (sections: readonly string[]): Promise<LoadedConfig> =>
+    loadConfig({ path, environment, checkPinnedCas: false, sections })
+  let loaded = await load(SECTIONS)
+  // The principals, which only a program is given.
+  if (loaded.kind === 'ok' && loaded.config.issuer.kind === 'command')
+    loaded = await load([...SECTIONS, 'verify'])
   if (loaded.kind === 'ok') return loaded.config
   const [problem] = loaded.kind === 'invalid' ? loaded.problems : []
   return problem === undefined ? `there is no ${path}` : problemLine(problem)
 }
 
-/** Of the login no more than its method: where its files lie depends on who looks. */
-function isSame(
-  { issuer, auth }: Pick<Config, 'issuer' | 'auth'>,
-  wanted: Pick<Config, 'issuer' | 'auth'>,
-): boolean {
-  return JSON.stringify([issuer, auth.method]) === JSON.stringify([wanted.issuer, wanted.auth.method])
+/** Of the login only its method counts: the paths of its files depend on who resolves them. */
+function isSame(one: IssuerConfig, other: IssuerConfig): boolean {
+  return JSON.stringify(comparable(one)) === JSON.stringify(comparable(other))
 }
 
-/** @param why goes on in the daemon's log and status */
+function comparable(issuer: IssuerConfig): object {
+  return issuer.kind === 'http' ? { ...issuer, auth: issuer.auth.method } : issuer
+}
+
+/** @param why appears in the daemon's log and status */
 function refusing(why: string): Issuer {
   const failure = localFailure('CONFIG_INVALID', 'administrator', why)
   return {
@@ -91,16 +101,19 @@ function refusing(why: string): Issuer {
   }
 }
 
-function forOwnKeys(issuer: Issuer, { hostKeys }: Config): Issuer {
+/** Signs the host's own keys only, whatever it is asked, and by the names of its files and the principals configured. */
+function forThisHost(issuer: Issuer, { hostKeys, verify }: Config): Issuer {
   const keys = createHostKeys({ patterns: hostKeys })
   return {
-    issue: async (publicKey, signal) => {
+    issue: async ({ publicKey }, signal) => {
       const { blob } = splitKeyLine(publicKey)
       const isOwn = ({ content }: HostKeyFile): boolean =>
         content.kind === 'key' && blob !== null && content.key.blob.equals(blob)
-      if ((await keys.list()).some(isOwn)) return issuer.issue(publicKey, signal)
-      const failure = localFailure('ISSUER_REJECTED', 'key-backoff', 'that key is none of `host_keys`')
-      return { ok: false, failure }
+      const own = (await keys.list()).find(isOwn)
+      if (own !== undefined)
+        return issuer.issue({ publicKey, hostKey: own.name, principals: verify.principals ?? [] }, signal)
+      const message = 'this key is not one of those that host_keys names'
+      return { ok: false, failure: localFailure('ISSUER_REJECTED', 'key-backoff', message) }
     },
     hostCa: async (signal) => issuer.hostCa(signal),
     health: () => issuer.health(),

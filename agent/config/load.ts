@@ -1,12 +1,13 @@
 import { lstat } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { basename, dirname, resolve } from 'node:path'
 import * as v from 'valibot'
+import { CERTIFICATE_SUFFIX } from '../cert/certificate-types.ts'
 import { messageOf } from '../cert/errors.ts'
-import { systemCodeOf } from '../cert/text.ts'
+import { quote, systemCodeOf } from '../cert/text.ts'
+import { isPattern, pathsMatching } from '../host/files.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { isLoopback } from './addresses.ts'
 import type { Config } from './config.ts'
-import { checkHostKeyFiles, type HostKeyFindings } from './host-key-paths.ts'
 import {
   hasPath,
   isTree,
@@ -18,7 +19,14 @@ import {
   type Tree,
 } from './problem.ts'
 import { type ConfigFile, readConfigFiles } from './read-files.ts'
-import { checkTree, hostKeys, LONGEST_TIMEOUT_SECONDS, type Settings, toConfig } from './schema.ts'
+import {
+  checkTree,
+  hasCommand,
+  hostKeys,
+  LONGEST_TIMEOUT_SECONDS,
+  type Settings,
+  toConfig,
+} from './schema.ts'
 import { isAbsolutePath } from './values.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -84,6 +92,7 @@ export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
   const valueProblems = [
     ...(checked.ok ? [] : checked.problems),
     ...found.problems.map((message) => ({ keys: ['host_keys'], message })),
+    ...(sections?.includes('verify') === false ? [] : findMissingHostCa(tree, defaultHostCaFile)),
     ...(checkPinnedCas ? await findHostCaProblems(tree, defaultHostCaFile) : []),
   ].map((problem) => locate(problem, read.files))
   // A key without a value is told already; that it is missing would say the same again.
@@ -118,6 +127,43 @@ async function findHostKeys(tree: Tree): Promise<HostKeyFindings> {
   return patterns.success ? checkHostKeyFiles(patterns.output) : { problems: [], warnings: [] }
 }
 
+interface HostKeyFindings {
+  readonly problems: readonly string[]
+  readonly warnings: readonly string[]
+}
+
+/**
+ * What the host itself says to `host_keys`: two different files of the same name are a problem, for their
+ * certificates would be one file; nothing of that name is a warning, for keys may come later. Never throws.
+ */
+export async function checkHostKeyFiles(patterns: readonly string[]): Promise<HostKeyFindings> {
+  const warnings: string[] = []
+  const pathsByName = new Map<string, Set<string>>()
+  for (const pattern of patterns) {
+    const found = await find(pattern)
+    if (found.length === 0) warnings.push(`host_keys: nothing matches ${quote(pattern)} yet`)
+    // A path that is written out counts whether it is there or not.
+    for (const path of isPattern(pattern) ? found : [resolve(pattern)]) {
+      const name = basename(path)
+      pathsByName.set(name, (pathsByName.get(name) ?? new Set()).add(path))
+    }
+  }
+  const problems = [...pathsByName]
+    .filter(([, paths]) => paths.size > 1)
+    .map(([name, paths]) => `${[...paths].sort().join(' and ')} have the same file name, ${name}`)
+  return { problems, warnings }
+}
+
+/** What matches now; nothing where a folder may not be looked into. */
+async function find(pattern: string): Promise<string[]> {
+  try {
+    return (await pathsMatching(pattern)).filter((path) => !path.endsWith(CERTIFICATE_SUFFIX))
+  } catch {
+    // The loop looks again each tick, and says what it may not read.
+    return []
+  }
+}
+
 /** The last file that says something at the path decides what is there. */
 function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Problem {
   const from = files.findLast(({ tree }) => hasPath(tree, keys))
@@ -145,6 +191,13 @@ async function isThere(path: string): Promise<boolean> {
 }
 
 const KEYS = ['verify', 'host_ca_file']
+
+/** A program cannot be asked for the CA, so somebody has to pin it. */
+function findMissingHostCa(tree: Tree, defaultFile: string | null): KeyProblem[] {
+  if (!hasCommand(tree) || defaultFile !== null || hasPath(tree, KEYS)) return []
+  const message = `is required with issuer.command: name a file with the public key of the CA, or create ${DEFAULT_HOST_CA_FILE}`
+  return [{ keys: KEYS, message }]
+}
 
 /**
  * What is wrong with the file of the pinned CAs. Without them the daemon could tell no certificate from any other, so

@@ -1,6 +1,6 @@
+import type * as v from 'valibot'
 import { AUTH_SECTIONS, methodOf } from './auth-section.ts'
 import { hasPath, isTree, type KeyPath, type KeyProblem, ownValue, pathText, type Tree } from './problem.ts'
-import { type AnySchema, entriesOf } from './section.ts'
 
 const INLINE_SECRETS: ReadonlyMap<string, string> = new Map([
   ['client_secret', 'client_secret_file'],
@@ -121,4 +121,45 @@ function distance(a: string, b: string): number {
 
 function at(row: readonly number[], index: number): number {
   return row[index] ?? Infinity
+}
+
+/** What {@link entriesOf} can look into: a schema, of whichever kind. */
+export type AnySchema = v.GenericSchema
+
+/**
+ * The keys that a section knows; null for the schema of a plain value, and for one that takes any key.
+ *
+ * @param input decides which section is meant where that depends on a value (`auth.method`)
+ */
+export function entriesOf(schema: AnySchema, input: unknown): Readonly<Record<string, AnySchema>> | null {
+  if (isOptional(schema)) return entriesOf(schema.wrapped, input)
+  if (isLazy(schema)) return entriesOf(schema.getter(input), input)
+  if (isObject(schema)) return schema.entries
+  if (!isPipe(schema)) return null
+  for (const part of schema.pipe) {
+    const entries = entriesOf(part, input)
+    if (entries !== null) return entries
+  }
+  return null
+}
+
+/** The value that a key has when it is left out, as it would be written; undefined when there is none. */
+export function defaultOf(schema: AnySchema): unknown {
+  return isOptional(schema) ? schema.default : undefined
+}
+
+function isOptional(schema: AnySchema): schema is v.OptionalSchema<AnySchema, unknown> {
+  return schema.type === 'optional'
+}
+
+function isLazy(schema: AnySchema): schema is v.LazySchema<AnySchema> {
+  return schema.type === 'lazy'
+}
+
+function isPipe(schema: AnySchema): schema is AnySchema & { readonly pipe: readonly AnySchema[] } {
+  return 'pipe' in schema && Array.isArray(schema.pipe)
+}
+
+function isObject(schema: AnySchema): schema is v.ObjectSchema<Record<string, AnySchema>, undefined> {
+  return schema.type === 'object' && 'entries' in schema
 }

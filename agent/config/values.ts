@@ -1,7 +1,9 @@
 import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
+import { CERTIFICATE_SUFFIX } from '../cert/certificate-types.ts'
 import { quote } from '../cert/text.ts'
 import { parseDuration } from '../cert/time.ts'
+import { isTree } from './problem.ts'
 
 /** Nothing that is set here has a use for a newline or a NUL, and both end in surprises further on. */
 const CONTROL = /\p{Cc}/u
@@ -76,6 +78,14 @@ export function readPrincipal(text: string): Reading<string> {
     : value(text)
 }
 
+/** The absolute path of a public host key, or a pattern of such paths. */
+export function readHostKeyPattern(text: string): Reading<string> {
+  if (!isAbsolutePath(text)) return mustBe('an absolute path or pattern', text)
+  if (text.endsWith(CERTIFICATE_SUFFIX)) return mustBe('that of a host key, not of its certificate', text)
+  if (!text.endsWith('.pub')) return mustBe('that of a public half, which ends in .pub', text)
+  return value(text)
+}
+
 /** What became of one text of the configuration: a value, or what is wrong with it. */
 export type Reading<T> =
   | { readonly ok: true; readonly value: T }
@@ -126,4 +136,19 @@ export function oneOf<const Words extends readonly string[]>(words: Words) {
 /** A list with something in it. */
 export function listOf<T>(item: v.GenericSchema<unknown, T>) {
   return v.pipe(v.array(item, 'must be a list'), v.minLength(1, 'must not be empty'))
+}
+
+type Entries = v.ObjectEntries
+
+/**
+ * A map with known keys. What is unknown is found by `findUnknownKeys`, not here: valibot's strict object tells of
+ * the first unknown key only.
+ */
+export function section<const E extends Entries>(entries: E) {
+  return v.pipe(v.custom<object>(isTree, 'must be a map of keys'), v.object(entries, 'is required'))
+}
+
+/** A section none of whose keys is required, so it may be left out. */
+export function optionalSection<const E extends Entries>(entries: E) {
+  return v.optional(section(entries), () => ({}))
 }

@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
-import { CREDENTIAL_STORES } from '../config/credentials.ts'
+import { CREDENTIAL_STORES } from '../config/auth-section.ts'
 import { factsOf, type User, whyDenied, type FileFacts } from '../host/file-access.ts'
 import { readCredentialFile } from '../issuer/logins/credential-file.ts'
 import { failure, ok, unknown, warning, type Finding } from './finding.ts'
@@ -22,7 +22,9 @@ export async function examineCredentials(patient: Patient): Promise<Finding[]> {
   return findings
 }
 
-function credentialsOf({ config: { auth } }: Patient): Credential[] {
+function credentialsOf({ config: { issuer } }: Patient): Credential[] {
+  if (issuer.kind === 'command') return []
+  const { auth } = issuer
   switch (auth.method) {
     case 'universal-auth':
       return [

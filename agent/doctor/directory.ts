@@ -15,12 +15,13 @@ export async function examineReadable(
   { config, daemonUser, exchangeUser, host }: Patient,
   files: readonly string[],
 ): Promise<Finding[]> {
-  const named = [config.verify.hostCaFile, config.issuer.caFile].filter((file) => file !== null)
+  const caFile = config.issuer.kind === 'http' ? config.issuer.caFile : null
+  const named = [config.verify.hostCaFile, caFile].filter((file) => file !== null)
   const keys = (await host.hostKeys.list()).map(({ path }) => path)
   const findings: Finding[] = []
   const readers = [
     { user: daemonUser, who: 'as whom the daemon runs', paths: [...files, ...named, ...keys] },
-    { user: exchangeUser, who: 'who asks the issuer', paths: [...files, config.issuer.caFile ?? []].flat() },
+    { user: exchangeUser, who: 'who asks the issuer', paths: [...files, caFile ?? []].flat() },
   ]
   const readings = readers.flatMap(({ user, who, paths }) =>
     user === null ? [] : paths.map((path) => ({ user, who, path })),

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { certificateFileOf } from '../cert/certificate-types.ts'
 import { type CliContext, EXIT } from '../cli/context.ts'
 import { type ConfigOption, readConfig } from '../cli/load.ts'
-import type { Config } from '../config/config.ts'
+import { type Config, issuerUrlOf } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
 import { ownerOf, userNamed } from '../host/file-access.ts'
 import { findProgram } from '../host/programs.ts'
@@ -13,16 +13,17 @@ import { type HostKeyView, isCertifiable, judgeNow } from '../renewal/judge.ts'
 import { isUnreadable, observe } from '../renewal/observe.ts'
 import { statusOf } from '../renewal/status.ts'
 import { examineCertificates } from './certificates-on-disk.ts'
+import { examineCommand } from './command.ts'
 import { examineConfiguration, examinePinnedCas } from './configuration.ts'
 import { examineCredentials } from './credential-files.ts'
 import { examineDirectories, examineReadable } from './directory.ts'
 import { examineExchange } from './exchange.ts'
 import { failure, type Finding, hasFailure, inOrder, ok, skipped, STEPS, warning } from './finding.ts'
 import { examineHostKeys } from './host-key-files.ts'
-import { createIssuerProbe } from './issuer-probe.ts'
+import { commandProbe, createIssuerProbe } from './issuer-probe.ts'
 import { examineIssuer, examineLogin, examinePermission } from './issuer-steps.ts'
 import { examineNetwork } from './network.ts'
-import type { Patient } from './patient.ts'
+import { asksOverHttp, type Patient } from './patient.ts'
 import { examineReload } from './reload.ts'
 import { formatFindings } from './report.ts'
 import { examineDaemon } from './running-daemon.ts'
@@ -57,6 +58,7 @@ export async function doctor(
     const patient = await admit(context, options, loaded.config, path, signal)
     findings.push(...(await examinePinnedCas(patient)), ...(await examineReadable(patient, loaded.files)))
     findings.push(...(await examine(patient, findings, options, context.version.version)))
+    patient.probe.issuer.end()
   } else {
     const rest = STEPS.filter((step) => step !== 'configuration')
     findings.push(...rest.map((step) => skipped(step, 'needs a configuration')))
@@ -81,7 +83,11 @@ async function admit(
   await attempts.load()
   const { clock, log, metrics } = host
   const { version } = context.version
-  const probe = createIssuerProbe({ ...config.issuer, auth: config.auth, version, clock, log, metrics })
+  const { issuer } = config
+  const probe =
+    issuer.kind === 'http'
+      ? createIssuerProbe({ ...issuer, version, clock, log, metrics })
+      : commandProbe(host.issuer)
   const self = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 }
   const daemonUser = (await ownerOf(config.stateDirectory)) ?? self
   // The unit's exchange goes by this one, and by no other.
@@ -147,13 +153,14 @@ async function examine(
     ...examineServed(patient, views, { listen, remedies, reload, isConfigurationKnown }),
     ...(await examineSelinux(placesSshdReads(patient, views), signal)),
   )
-  const identity = { version, issuerUrl: config.issuer.url }
+  const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
   const { certificates } = statusOf(identity, views, attempts.record, probe.issuer.health())
   return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
 }
 
 /** Each step needs those before it; what cannot be tried is skipped and says what it needs. */
 async function examineWayToIssuer(patient: Patient): Promise<Finding[]> {
+  if (!asksOverHttp(patient)) return examineCommand(patient)
   const credentials = await examineCredentials(patient)
   const network = await examineNetwork(patient)
   const findings = [...credentials, ...network]

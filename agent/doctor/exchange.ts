@@ -1,5 +1,6 @@
 import { isSocket } from '../host/files.ts'
-import { createExchangeClient, EXCHANGE_SOCKET, isOfExchange } from '../issuer/exchange-client.ts'
+import { EXCHANGE_SOCKET } from '../issuer/exchange-channel.ts'
+import { createExchangeClient, isOfExchange } from '../issuer/exchange-client.ts'
 import { failure, type Finding, ok, skipped } from './finding.ts'
 import type { Patient } from './patient.ts'
 

@@ -28,6 +28,15 @@ export interface IssuerProbe {
   readHost(signal: AbortSignal): Promise<HostAnswer>
 }
 
+/** For a program in the issuer's place: there is no login, and nothing else to ask. */
+export function commandProbe(issuer: Issuer): IssuerProbe {
+  return {
+    issuer,
+    login: async () => ({ ok: true }),
+    readHost: async () => ({ kind: 'not-permitted' }),
+  }
+}
+
 /** The error of a 403 that says that a permission is missing. */
 const MISSING_PERMISSION = 'PermissionDenied'
 

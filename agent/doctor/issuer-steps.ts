@@ -7,10 +7,10 @@ import type { IssuerFailure } from '../renewal/ports.ts'
 import { SKEW_WARNING_SECONDS } from '../renewal/status-document.ts'
 import { failure, type Finding, ok, remedyOf, skipped, unknown, warning } from './finding.ts'
 import { WHERE_PROXIES_ARE_SET } from './network.ts'
-import type { Patient } from './patient.ts'
+import { asksOverHttp, type HttpPatient, type Patient } from './patient.ts'
 
 /** Ask what needs no login: the CA of this host's certificates. It also shows the base URL, the host id, the clock. */
-export async function examineIssuer(patient: Patient): Promise<Finding[]> {
+export async function examineIssuer(patient: HttpPatient): Promise<Finding[]> {
   const { probe, signal } = patient
   const answer = await probe.issuer.hostCa(signal)
   const { clockSkewSeconds } = probe.issuer.health()
@@ -62,17 +62,17 @@ function clockFinding(skew: number | null): Finding {
 }
 
 /** The one login of a diagnosis: each one that fails counts against the identity. */
-export async function examineLogin(patient: Patient): Promise<Finding> {
+export async function examineLogin(patient: HttpPatient): Promise<Finding> {
   const { config, probe, signal } = patient
   const answer = await probe.login(signal)
   if (!answer.ok) return failure('login', failureLine(answer.failure), loginRemedy(answer.failure, patient))
-  if (config.auth.method === 'token')
+  if (config.issuer.auth.method === 'token')
     return skipped('login', 'there is none: the access token comes from a file')
   return ok('login', 'the issuer accepts the client id and secret')
 }
 
 /** Whether the issuer knows the host; that it may be issued for shows only when it is. */
-export async function examinePermission(patient: Patient): Promise<Finding> {
+export async function examinePermission(patient: HttpPatient): Promise<Finding> {
   const { config, probe, signal } = patient
   const answer = await probe.readHost(signal)
   switch (answer.kind) {
@@ -98,6 +98,7 @@ export async function examinePermission(patient: Patient): Promise<Finding> {
 
 /** What to do about a failure that the issuer, or the way to it, gave: the catalogue's remedy, with what is configured. */
 export function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, patient: Patient): string {
+  if (!asksOverHttp(patient)) return remedyOf(code)
   const { sshHostId, url } = patient.config.issuer
   if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(patient)
   if (code === 'ISSUER_UNAUTHORIZED')
@@ -107,7 +108,7 @@ export function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, patient: Pat
   return remedyOf(code)
 }
 
-function unreachableRemedy({ config: { issuer }, environment }: Patient): string {
+function unreachableRemedy({ config: { issuer }, environment }: HttpPatient): string {
   const url = new URL(issuer.url)
   const proxy = proxyFor(url, environment)
   const cut = `it takes connections, and then one broke off: look at the log of what is in front of ${issuer.url} (a load balancer, a firewall), and try again`
@@ -116,7 +117,7 @@ function unreachableRemedy({ config: { issuer }, environment }: Patient): string
     : `${cut}; or at that of the proxy (${proxy.variable}). To go past it add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
 
-function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, patient: Patient): string {
+function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, patient: HttpPatient): string {
   // No permission is needed to log in: only the address can be what is forbidden.
   if (failed.code === 'ISSUER_FORBIDDEN')
     return "add this host's address to those that the issuer allows the identity"
@@ -126,7 +127,8 @@ function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, patient: P
   return issuerRemedy(failed, patient)
 }
 
-function credentialRemedy({ config: { auth } }: Patient): string {
+function credentialRemedy({ config: { issuer } }: HttpPatient): string {
+  const { auth } = issuer
   if (auth.method === 'token')
     return `put a new access token of the identity into ${auth.tokenFile}; an access token expires`
   const id = 'value' in auth.clientId ? `auth.client_id (${auth.clientId.value})` : auth.clientId.file

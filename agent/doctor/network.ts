@@ -3,7 +3,7 @@ import { AgentError } from '../cert/errors.ts'
 import { authorityOf } from '../issuer/http.ts'
 import { endpointOf, proxyFor, type Endpoint, type Proxy } from '../issuer/proxy.ts'
 import { failure, ok, skipped, type Finding } from './finding.ts'
-import type { Patient } from './patient.ts'
+import type { HttpPatient } from './patient.ts'
 import { PROXY_FAILED, PROXY_REFUSED, reachPort, resolveName, shakeHands } from './reachability.ts'
 import { tlsFinding } from './tls.ts'
 
@@ -22,7 +22,7 @@ interface FarEnd extends Endpoint {
  * The way to the issuer below HTTP: name, TCP, TLS. Through a proxy name and TCP are the proxy's, TLS the issuer's. What
  * comes after a failure is skipped.
  */
-export async function examineNetwork(patient: Patient): Promise<Finding[]> {
+export async function examineNetwork(patient: HttpPatient): Promise<Finding[]> {
   const { config, environment, signal } = patient
   const url = new URL(config.issuer.url)
   const proxy = proxyFor(url, environment)
@@ -65,7 +65,7 @@ export async function examineNetwork(patient: Patient): Promise<Finding[]> {
   return [first, second, await examineTls(url, end, patient)]
 }
 
-async function examineTls(url: URL, end: FarEnd, { config, host, signal }: Patient): Promise<Finding> {
+async function examineTls(url: URL, end: FarEnd, { config, host, signal }: HttpPatient): Promise<Finding> {
   const { proxy } = end
   if (url.protocol !== 'https:') return skipped('tls', `${config.issuer.url} has none, on this host only`)
   if (proxy !== null && !['http:', 'https:'].includes(proxy.url?.protocol ?? ''))

@@ -1,8 +1,15 @@
-import type { Config } from '../config/config.ts'
+import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import type { User } from '../host/file-access.ts'
 import type { Attempts } from '../renewal/attempts.ts'
 import type { Host } from '../renewal/host.ts'
 import type { IssuerProbe } from './issuer-probe.ts'
+
+/** One that asks an issuer over HTTP. */
+export type HttpPatient = Patient & { readonly config: Config & { readonly issuer: HttpIssuerConfig } }
+
+export function asksOverHttp(patient: Patient): patient is HttpPatient {
+  return patient.config.issuer.kind === 'http'
+}
 
 /** The host under examination. No part of it writes anything. */
 export interface Patient {

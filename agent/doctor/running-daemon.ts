@@ -1,5 +1,6 @@
 import { askDaemon, placeOf } from '../cli/daemon-client.ts'
 import { findOut, hangingSince, RESTART_DAEMON, START_DAEMON, takenBy } from '../cli/remarks.ts'
+import { issuerUrlOf } from '../config/config.ts'
 import type { StatusDocument } from '../renewal/status-document.ts'
 import { failure, ok, skipped, unknown, warning, type Finding } from './finding.ts'
 import type { Patient } from './patient.ts'
@@ -13,7 +14,7 @@ export async function examineDaemon({ config, signal }: Patient): Promise<Findin
     case 'runs': {
       if (answer.status === null) return ok('daemon', `it answers at ${place}; its first pass is under way`)
       const well = ok('daemon', `it runs, version ${answer.status.version}, and answers at ${place}`)
-      return differs(answer.status, config.issuer.url) ?? well
+      return differs(answer.status, issuerUrlOf(config.issuer)) ?? well
     }
     case 'hangs':
       return failure('daemon', `it answers at ${place}, but ${hangingSince(answer.lastTurn)}`, RESTART_DAEMON)
@@ -42,8 +43,8 @@ export async function examineDaemon({ config, signal }: Patient): Promise<Findin
   }
 }
 
-function differs({ enrolled, issuer }: StatusDocument, url: string): Finding | null {
+function differs({ enrolled, issuer }: StatusDocument, url: string | null): Finding | null {
   if (enrolled && issuer.url === url) return null
-  const has = enrolled ? `another configuration (${issuer.url})` : 'no configuration yet'
+  const has = enrolled ? `another configuration (${issuer.url ?? 'issuer.command'})` : 'no configuration yet'
   return warning('daemon', `it runs with ${has}`, '`systemctl reload hostcertd`')
 }

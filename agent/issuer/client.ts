@@ -5,6 +5,7 @@ import type {
   Clock,
   HostCaAnswer,
   IssueAnswer,
+  IssueRequest,
   Issuer,
   IssuerHealth,
   Log,
@@ -69,16 +70,16 @@ export class HttpIssuer implements Issuer {
     this.#health = health
   }
 
-  async issue(publicKeyLine: string, signal: AbortSignal): Promise<IssueAnswer> {
+  async issue({ publicKey }: IssueRequest, signal: AbortSignal): Promise<IssueAnswer> {
     const first = await this.#authenticator.token(null, signal)
     if (first.kind === 'failed') return { ok: false, failure: first.failure }
-    const outcome = await this.#askToIssue(publicKeyLine, first.token, signal)
+    const outcome = await this.#askToIssue(publicKey, first.token, signal)
     if (!outcome.ok || !isTokenRefused(outcome.answer)) return readIssued(outcome)
     const second = await this.#authenticator.token(first.token, signal)
     if (second.kind === 'failed') return { ok: false, failure: second.failure }
     // The same request with the same token would get the same answer.
     if (second.token === first.token) return readIssued(outcome)
-    return readIssued(await this.#askToIssue(publicKeyLine, second.token, signal))
+    return readIssued(await this.#askToIssue(publicKey, second.token, signal))
   }
 
   async hostCa(signal: AbortSignal): Promise<HostCaAnswer> {

@@ -2,6 +2,7 @@ import { cutTo } from '../cert/text.ts'
 import type { HostCaAnswer, IssueAnswer, Issuer, IssuerFailure, Metrics } from '../renewal/ports.ts'
 import {
   type ExchangeSettings,
+  LAST_SECOND,
   lineSplitter,
   PROTOCOL,
   type Question,
@@ -37,7 +38,7 @@ export function serveExchange(
   issuerFor: (
     settings: Omit<ExchangeSettings, 'protocol'>,
     metrics: Pick<Metrics, 'issuerRequest'>,
-  ) => Issuer,
+  ) => Promise<Issuer>,
 ): Promise<void> {
   const requests: Request[] = []
   const metrics: Pick<Metrics, 'issuerRequest'> = {
@@ -52,7 +53,7 @@ export function serveExchange(
         const settings = JSON.parse(line) as ExchangeSettings
         if (settings.protocol !== PROTOCOL)
           throw new Error('hostcertd was upgraded under the running daemon: restart it')
-        issuer = issuerFor(settings, metrics)
+        issuer = await issuerFor(settings, metrics)
         return
       }
       const question = readQuestion(line)
@@ -83,7 +84,7 @@ export function serveExchange(
 
 async function answerTo(question: Question, issuer: Issuer, signal: AbortSignal): Promise<Reply['answer']> {
   return question.ask === 'issue'
-    ? issued(await issuer.issue(question.publicKey, signal))
+    ? issued(await issuer.issue(question, signal))
     : hostCa(await issuer.hostCa(signal))
 }
 
@@ -103,9 +104,14 @@ function hostCa(answer: HostCaAnswer): Reply['answer'] {
 }
 
 function failed(failure: IssuerFailure, noSuchRoute = false): Reply['answer'] {
+  const { retryAfterSeconds } = failure
   return {
     kind: 'failed',
-    failure: { ...failure, message: cutTo(LONGEST_MESSAGE, failure.message) },
+    failure: {
+      ...failure,
+      message: cutTo(LONGEST_MESSAGE, failure.message),
+      retryAfterSeconds: retryAfterSeconds && Math.min(retryAfterSeconds, LAST_SECOND),
+    },
     noSuchRoute,
   }
 }

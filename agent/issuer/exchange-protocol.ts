@@ -9,7 +9,7 @@ import type { Config } from '../config/config.ts'
  */
 
 /** Of another number, after an upgrade under a running daemon, nothing else is understood. */
-export const PROTOCOL = 1
+export const PROTOCOL = 2
 
 /** Of a line, in characters; whoever sends a longer one is not understood. */
 export const LONGEST_LINE = 64 * 1024
@@ -18,12 +18,11 @@ export const LONGEST_LINE = 64 * 1024
 export interface ExchangeSettings {
   readonly protocol: number
   readonly issuer: Config['issuer']
-  readonly auth: Config['auth']
   readonly log: Config['log']
 }
 
 /** The end of the year 9999: what lies beyond cannot be printed. */
-const LAST_SECOND = 253_402_300_799
+export const LAST_SECOND = 253_402_300_799
 /** A login and an issue, both once more, and some. */
 const MOST_REQUESTS = 8
 
@@ -33,7 +32,13 @@ const id = v.pipe(v.number(), v.safeInteger())
 const seconds = (from: number) => v.pipe(v.number(), v.minValue(from), v.maxValue(LAST_SECOND))
 
 const question = v.variant('ask', [
-  v.object({ id, ask: v.literal('issue'), publicKey: text }),
+  v.object({
+    id,
+    ask: v.literal('issue'),
+    publicKey: text,
+    hostKey: text,
+    principals: v.pipe(v.array(text), v.readonly()),
+  }),
   v.object({ id, ask: v.literal('host-ca') }),
 ])
 
@@ -49,7 +54,7 @@ const answer = v.variant('kind', [
   v.object({
     kind: v.literal('issued'),
     signedKey: text,
-    serialNumber: v.pipe(text, v.regex(/^\d{1,20}$/)),
+    serialNumber: v.nullable(v.pipe(text, v.regex(/^\d{1,20}$/))),
     requestId: v.nullable(text),
   }),
   /** `TYPE BASE64`, each. */

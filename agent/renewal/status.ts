@@ -7,7 +7,8 @@ import type { CertificateStatus, ServedStatus, StatusDocument } from './status-d
 /** What of the status document does not come from looking. */
 export interface StatusIdentity {
   readonly version: string
-  readonly issuerUrl: string
+  /** Null where a program takes the issuer's place. */
+  readonly issuerUrl: string | null
 }
 
 /** The status document of what one pass saw. */

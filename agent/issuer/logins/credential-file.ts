@@ -1,6 +1,6 @@
 import { AgentError } from '../../cert/errors.ts'
 import { reasonOf } from '../../cert/text.ts'
-import type { Login } from '../../config/config.ts'
+import type { IssuerConfig, Login } from '../../config/config.ts'
 import { readBoundedFile } from '../../host/files.ts'
 import type { IssuerFailure } from '../../renewal/ports.ts'
 import { localFailure } from '../failures.ts'
@@ -73,13 +73,13 @@ export interface Authenticator {
 }
 
 /**
- * Read every credential file that this way of logging in names, now, while we still may: a verb that root runs becomes
- * somebody else before it logs in. What they hold stays in memory only.
+ * Read every credential file that the login names, now: a verb that root runs becomes another user before it logs in.
+ * Their content stays in memory only.
  *
  * @returns reads from memory; a file that could not be read fails when it is asked for, for it may never be
  */
-export async function holdCredentials(auth: Login): Promise<ReadCredentialFile> {
-  const paths = credentialFiles(auth)
+export async function holdCredentials(issuer: IssuerConfig): Promise<ReadCredentialFile> {
+  const paths = issuer.kind === 'http' ? credentialFiles(issuer.auth) : []
   const read = await Promise.allSettled(paths.map(async (path) => readCredentialFile(path)))
   const held = new Map(paths.map((path, index) => [path, read[index]]))
   return async (path) => {
