@@ -15,9 +15,15 @@ import { type Answer, parseObject } from './answer.ts'
 import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from './failures.ts'
 import { HttpExchange, type Outcome } from './http-exchange.ts'
 import { HealthRecord } from './issuer-health.ts'
-import { type Authenticator, readCredentialFile, type ReadCredentialFile } from './logins/credential-file.ts'
-import { AccessTokenFile } from './logins/token.ts'
+import {
+  AccessTokenFile,
+  type Authenticator,
+  readCredentialFile,
+  type ReadCredentialFile,
+} from './logins/credential-file.ts'
 import { UniversalAuth } from './logins/universal-auth.ts'
+import { proxyFor } from './proxy.ts'
+import { Secrets } from './secrets.ts'
 import { TlsRoots } from './tls-roots.ts'
 
 export interface IssuerOptions {
@@ -41,18 +47,27 @@ export interface IssuerOptions {
 /** The issuing endpoint over HTTP. Does nothing before the first call; keeps no connection between calls. */
 export function createIssuer(options: IssuerOptions): Issuer {
   const health = new HealthRecord(options.clock)
-  const exchange = new HttpExchange(options, new TlsRoots(options.caFile), health, options)
-  return new HttpIssuer(options.sshHostId, exchange, authenticatorOf(options, exchange), health)
+  const secrets = new Secrets()
+  const password = proxyFor(new URL(options.url), process.env)?.url?.password ?? ''
+  secrets.add(decodeURIComponent(password))
+  const ports = { ...options, log: secrets.guardLog(options.log) }
+  const exchange = new HttpExchange(options, new TlsRoots(options.caFile), health, secrets, ports)
+  const authenticator = authenticatorOf(options, exchange, secrets)
+  return secrets.guardIssuer(new HttpIssuer(options.sshHostId, exchange, authenticator, health))
 }
 
 /** The way to a token that the configuration asks for. */
-export function authenticatorOf(options: IssuerOptions, exchange: HttpExchange): Authenticator {
+export function authenticatorOf(
+  options: IssuerOptions,
+  exchange: HttpExchange,
+  secrets: Secrets,
+): Authenticator {
   const { auth, clock, readCredentialFile: readFile = readCredentialFile } = options
   switch (auth.method) {
     case 'universal-auth':
-      return new UniversalAuth(auth, exchange, clock, readFile)
+      return new UniversalAuth(auth, exchange, secrets, clock, readFile)
     case 'token':
-      return new AccessTokenFile(auth.tokenFile, readFile)
+      return new AccessTokenFile(auth.tokenFile, secrets, readFile)
   }
 }
 

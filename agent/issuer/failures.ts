@@ -137,9 +137,9 @@ function noRoute(answer: Answer): IssuerFailure {
 }
 
 function redirectOrOdd(answer: Answer): IssuerFailure {
-  const { status, location, secrets } = answer
+  const { status, location } = answer
   if (status < 300 || location === null) return invalidAnswer(answer, `with status ${status}, expected 200`)
-  const to = quoteWords(location, secrets)
+  const to = quoteWords(location)
   return invalidAnswer(
     answer,
     `with a redirect to ${to}, which is not followed; is issuer.url right? (${status})`,
@@ -147,15 +147,11 @@ function redirectOrOdd(answer: Answer): IssuerFailure {
 }
 
 /** `HOST refused the access token: "invalid signature" (403 TokenError)`. */
-function said({ host, status, body, secrets, isHtml }: Answer, what: string): string {
-  const words = body.message === null ? '' : `: ${quoteWords(body.message, secrets)}`
+function said({ host, status, body, isHtml }: Answer, what: string): string {
+  const words = body.message === null ? '' : `: ${quoteWords(body.message)}`
   const kind =
-    body.error === null
-      ? isHtml
-        ? ', with a web page'
-        : ''
-      : ` ${quoteWords(body.error, secrets).slice(1, -1)}`
-  const details = status !== 403 || body.details === null ? '' : `; ${plainWords(body.details, secrets)}`
+    body.error === null ? (isHtml ? ', with a web page' : '') : ` ${quoteWords(body.error).slice(1, -1)}`
+  const details = status !== 403 || body.details === null ? '' : `; ${plainWords(body.details)}`
   return `${host} ${what}${words} (${status}${kind})${details}`
 }
 
@@ -166,24 +162,12 @@ function of({ body }: Answer, code: ErrorCode, next: NextStep, message: string):
 /** Of what a server says, as much as a person needs. */
 const LONGEST_CHARACTERS = 300
 
-/**
- * A server's words, safe in a log line and on a terminal: one line, cut, quoted, controls escaped.
- *
- * @param secrets are blotted out: a server may echo what it was sent
- */
-function quoteWords(text: string, secrets: readonly string[]): string {
-  return quoteUpTo(LONGEST_CHARACTERS, redact(text, secrets))
+/** A server's words, safe in a log line and on a terminal: one line, cut, quoted, controls escaped. */
+function quoteWords(text: string): string {
+  return quoteUpTo(LONGEST_CHARACTERS, text)
 }
 
 /** As {@link quoteWords} for a library's message: no quotes around it. */
-export function plainWords(text: string, secrets: readonly string[]): string {
-  return quoteWords(text.trim().replace(/\s+/g, ' '), secrets).slice(1, -1).replaceAll('\\"', '"')
-}
-
-function redact(text: string, secrets: readonly string[]): string {
-  let clean = text
-  for (const secret of secrets) {
-    if (secret !== '') clean = clean.replaceAll(secret, '[secret]')
-  }
-  return clean
+export function plainWords(text: string): string {
+  return quoteWords(text.trim().replace(/\s+/g, ' ')).slice(1, -1).replaceAll('\\"', '"')
 }

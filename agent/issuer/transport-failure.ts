@@ -2,6 +2,7 @@ import { errors } from 'undici'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
 import { localFailure, plainWords } from './failures.ts'
+import type { Secrets } from './secrets.ts'
 
 /** Node's codes for a certificate that nobody we trust has signed. */
 const UNTRUSTED = new Set([
@@ -20,13 +21,13 @@ const SILENT = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'])
  *
  * @param host `HOST:PORT`
  * @param timedOut the time for the exchange ran out, whatever was thrown then
- * @param secrets that were sent, and must not be in the message
+ * @param secrets must not be in the message
  */
 export function transportFailure(
   error: unknown,
   host: string,
   timedOut: { readonly milliseconds: number } | null,
-  secrets: readonly string[],
+  secrets: Secrets,
 ): IssuerFailure {
   if (timedOut !== null) {
     return localFailure(
@@ -36,7 +37,7 @@ export function transportFailure(
     )
   }
   if (error instanceof AgentError) return localFailure(error.code, 'administrator', error.message)
-  const words = plainWords(describe(error), secrets)
+  const words = plainWords(secrets.redact(describe(error)))
   if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) {
     return localFailure(
       'ISSUER_INVALID_RESPONSE',

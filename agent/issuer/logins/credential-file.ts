@@ -4,6 +4,7 @@ import type { IssuerConfig, Login } from '../../config/config.ts'
 import { readBoundedFile } from '../../host/files.ts'
 import type { IssuerFailure } from '../../renewal/ports.ts'
 import { localFailure } from '../failures.ts'
+import type { Secrets } from '../secrets.ts'
 
 /** A token is a few KiB at most; an HTTP header of more than 16 KiB is refused anyway. */
 const LIMIT_BYTES = 16 * 1024
@@ -70,6 +71,32 @@ export interface Authenticator {
    * @returns `failed` with what to do next. Rejects only when `signal` fires
    */
   token(refused: string | null, signal: AbortSignal): Promise<TokenAnswer>
+}
+
+/** An access token that an administrator made, in a file that is read anew each time. There is no login. */
+export class AccessTokenFile implements Authenticator {
+  readonly #path: string
+  readonly #secrets: Secrets
+  readonly #readFile: ReadCredentialFile
+
+  constructor(path: string, secrets: Secrets, readFile: ReadCredentialFile) {
+    this.#path = path
+    this.#secrets = secrets
+    this.#readFile = readFile
+  }
+
+  async token(_refused: string | null, signal: AbortSignal): Promise<TokenAnswer> {
+    signal.throwIfAborted()
+    try {
+      const token = await readCredential(this.#path, 'access token', this.#readFile)
+      this.#secrets.add(token)
+      if (isToken(token)) return { kind: 'token', token }
+      const message = `the access token in ${this.#path} is not one word of printable characters`
+      return { kind: 'failed', failure: localFailure('CREDENTIAL_UNREADABLE', 'administrator', message) }
+    } catch (error) {
+      return { kind: 'failed', failure: credentialFailure(error) }
+    }
+  }
 }
 
 /**
