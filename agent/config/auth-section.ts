@@ -62,7 +62,7 @@ const token = section({ method: v.literal('token'), token_file: credentialFile }
 /** What each method that is built takes. */
 export const AUTH_SECTIONS = { 'universal-auth': universalAuth, token } as const
 
-/** The method is no good, so nothing can be said of the other keys. Lets nothing through. */
+/** The method cannot be used, so the other keys cannot be checked. Accepts nothing. */
 const unusable = v.pipe(
   v.looseObject({
     method: v.pipe(
@@ -77,7 +77,7 @@ const unusable = v.pipe(
   v.rawTransform<{ readonly method: AuthMethod }, never>(({ NEVER }) => NEVER),
 )
 
-/** `auth`: which keys it takes hangs on its method. */
+/** `auth`: its keys depend on the method. */
 export const auth = v.lazy((input) => {
   switch (methodOf(input)) {
     case 'universal-auth':
@@ -89,7 +89,7 @@ export const auth = v.lazy((input) => {
   }
 })
 
-/** The method that a section names, whether it is known or not; the default one when it names none. */
+/** The method that a section names, valid or not; the default if it names none. */
 export function methodOf(input: unknown): unknown {
   return (isTree(input) ? ownValue(input, 'method') : undefined) ?? (DEFAULT_METHOD satisfies AuthMethod)
 }

@@ -36,9 +36,9 @@ interface LoadRequest {
   readonly path: string
   /** `CREDENTIALS_DIRECTORY` is read from it. */
   readonly environment: Environment
-  /** False: whether the pinned CAs can be read is somebody else's to see. Default: true. */
+  /** False: do not check whether the pinned CAs can be read; the caller does. Default: true. */
   readonly checkPinnedCas?: boolean
-  /** Only these sections, the others as if nothing stood there: what is wrong in them is somebody else's concern. */
+  /** Read only these sections, as if the others were empty: problems in them are of no concern to the caller. */
   readonly sections?: readonly string[]
 }
 
@@ -61,7 +61,7 @@ const DEFAULT_PATH = '/etc/hostcertd/hostcertd.yaml'
 const DEFAULT_HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
 
 /**
- * The main configuration file: what `--config` says, else `$HOSTCERTD_CONFIG`, else the packaged place.
+ * The main configuration file: that of `--config`, else `$HOSTCERTD_CONFIG`, else the packaged place.
  *
  * @returns an absolute path, so that it stays the same file whatever folder is entered later
  */
@@ -95,9 +95,9 @@ export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
     ...(sections?.includes('verify') === false ? [] : findMissingHostCa(tree, defaultHostCaFile)),
     ...(checkPinnedCas ? await findHostCaProblems(tree, defaultHostCaFile) : []),
   ].map((problem) => locate(problem, read.files))
-  // A key without a value is told already; that it is missing would say the same again.
-  const told = new Set(read.problems.map((problem) => problem.path))
-  const problems = [...read.problems, ...valueProblems.filter((problem) => !told.has(problem.path))]
+  // A key without a value is reported already; that it is missing would be the same again.
+  const reported = new Set(read.problems.map((problem) => problem.path))
+  const problems = [...read.problems, ...valueProblems.filter((problem) => !reported.has(problem.path))]
   if (!checked.ok || problems.length > 0) return { kind: 'invalid', problems }
 
   const config = toConfig(checked.settings, { folder: dirname(mainFile), environment, defaultHostCaFile })
@@ -110,7 +110,7 @@ export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
 }
 
 /**
- * Look at the pinned CAs again, as whoever this process has become since the configuration was loaded: what root could
+ * Look at the pinned CAs again, as the user that this process has become since the configuration was loaded: what root could
  * read the daemon must be able to read too.
  */
 export async function recheckPinnedCas(loaded: LoadedConfig): Promise<LoadedConfig> {
@@ -133,7 +133,7 @@ interface HostKeyFindings {
 }
 
 /**
- * What the host itself says to `host_keys`: two different files of the same name are a problem, for their
+ * Compare `host_keys` with the files of this host: two different files of the same name are a problem, for their
  * certificates would be one file; nothing of that name is a warning, for keys may come later. Never throws.
  */
 export async function checkHostKeyFiles(patterns: readonly string[]): Promise<HostKeyFindings> {
@@ -159,12 +159,12 @@ async function find(pattern: string): Promise<string[]> {
   try {
     return (await pathsMatching(pattern)).filter((path) => !path.endsWith(CERTIFICATE_SUFFIX))
   } catch {
-    // The loop looks again each tick, and says what it may not read.
+    // The loop looks again each tick, and reports what it cannot read.
     return []
   }
 }
 
-/** The last file that says something at the path decides what is there. */
+/** The last file that sets the path decides its value. */
 function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Problem {
   const from = files.findLast(({ tree }) => hasPath(tree, keys))
   return { path: pathText(keys), message, ...(from === undefined ? {} : { file: from.file }) }
@@ -173,9 +173,13 @@ function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Pr
 function warningsOf({ health: { listen }, issuer: { timeout } }: Settings): string[] {
   const warnings: string[] = []
   if (timeout > LONGEST_TIMEOUT_SECONDS)
-    warnings.push(`issuer.timeout: more than ${LONGEST_TIMEOUT_SECONDS} s count as that`)
+    warnings.push(
+      `issuer.timeout: values above ${LONGEST_TIMEOUT_SECONDS}s are treated as ${LONGEST_TIMEOUT_SECONDS}s`,
+    )
   if (listen.kind === 'tcp' && !isLoopback(listen.host))
-    warnings.push(`health.listen: anybody who reaches ${listen.host} can read what is served there`)
+    warnings.push(
+      `health.listen: everyone who can reach ${listen.host} can read the status page and the metrics`,
+    )
   return warnings
 }
 
@@ -192,7 +196,7 @@ async function isThere(path: string): Promise<boolean> {
 
 const KEYS = ['verify', 'host_ca_file']
 
-/** A program cannot be asked for the CA, so somebody has to pin it. */
+/** A program cannot be asked for the CA, so it has to be pinned. */
 function findMissingHostCa(tree: Tree, defaultFile: string | null): KeyProblem[] {
   if (!hasCommand(tree) || defaultFile !== null || hasPath(tree, KEYS)) return []
   const message = `is required with issuer.command: name a file with the public key of the CA, or create ${DEFAULT_HOST_CA_FILE}`
@@ -203,14 +207,14 @@ function findMissingHostCa(tree: Tree, defaultFile: string | null): KeyProblem[]
  * What is wrong with the file of the pinned CAs. Without them the daemon could tell no certificate from any other, so
  * it is a problem of the configuration. Never throws.
  *
- * @param tree may have problems elsewhere: all of them are told at once
+ * @param tree may have problems elsewhere: all are reported at once
  * @param defaultFile what counts when the configuration names none; null for none
  */
 async function findHostCaProblems(tree: Tree, defaultFile: string | null): Promise<KeyProblem[]> {
   const verify = ownValue(tree, 'verify')
-  const said = isTree(verify) ? ownValue(verify, 'host_ca_file') : undefined
-  const file = said ?? defaultFile
-  // What is no path is told already.
+  const configured = isTree(verify) ? ownValue(verify, 'host_ca_file') : undefined
+  const file = configured ?? defaultFile
+  // What is not a path is reported already.
   return typeof file === 'string' && isAbsolutePath(file) ? hostCaProblemsOf(file) : []
 }
 

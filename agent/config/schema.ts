@@ -159,7 +159,7 @@ function readTick(expression: string): Reading<{ expression: string; gapSeconds:
 
 /** What the settings are to be read against. */
 interface ConfigContext extends CredentialContext {
-  /** Where a host CA is pinned when the configuration does not say where; null when nothing is there. */
+  /** The file of the pinned host CAs when the configuration names none; null when it does not exist. */
   readonly defaultHostCaFile: string | null
 }
 

@@ -21,7 +21,7 @@ export function isAbsolutePath(text: string): boolean {
   return isAbsolute(text) && !CONTROL.test(text)
 }
 
-/** Relative paths are refused: they would hang on where a verb happens to be called. */
+/** Relative paths are refused: they would depend on the folder in which a verb is called. */
 export function readAbsolutePath(text: string): Reading<string> {
   return isAbsolutePath(text) ? value(text) : mustBe('an absolute path', text)
 }
@@ -81,8 +81,8 @@ export function readPrincipal(text: string): Reading<string> {
 /** The absolute path of a public host key, or a pattern of such paths. */
 export function readHostKeyPattern(text: string): Reading<string> {
   if (!isAbsolutePath(text)) return mustBe('an absolute path or pattern', text)
-  if (text.endsWith(CERTIFICATE_SUFFIX)) return mustBe('that of a host key, not of its certificate', text)
-  if (!text.endsWith('.pub')) return mustBe('that of a public half, which ends in .pub', text)
+  if (text.endsWith(CERTIFICATE_SUFFIX)) return mustBe('the path of a host key, not of its certificate', text)
+  if (!text.endsWith('.pub')) return mustBe('the path of a public key, which ends in .pub', text)
   return value(text)
 }
 
@@ -100,7 +100,7 @@ export function mustBe(what: string, text: string): Reading<never> {
   return { ok: false, problem: `must be ${what}, is ${quote(text)}` }
 }
 
-/** As {@link mustBe} for what may be a secret in the wrong place: says nothing of the text. */
+/** As {@link mustBe} for what may be a secret in the wrong place: does not quote the text. */
 export function mustBeUnquoted(what: string): Reading<never> {
   return { ok: false, problem: `must be ${what}` }
 }

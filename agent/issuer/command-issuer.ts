@@ -209,7 +209,7 @@ function logLines(log: Log, program: string, onLine: (line: string) => void): (p
       count += 1
       if (count <= MOST_LOG_LINES) log.info({ program }, line)
       else if (count === MOST_LOG_LINES + 1)
-        log.warn({ program }, 'it writes more to its standard error, which is not logged')
+        log.warn({ program }, 'the program writes more lines to its standard error, which are not logged')
       onLine(line)
     }
   }

@@ -38,7 +38,7 @@ const END_MILLISECONDS = 1_000
 /** As above, when its answer is of no interest any more: to stop the programs that it started. */
 const KILL_MILLISECONDS = 200
 
-/** What it gets of our environment: nothing that could hold somebody's secret. */
+/** The variables that it gets of our environment: none that could hold a secret. */
 const VARIABLES =
   /^(?:PATH|HOME|LANG|LC_.*|TZ|(?:HTTPS?|ALL|NO)_PROXY|CREDENTIALS_DIRECTORY|JOURNAL_STREAM|NO_COLOR|SSL_CERT_(?:FILE|DIR)|NODE_.*|OPENSSL_.*|UV_.*|MALLOC_.*|GLIBC_TUNABLES|LD_.*|RES_OPTIONS|LOCALDOMAIN|HOSTALIASES)$/i
 
@@ -114,7 +114,7 @@ function spawnChild(
   onText: (text: string) => void,
   over: (why: string) => void,
 ): Stream {
-  // After a change of user they may be out of reach, of which the child itself says a stack only.
+  // After a change of user they may be out of reach, which the child would report by a stack trace only.
   accessSync(node, constants.X_OK)
   for (const file of args.filter((arg) => arg.startsWith('/'))) accessSync(file, constants.R_OK)
   const child = spawn(node, args, { stdio: ['pipe', 'pipe', 'inherit'], env: environmentOf(process.env) })

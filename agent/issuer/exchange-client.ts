@@ -55,7 +55,7 @@ export function createExchangeClient(options: ExchangeClientOptions): Issuer {
     channel = null
   }
 
-  /** What it did cannot be known any more, nor what it does next. */
+  /** After this its state is unknown, so it is killed. */
   const giveUp = (asked: Asked, code: ErrorCode, message: string, since: number): Reply['answer'] => {
     kill()
     health.unreached()

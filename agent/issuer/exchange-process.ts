@@ -16,7 +16,7 @@ export interface ExchangeStreams {
   readonly write: (text: string) => void
 }
 
-/** Of what the issuer says, in characters: a reply has to fit into a line. */
+/** Of texts of the issuer, in characters: a reply has to fit into a line. */
 const LONGEST_CERTIFICATE = 32 * 1024
 const LONGEST_MESSAGE = 4096
 
@@ -30,8 +30,8 @@ interface Request {
 /**
  * `hostcertd exchange`: take the settings, answer one question after the other, end with the input.
  *
- * @param issuerFor the way to the issuer; what it asks over HTTP it tells `metrics`
- * @returns when the input has ended; a question may then still be under way, in a name server that never answers, say
+ * @param issuerFor the way to the issuer; it reports its HTTP requests to `metrics`
+ * @returns when the input has ended; a question may still be under way then, for example at a name server that never answers
  */
 export function serveExchange(
   { input, write }: ExchangeStreams,

@@ -3,15 +3,15 @@ import { ERROR_CODES } from '../cert/errors.ts'
 import type { Config } from '../config/config.ts'
 
 /**
- * What the daemon and `hostcertd exchange` say to each other: a line of JSON each way, one question after the other.
+ * The protocol between the daemon and `hostcertd exchange`: a line of JSON each way, one question after the other.
  * The first line to the exchange is its settings; then each question has one reply. It ends when its input does.
  * Secrets are read there and never leave it.
  */
 
-/** Of another number, after an upgrade under a running daemon, nothing else is understood. */
+/** Changes with the protocol: after an upgrade under a running daemon the two sides differ, and refuse each other. */
 export const PROTOCOL = 2
 
-/** Of a line, in characters; whoever sends a longer one is not understood. */
+/** Of a line, in characters; a longer one is refused. */
 export const LONGEST_LINE = 64 * 1024
 
 /** How the issuer is reached: from a parent that has read the configuration, so it is not checked again. */
@@ -66,7 +66,7 @@ const reply = v.object({
   /** Of the question. */
   id,
   answer,
-  /** What the exchanges of this process so far say about the issuer. */
+  /** What the requests of this process so far show about the issuer. */
   health: v.object({
     reachable: v.nullable(v.boolean()),
     lastSuccess: v.nullable(seconds(0)),
@@ -102,7 +102,7 @@ export function readReply(line: string): Reply {
  * Cut a stream of text into lines.
  *
  * @param onLine is given each, without its end
- * @param onTooLong is told once of a line that is longer than {@link LONGEST_LINE}; nothing comes after it
+ * @param onTooLong is called once, for a line longer than {@link LONGEST_LINE}; nothing comes after it
  * @returns what takes the next part of the stream
  */
 export function lineSplitter(onLine: (line: string) => void, onTooLong: () => void): (part: string) => void {

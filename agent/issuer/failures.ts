@@ -29,7 +29,7 @@ export function saysNoSuchRoute({ status, isHtml, body }: Answer): boolean {
 }
 
 /**
- * An answer of status 200 whose content is no good.
+ * An answer of status 200 with unusable content.
  *
  * @param flaw goes on after "HOST answered"
  */
@@ -71,7 +71,7 @@ function loginFailure(answer: Answer): IssuerFailure {
         said(answer, 'refused the client id or secret'),
       )
     case 403:
-      return of(answer, 'ISSUER_FORBIDDEN', 'login-backoff', said(answer, 'forbids the login'))
+      return of(answer, 'ISSUER_FORBIDDEN', 'login-backoff', said(answer, 'does not permit the login'))
     default:
       return of(answer, 'ISSUER_REJECTED', 'administrator', said(answer, 'rejected the login'))
   }
@@ -86,9 +86,9 @@ function issueFailure(answer: Answer): IssuerFailure {
     case 422:
       return of(answer, 'ISSUER_REJECTED', 'key-backoff', said(answer, 'rejected the request'))
     case 403:
-      return of(answer, 'ISSUER_FORBIDDEN', 'administrator', said(answer, 'forbids it'))
+      return of(answer, 'ISSUER_FORBIDDEN', 'administrator', said(answer, 'does not permit it'))
     case 404:
-      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'does not know this host'))
+      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'has no such host'))
     default:
       return of(answer, 'ISSUER_REJECTED', 'administrator', said(answer, 'rejected the request'))
   }
@@ -97,11 +97,21 @@ function issueFailure(answer: Answer): IssuerFailure {
 function hostCaFailure(answer: Answer): IssuerFailure {
   switch (answer.status) {
     case 401:
-      return of(answer, 'ISSUER_UNAUTHORIZED', 'administrator', said(answer, 'wants a login for its host CA'))
+      return of(
+        answer,
+        'ISSUER_UNAUTHORIZED',
+        'administrator',
+        said(answer, 'requires a login for its host CA'),
+      )
     case 403:
-      return of(answer, 'ISSUER_FORBIDDEN', 'administrator', said(answer, 'forbids reading its host CA'))
+      return of(
+        answer,
+        'ISSUER_FORBIDDEN',
+        'administrator',
+        said(answer, 'does not permit reading its host CA'),
+      )
     case 404:
-      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'does not know this host'))
+      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'has no such host'))
     default:
       return of(
         answer,
@@ -159,7 +169,7 @@ function of({ body }: Answer, code: ErrorCode, next: NextStep, message: string):
   return { code, message, next, retryAfterSeconds: null, requestId: body.requestId }
 }
 
-/** Of what a server says, as much as a person needs. */
+/** Of a server's message; as much as a person needs. */
 const LONGEST_CHARACTERS = 300
 
 /** A server's words, safe in a log line and on a terminal: one line, cut, quoted, controls escaped. */

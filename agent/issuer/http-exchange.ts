@@ -123,7 +123,7 @@ export function answerOf(route: Route, address: URL, reply: RawReply, secrets: S
   }
 }
 
-/** What a cache kept tells an old time. */
+/** Null for an answer from a cache: its time is an old one. */
 function dateOf(reply: RawReply): string | null {
   return reply.header('age') === null ? reply.header('date') : null
 }

@@ -1,8 +1,8 @@
 import type { Issuer, IssuerFailure, Log, LogFields } from '../renewal/ports.ts'
 
-/** What stands in a text in place of a secret. */
+/** Replaces a secret in a text. */
 const REDACTED = '[secret]'
-/** A shorter one is no secret, and would be found by chance. */
+/** A shorter one is not a secret, and would be found by chance. */
 const SHORTEST_SECRET = 4
 /** Shorter parts of base64 would also be found where there is no secret. */
 const SHORTEST_BASE64 = 8
@@ -72,7 +72,7 @@ export class Secrets {
   }
 }
 
-/** What of a text's base64 is the same wherever it stands in a longer one: three alignments, in both alphabets. */
+/** The parts of a text's base64 that stay the same within a longer text: three alignments, in both alphabets. */
 function base64PartsOf(text: string): string[] {
   const bytes = Buffer.from(text)
   return [0, 1, 2].flatMap((offset) => {

@@ -4,7 +4,7 @@ import type { IssuerFailure } from '../renewal/ports.ts'
 import { localFailure, plainWords } from './failures.ts'
 import type { Secrets } from './secrets.ts'
 
-/** Node's codes for a certificate that nobody we trust has signed. */
+/** Node's codes for a certificate that no trusted CA has signed. */
 const UNTRUSTED = new Set([
   'UNABLE_TO_GET_ISSUER_CERT',
   'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
@@ -13,7 +13,7 @@ const UNTRUSTED = new Set([
   'DEPTH_ZERO_SELF_SIGNED_CERT',
 ])
 const WRONG_TIME = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
-/** Addresses that never answered, by the system's patience rather than ours. */
+/** Addresses that never answered, by the system's time limit rather than ours. */
 const SILENT = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'])
 
 /**
@@ -42,7 +42,7 @@ export function transportFailure(
     return localFailure(
       'ISSUER_INVALID_RESPONSE',
       'issuer-backoff',
-      `${host} answered something that is not HTTP: ${words}`,
+      `${host} sent something that is not HTTP: ${words}`,
     )
   }
   const code = SILENT.has(codeOf(error)) ? 'ISSUER_TIMEOUT' : 'ISSUER_UNREACHABLE'

@@ -71,7 +71,7 @@ describe('which files', () => {
     const loaded = await loadFiles({ 'hostcertd.yaml': LEAST, 'conf.d/10.yaml': 'issuer: {timeout: 1d}' })
     expect(loaded).toMatchObject({
       config: { issuer: { timeoutMilliseconds: 60_000 } },
-      warnings: expect.arrayContaining(['issuer.timeout: more than 60 s count as that']),
+      warnings: expect.arrayContaining(['issuer.timeout: values above 60s are treated as 60s']),
     })
   })
 

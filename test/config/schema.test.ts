@@ -83,7 +83,7 @@ test.each([
     text: `${ISSUER}\n${AUTH}\nhost_keys: [k.pub, /k.pub, /k-cert.pub]`,
     want: [
       'host_keys[0]: must be an absolute path or pattern, is "k.pub"',
-      'host_keys[2]: must be that of a host key, not of its certificate, is "/k-cert.pub"',
+      'host_keys[2]: must be the path of a host key, not of its certificate, is "/k-cert.pub"',
     ],
   },
   {
@@ -182,7 +182,7 @@ describe('auth', () => {
   ])('a secret in the open: $auth', ({ auth, key }) => {
     const lines = problemsOf(`${ISSUER}\nauth: {${auth}}`)
     expect(lines).toContain(
-      `auth.${key}: a secret is never in the configuration: put it in a file, and name that with ${key}_file`,
+      `auth.${key}: do not write a secret into the configuration: put it into a file, and set ${key}_file`,
     )
     expect(lines.join()).not.toContain('hunter2')
   })
@@ -221,7 +221,7 @@ describe('issuer.command', () => {
       name: 'with a secret in the open',
       text: 'issuer: {command: [/bin/sign]}\nauth: {token: hunter2}',
       want: [
-        'auth.token: a secret is never in the configuration: put it in a file, and name that with token_file',
+        'auth.token: do not write a secret into the configuration: put it into a file, and set token_file',
         'auth: conflicts with issuer.command; set only one',
       ],
     },

@@ -145,7 +145,8 @@ describe('what a message says', () => {
     const row = errorRow('permission-denied', details === undefined ? {} : { details })
     setup.server.failNext(row, 1, 'issue')
     const { message } = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
-    const refusal = 'forbids it: "You are not allowed to issue-host-cert on ssh-hosts" (403 PermissionDenied)'
+    const refusal =
+      'does not permit it: "You are not allowed to issue-host-cert on ssh-hosts" (403 PermissionDenied)'
     expect(message.slice(message.indexOf(' ') + 1)).toBe(`${refusal}; ${says}`)
   })
 

@@ -107,7 +107,7 @@ export class UniversalAuth implements Authenticator {
   }
 }
 
-/** @param expiresIn seconds; 0 means never. Anything odd counts as never as well: a refused token is replaced anyway. */
+/** @param expiresIn seconds; 0 means never. An invalid value means never as well: a refused token is replaced anyway. */
 function usableUntil(began: UnixSeconds, expiresIn: unknown): UnixSeconds {
   if (typeof expiresIn !== 'number' || expiresIn <= 0) return Infinity
   return began + expiresIn - Math.min(MARGIN_SECONDS, expiresIn * MARGIN_SHARE)
