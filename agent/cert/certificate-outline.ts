@@ -1,7 +1,7 @@
 import { plainTypeOf } from './certificate-types.ts'
 import { WireReader } from './wire.ts'
 
-/** What can be told of a certificate by its layout alone, of whatever CA it is and whatever its texts hold. Unverified. */
+/** What the layout of a certificate shows, whatever its CA type and the content of its strings. Unverified. */
 interface CertificateOutline {
   /** The certified key as it stands in a plain public key line: RFC 4253, section 6.6. */
   readonly keyBlob: Buffer

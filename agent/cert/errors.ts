@@ -1,4 +1,4 @@
-/** What a person is told about a failure or a condition: whole sentences without a full stop at the end. */
+/** The explanation of a failure or a condition for a person: whole sentences without a full stop at the end. */
 export interface Explanation {
   /** A short name, as a heading. */
   readonly title: string
@@ -66,7 +66,7 @@ export const ERRORS = {
     title: 'Request rejected',
     cause: 'The issuer rejected the public key or the request',
     remedy:
-      'The message says why. The issuer signs RSA, ED25519, ECDSA P-256 and P-384 keys; if it does not accept this one, remove it from `host_keys`',
+      'The message has the reason. The issuer signs RSA, ED25519, ECDSA P-256 and P-384 keys; if it does not accept this one, remove it from `host_keys`',
   },
   ISSUER_INVALID_RESPONSE: {
     title: 'Invalid response',
@@ -165,7 +165,7 @@ export const ERRORS = {
   SSHD_RELOAD_FAILED: {
     title: 'sshd not reloaded',
     cause: 'sshd could not be reloaded',
-    remedy: 'The message says why. Try `systemctl reload ssh` (or `sshd`) as root',
+    remedy: 'The message has the reason. Try `systemctl reload ssh` (or `sshd`) as root',
   },
   SSHD_NOT_SERVING: {
     title: 'Certificate not served',
@@ -185,6 +185,13 @@ export const ERRORS = {
     remedy:
       'Fix what the message names; `hostcertd config validate` lists every problem. Then `systemctl reload-or-restart hostcertd`',
     exitStatus: 78,
+  },
+  LOGIN_LOCKED: {
+    title: 'Identity locked',
+    cause:
+      'The issuer locked this login after several refused attempts, by this host or by another that shares it',
+    remedy:
+      'Find the host with the wrong secret and put a valid one in place. The lock ends after about five minutes; hostcertd waits for that and tries again',
   },
   CREDENTIAL_UNREADABLE: {
     title: 'Credential unreadable',
@@ -236,7 +243,7 @@ export class AgentError extends Error {
   }
 }
 
-/** What a thrown thing says to a person, without a stack. */
+/** The message of anything thrown, without a stack. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }

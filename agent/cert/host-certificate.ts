@@ -86,7 +86,8 @@ export function parseCertificate(text: string): Certificate {
 function readFields(blob: Buffer, type: string, keyType: KeyType): Certificate {
   const reader = new WireReader(blob)
   const inner = reader.text()
-  if (inner !== type) throw new Error(`the line says ${quote(type)}, the certificate in it ${quote(inner)}`)
+  if (inner !== type)
+    throw new Error(`the line names the type ${quote(type)}, the certificate in it is ${quote(inner)}`)
   reader.string() // nonce
   const keyStart = reader.offset
   readKeyParts(reader, keyType)

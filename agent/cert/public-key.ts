@@ -76,7 +76,10 @@ export function parsePublicKeyLine(text: string): PublicKeyLine {
     throw new AgentError('HOST_KEY_UNREADABLE', 'the public key is cut short')
   }
   if (inner !== type) {
-    throw new AgentError('HOST_KEY_UNREADABLE', `the line says ${quote(type)}, the key in it ${quote(inner)}`)
+    throw new AgentError(
+      'HOST_KEY_UNREADABLE',
+      `the line names the type ${quote(type)}, the key in it is ${quote(inner)}`,
+    )
   }
   return { type, blob, fingerprint: fingerprintOf(blob), comment }
 }
@@ -171,7 +174,7 @@ export function publicKeyOf(blob: Buffer): PublicKey {
   readKeyParts(reader, type)
   reader.end('the key')
   const key = { type, blob, fingerprint: fingerprintOf(blob) }
-  // sshpk takes any numbers; OpenSSL sees to it that a point lies on its curve.
+  // sshpk accepts any numbers; OpenSSL checks that a point is on its curve.
   try {
     toKeyObject(key)
   } catch (error) {

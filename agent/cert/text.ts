@@ -39,7 +39,7 @@ export function inOneLine(text: string): string {
   return text.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim()
 }
 
-/** What another program said, {@link inOneLine}, and cut. */
+/** Output of another program, {@link inOneLine}, and cut. */
 export function oneLine(text: string): string {
   return cutTo(LONGEST_LINE, inOneLine(text))
 }

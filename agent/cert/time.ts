@@ -31,7 +31,7 @@ export function formatCertificateTime(seconds: bigint): string | null {
 
 /**
  * A moment of the program's own as RFC 3339 UTC in whole seconds; null for null and for forever.
- * A renewal time may lie as far off as the certificate that it comes from, so no year is too late.
+ * A renewal time may be as far in the future as the certificate's validity, so no year is too late.
  */
 export function formatTime(at: UnixSeconds | null): string | null {
   return at === null || !Number.isFinite(at) ? null : formatCertificateTime(BigInt(Math.floor(at)))

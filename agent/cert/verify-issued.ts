@@ -90,7 +90,7 @@ export function tryParse(text: string): ParsedCertificate {
 
 /**
  * The first thing that makes a certificate unusable for this host key now; null when it is usable.
- * The same checks for what was issued and for what lies on disk.
+ * The same checks for what was issued and for what is on disk.
  */
 export function findFlaw(
   cert: Certificate,
@@ -143,7 +143,7 @@ export function findFlaw(
       `it is valid only from ${formatCertificateTime(cert.validAfter) ?? 'the end of time'}; is the clock right?`,
     )
   }
-  // A lifetime of nothing, or less, is over whatever the clock says.
+  // A lifetime of zero or less is over at any time.
   if (now >= validBeforeOf(cert) || cert.validBefore <= cert.validAfter) {
     return flaw('CERT_EXPIRED', `it expired at ${formatCertificateTime(cert.validBefore)}`)
   }

@@ -105,5 +105,5 @@ export async function lookOnce(
   if (askServed) await askSshd(host, attempts, judgeNow(host, attempts.record, facts), signal)
   const views = judgeNow(host, attempts.record, facts)
   const identity = { version: context.version.version, issuerUrl: issuerUrlOf(config.issuer) }
-  return { host, attempts, views, status: statusOf(identity, views, attempts.record, host.issuer.health()) }
+  return { host, attempts, views, status: statusOf(identity, views, attempts, host.issuer.health()) }
 }

@@ -154,7 +154,7 @@ async function examine(
     ...(await examineSelinux(placesSshdReads(patient, views), signal)),
   )
   const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
-  const { certificates } = statusOf(identity, views, attempts.record, probe.issuer.health())
+  const { certificates } = statusOf(identity, views, attempts, probe.issuer.health())
   return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
 }
 

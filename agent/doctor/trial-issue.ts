@@ -30,7 +30,7 @@ export async function examineIssue(
 
 async function issueOne(patient: Patient, facts: Facts, view: CertifiableView): Promise<Finding> {
   const { attempts, host, probe, signal } = patient
-  const wait = waitOf(attempts, view.subject.identity, false)
+  const wait = waitOf(attempts, view.subject.identity, true)
   if (wait !== null) {
     const seconds = Math.ceil(wait.until - host.clock.now())
     return skipped('issue', `the issuer asked to wait ${seconds} s more (${wait.code})`)

@@ -45,7 +45,7 @@ const question = v.variant('ask', [
 const failure = v.object({
   code: v.picklist(ERROR_CODES),
   message: text,
-  next: v.picklist(['login-backoff', 'issuer-backoff', 'key-backoff', 'administrator']),
+  next: v.picklist(['login-backoff', 'issuer-backoff', 'key-backoff', 'administrator', 'local']),
   retryAfterSeconds: v.nullable(seconds(0)),
   requestId: v.nullable(text),
 })

@@ -1,14 +1,11 @@
 import { AgentError, type Failure } from '../cert/errors.ts'
 import type { UnixSeconds } from '../cert/time.ts'
-import { backoffSeconds, needsAdministrator, retryAfterSeconds, type Wait } from './backoff.ts'
+import { backoffSeconds, lockSeconds, type NextStep, retryAfterSeconds, type Wait } from './backoff.ts'
 import type { AttemptRecords, Clock, IssuerFailure, SshdAnswer } from './ports.ts'
+import { withCas, withOnly, withoutErrors, withoutWaits } from './record-changes.ts'
 import {
   EMPTY_RECORD,
   recordOf,
-  withCas,
-  withOnly,
-  withoutAdministratorWaits,
-  withoutErrors,
   type AttemptRecord,
   type ErrorScope,
   type Evidence,
@@ -20,18 +17,20 @@ import { recentRepairs } from './waits.ts'
 
 /** The record of a host key that is gone is kept this long. */
 const FORGET_SECONDS = 3600
+/** A restart ends the waits so often at most, whatever restarts the program again and again. */
+const RESTART_COUNTS_AGAIN_SECONDS = 300
 /** What was noted further in the future than this was noted under another clock. */
 const CLOCK_TOLERANCE_SECONDS = 60
 
 /** What a question showed of one host key: evidence, or why there is none. */
 export type Finding = { readonly evidence: Evidence } | { readonly unknown: string }
 
-/** The attempt record while a pass works on it: every change is a whole new record, saved when the pass says so. */
+/** The attempt record while a pass works on it: every change makes a new record, which the pass saves. */
 export class Attempts {
   readonly #records: AttemptRecords
   readonly #clock: Clock
   #record: AttemptRecord = EMPTY_RECORD
-  /** What is on disk, as far as we know; null when it is not what {@link record} says. */
+  /** What is on disk, as far as is known; null when it differs from {@link record}. */
   #onDisk: string | null = null
   #isUnsaved = false
 
@@ -89,60 +88,74 @@ export class Attempts {
     return recordOf(this.#record, key)
   }
 
-  /** An attempt is about to start. Until its result is known it counts as failed: a crash must not repeat it at once. */
-  begin(key: KeyIdentity): void {
+  /**
+   * An attempt is about to start. Until its result is known it counts as failed: a crash must not repeat it at once.
+   *
+   * @param validitySecondsLeft of the certificate in place; null when there is none
+   */
+  begin(key: KeyIdentity, validitySecondsLeft: number | null): void {
     const before = this.of(key)
     // A wait that is still on record was left by a crash: each crash in a row waits longer than the one before.
-    const failures = Math.max(before.failures, before.wait?.failures ?? 0) + 1
-    const until = this.now + backoffSeconds('key-backoff', failures, null, this.#clock.dice())
-    this.#update(key, {
-      lastAttempt: this.now,
-      wait: { kind: 'backoff', code: 'ISSUER_UNREACHABLE', failures, until },
-    })
+    const failures = Math.max(before.refusals, before.wait?.failures ?? 0) + 1
+    const until = this.now + backoffSeconds('key-backoff', failures, validitySecondsLeft, this.#clock.dice())
+    this.#update(key, { lastAttempt: this.now, wait: { code: 'ISSUER_UNREACHABLE', failures, until } })
   }
 
   /**
-   * The issuer as a whole failed.
+   * The issuer as a whole failed, or could not be asked.
    *
    * @param keys that wanted a certificate and now lack one
    * @param validitySecondsLeft the least of all certificates in place; null when there is none
+   * @returns null when nothing waits: the cause is on this host, and costs the issuer nothing
    */
   issuerFailed(
     keys: readonly KeyIdentity[],
     failure: IssuerFailure,
     validitySecondsLeft: number | null,
-  ): Wait {
-    const dice = this.#clock.dice()
-    const isLogin = failure.next === 'login-backoff'
-    const before = isLogin ? this.#record.login : this.#record.issuer
-    const failures = (before?.failures ?? 0) + 1
-    const seconds =
-      failure.retryAfterSeconds === null
-        ? backoffSeconds(failure.next, failures, validitySecondsLeft, dice)
-        : retryAfterSeconds(failure.retryAfterSeconds, dice)
-    const wait: Wait = { kind: kindOf(failure), code: failure.code, failures, until: this.now + seconds }
-    this.#record = { ...this.#record, [isLogin ? 'login' : 'issuer']: wait }
-    for (const key of keys) this.#failed(key, failure, null, 'issuer')
+  ): Wait | null {
+    const wait = this.#waitAfter(failure, validitySecondsLeft)
+    for (const key of keys) this.#failed(key, failure, { wait: null }, 'issuer')
     return wait
   }
 
-  /** An answer for this key was no good, or could not be put in place. */
-  keyFailed(key: KeyIdentity, failure: Failure, validitySecondsLeft: number | null): Wait {
-    const failures = this.of(key).failures + 1
-    const seconds = backoffSeconds('key-backoff', failures, validitySecondsLeft, this.#clock.dice())
-    const wait: Wait = {
-      kind: needsAdministrator(failure.code, 'key-backoff') ? 'administrator' : 'backoff',
-      code: failure.code,
-      failures,
-      until: this.now + seconds,
-    }
-    this.#failed(key, failure, wait, 'key')
+  /** Each kind of failure has its own count and schedule: an outage does not lengthen the first wait of another kind. */
+  #waitAfter(failure: IssuerFailure, validitySecondsLeft: number | null): Wait | null {
+    const { code, next, retryAfterSeconds: asked } = failure
+    if (next === 'local') return null
+    const slot = slotOf(next)
+    const failures = (this.#record[slot]?.failures ?? 0) + 1
+    const dice = this.#clock.dice()
+    const seconds =
+      code === 'LOGIN_LOCKED'
+        ? lockSeconds(dice)
+        : asked === null
+          ? backoffSeconds(next, failures, validitySecondsLeft, dice)
+          : retryAfterSeconds(asked, validitySecondsLeft, dice)
+    const wait: Wait = { code, failures, until: this.now + seconds }
+    this.#record = { ...this.#record, [slot]: wait }
     return wait
+  }
+
+  /** A response for this key was unusable, or its certificate could not be put in place. */
+  keyFailed(key: KeyIdentity, failure: Failure, validitySecondsLeft: number | null): Wait {
+    const refusals = this.of(key).refusals + 1
+    const seconds = backoffSeconds('key-backoff', refusals, validitySecondsLeft, this.#clock.dice())
+    const wait: Wait = { code: failure.code, failures: refusals, until: this.now + seconds }
+    this.#failed(key, failure, { wait, refusals }, 'key')
+    return wait
+  }
+
+  /** The issuer was not even asked for this key; the next pass tries again. */
+  notAsked(key: KeyIdentity, failure: Failure): void {
+    this.#failed(key, failure, { wait: null }, 'key')
   }
 
   /** The issuer answered: nothing that concerned it as a whole holds any more, for no key. */
   issuerAnswered(): void {
-    this.#record = withoutErrors({ ...this.#record, issuer: null, login: null }, 'issuer')
+    this.#record = withoutErrors(
+      { ...this.#record, issuer: null, login: null, administrator: null },
+      'issuer',
+    )
   }
 
   /** A new certificate is in place; what sshd presented before is no evidence for it, only that it offers no such key. */
@@ -153,6 +166,7 @@ export class Attempts {
     const repairs = recentRepairs(this, key)
     this.#update(key, {
       wait: null,
+      refusals: 0,
       failures: 0,
       lastError: null,
       lastSuccess: now,
@@ -169,10 +183,10 @@ export class Attempts {
 
   /** This key wants nothing any more, so what went wrong before has ended. */
   noLongerDue(key: KeyIdentity): void {
-    const { lastError, failures, wait } = this.of(key)
+    const { lastError, failures, refusals, wait } = this.of(key)
     const kept = lastError?.scope === 'sshd' ? lastError : null
-    if (lastError !== kept || failures > 0 || wait !== null)
-      this.#update(key, { lastError: kept, failures: 0, wait: null })
+    if (lastError !== kept || failures > 0 || refusals > 0 || wait !== null)
+      this.#update(key, { lastError: kept, failures: 0, refusals: 0, wait: null })
   }
 
   /**
@@ -183,8 +197,8 @@ export class Attempts {
     const latest = this.now + CLOCK_TOLERANCE_SECONDS
     for (const [name, { fingerprint, lastError }] of Object.entries(this.#record.hostKeys)) {
       if (lastError === null || lastError.at <= latest) continue
-      this.#update({ name, fingerprint }, { lastError: null, failures: 0, wait: null })
-      if (lastError.scope === 'issuer') this.#record = { ...this.#record, issuer: null }
+      this.#update({ name, fingerprint }, { lastError: null, failures: 0, refusals: 0, wait: null })
+      if (lastError.scope === 'issuer') this.#record = { ...this.#record, issuer: null, administrator: null }
       if (lastError.scope === 'sshd') this.#record = { ...this.#record, install: null, reload: null }
     }
   }
@@ -223,8 +237,8 @@ export class Attempts {
   }
 
   /** The root helper could not copy what these keys have in place. */
-  notInstalled(keys: readonly KeyIdentity[], failure: Failure): Wait {
-    return this.#sshdFailed('install', 'sshd-trouble', keys, failure)
+  notInstalled(keys: readonly KeyIdentity[], failure: Failure, validitySecondsLeft: number | null): Wait {
+    return this.#sshdFailed('install', 'sshd-trouble', keys, failure, validitySecondsLeft)
   }
 
   /** Every copy is what it should be. */
@@ -234,27 +248,22 @@ export class Attempts {
     this.#record = withoutErrors({ ...this.#record, install: null }, 'sshd', (code) => code === install.code)
   }
 
-  /** The root helper said where sshd listens, and what it left out. */
+  /** The root helper reported where sshd listens, and what it left out. */
   helperSaid(listen: readonly string[], notes: readonly string[] | null): void {
     const { sshd } = this.#record
     this.#updateSshd({ listen, notes: notes ?? sshd.notes, helperAt: this.now })
   }
 
   /** What sshd serves is not what it should, or it could not be reloaded. Wants no new certificate. */
-  notServed(keys: readonly KeyIdentity[], failure: Failure): Wait {
+  notServed(keys: readonly KeyIdentity[], failure: Failure, validitySecondsLeft: number | null): Wait {
     const cause = failure.code === 'SSHD_NOT_SERVING' ? 'reload' : 'sshd-trouble'
-    return this.#sshdFailed('reload', cause, keys, failure)
+    return this.#sshdFailed('reload', cause, keys, failure, validitySecondsLeft)
   }
 
   /** The helper reloads no more often than its limit: a wait, no failure, and the reload is still owed. */
   reloadPostponed(seconds: number): void {
     const failures = this.#record.reload?.failures ?? 0
-    const wait: Wait = {
-      kind: 'retry-after',
-      code: 'SSHD_RELOAD_FAILED',
-      failures,
-      until: this.now + seconds,
-    }
+    const wait: Wait = { code: 'SSHD_RELOAD_FAILED', failures, until: this.now + seconds }
     this.#record = { ...this.#record, reload: wait, reloadOwed: true }
   }
 
@@ -284,12 +293,29 @@ export class Attempts {
     this.#record = withCas(this.#record, lines)
   }
 
-  /** SIGHUP: whatever waits for an administrator is tried again. */
-  endAdministratorWaits(): void {
-    this.#record = withoutAdministratorWaits(this.#record)
+  /** The cause was corrected: everything is tried again, except for a locked identity. */
+  endWaits(): void {
+    this.#record = withoutWaits(this.#record)
   }
 
-  /** Forget host keys that are no more. Not at once: one that is deleted and made again all the time is a storm too. */
+  /** The daemon ends because somebody asked it to. */
+  stopped(): void {
+    this.#record = { ...this.#record, stoppedAt: this.now }
+  }
+
+  /** The daemon starts. After a stop on purpose that counts as {@link endWaits}, once in a while; after a crash never. */
+  started(): void {
+    const { now } = this
+    const { stoppedAt, restartedAt } = this.#record
+    const wasLately =
+      restartedAt !== null && restartedAt <= now && now < restartedAt + RESTART_COUNTS_AGAIN_SECONDS
+    if (stoppedAt === null) return
+    this.#record = { ...this.#record, stoppedAt: null }
+    if (wasLately) return
+    this.#record = { ...withoutWaits(this.#record), restartedAt: now }
+  }
+
+  /** Forget host keys that were removed. Not at once: one that is deleted and recreated again and again is a storm too. */
   keepOnly(names: readonly string[]): void {
     this.#record = withOnly(this.#record, names, this.now - FORGET_SECONDS)
   }
@@ -299,20 +325,26 @@ export class Attempts {
     cause: 'reload' | 'sshd-trouble',
     keys: readonly KeyIdentity[],
     failure: Failure,
+    validitySecondsLeft: number | null,
   ): Wait {
     const at = this.now
     const failures = (this.#record[what]?.failures ?? 0) + 1
-    const until = at + backoffSeconds(cause, failures, null, this.#clock.dice())
-    const wait: Wait = { kind: 'backoff', code: failure.code, failures, until }
+    const until = at + backoffSeconds(cause, failures, validitySecondsLeft, this.#clock.dice())
+    const wait: Wait = { code: failure.code, failures, until }
     this.#record = { ...this.#record, [what]: wait }
     for (const key of keys) this.#update(key, { lastError: errorAt(failure, at, 'sshd') })
     return wait
   }
 
-  #failed(key: KeyIdentity, failure: Failure, wait: Wait | null, scope: ErrorScope): void {
+  #failed(
+    key: KeyIdentity,
+    failure: Failure,
+    change: Pick<Partial<HostKeyRecord>, 'wait' | 'refusals'>,
+    scope: ErrorScope,
+  ): void {
     const at = this.now
     const failures = this.of(key).failures + 1
-    this.#update(key, { wait, failures, lastAttempt: at, lastError: errorAt(failure, at, scope) })
+    this.#update(key, { ...change, failures, lastAttempt: at, lastError: errorAt(failure, at, scope) })
   }
 
   #update(key: KeyIdentity, change: Partial<HostKeyRecord>): void {
@@ -325,16 +357,15 @@ export class Attempts {
   }
 }
 
-function kindOf(failure: IssuerFailure): Wait['kind'] {
-  if (failure.retryAfterSeconds !== null) return 'retry-after'
-  switch (failure.next) {
+function slotOf(next: Exclude<NextStep, 'local'>): 'issuer' | 'login' | 'administrator' {
+  switch (next) {
     case 'login-backoff':
       return 'login'
     case 'administrator':
       return 'administrator'
     case 'issuer-backoff':
     case 'key-backoff':
-      return 'backoff'
+      return 'issuer'
   }
 }
 

@@ -5,36 +5,37 @@ import type { UnixSeconds } from '../cert/time.ts'
 export type NextStep =
   /** The issuer as a whole is in trouble: all keys wait, seconds first, then minutes. */
   | 'issuer-backoff'
-  /** This answer is no good: this key waits. */
+  /** This response is unusable: this key waits. */
   | 'key-backoff'
-  /** The login failed: all keys wait, long, lest the identity be locked. */
+  /** The login failed: all keys wait, minutes at least, so that the identity is not locked. */
   | 'login-backoff'
-  /** All keys wait minutes, up to an hour; SIGHUP ends it. */
+  /** All keys wait minutes, up to an hour. */
   | 'administrator'
+  /** Something on this host failed before the issuer was asked: no wait, the next pass tries again. */
+  | 'local'
 
-/** Somebody must act before it can go better; the failure does not mend itself, or seldom. */
+/** Somebody must act before it can succeed; retrying alone seldom helps. */
 export function needsAdministrator(code: ErrorCode, next: NextStep): boolean {
-  if (next === 'administrator' || next === 'login-backoff') return true
+  if (next === 'administrator' || next === 'login-backoff' || next === 'local') return true
   return next === 'key-backoff' && (code.startsWith('CERT_') || code === 'ISSUER_REJECTED')
 }
 
 /** What is waited for: an attempt at the issuer, or at sshd. */
-type BackoffCause = NextStep | 'sshd-trouble' | 'reload'
+type BackoffCause = Exclude<NextStep, 'local'> | 'sshd-trouble' | 'reload'
 
-/** A wait in force. Kept on disk. */
+/** A wait, in force until it is over. Kept on disk. */
 export interface Wait {
-  /** Failures in a row. */
+  /** Failures of this kind in a row. */
   readonly failures: number
   /** By the wall clock; nothing is tried before. */
   readonly until: UnixSeconds
-  readonly kind: 'backoff' | 'retry-after' | 'login' | 'administrator'
   readonly code: ErrorCode
 }
 
 const MINUTE = 60
 const HOUR = 3600
 
-/** Seconds to wait after the first, second … failure in a row; the last repeats. */
+/** Seconds to wait after the first, second … failure of one kind in a row; the last repeats. */
 const SCHEDULES = {
   'issuer-backoff': [3, 6, 12, 25, MINUTE, 2 * MINUTE, 5 * MINUTE],
   'key-backoff': [5, 15, MINUTE, 3 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR],
@@ -46,22 +47,27 @@ const SCHEDULES = {
   reload: [MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR],
 } as const satisfies Record<BackoffCause, readonly number[]>
 
-/** What must not be hurried by a certificate that ends soon. */
-const UNCAPPED: readonly BackoffCause[] = ['login-backoff', 'sshd-trouble', 'reload']
-
 /** The longest wait of any kind, `Retry-After` included. */
-export const LONGEST_WAIT_SECONDS = HOUR
-/** The tenth of what is left does not shorten a wait below this. */
+const LONGEST_WAIT_SECONDS = HOUR
+/** The longest wait while no valid certificate is left; `Retry-After` is honoured in full up to this. */
+const LONGEST_WAIT_WITHOUT_VALIDITY_SECONDS = 5 * MINUTE
+/** A tenth of the validity left does not shorten a wait below this. */
 const SHORTEST_CAP_SECONDS = 30
+/** After three failures within 30 s of each other the issuer locks an identity: with the jitter, logins stay above that. */
+const SHORTEST_LOGIN_CAP_SECONDS = 45
+/** The issuer locks an identity for 300 s. */
+const LOCK_SECONDS = 303
+/** Over which hosts that share an identity spread after a lock. */
+const LOCK_SPREAD_SECONDS = 20
 /** A wait is shortened by up to this share, so that hosts do not come back together. */
 const JITTER_SHARE = 0.3
 
 /**
  * How long to wait after a failure.
  *
- * @param failures in a row, this one included: 1 after the first
- * @param validitySecondsLeft of the usable certificate in place; null when there is none. While there is one, no
- *   wait but that of a login is longer than a tenth of it (30 s at least).
+ * @param failures of this kind in a row, this one included: 1 after the first
+ * @param validitySecondsLeft the least of the usable certificates concerned; null when there is none. No wait is longer
+ *   than a tenth of it (30 s at least), or than five minutes where nothing is left.
  * @param dice [0, 1)
  * @returns seconds, always above 0
  */
@@ -73,23 +79,40 @@ export function backoffSeconds(
 ): number {
   const schedule = SCHEDULES[next]
   const base = schedule[Math.min(Math.max(failures, 1), schedule.length) - 1] ?? LONGEST_WAIT_SECONDS
-  const capped =
-    validitySecondsLeft === null || UNCAPPED.includes(next)
-      ? base
-      : Math.min(base, Math.max(validitySecondsLeft / 10, SHORTEST_CAP_SECONDS))
-  return capped * (1 - JITTER_SHARE * dice)
+  const shortestCap = next === 'login-backoff' ? SHORTEST_LOGIN_CAP_SECONDS : SHORTEST_CAP_SECONDS
+  return Math.min(base, capOf(validitySecondsLeft, shortestCap)) * (1 - JITTER_SHARE * dice)
+}
+
+function capOf(validitySecondsLeft: number | null, shortest: number): number {
+  return validitySecondsLeft === null
+    ? LONGEST_WAIT_WITHOUT_VALIDITY_SECONDS
+    : Math.max(validitySecondsLeft / 10, shortest)
 }
 
 /**
  * What `Retry-After` asks for, as far as it counts, and a little more so that hosts behind one NAT spread.
  *
  * @param asked seconds from now; below 1 (a date in the past) counts as 1
+ * @param validitySecondsLeft as for {@link backoffSeconds}: beyond five minutes its limit holds
  * @param dice [0, 1)
- * @returns seconds, 1 at least and never less than asked within {@link LONGEST_WAIT_SECONDS}, plus 30 at most
+ * @returns seconds, 1 at least and never less than asked within five minutes, plus 30 at most
  */
-export function retryAfterSeconds(asked: number, dice: number): number {
-  const counted = Math.min(Math.max(asked, 1), LONGEST_WAIT_SECONDS)
+export function retryAfterSeconds(asked: number, validitySecondsLeft: number | null, dice: number): number {
+  const cap = Math.max(
+    capOf(validitySecondsLeft, SHORTEST_CAP_SECONDS),
+    LONGEST_WAIT_WITHOUT_VALIDITY_SECONDS,
+  )
+  const counted = Math.min(Math.max(asked, 1), cap, LONGEST_WAIT_SECONDS)
   return counted + dice * Math.min(counted * 0.1 + 1, 30)
+}
+
+/**
+ * A locked identity is waited out, once and in full: neither a failure count nor an ending certificate changes that.
+ *
+ * @param dice [0, 1)
+ */
+export function lockSeconds(dice: number): number {
+  return LOCK_SECONDS + LOCK_SPREAD_SECONDS * dice
 }
 
 /** Whether a wait still holds; one that ends later than any wait can was written under another clock. */

@@ -96,7 +96,7 @@ export function stateOf(facts: StateFacts, now: UnixSeconds): StateAndReason {
   return { state: 'valid', reason: null }
 }
 
-/** Why what is on disk calls for a new certificate whatever its window says; null when it is usable. */
+/** Why a new certificate is needed before the renewal window opens; null when the one on disk is usable. */
 export function dueReasonOf(onDisk: OnDisk, now: UnixSeconds): DueReason | null {
   if (onDisk.kind === 'absent') return 'absent'
   if (onDisk.kind === 'unusable' && onDisk.failure.code === 'CERT_KEY_MISMATCH') return 'key-changed'

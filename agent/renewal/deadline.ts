@@ -13,7 +13,7 @@ interface WorkLimits {
 }
 
 /**
- * Do something that is told when to stop and yet may not listen: it must hold up neither the loop nor the end.
+ * Run work that may ignore its abort signal: it must delay neither the loop nor the end of the program.
  * What is abandoned may still go on; its result and its errors are dropped.
  *
  * @param work its signal fires at the limit and with `stop`

@@ -67,7 +67,7 @@ export function renewalTimes(
   const window = windowSeconds(lifetime, policy)
   const spread = jitter * Math.min(policy.jitterRatio, MAX_SPREAD)
   const inWindow = validBefore - window * (1 - spread)
-  // Under a clock that was set back, "issued" may lie after the end; then it says nothing.
+  // After the clock was set back, "issued" may be later than the end; then it does not count.
   if (issuedAt === null || issuedAt >= validBefore)
     return { dueAt: inWindow, overdueAt: validBefore - window * OVERDUE_SHARE }
   const settled = (validBefore - issuedAt) / 2

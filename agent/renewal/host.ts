@@ -14,7 +14,7 @@ import type {
   Sshd,
 } from './ports.ts'
 
-/** What the configuration says about renewing. */
+/** The settings for renewal. */
 export interface RenewalSettings {
   readonly policy: RenewalPolicy
   /** All of these must be in the certificate; null: any, but never none. */

@@ -4,7 +4,13 @@ import { verifyIssued, type VerifiedCertificate } from '../cert/verify-issued.ts
 import type { Attempts } from './attempts.ts'
 import type { Host } from './host.ts'
 import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView } from './judge.ts'
-import { noteIssuerFailure, noteKeyFailure, serialInPlace } from './note-failure.ts'
+import {
+  noteIssuerFailure,
+  noteKeyFailure,
+  noteNotAsked,
+  secondsLeft,
+  serialInPlace,
+} from './note-failure.ts'
 import { withKeyFile, type Facts } from './observe.ts'
 import type { IssueResult, Wanted } from './outcome.ts'
 import type { HostKeyFile, IssuerFailure } from './ports.ts'
@@ -26,7 +32,7 @@ const MAX_KEY_CHANGES = 3
 /** The issuer had its part of the turn. */
 export const TOO_LATE: IssuerFailure = {
   code: 'ISSUER_TIMEOUT',
-  message: 'the issuer took longer than a turn has time for',
+  message: 'the issuer took longer than the 60 s that a pass allows',
   next: 'issuer-backoff',
   retryAfterSeconds: null,
   requestId: null,
@@ -37,7 +43,7 @@ export const TOO_LATE: IssuerFailure = {
  * returns. When the key changes under the request, the answer is dropped and the new key is taken up at once.
  *
  * @param alsoWanting other host keys that wait for the same issuer: its failure is theirs too
- * @throws the reason of `stop` when it fires, and then the record says what it said before
+ * @throws the reason of `stop` when it fires; the record is then as it was before
  */
 export async function issue(
   host: Host,
@@ -50,7 +56,7 @@ export async function issue(
 ): Promise<IssueResult> {
   const { reason } = wanted
   const hostKey = wanted.view.name
-  host.log.info({ host_key: hostKey, serial: serialInPlace(wanted.view), reason }, 'asking for a certificate')
+  host.log.info({ host_key: hostKey, serial: serialInPlace(wanted.view), reason }, 'requesting a certificate')
   let facts = before
   let view: CertifiableView | null = wanted.view
   for (let change = 0; change < MAX_KEY_CHANGES && view !== null; change++) {
@@ -73,19 +79,33 @@ export async function issue(
           failure,
         )
         await attempts.save()
-        return { outcome: { kind: 'failed', hostKey, failure, issuerFailure: failure }, facts }
+        return {
+          outcome: {
+            kind: 'failed',
+            hostKey,
+            failure,
+            issuerFailure: failure,
+            isLocal: failure.next === 'local',
+          },
+          facts,
+        }
       }
       case 'rejected': {
         const { failure } = answer
-        if (answer.issuerAnswered) attempts.issuerAnswered()
+        attempts.issuerAnswered()
         noteKeyFailure(host, attempts, view, failure, answer)
         await attempts.save()
-        return { outcome: { kind: 'failed', hostKey, failure, issuerFailure: null }, facts }
+        return { outcome: { kind: 'failed', hostKey, failure, issuerFailure: null, isLocal: false }, facts }
+      }
+      case 'not-asked': {
+        const { failure } = answer
+        noteNotAsked(host, attempts, view, failure)
+        return { outcome: { kind: 'failed', hostKey, failure, issuerFailure: null, isLocal: true }, facts }
       }
       case 'key-changed': {
         attempts.dropped(view.subject.identity)
         const fields = { host_key: hostKey, serial: answer.serial, request_id: answer.requestId }
-        host.log.info(fields, 'the host key changed during the request: the answer is dropped')
+        host.log.info(fields, 'the host key changed during the request: the response was dropped')
         view = null
         if (answer.file === null) break
         facts = withKeyFile(facts, answer.file)
@@ -110,12 +130,12 @@ type Answer =
   | {
       readonly kind: 'rejected'
       readonly failure: Failure
-      /** False when it was not even asked. */
-      readonly issuerAnswered: boolean
       readonly requestId: string | null
       /** Of the certificate in the answer; null when none could be read. */
       readonly serial: string | null
     }
+  /** The attempt could not be put on record. */
+  | { readonly kind: 'not-asked'; readonly failure: Failure }
   /** The host key is no longer the one that was posted; the answer was dropped. */
   | {
       readonly kind: 'key-changed'
@@ -137,10 +157,12 @@ async function recordedAttempt(
   { stop, deadline }: IssuingSignals,
 ): Promise<Answer> {
   const before = attempts.record
-  attempts.begin(view.subject.identity)
+  attempts.begin(view.subject.identity, secondsLeft(host, [view]))
   const unsaved = await attempts.save()
-  if (unsaved !== null)
-    return { kind: 'rejected', failure: unsaved, issuerAnswered: false, requestId: null, serial: null }
+  if (unsaved !== null) {
+    attempts.restore(before)
+    return { kind: 'not-asked', failure: unsaved }
+  }
   try {
     return await attempt(host, attempts, facts, view, AbortSignal.any([stop, deadline]))
   } catch (error) {
@@ -161,7 +183,7 @@ export async function attempt(
   facts: Facts,
   view: CertifiableView,
   signal: AbortSignal,
-): Promise<Answer> {
+): Promise<Exclude<Answer, { kind: 'not-asked' }>> {
   const { key, comment } = view.subject
   const sentComment = comment === '' ? view.name : comment
   const publicKey = `${key.type} ${key.blob.toString('base64')} ${sentComment}`
@@ -170,9 +192,9 @@ export async function attempt(
   if (!answer.ok) {
     const { failure } = answer
     const { requestId } = failure
-    // It answered, and what it says concerns this key.
+    // It answered, and the answer concerns this key only.
     return failure.next === 'key-backoff'
-      ? { kind: 'rejected', failure, issuerAnswered: true, requestId, serial: null }
+      ? { kind: 'rejected', failure, requestId, serial: null }
       : { kind: 'issuer-failed', failure }
   }
   const { requestId } = answer
@@ -195,17 +217,15 @@ export async function attempt(
   if (!verification.ok) {
     const { failure, certificate } = verification
     const serial = certificate && String(certificate.serial)
-    return { kind: 'rejected', failure, issuerAnswered: true, requestId, serial }
+    return { kind: 'rejected', failure, requestId, serial }
   }
   const { value } = verification
   const { serial } = value.certificate
   if (answer.serialNumber === null || String(serial) === answer.serialNumber)
     return { kind: 'verified', value, requestId }
-  const failure: Failure = {
-    code: 'ISSUER_INVALID_RESPONSE',
-    message: `the answer says serial ${answer.serialNumber}, the certificate in it has ${serial}`,
-  }
-  return { kind: 'rejected', failure, issuerAnswered: true, requestId, serial: String(serial) }
+  // The certificate is what counts, and it was verified.
+  const warning = `the response names serial ${answer.serialNumber}, the certificate in it has ${serial}`
+  return { kind: 'verified', value: { ...value, warnings: [...value.warnings, warning] }, requestId }
 }
 
 /** The CAs of the usable certificates in place: what is trusted where the issuer cannot be asked. Null when there is none. */

@@ -176,7 +176,7 @@ function windowReason(times: RenewalTimes | null, now: UnixSeconds): DueReason |
   return decision.kind === 'due' ? decision.reason : null
 }
 
-/** What the evidence on record says of the certificate on disk. */
+/** What the evidence on record shows about the certificate on disk. */
 function servedOf(
   { evidence, unknown: unanswered }: HostKeyRecord,
   certificate: Certificate | null,

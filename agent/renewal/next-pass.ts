@@ -39,9 +39,10 @@ function nextAttempt(
   now: UnixSeconds,
 ): UnixSeconds | null {
   if (subject === null || due === null) return null
-  // The host key keeps changing: its files will tell, or the tick.
+  // The host key keeps changing, or nothing could be asked: a file event or the tick comes next.
   if (outcome?.kind === 'waiting' && outcome.until === null) return null
-  const wait = waitOf(attempts, subject.identity, true)?.until
+  const wait = waitOf(attempts, subject.identity, false)?.until
+  if (outcome?.kind === 'failed' && outcome.isLocal) return null
   const until = outcome?.kind === 'waiting' ? outcome.until : pauseAfterIssuance(attempts, subject.identity)
   return Math.max(wait ?? 0, until ?? 0, now + 1)
 }

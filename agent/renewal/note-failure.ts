@@ -5,6 +5,7 @@ import { needsAdministrator, type NextStep, type Wait } from './backoff.ts'
 import type { Host } from './host.ts'
 import type { CertifiableView, HostKeyView } from './judge.ts'
 import type { IssuerFailure } from './ports.ts'
+import type { KeyIdentity } from './record.ts'
 
 /** From the third failure in a row on it is a warning. */
 const WARN_FROM_FAILURE = 3
@@ -18,8 +19,11 @@ export function noteIssuerFailure(
   failure: IssuerFailure,
 ): void {
   const identities = wanting.map(({ subject }) => subject.identity)
+  const isKnown = isRepeated(attempts, identities, failure)
   const wait = attempts.issuerFailed(identities, failure, secondsLeft(host, all))
-  report(host, wanting, failure, failure.next, wait, { request_id: failure.requestId })
+  const more = { request_id: failure.requestId }
+  if (wait === null && isKnown) host.log.debug({ code: failure.code }, failure.message)
+  else report(host, wanting, failure, failure.next, wait, more)
 }
 
 /** An answer for this key was no good, or could not be put in place. */
@@ -35,13 +39,28 @@ export function noteKeyFailure(
   report(host, [view], failure, 'key-backoff', wait, { ...named, request_id: requestId })
 }
 
+/** The issuer could not be asked for this key, for a reason of this host's. Logged when it is news. */
+export function noteNotAsked(host: Host, attempts: Attempts, view: CertifiableView, failure: Failure): void {
+  const isKnown = isRepeated(attempts, [view.subject.identity], failure)
+  attempts.notAsked(view.subject.identity, failure)
+  if (isKnown) host.log.debug({ code: failure.code }, failure.message)
+  else report(host, [view], failure, 'local', null, { request_id: null })
+}
+
+function isRepeated(attempts: Attempts, keys: readonly KeyIdentity[], { code, message }: Failure): boolean {
+  return keys.every((key) => {
+    const { lastError } = attempts.of(key)
+    return lastError?.code === code && lastError.message === message
+  })
+}
+
 /** An event is one line, however many host keys it concerns. */
 function report(
   host: Host,
   views: readonly CertifiableView[],
   failure: Failure,
   next: NextStep,
-  wait: Wait,
+  wait: Wait | null,
   more: { readonly serial?: string; readonly request_id: string | null },
 ): void {
   const [first] = views
@@ -51,11 +70,11 @@ function report(
     host_keys: views.length > 1 ? views.map(({ name }) => name) : undefined,
     serial: first === undefined ? undefined : serialInPlace(first),
     code: failure.code,
-    failures: wait.failures,
-    retry_in_seconds: Math.max(0, Math.round(wait.until - host.clock.now())),
+    failures: wait?.failures,
+    retry_in_seconds: wait === null ? undefined : Math.max(0, Math.round(wait.until - host.clock.now())),
     ...more,
   }
-  host.log[levelOfFailure(views, failure, next, wait.failures)](fields, failure.message)
+  host.log[levelOfFailure(views, failure, next, wait?.failures ?? 1)](fields, failure.message)
 }
 
 /**
@@ -72,8 +91,8 @@ function levelOfFailure(
   return needsAdministrator(code, next) || failures >= WARN_FROM_FAILURE ? 'warn' : 'info'
 }
 
-/** The least of all usable certificates; null when there is none. */
-function secondsLeft(host: Host, views: readonly HostKeyView[]): number | null {
+/** The validity left: the least of all usable certificates; null when there is none. */
+export function secondsLeft(host: Host, views: readonly HostKeyView[]): number | null {
   const ends = views.flatMap(({ onDisk }) =>
     onDisk.kind === 'usable' ? [validBeforeOf(onDisk.certificate)] : [],
   )

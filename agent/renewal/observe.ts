@@ -18,7 +18,7 @@ export interface KeyFacts {
   readonly stored: StoredFacts
 }
 
-/** What lies in the certificate's place. */
+/** The content of the certificate file. */
 export type StoredFacts =
   | { readonly kind: 'absent' }
   /** Cannot be read (STORE_FAILED) or is no certificate (CERT_UNPARSABLE). */
@@ -44,7 +44,7 @@ export function withCertificate(facts: Facts, name: string, text: string): Facts
   return withKey(facts, name, (key) => ({ ...key, stored: storedFacts({ kind: 'text', text }) }))
 }
 
-/** The host key changed while its certificate was being issued; what lies in the certificate's place did not. */
+/** The host key changed while its certificate was being issued; the certificate file did not. */
 export function withKeyFile(facts: Facts, file: HostKeyFile): Facts {
   return withKey(facts, file.name, (key) => ({ ...key, file }))
 }

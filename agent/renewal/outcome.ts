@@ -27,6 +27,8 @@ export type KeyOutcome =
       readonly failure: Failure
       /** Set when the failure is the issuer's as a whole: other keys need not ask now. */
       readonly issuerFailure: IssuerFailure | null
+      /** The issuer was not asked: no wait, the next pass tries again. */
+      readonly isLocal: boolean
     }
   /** Due, but a wait holds; `until` is null when the host key kept changing. */
   | {

@@ -12,7 +12,7 @@ import type { KeyOutcome, Wanted } from './outcome.ts'
 import type { IssuerFailure } from './ports.ts'
 import { serve, type ServingTrouble } from './serve.ts'
 import { askHostCa, mustAskHostCa } from './trusted-cas.ts'
-import { issuerWait, pauseAfterIssuance, repairWaitOf, waitOf } from './waits.ts'
+import { issuerWaits, pauseAfterIssuance, repairWaitOf, waitOf } from './waits.ts'
 
 /** The part of a turn that is the issuer's, all host keys together; the rest is for sshd. */
 const ISSUING_MILLISECONDS = 60_000
@@ -24,7 +24,7 @@ export interface PassRequest {
   readonly dryRun: boolean
   /** Only this host key, by name; null for all. */
   readonly only: string | null
-  /** A person asked: no backoff and no maintenance window, only what the server asked for with `Retry-After`. */
+  /** A person asked: no maintenance window and no wait counts but that for a locked identity. */
   readonly byHand: boolean
   /** Ask sshd what it presents, whether it is time or not. */
   readonly ask: boolean
@@ -79,7 +79,10 @@ export async function pass(
   endPastErrors(attempts, views, outcomes)
   const unsaved = await attempts.save()
   if (unsaved !== null)
-    host.log.error({ code: unsaved.code }, `the attempt record is kept in memory only: ${unsaved.message}`)
+    host.log.error(
+      { code: unsaved.code },
+      `the attempt record could not be saved and is kept in memory: ${unsaved.message}`,
+    )
   return { views: judgeNow(host, attempts.record, facts), outcomes, trouble }
 }
 
@@ -105,7 +108,8 @@ async function issueWhatIsDue(
   for (const [index, { view, reason }] of wanted.entries()) {
     const hostKey = view.name
     if (issuerFailure !== null) {
-      outcomes.push({ kind: 'failed', hostKey, failure: issuerFailure, issuerFailure })
+      const isLocal = issuerFailure.next === 'local'
+      outcomes.push({ kind: 'failed', hostKey, failure: issuerFailure, issuerFailure, isLocal })
       continue
     }
     const until = mayStartAt(host, attempts, view, reason, request)
@@ -123,7 +127,7 @@ async function issueWhatIsDue(
 }
 
 /**
- * Ask the issuer for its CA where nothing else says which it is, so that what lies on disk, and what is issued, can be
+ * Ask the issuer for its CA where nothing else determines it, so that what is on disk, and what is issued, can be
  * judged. Once: later only when a CA does not match.
  *
  * @returns why it could not be asked; null when there is nothing to ask, or no more to be had
@@ -140,7 +144,7 @@ async function learnHostCa(
   const startable = wanted.filter(
     ({ view, reason }) => mayStartAt(host, attempts, view, reason, request) === null,
   )
-  if (issuerWait(attempts) !== null && startable.length === 0) return null
+  if (issuerWaits(attempts).length > 0 && startable.length === 0) return null
   let failure: IssuerFailure
   try {
     const answer = await askHostCa(host, attempts, AbortSignal.any([stop, deadline]))
@@ -150,7 +154,7 @@ async function learnHostCa(
     if (stop.aborted || !deadline.aborted) throw error
     failure = TOO_LATE
   }
-  const message = `the issuer was asked for its host CA: ${failure.message}`
+  const message = `could not get the host CA from the issuer: ${failure.message}`
   const views = wanted.map(({ view }) => view)
   const all = judgeNow(host, attempts.record, facts)
   noteIssuerFailure(host, attempts, views, all, { ...failure, message })
@@ -163,7 +167,7 @@ function wantedOf(view: CertifiableView, { force, only }: PassRequest): Wanted[]
   return reason === null ? [] : [{ view, reason }]
 }
 
-/** When this key may be issued for; null for now, `Infinity`-free: a closed maintenance window says the next minute. */
+/** When a certificate may be requested for this key; null: now. In a closed maintenance window that is the next minute. */
 function mayStartAt(
   host: Host,
   attempts: Attempts,
@@ -171,7 +175,7 @@ function mayStartAt(
   reason: DueReason,
   { byHand }: PassRequest,
 ): UnixSeconds | null {
-  const wait = waitOf(attempts, subject.identity, !byHand)
+  const wait = waitOf(attempts, subject.identity, byHand)
   if (wait !== null) return wait.until
   if (byHand) return null
   const now = host.clock.now()
@@ -180,7 +184,7 @@ function mayStartAt(
   return repairWaitOf(attempts, subject.identity)
 }
 
-/** A key that wants nothing any more has no failure left, whoever put that right; what this pass tried is told first. */
+/** A key that is no longer due has no failure left, unless this pass tried it. */
 function endPastErrors(
   attempts: Attempts,
   views: readonly HostKeyView[],

@@ -1,6 +1,6 @@
 /**
  * What the renewal path needs of the world. One adapter each; one fake each for tests.
- * Every wait takes an AbortSignal and rejects with its reason soon after it fires, unless a port says otherwise.
+ * Every wait takes an AbortSignal and rejects with its reason soon after it fires, unless a port documents otherwise.
  */
 import type { ErrorCode, Failure } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
@@ -59,7 +59,7 @@ export type StoredCertificate =
   | { readonly kind: 'unreadable'; readonly failure: Failure }
 
 export interface CertificateStore {
-  /** Where the certificate of a host key lies. */
+  /** The path of a host key's certificate. */
   pathOf(hostKeyName: string): string
   read(hostKeyName: string): Promise<StoredCertificate>
   /**
@@ -100,7 +100,7 @@ export type IssueAnswer =
 
 export type HostCaAnswer =
   | { readonly ok: true; readonly keys: readonly PublicKey[] }
-  /** `noSuchRoute`: the issuer itself says that it has no such route, for good; anything else may pass. */
+  /** `noSuchRoute`: the issuer itself answered that it has no such route, which is permanent; anything else may pass. */
   | { readonly ok: false; readonly failure: IssuerFailure; readonly noSuchRoute: boolean }
 
 export interface Issuer {
@@ -128,7 +128,7 @@ export interface IssuerHealth {
 export interface ServedQuestion {
   /** Each is asked about in a connection of its own, one after the other. At most one of each key type. */
   readonly keys: readonly PublicKey[]
-  /** Addresses that the helper said sshd listens on, `host:port`; empty when unknown. */
+  /** Addresses on which sshd listens according to the helper, `host:port`; empty when unknown. */
   readonly listen: readonly string[]
 }
 

@@ -15,7 +15,7 @@ export interface Reported {
 export const NOTHING_REPORTED: Reported = { states: new Map(), skewed: false, sshd: null }
 
 /**
- * Log what became of the host keys by themselves, when it does: that a certificate grew overdue or expired, that a host
+ * Log changes that no attempt caused: a certificate became overdue or expired, a host
  * key cannot be read or is ignored, that sshd is down, that the clocks differ. What an attempt or a reload leads to is
  * logged there.
  *
@@ -58,7 +58,7 @@ function reportSshd(
     log.warn({ code: 'SSHD_UNREACHABLE' }, `sshd accepts no connections: ${reason ?? 'no reason given'}`)
   } else if (state === 'unknown') {
     const why = reason ?? 'no reason given'
-    log.warn({ code: 'SSHD_UNREACHABLE' }, `it is not known what sshd presents: ${why}`)
+    log.warn({ code: 'SSHD_UNREACHABLE' }, `what sshd presents is unknown: ${why}`)
   } else if (state === 'up' && before !== null) {
     log.info({}, 'sshd answers again')
   }

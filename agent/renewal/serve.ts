@@ -4,15 +4,15 @@ import { askSshd } from './ask-sshd.ts'
 import type { Attempts } from './attempts.ts'
 import type { Host } from './host.ts'
 import { isCertifiable, judgeNow, unserved, type CertifiableView, type HostKeyView } from './judge.ts'
-import { serialInPlace } from './note-failure.ts'
+import { secondsLeft, serialInPlace } from './note-failure.ts'
 import type { Facts } from './observe.ts'
 import type { SshdOutcome } from './ports.ts'
 import type { KeyIdentity } from './record.ts'
 import { decideServing, knownOf, type ServeRequest } from './serving-decision.ts'
 
-/** After a reload sshd may answer with the old certificate at first. Few questions: it punishes whoever asks too much. */
+/** After a reload sshd may present the old certificate at first. Few probes: sshd penalizes frequent connections. */
 const CONFIRM_MILLISECONDS = [400, 4600]
-const NO_WAY_TO_RELOAD = 'a reload is owed, and there is no way to reload sshd'
+const NO_WAY_TO_RELOAD = 'sshd must be reloaded, and there is no way to reload it'
 /** Each step makes progress; this is against a mistake in deciding. */
 const MOST_STEPS = 8
 
@@ -24,7 +24,7 @@ export interface ServingTrouble {
 }
 
 /**
- * Steps "reloaded" and "confirmed" of the path, for all host keys at once: make sshd serve what lies on disk. Also
+ * Steps "reloaded" and "confirmed" of the path, for all host keys at once: make sshd serve what is on disk. Also
  * repairs what an earlier pass could not: a failed copy, a failed reload. Does nothing when there is nothing to do.
  *
  * @returns a copy or a reload that failed or did not help; null when none did
@@ -117,7 +117,7 @@ async function reload(
       noteHelper(host, attempts, outcome)
       attempts.reloadPostponed(retrySeconds)
       const fields = { retry_in_seconds: retrySeconds }
-      host.log.info(fields, 'sshd was reloaded several times within a short time: the reload waits')
+      host.log.info(fields, 'sshd was reloaded too often within a short time: the next reload is postponed')
       return outcome
     }
     case 'failed':
@@ -184,10 +184,20 @@ function conclude(
   const { at, failure } = failed
   if (at === 'install') {
     const affected = views.filter(isCertifiable)
-    return report(host, affected, failure, attempts.notInstalled(identitiesOf(affected), failure).until)
+    return report(
+      host,
+      affected,
+      failure,
+      attempts.notInstalled(identitiesOf(affected), failure, secondsLeft(host, affected)).until,
+    )
   }
   const affected = lacking.length > 0 ? lacking : usable
-  return report(host, affected, failure, attempts.notServed(identitiesOf(affected), failure).until)
+  return report(
+    host,
+    affected,
+    failure,
+    attempts.notServed(identitiesOf(affected), failure, secondsLeft(host, affected)).until,
+  )
 }
 
 function settle(host: Host, attempts: Attempts, views: readonly HostKeyView[]): void {
@@ -200,7 +210,7 @@ function settle(host: Host, attempts: Attempts, views: readonly HostKeyView[]): 
   }
 }
 
-/** What the root helper said; notes are logged when they are new. */
+/** Record the root helper's answer; its notes are logged when they are new. */
 function noteHelper(
   { log }: Host,
   attempts: Attempts,
@@ -213,14 +223,14 @@ function noteHelper(
   attempts.helperSaid(listen, outcome.notes ?? null)
 }
 
-/** Why what is in place is not served: only what was seen is said of sshd. */
+/** Why the installed certificates are not served, from what was seen of sshd only. */
 function notServing(views: readonly HostKeyView[], why: string): Failure {
   const lacking = unserved(views)
   if (lacking.some(({ how }) => how === 'proven'))
     return { code: 'SSHD_NOT_SERVING', message: `sshd presents another certificate or none, ${why}` }
   const reasons = lacking.map(({ view: { served } }) => (served.kind === 'not-asked' ? null : served.unknown))
   const reason = reasons.find((text) => text !== null) ?? 'it was not asked'
-  return { code: 'SSHD_UNREACHABLE', message: `it is not known what sshd presents: ${reason}` }
+  return { code: 'SSHD_UNREACHABLE', message: `what sshd presents is unknown: ${reason}` }
 }
 
 function report(

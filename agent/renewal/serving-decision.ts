@@ -118,7 +118,7 @@ function isTimeToAsk(
 export type ServingStep = 'install' | 'ask' | 'reload' | 'cannot-reload' | 'end'
 
 /**
- * The next thing to do so that sshd serves what lies on disk. Copies come before the reload that makes sshd read them;
+ * The next thing to do so that sshd serves what is on disk. Copies come before the reload that makes sshd read them;
  * sshd is asked before it is reloaded, for the answer may be that it need not be.
  */
 export function decideServing(facts: ServingFacts): ServingStep {

@@ -22,6 +22,8 @@ export interface StatusDocument {
     readonly clock_skew_seconds: number | null
   }
   readonly certificates: readonly CertificateStatus[]
+  /** What is not tried before its time: `issuer`, `login`, `administrator`, `install`, `reload`, or a host key's name. */
+  readonly waits: readonly { readonly for: string; readonly code: ErrorCode; readonly until: string }[]
   /** What the root helper left out or found, for people. */
   readonly notes: readonly string[]
   readonly sshd: {
@@ -69,11 +71,11 @@ export interface ServedStatus {
   readonly unknown: string | null
 }
 
-/** Evidence of this age no longer says that all is well: two questions to sshd in a row brought nothing. Seconds. */
+/** Evidence older than this no longer proves that all is well: two probes of sshd in a row failed. Seconds. */
 const EVIDENCE_OLD_SECONDS = 30 * 60
 
 /**
- * What the evidence of what sshd presents says.
+ * What the evidence of what sshd presents amounts to.
  *
  * - `not-asked`: sshd is not asked, or not about this key
  * - `unseen`: sshd was not seen to present anything since the certificate was installed
@@ -89,7 +91,7 @@ export function isOld({ checked_at }: ServedStatus, now: UnixSeconds): boolean {
   return !(Math.abs(age) < EVIDENCE_OLD_SECONDS)
 }
 
-/** What is known of what sshd presents, and how much it says now. */
+/** What is known of what sshd presents, judged by its age. */
 export function servingOf(served: ServedStatus | null, now: UnixSeconds): Serving {
   if (served === null) return 'not-asked'
   if (served.matches === null) return 'unseen'
@@ -100,7 +102,7 @@ export function servingOf(served: ServedStatus | null, now: UnixSeconds): Servin
 /** What `GET /readyz` prints. */
 interface ReadinessDocument {
   readonly status: 'pass' | 'warn' | 'fail'
-  /** Why, where no single check says it. */
+  /** The reason, where no single check gives it. */
   readonly reason?: 'not-enrolled' | 'starting' | 'no-host-key' | 'evidence-old' | 'clock-skew'
   readonly checks: readonly ReadinessCheck[]
 }

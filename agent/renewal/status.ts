@@ -3,6 +3,7 @@ import type { HostKeyView } from './judge.ts'
 import type { IssuerHealth } from './ports.ts'
 import { recordOf, type AttemptRecord } from './record.ts'
 import type { CertificateStatus, ServedStatus, StatusDocument } from './status-document.ts'
+import { type RecordNow, waitsInForce } from './waits.ts'
 
 /** What of the status document does not come from looking. */
 export interface StatusIdentity {
@@ -15,9 +16,10 @@ export interface StatusIdentity {
 export function statusOf(
   { version, issuerUrl }: StatusIdentity,
   views: readonly HostKeyView[],
-  record: AttemptRecord,
+  recordNow: RecordNow,
   issuer: IssuerHealth,
 ): StatusDocument {
+  const { record } = recordNow
   const isAsked = views.some(({ served }) => served.kind !== 'not-asked')
   const { state, since, notes } = record.sshd
   return {
@@ -30,6 +32,11 @@ export function statusOf(
       clock_skew_seconds: issuer.clockSkewSeconds,
     },
     certificates: views.map((view) => certificateStatus(view, record)),
+    waits: waitsInForce(recordNow).map((wait) => ({
+      for: wait.for,
+      code: wait.code,
+      until: formatTime(wait.until) ?? '',
+    })),
     notes,
     sshd: isAsked ? { state, since: formatTime(since) } : { state: null, since: null },
   }
@@ -38,7 +45,15 @@ export function statusOf(
 /** The status document of a host without a configuration. */
 export function notEnrolledStatus(version: string): StatusDocument {
   const issuer = { url: null, reachable: null, last_success: null, clock_skew_seconds: null }
-  return { version, enrolled: false, issuer, certificates: [], notes: [], sshd: { state: null, since: null } }
+  return {
+    version,
+    enrolled: false,
+    issuer,
+    certificates: [],
+    waits: [],
+    notes: [],
+    sshd: { state: null, since: null },
+  }
 }
 
 function certificateStatus(view: HostKeyView, attempts: AttemptRecord): CertificateStatus {

@@ -11,11 +11,14 @@ import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
 import { NOTHING_REPORTED, reportChanges, type Reported } from './report-changes.ts'
 import { type StatusDocument, summarize } from './status-document.ts'
 import { notEnrolledStatus, type StatusIdentity, statusOf } from './status.ts'
+import { waitsInForce } from './waits.ts'
 
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
 const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }
 /** A turn waits this long for `renew` to let go of the lock. */
 const LOCK_WAIT_MILLISECONDS = 30_000
+/** The end of the program does not wait for a `renew` that has the lock. */
+const STOP_LOCK_WAIT_MILLISECONDS = 500
 /** The wall clock is read anew at least this often, whatever the timers say. */
 const LONGEST_SLEEP_MILLISECONDS = 60_000
 
@@ -29,6 +32,8 @@ export type Enrolment =
 
 /** Why to look again. What is done follows from what is seen, never from the reason. */
 type WakeReason = 'start' | 'tick' | 'file-event' | 'sighup' | 'sigusr1'
+/** These are not forgotten with a turn that failed. */
+const LASTING: ReadonlySet<WakeReason> = new Set(['start', 'sighup', 'sigusr1'])
 
 interface SupervisorOptions {
   readonly version: string
@@ -82,7 +87,7 @@ export class Supervisor {
     this.#rouse?.()
   }
 
-  /** The service manager was told of a reload: tell it after the turn under way that we are ready again. */
+  /** The service manager was notified of a reload: notify it after the current turn that the daemon is ready again. */
   announceReady(): void {
     this.#isReady = false
   }
@@ -99,6 +104,7 @@ export class Supervisor {
       looked.abort()
       await this.#sleepUntil(next, stop)
     }
+    await this.#noteStop()
     await early
   }
 
@@ -111,7 +117,7 @@ export class Supervisor {
       throw error
     }
     this.#isReady = true
-    await this.#options.serviceManager.ready('looking at everything for the first time')
+    await this.#options.serviceManager.ready('first pass')
   }
 
   async #turn(reasons: ReadonlySet<WakeReason>, stop: AbortSignal): Promise<UnixSeconds | null> {
@@ -126,11 +132,10 @@ export class Supervisor {
       })
     } catch (error) {
       if (stop.aborted) return null
-      // A signal that asked for something is not forgotten with the turn that failed.
-      this.#unanswered = new Set([...reasons].filter((reason) => reason === 'sighup' || reason === 'sigusr1'))
+      this.#unanswered = new Set([...reasons].filter((reason) => LASTING.has(reason)))
       if (error instanceof AbandonedError) {
         // Not a completed turn: the watchdog is not fed.
-        log.error({}, 'a turn took longer than two minutes and was abandoned')
+        log.error({}, 'a pass took longer than two minutes and was abandoned')
         this.#awaitEnd(work)
         return null
       }
@@ -168,9 +173,9 @@ export class Supervisor {
       if (isNew && attempts.record.issuerCas?.length === 0) {
         const advice =
           'pin it with verify.host_ca_file; until then the CA of the certificate in place is trusted'
-        host.log.warn({}, `the issuer does not name its host CA: ${advice}`)
+        host.log.warn({}, `the issuer does not publish its host CA: ${advice}`)
       }
-      this.#status = statusOf(identity, result.views, attempts.record, host.issuer.health())
+      this.#status = statusOf(identity, result.views, attempts, host.issuer.health())
       this.#report(host, attempts, result.views)
       return nextPass(result, attempts, host.clock.now())
     } catch (error) {
@@ -182,10 +187,10 @@ export class Supervisor {
 
   /** The status of a turn that could do nothing: what can be seen, and why nothing was done. */
   async #reportOnly(host: Host, identity: StatusIdentity, attempts: Attempts, error: unknown): Promise<void> {
-    // What the issuer said of its CA is in the record, which a lock that cannot be had keeps from being loaded.
+    // The issuer's CAs are in the record, which was not loaded if the lock could not be acquired.
     await attempts.load()
     const views = judgeNow(host, attempts.record, await observe(host))
-    const status = statusOf(identity, views, attempts.record, host.issuer.health())
+    const status = statusOf(identity, views, attempts, host.issuer.health())
     this.#report(host, attempts, views)
     if (!(error instanceof AgentError)) {
       this.#status = status
@@ -221,11 +226,40 @@ export class Supervisor {
     const release = await host.lock.acquire(LOCK_WAIT_MILLISECONDS, signal)
     try {
       await attempts.load()
-      if (reasons.has('sighup')) attempts.endAdministratorWaits()
+      if (reasons.has('start')) this.#resume(host, attempts)
+      if (reasons.has('sighup')) attempts.endWaits()
       const ask = isNew || reasons.has('sighup') || reasons.has('sigusr1')
       return await pass(host, attempts, { ...ROUTINE_PASS, ask, askHelper: isNew }, signal)
     } finally {
       await release()
+    }
+  }
+
+  /** What an earlier process of this host still waits for. */
+  #resume(host: Host, attempts: Attempts): void {
+    attempts.started()
+    for (const { for: what, code, until } of waitsInForce(attempts)) {
+      const fields = { code, waits_for: what, retry_in_seconds: Math.round(until - host.clock.now()) }
+      host.log.info(fields, `still waiting after the restart: ${what}`)
+    }
+  }
+
+  /** On record: this end was wanted, so the next start ends the waits. Best effort: a crash loses it too. */
+  async #noteStop(): Promise<void> {
+    if (this.#current === null || this.#stuck !== null) return
+    const { host, attempts } = this.#current
+    try {
+      const never = new AbortController().signal
+      const release = await host.lock.acquire(STOP_LOCK_WAIT_MILLISECONDS, never)
+      try {
+        await attempts.load()
+        attempts.stopped()
+        await attempts.save()
+      } finally {
+        await release()
+      }
+    } catch (error) {
+      host.log.debug({}, `the stop is not on record: ${messageOf(error)}`)
     }
   }
 

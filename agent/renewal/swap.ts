@@ -32,11 +32,21 @@ export async function swap(
     if (!(await isInPlace(host, view.name, certificate))) {
       noteKeyFailure(host, attempts, view, failure, { serial: String(serial), requestId })
       await attempts.save()
-      return { outcome: { kind: 'failed', hostKey: view.name, failure, issuerFailure: null }, facts }
+      const outcome = {
+        kind: 'failed',
+        hostKey: view.name,
+        failure,
+        issuerFailure: null,
+        isLocal: false,
+      } as const
+      return { outcome, facts }
     }
-    // What lies on disk decides, not what was reported; but a power cut may still bring the old one back.
+    // The file on disk decides, not the reported error; but after a power failure the old one may be back.
     const fields = { host_key: view.name, serial: String(serial), code: failure.code }
-    host.log.warn(fields, `the certificate is in place, though perhaps not for good: ${failure.message}`)
+    host.log.warn(
+      fields,
+      `the certificate is installed, but may not survive a power failure: ${failure.message}`,
+    )
   }
   attempts.swapped(view.subject.identity, serial, isRepair(reason))
   await attempts.save()
@@ -79,5 +89,5 @@ function report(
     valid_before: formatCertificateTime(certificate.validBefore) ?? 'forever',
     ca: certificate.ca.fingerprint,
   }
-  host.log.info({ ...fields, reason, ...validity }, 'a new certificate is in place')
+  host.log.info({ ...fields, reason, ...validity }, 'a new certificate is installed')
 }

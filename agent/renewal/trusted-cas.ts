@@ -17,7 +17,7 @@ export interface TrustedCas {
 }
 
 /**
- * Which CAs may sign: the pinned ones; else what the issuer said when it was asked; else, where it cannot be asked,
+ * Which CAs may sign: the pinned ones; else those that the issuer named; else, where it cannot be asked,
  * any (null), until what is in place or a first answer narrows it.
  */
 export function trustedCas(pinned: Facts['pinned'], record: AttemptRecord): TrustedCas | null {

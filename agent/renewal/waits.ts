@@ -1,5 +1,6 @@
 import type { UnixSeconds } from '../cert/time.ts'
 import { isWaiting, type Wait } from './backoff.ts'
+import { isForLock } from './record-changes.ts'
 import { recordOf, type AttemptRecord, type KeyIdentity } from './record.ts'
 
 /** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */
@@ -9,7 +10,7 @@ const REPAIR_SECONDS = 600
 const SHORTEST_PAUSE_SECONDS = 10
 
 /** The attempt record, and the time by which its waits are judged. */
-interface RecordNow {
+export interface RecordNow {
   readonly record: AttemptRecord
   readonly now: UnixSeconds
 }
@@ -17,19 +18,33 @@ interface RecordNow {
 /**
  * Why this key must not be issued for now; null when it may. Of several waits the longest.
  *
- * @param everything false: only what the server asked for (`Retry-After`) counts, as `renew` has it
+ * @param byHand only the lock of an identity counts, as `renew` has it
  */
-export function waitOf({ record, now }: RecordNow, key: KeyIdentity, everything: boolean): Wait | null {
-  const waits = [record.issuer, record.login, recordOf(record, key).wait].filter((wait) =>
-    isWaiting(wait, now),
-  )
-  const binding = waits.filter((wait) => everything || wait.kind === 'retry-after')
+export function waitOf(recordNow: RecordNow, key: KeyIdentity, byHand: boolean): Wait | null {
+  const own = recordOf(recordNow.record, key).wait
+  const waits = [...issuerWaits(recordNow), ...(isWaiting(own, recordNow.now) ? [own] : [])]
+  const binding = waits.filter((wait) => !byHand || isForLock(wait))
   return binding.toSorted((a, b) => b.until - a.until)[0] ?? null
 }
 
-/** A wait that is all keys', of the issuer or of the login; null when there is none. */
-export function issuerWait({ record, now }: RecordNow): Wait | null {
-  return [record.issuer, record.login].find((wait) => isWaiting(wait, now)) ?? null
+/** Those that are all keys'. */
+export function issuerWaits({ record, now }: RecordNow): readonly Wait[] {
+  return [record.issuer, record.login, record.administrator].filter((wait) => isWaiting(wait, now))
+}
+
+/** A wait in force, and what for. */
+export interface NamedWait extends Wait {
+  /** `issuer`, `login`, `administrator` (all host keys wait), `install`, `reload` (the root helper), or a host key's name. */
+  readonly for: string
+}
+
+/** Everything that is waited for. */
+export function waitsInForce({ record, now }: RecordNow): readonly NamedWait[] {
+  const shared = (['issuer', 'login', 'administrator', 'install', 'reload'] as const).map(
+    (what) => [what, record[what]] as const,
+  )
+  const own = Object.entries(record.hostKeys).map(([name, { wait }]) => [name, wait] as const)
+  return [...shared, ...own].flatMap(([what, wait]) => (isWaiting(wait, now) ? [{ ...wait, for: what }] : []))
 }
 
 /** When this key may be repaired once more; null for now. */

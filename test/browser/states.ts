@@ -67,6 +67,7 @@ export function shownStatus(
     enrolled: true,
     issuer: { ...usual, ...issuer },
     certificates,
+    waits: [],
     notes: [],
     sshd: { state: 'up', since: at(-9 * DAY) },
   }
@@ -85,12 +86,12 @@ function event(
 const STARTED = [
   event(-9 * DAY - 1, 'info', 'reloaded sshd', { hostKeys: KEYS.map((key) => `ssh_host_${key}_key`) }),
   ...KEYS.toReversed().flatMap((key, index) => [
-    event(-9 * DAY - 3 - 2 * index, 'info', 'a new certificate is in place', {
+    event(-9 * DAY - 3 - 2 * index, 'info', 'a new certificate is installed', {
       hostKeys: [`ssh_host_${key}_key`],
       serial: SERIALS[key],
       requestId: 'req-9QeXJ2YxWcBdPz',
     }),
-    event(-9 * DAY - 4 - 2 * index, 'info', 'asking for a certificate', {
+    event(-9 * DAY - 4 - 2 * index, 'info', 'requesting a certificate', {
       hostKeys: [`ssh_host_${key}_key`],
     }),
   ]),
@@ -122,6 +123,7 @@ const NOT_ENROLLED: StatusDocument = {
   enrolled: false,
   issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: null },
   certificates: [],
+  waits: [],
   notes: [],
   sshd: { state: null, since: null },
 }
@@ -146,7 +148,7 @@ export const STATES = {
         shownCertificate('rsa', { principals: ['web1.example.com', 'web1', 'www.example.com'] }),
       ]),
     recentEvents: () => [
-      event(-30, 'info', 'asking for a certificate', { hostKeys: ['ssh_host_ed25519_key'] }),
+      event(-30, 'info', 'requesting a certificate', { hostKeys: ['ssh_host_ed25519_key'] }),
       ...STARTED,
     ],
   },
@@ -160,7 +162,7 @@ export const STATES = {
           code: UNREACHABLE.code,
           retryInSeconds: 3170,
         }),
-        event(-12 * MINUTE - 5 - index * HOUR, 'info', 'asking for a certificate', {
+        event(-12 * MINUTE - 5 - index * HOUR, 'info', 'requesting a certificate', {
           hostKeys: [`ssh_host_${key}_key`],
         }),
         event(-3 * HOUR - index * HOUR, 'warn', UNREACHABLE.message, {

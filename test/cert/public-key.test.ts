@@ -65,7 +65,7 @@ describe('a public key file', () => {
     {
       name: 'another type in front',
       text: line.replace('ed25519', 'rsa'),
-      says: 'the key in it "ssh-ed25519"',
+      says: 'the key in it is "ssh-ed25519"',
     },
     { name: 'a private key', text: '-----BEGIN OPENSSH PRIVATE KEY-----\nx\n', says: 'more than one' },
   ]

@@ -92,7 +92,7 @@ describe('the line', () => {
   test('the type before it must be the type in it', async () => {
     const other = await sign('ecdsa')
     const base64 = blobOf(other).toString('base64')
-    expect(refusal(`ssh-ed25519-cert-v01@openssh.com ${base64}`)).toContain('the line says')
+    expect(refusal(`ssh-ed25519-cert-v01@openssh.com ${base64}`)).toContain('the line names the type')
   })
 
   test('base64 has one form only', () => {

@@ -53,6 +53,7 @@ export function statusAnswer(
     enrolled: true,
     issuer: { ...usual, ...issuer },
     certificates,
+    waits: [],
     notes: [],
     sshd: { state: 'up', since: '2026-11-23T13:00:00Z' },
     ...changes,

@@ -57,7 +57,7 @@ const LOOK = `    -> ${ERRORS.SSHD_NOT_SERVING.remedy}`
 function document(...certificates: readonly CertificateStatus[]): StatusDocument {
   const issuer = { url: 'https://x', reachable: true, last_success: null, clock_skew_seconds: 0 }
   const sshd = { state: 'up', since: time(NOW - DAY) } as const
-  return { version: '1', enrolled: true, issuer, certificates, notes: [], sshd }
+  return { version: '1', enrolled: true, issuer, certificates, waits: [], notes: [], sshd }
 }
 
 interface Case {

@@ -163,7 +163,7 @@ test('whatever happens to a certificate on disk is seen for what it is and heale
     expect(await stateOnDisk(world, type), name).toBe(state)
     gate.resolve()
     await agent.waitForLog('sshd serves the certificate', 20, from)
-    const asked = agent.log.slice(from).filter(({ msg }) => msg === 'asking for a certificate')
+    const asked = agent.log.slice(from).filter(({ msg }) => msg === 'requesting a certificate')
     expect(asked, name).toMatchObject([{ host_key: hostKeyName(type), reason: due }])
     expect(issuer.issued.at(-1)?.line, name).toContain(await certificateOnDisk(world, type))
     expect(await isServed(world, type), name).toBe(true)

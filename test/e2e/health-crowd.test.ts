@@ -6,7 +6,7 @@ import { makeWorld, type World } from '../support/world.ts'
 const IDLE_CONNECTIONS = 200
 /** More than a renewal takes on a busy machine, less than any harm. */
 const NO_DELAY_SECONDS = 5
-const IN_PLACE = 'a new certificate is in place'
+const IN_PLACE = 'a new certificate is installed'
 
 /** Connections to the health port, each opened anew whenever it is closed. */
 class Crowd implements Disposable {

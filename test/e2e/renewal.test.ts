@@ -47,7 +47,7 @@ test.concurrent('certificates that live for seconds are renewed before their end
     90,
   )
   for (const type of HOST_KEY_TYPES) expect(await isServed(world, type), type).toBe(true)
-  expect(agent.log.filter(({ msg }) => msg === 'asking for a certificate').slice(3)).not.toContainEqual(
+  expect(agent.log.filter(({ msg }) => msg === 'requesting a certificate').slice(3)).not.toContainEqual(
     expect.objectContaining({ reason: 'expired' }),
   )
 }, 150_000)

@@ -133,7 +133,7 @@ test('a host key rotated during a request: the answer for the old key is dropped
   await agent.waitFor('the request is under way', () => requestsTo(issuer, 'issue') === 1)
   await sshd.rotateKey('ed25519', 'rename')
   answer.resolve()
-  await agent.waitForLog('the host key changed during the request: the answer is dropped')
+  await agent.waitForLog('the host key changed during the request: the response was dropped')
   await untilReady(world)
   expect(issuer.issued).toHaveLength(2)
   expect(issuer.issued[1]?.line).toContain(await certificateOnDisk(world, 'ed25519'))

@@ -58,6 +58,7 @@ function snapshot(certificates: CertificateStatus[], skew: number | null = null)
     enrolled: true,
     issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: skew },
     certificates,
+    waits: [],
     notes: [],
     sshd: { state: 'up', since: null },
   }

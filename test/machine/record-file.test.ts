@@ -18,11 +18,14 @@ afterEach(() => folder.remove())
 
 const RECORD: AttemptRecord = {
   version: 1,
-  issuer: { failures: 2, until: 1_800_000_000.25, kind: 'retry-after', code: 'ISSUER_BUSY' },
+  issuer: { failures: 2, until: 1_800_000_000.25, code: 'ISSUER_BUSY' },
   login: null,
-  install: { failures: 3, until: 1_800_000_030, kind: 'backoff', code: 'SSHD_CONFIG_INVALID' },
-  reload: { failures: 1, until: 1_800_000_060, kind: 'backoff', code: 'SSHD_RELOAD_FAILED' },
+  administrator: { failures: 4, until: 1_800_000_020, code: 'ISSUER_FORBIDDEN' },
+  install: { failures: 3, until: 1_800_000_030, code: 'SSHD_CONFIG_INVALID' },
+  reload: { failures: 1, until: 1_800_000_060, code: 'SSHD_RELOAD_FAILED' },
   reloadOwed: false,
+  stoppedAt: 1_799_999_900,
+  restartedAt: 1_799_999_000,
   formerCas: [],
   issuerCas: ['ssh-ed25519 AAAA'],
   sshd: {
@@ -36,7 +39,8 @@ const RECORD: AttemptRecord = {
   hostKeys: {
     ssh_host_ed25519_key: {
       ...recordOf(EMPTY_RECORD, { name: 'ssh_host_ed25519_key', fingerprint: 'SHA256:abc' }),
-      wait: { failures: 1, until: 1_800_000_005, kind: 'backoff', code: 'CERT_KEY_MISMATCH' },
+      wait: { failures: 1, until: 1_800_000_005, code: 'CERT_KEY_MISMATCH' },
+      refusals: 1,
       lastAttempt: 1_800_000_000,
       failures: 1,
       lastError: {

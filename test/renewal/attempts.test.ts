@@ -52,7 +52,7 @@ describe('what is on disk', () => {
   test('is not taken where it cannot be used: what is in memory holds, and is put there', async () => {
     const { attempts, disk } = start()
     await attempts.load()
-    attempts.begin(A)
+    attempts.begin(A, null)
     await attempts.save()
     disk.record = null
     await attempts.load()
@@ -64,7 +64,7 @@ describe('what is on disk', () => {
   test('is not taken where our own word could not be put there, until it can', async () => {
     const { attempts, disk } = start()
     await attempts.load()
-    attempts.begin(A)
+    attempts.begin(A, null)
     disk.fault = new AgentError('STORE_FAILED', 'no space left on device')
     expect(await attempts.save()).toEqual({ code: 'STORE_FAILED', message: 'no space left on device' })
     await attempts.load()
@@ -101,11 +101,11 @@ describe('what is on disk', () => {
 describe('an attempt that starts', () => {
   test('counts as failed until its result is known: a crash must not repeat it at once', () => {
     const { attempts } = start()
-    attempts.begin(A)
+    attempts.begin(A, null)
     expect(attempts.of(A)).toMatchObject({
       lastAttempt: START,
       failures: 0,
-      wait: { kind: 'backoff', code: 'ISSUER_UNREACHABLE', failures: 1, until: START + 5 },
+      wait: { code: 'ISSUER_UNREACHABLE', failures: 1, until: START + 5 },
     })
     expect(attempts.of(B).wait).toBeNull()
   })
@@ -115,12 +115,12 @@ describe('an attempt that starts', () => {
     { name: 'after two', crashes: 2, failures: 0, want: 60 },
     { name: 'after failures that are known', crashes: 0, failures: 2, want: 60 },
     { name: 'after a failure and two crashes', crashes: 2, failures: 1, want: 180 },
+    { name: 'after many, with nothing valid: five minutes', crashes: 9, failures: 9, want: 300 },
   ])('waits longer $name', ({ crashes, failures, want }) => {
     const { attempts } = start()
-    const down = failureOf('ISSUER_UNREACHABLE', 'issuer-backoff')
-    for (let failure = 0; failure < failures; failure++) attempts.issuerFailed([A], down, null)
-    for (let crash = 0; crash < crashes; crash++) attempts.begin(A)
-    attempts.begin(A)
+    for (let failure = 0; failure < failures; failure++) attempts.keyFailed(A, failed('STORE_FAILED'), null)
+    for (let crash = 0; crash < crashes; crash++) attempts.begin(A, null)
+    attempts.begin(A, null)
     expect(attempts.of(A).wait?.until).toBe(START + want)
   })
 })
@@ -131,7 +131,7 @@ describe('a failure of the issuer', () => {
   test('is each key’s that wanted a certificate, and one wait for all', () => {
     const { attempts } = start()
     const wait = attempts.issuerFailed([A, B], down, null)
-    expect(wait).toEqual({ kind: 'backoff', code: 'ISSUER_UNREACHABLE', failures: 1, until: START + 3 })
+    expect(wait).toEqual({ code: 'ISSUER_UNREACHABLE', failures: 1, until: START + 3 })
     expect(attempts.record).toMatchObject({ issuer: wait, login: null })
     for (const key of [A, B])
       expect(attempts.of(key)).toMatchObject({
@@ -145,7 +145,7 @@ describe('a failure of the issuer', () => {
           scope: 'issuer',
         },
       })
-    expect(attempts.issuerFailed([A], down, null).until).toBe(START + 6)
+    expect(attempts.issuerFailed([A], down, null)?.until).toBe(START + 6)
     expect([attempts.of(A).failures, attempts.of(B).failures]).toEqual([2, 1])
   })
 
@@ -153,7 +153,7 @@ describe('a failure of the issuer', () => {
     const { attempts } = start()
     for (let failure = 0; failure < 5; failure++) attempts.issuerFailed([A], down, null)
     const wait = attempts.issuerFailed([A], failureOf('ISSUER_UNAUTHORIZED', 'login-backoff'), null)
-    expect(wait).toMatchObject({ kind: 'login', failures: 1, until: START + 150 })
+    expect(wait).toMatchObject({ failures: 1, until: START + 150 })
     expect(attempts.record).toMatchObject({ login: wait, issuer: { failures: 5 } })
     attempts.issuerFailed([A], failureOf('ISSUER_UNAUTHORIZED', 'login-backoff'), null)
     expect(attempts.record).toMatchObject({ login: { failures: 2 }, issuer: { failures: 5 } })
@@ -164,20 +164,62 @@ describe('a failure of the issuer', () => {
     { name: 'nothing is in place', next: 'administrator', left: null, want: 120 },
   ] as const)('is waited for less when $name', ({ next, left, want }) => {
     const { attempts } = start()
-    expect(attempts.issuerFailed([A], failureOf('ISSUER_FORBIDDEN', next), left).until).toBe(START + want)
+    expect(attempts.issuerFailed([A], failureOf('ISSUER_FORBIDDEN', next), left)?.until).toBe(START + want)
   })
 
   test.each([
-    { next: 'issuer-backoff', retryAfter: null, kind: 'backoff', until: 3 },
-    { next: 'key-backoff', retryAfter: null, kind: 'backoff', until: 5 },
-    { next: 'administrator', retryAfter: null, kind: 'administrator', until: 120 },
-    { next: 'login-backoff', retryAfter: null, kind: 'login', until: 150 },
-    { next: 'issuer-backoff', retryAfter: 54, kind: 'retry-after', until: 54 },
-    { next: 'login-backoff', retryAfter: 54, kind: 'retry-after', until: 54 },
-  ] as const)('$next, Retry-After $retryAfter: a wait of kind $kind', ({ next, retryAfter, kind, until }) => {
+    { next: 'issuer-backoff', retryAfter: null, slot: 'issuer', until: 3 },
+    { next: 'key-backoff', retryAfter: null, slot: 'issuer', until: 5 },
+    { next: 'administrator', retryAfter: null, slot: 'administrator', until: 120 },
+    { next: 'login-backoff', retryAfter: null, slot: 'login', until: 150 },
+    { next: 'issuer-backoff', retryAfter: 54, slot: 'issuer', until: 54 },
+    { next: 'login-backoff', retryAfter: 54, slot: 'login', until: 54 },
+  ] as const)(
+    '$next, Retry-After $retryAfter: the wait is noted as $slot',
+    ({ next, retryAfter, slot, until }) => {
+      const { attempts } = start()
+      const wait = attempts.issuerFailed([A], failureOf('ISSUER_BUSY', next, retryAfter), null)
+      expect(wait).toMatchObject({ until: START + until })
+      const { issuer, login, administrator } = attempts.record
+      expect({ issuer, login, administrator }).toEqual({
+        issuer: null,
+        login: null,
+        administrator: null,
+        [slot]: wait,
+      })
+    },
+  )
+
+  test('each kind has its own count: seven bad gateways, then a first refusal of each kind', () => {
     const { attempts } = start()
-    const wait = attempts.issuerFailed([A], failureOf('ISSUER_BUSY', next, retryAfter), null)
-    expect(wait).toMatchObject({ kind, until: START + until })
+    const busy = failureOf('ISSUER_BUSY', 'issuer-backoff')
+    for (let failure = 0; failure < 7; failure++) attempts.issuerFailed([A], busy, 365 * DAY)
+    expect(attempts.keyFailed(A, failed('CERT_CA_MISMATCH'), 365 * DAY).until).toBe(START + 5)
+    const forbidden = failureOf('ISSUER_FORBIDDEN', 'administrator')
+    expect(attempts.issuerFailed([A], forbidden, 365 * DAY)?.until).toBe(START + 120)
+    const refused = failureOf('ISSUER_UNAUTHORIZED', 'login-backoff')
+    expect(attempts.issuerFailed([A], refused, 365 * DAY)?.until).toBe(START + 150)
+    // All the same it failed so often in a row, and that is what status shows.
+    expect(attempts.of(A).failures).toBe(10)
+  })
+
+  test('a locked identity is waited out once, and never longer after the next refusal', () => {
+    const { attempts } = start()
+    const locked = failureOf('LOGIN_LOCKED', 'login-backoff')
+    for (let failure = 0; failure < 5; failure++)
+      expect(attempts.issuerFailed([A], locked, 100)?.until).toBe(START + 303)
+  })
+
+  test('a failure on this host is no wait for the issuer, and leaves those that there are', () => {
+    const { attempts } = start()
+    const wait = attempts.issuerFailed([A], failureOf('ISSUER_BUSY', 'issuer-backoff'), null)
+    expect(attempts.issuerFailed([A], failureOf('CREDENTIAL_UNREADABLE', 'local'), null)).toBeNull()
+    expect(attempts.record).toMatchObject({ issuer: wait, login: null, administrator: null })
+    expect(attempts.of(A)).toMatchObject({
+      wait: null,
+      failures: 2,
+      lastError: { code: 'CREDENTIAL_UNREADABLE' },
+    })
   })
 })
 
@@ -185,7 +227,7 @@ describe('a failure of one key', () => {
   test('is that key’s, and counted in a row', () => {
     const { attempts } = start()
     const first = attempts.keyFailed(A, failed('STORE_FAILED'), null)
-    expect(first).toEqual({ kind: 'backoff', code: 'STORE_FAILED', failures: 1, until: START + 5 })
+    expect(first).toEqual({ code: 'STORE_FAILED', failures: 1, until: START + 5 })
     expect(attempts.of(A)).toMatchObject({ wait: first, failures: 1, lastError: { scope: 'key', at: START } })
     expect(attempts.keyFailed(A, failed('STORE_FAILED'), null)).toMatchObject({
       failures: 2,
@@ -200,29 +242,82 @@ describe('a failure of one key', () => {
     expect(attempts.keyFailed(A, failed('STORE_FAILED'), 4000).until).toBe(START + 400)
   })
 
-  test.each([
-    { code: 'STORE_FAILED', ends: false },
-    { code: 'CERT_CA_MISMATCH', ends: true },
-    { code: 'ISSUER_REJECTED', ends: true },
-  ] as const)('$code: SIGHUP ends its wait: $ends', ({ code, ends }) => {
+  test('that did not even reach the issuer makes nothing wait', () => {
     const { attempts } = start()
-    attempts.keyFailed(A, failed(code), null)
-    attempts.endAdministratorWaits()
-    expect(attempts.of(A).wait === null).toBe(ends)
+    attempts.notAsked(A, failed('STORE_FAILED'))
+    expect(attempts.of(A)).toMatchObject({ wait: null, failures: 1, lastError: { code: 'STORE_FAILED' } })
+    expect(attempts.keyFailed(A, failed('STORE_FAILED'), null).until).toBe(START + 5)
   })
 })
 
-test('SIGHUP ends every wait for an administrator, a login, the helper and a reload, and no other', () => {
-  const { attempts } = start()
-  attempts.issuerFailed([], failureOf('ISSUER_FORBIDDEN', 'administrator'), null)
-  attempts.issuerFailed([], failureOf('ISSUER_UNAUTHORIZED', 'login-backoff'), null)
-  attempts.notInstalled([], failed('SSHD_CONFIG_INVALID'))
-  attempts.notServed([], failed('SSHD_NOT_SERVING'))
-  attempts.endAdministratorWaits()
-  expect(attempts.record).toMatchObject({ issuer: null, login: null, install: null, reload: null })
-  attempts.issuerFailed([], failureOf('ISSUER_BUSY', 'issuer-backoff', 54), null)
-  attempts.endAdministratorWaits()
-  expect(attempts.record.issuer).not.toBeNull()
+/** One wait of each kind, the second of its kind; the login is refused, or locked. */
+function waitingForAll(login: ErrorCode) {
+  const { attempts, ...rest } = start()
+  for (let failure = 0; failure < 2; failure++) {
+    attempts.issuerFailed([], failureOf('ISSUER_BUSY', 'issuer-backoff', 54), null)
+    attempts.issuerFailed([], failureOf('ISSUER_FORBIDDEN', 'administrator'), null)
+    attempts.issuerFailed([], failureOf(login, 'login-backoff'), null)
+    attempts.notInstalled([], failed('SSHD_CONFIG_INVALID'), null)
+    attempts.notServed([], failed('SSHD_NOT_SERVING'), null)
+    attempts.keyFailed(A, failed('CERT_CA_MISMATCH'), null)
+  }
+  return { attempts, ...rest }
+}
+
+const NO_WAITS = { issuer: null, login: null, administrator: null, install: null, reload: null }
+
+describe('SIGHUP', () => {
+  test('ends every wait, and what fails again begins with the first wait', () => {
+    const { attempts } = waitingForAll('ISSUER_UNAUTHORIZED')
+    attempts.endWaits()
+    expect(attempts.record).toMatchObject(NO_WAITS)
+    expect(attempts.of(A)).toMatchObject({ wait: null, failures: 2 })
+    expect(attempts.keyFailed(A, failed('CERT_CA_MISMATCH'), null).until).toBe(START + 5)
+  })
+
+  test('but not that for a locked identity', () => {
+    const { attempts } = waitingForAll('LOGIN_LOCKED')
+    const { login } = attempts.record
+    attempts.endWaits()
+    expect(attempts.record).toMatchObject({ ...NO_WAITS, login })
+    expect(login).toMatchObject({ code: 'LOGIN_LOCKED' })
+  })
+})
+
+describe('a start', () => {
+  test('after a stop on purpose ends the waits as SIGHUP does', () => {
+    const { attempts } = waitingForAll('LOGIN_LOCKED')
+    const { login } = attempts.record
+    attempts.stopped()
+    attempts.started()
+    expect(attempts.record).toMatchObject({ ...NO_WAITS, login, stoppedAt: null, restartedAt: START })
+    expect(attempts.of(A).wait).toBeNull()
+  })
+
+  test('after a crash ends none', () => {
+    const { attempts } = waitingForAll('ISSUER_UNAUTHORIZED')
+    const before = attempts.record
+    attempts.started()
+    expect(attempts.record).toEqual(before)
+  })
+
+  test('ends none when the last one that did is less than five minutes ago, by whatever clock', () => {
+    const { attempts, clock } = waitingForAll('ISSUER_UNAUTHORIZED')
+    const restart = () => {
+      attempts.stopped()
+      attempts.started()
+      attempts.keyFailed(A, failed('CERT_CA_MISMATCH'), null)
+      return attempts.of(A).wait?.failures
+    }
+    expect(restart()).toBe(1)
+    clock.jump(START + 299)
+    expect(restart()).toBe(2)
+    expect(attempts.record.stoppedAt).toBeNull()
+    clock.jump(START + 300)
+    expect(restart()).toBe(1)
+    clock.jump(START - 3600)
+    expect(restart()).toBe(1)
+  })
 })
 
 describe('the issuer answers', () => {
@@ -238,7 +333,7 @@ describe('the issuer answers', () => {
   test('what was wrong with an answer for one key, or with sshd, is not over with that', () => {
     const { attempts } = start()
     attempts.keyFailed(A, failed('CERT_NO_PRINCIPALS'), null)
-    attempts.notServed([B], failed('SSHD_NOT_SERVING'))
+    attempts.notServed([B], failed('SSHD_NOT_SERVING'), null)
     attempts.issuerAnswered()
     expect(errorsOf(attempts)).toEqual(['CERT_NO_PRINCIPALS', 'SSHD_NOT_SERVING'])
     expect(attempts.of(A)).toMatchObject({ failures: 1, wait: { failures: 1 } })
@@ -299,7 +394,7 @@ describe('a new certificate in place', () => {
 
 test('an answer for a key that is no more: the next attempt need not wait, and counts as a repair', () => {
   const { attempts } = start()
-  attempts.begin(A)
+  attempts.begin(A, null)
   attempts.dropped(A)
   expect(attempts.of(A)).toMatchObject({ wait: null, repairs: [START], failures: 0 })
 })
@@ -314,7 +409,7 @@ describe('a key that wants nothing any more', () => {
 
   test('nor one whose first attempt crashed', () => {
     const { attempts } = start()
-    attempts.begin(A)
+    attempts.begin(A, null)
     attempts.noLongerDue(A)
     expect(attempts.of(A).wait).toBeNull()
   })
@@ -322,7 +417,7 @@ describe('a key that wants nothing any more', () => {
   test('that sshd does not serve it is another matter', () => {
     const { attempts } = start()
     attempts.keyFailed(A, failed('STORE_FAILED'), null)
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'))
+    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
     attempts.noLongerDue(A)
     expect(attempts.of(A)).toMatchObject({ lastError: { code: 'SSHD_NOT_SERVING' }, failures: 0, wait: null })
   })
@@ -350,7 +445,7 @@ test.each([
 ])('an error from the future is over, once the clock was set right by $name: $ends', ({ back, ends }) => {
   const { attempts, clock } = start()
   attempts.keyFailed(A, failed('CERT_EXPIRED'), null)
-  attempts.begin(B)
+  attempts.begin(B, null)
   clock.jump(START - back)
   attempts.endErrorsOfAnotherClock()
   const ended = { lastError: null, failures: 0, wait: null }
@@ -413,17 +508,20 @@ describe('sshd', () => {
 
   test('what it was not served for is over when it is served', () => {
     const { attempts } = start()
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'))
+    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
     attempts.served(A)
     expect(attempts.of(A).lastError).toBeNull()
   })
 
   test.each<{ name: string; spoil: (attempts: Attempts) => void }>([
     { name: 'a reload is owed', spoil: (attempts) => attempts.oweReload() },
-    { name: 'the helper failed', spoil: (attempts) => attempts.notInstalled([], failed('STORE_FAILED')) },
+    {
+      name: 'the helper failed',
+      spoil: (attempts) => attempts.notInstalled([], failed('STORE_FAILED'), null),
+    },
   ])('not while $name', ({ spoil }) => {
     const { attempts } = start()
-    attempts.notServed([A], failed('SSHD_RELOAD_FAILED'))
+    attempts.notServed([A], failed('SSHD_RELOAD_FAILED'), null)
     spoil(attempts)
     attempts.served(A)
     expect(attempts.of(A).lastError).not.toBeNull()
@@ -440,10 +538,12 @@ describe('sshd', () => {
 describe('the root helper', () => {
   test('that cannot copy has a schedule of its own, and keys have its error', () => {
     const { attempts } = start()
-    const until = [1, 2, 3].map(() => attempts.notInstalled([A, B], failed('STORE_FAILED')).until - START)
+    const until = [1, 2, 3].map(
+      () => attempts.notInstalled([A, B], failed('STORE_FAILED'), null).until - START,
+    )
     expect(until).toEqual([5, 15, 30])
     expect(attempts.record).toMatchObject({
-      install: { kind: 'backoff', code: 'STORE_FAILED' },
+      install: { code: 'STORE_FAILED' },
       reload: null,
     })
     expect(errorsOf(attempts)).toEqual(['STORE_FAILED', 'STORE_FAILED'])
@@ -452,8 +552,8 @@ describe('the root helper', () => {
 
   test('that need not copy any more: its error is over, and no other', () => {
     const { attempts } = start()
-    attempts.notServed([B], failed('SSHD_NOT_SERVING'))
-    attempts.notInstalled([A], failed('STORE_FAILED'))
+    attempts.notServed([B], failed('SSHD_NOT_SERVING'), null)
+    attempts.notInstalled([A], failed('STORE_FAILED'), null)
     attempts.copiesMatch()
     expect(attempts.record.install).toBeNull()
     expect(errorsOf(attempts)).toEqual([undefined, 'SSHD_NOT_SERVING'])
@@ -486,7 +586,7 @@ describe('a reload', () => {
     { code: 'SSHD_CONFIG_INVALID', name: 'was refused', want: [5, 15, 30] },
   ] as const)('that $name is tried again, later and later', ({ code, want }) => {
     const { attempts } = start()
-    expect(want.map(() => attempts.notServed([A], failed(code)).until - START)).toEqual(want)
+    expect(want.map(() => attempts.notServed([A], failed(code), 365 * DAY).until - START)).toEqual(want)
     expect(attempts.record).toMatchObject({ install: null, reload: { failures: 3, code } })
   })
 
@@ -495,17 +595,17 @@ describe('a reload', () => {
     attempts.reloadPostponed(40)
     expect(attempts.record).toMatchObject({
       reloadOwed: true,
-      reload: { kind: 'retry-after', failures: 0, until: START + 40 },
+      reload: { failures: 0, until: START + 40 },
     })
     expect(errorsOf(attempts)).toEqual([undefined, undefined])
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'))
+    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
     attempts.reloadPostponed(40)
     expect(attempts.record.reload?.failures).toBe(1)
   })
 
   test('ends what keys were not served for, and is owed no more; the wait stays until it is seen to help', () => {
     const { attempts } = start()
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'))
+    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
     attempts.keyFailed(B, failed('STORE_FAILED'), null)
     attempts.oweReload()
     attempts.reloaded()
@@ -518,14 +618,14 @@ describe('a reload', () => {
   test('and does not end that keys could not be issued for: failures in a row stay counted', () => {
     const { attempts } = start()
     attempts.keyFailed(A, failed('STORE_FAILED'), null)
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'))
+    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
     attempts.reloaded()
     expect(attempts.of(A)).toMatchObject({ failures: 1, lastError: null, wait: { failures: 1 } })
   })
 
   test('that is owed keeps its wait, though all is served as far as sshd shows', () => {
     const { attempts } = start()
-    attempts.notServed([A], failed('SSHD_RELOAD_FAILED'))
+    attempts.notServed([A], failed('SSHD_RELOAD_FAILED'), null)
     attempts.oweReload()
     attempts.allServed()
     expect(attempts.record.reload).not.toBeNull()
@@ -538,12 +638,12 @@ describe('a reload', () => {
 describe('host keys that are gone', () => {
   test('are forgotten an hour after the last attempt or repair, not at once; those that are there are not', () => {
     const { attempts, clock } = start()
-    attempts.begin(A)
+    attempts.begin(A, null)
     attempts.dropped(B)
     attempts.keepOnly([])
     expect(Object.keys(attempts.record.hostKeys)).toEqual(['a', 'b'])
     clock.jump(START + 3600)
-    attempts.begin(B)
+    attempts.begin(B, null)
     attempts.keepOnly(['c'])
     expect(Object.keys(attempts.record.hostKeys)).toEqual(['b'])
     clock.jump(START + 2 * 3600)
@@ -573,6 +673,7 @@ describe('host keys that are gone', () => {
     expect(attempts.of(other)).toEqual({
       fingerprint: 'SHA256:c',
       wait: null,
+      refusals: 0,
       lastAttempt: null,
       lastSuccess: null,
       failures: 0,

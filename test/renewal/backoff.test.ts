@@ -4,12 +4,14 @@ import {
   backoffSeconds,
   isWaiting,
   needsAdministrator,
-  LONGEST_WAIT_SECONDS,
+  lockSeconds,
   retryAfterSeconds,
   type Wait,
 } from '../../agent/renewal/backoff.ts'
 
 const NOW = 1_795_438_800
+const HOUR = 3600
+const YEAR = 365 * 86_400
 const STEPS = [
   'issuer-backoff',
   'key-backoff',
@@ -28,7 +30,7 @@ describe('backoffSeconds', () => {
     { next: 'sshd-trouble', schedule: [5, 15, 30, 60, 120, 300, 900, 1800, 3600, 3600] },
     { next: 'reload', schedule: [60, 120, 300, 900, 1800, 3600, 3600] },
   ] as const)('$next without jitter', ({ next, schedule }) => {
-    expect(schedule.map((_, index) => backoffSeconds(next, index + 1, null, 0))).toEqual(schedule)
+    expect(schedule.map((_, index) => backoffSeconds(next, index + 1, YEAR, 0))).toEqual(schedule)
   })
 
   test.each([
@@ -40,8 +42,13 @@ describe('backoffSeconds', () => {
     { name: 'five minutes left: 30 s at least', next: 'key-backoff', left: 299, want: 30 },
     { name: 'a second left', next: 'key-backoff', left: 1, want: 30 },
     { name: 'over', next: 'key-backoff', left: -100, want: 30 },
-    { name: 'a login is not hurried', next: 'login-backoff', left: 1, want: 3600 },
-    { name: 'nor is a reload', next: 'reload', left: 1, want: 3600 },
+    { name: 'a login, never so often that it locks the identity', next: 'login-backoff', left: 1, want: 45 },
+    { name: 'an hour left, login', next: 'login-backoff', left: 3600, want: 360 },
+    { name: 'an hour left, reload', next: 'reload', left: 3600, want: 360 },
+    { name: 'nothing: five minutes', next: 'key-backoff', left: null, want: 300 },
+    { name: 'nothing, administrator', next: 'administrator', left: null, want: 300 },
+    { name: 'nothing, login', next: 'login-backoff', left: null, want: 300 },
+    { name: 'nothing, reload', next: 'reload', left: null, want: 300 },
   ] as const)('a tenth of what is left: $name', ({ next, left, want }) => {
     expect(backoffSeconds(next, 100, left, 0)).toBe(want)
   })
@@ -70,10 +77,10 @@ describe('backoffSeconds', () => {
           expect(wait).toBeGreaterThan(0.69 * base)
           expect(wait).toBeLessThanOrEqual(base)
           expect(base).toBeGreaterThanOrEqual(3)
-          expect(base).toBeLessThanOrEqual(LONGEST_WAIT_SECONDS)
+          expect(base).toBeLessThanOrEqual(HOUR)
           expect(backoffSeconds(next, failures + 1, left, 0)).toBeGreaterThanOrEqual(base)
-          const capped = left !== null && !['login-backoff', 'sshd-trouble', 'reload'].includes(next)
-          expect(base).toBeLessThanOrEqual(capped ? Math.max(left / 10, 30) : LONGEST_WAIT_SECONDS)
+          const floor = next === 'login-backoff' ? 45 : 30
+          expect(base).toBeLessThanOrEqual(left === null ? 300 : Math.max(left / 10, floor))
         },
       ),
     )
@@ -81,7 +88,7 @@ describe('backoffSeconds', () => {
 
   test('an issuer that is down for a day is asked a few hundred times by a host, not more', () => {
     let [at, tries] = [0, 0]
-    for (; at < 86_400; tries += 1) at += backoffSeconds('issuer-backoff', tries + 1, null, 0.5)
+    for (; at < 86_400; tries += 1) at += backoffSeconds('issuer-backoff', tries + 1, YEAR, 0.5)
     expect(tries).toBeLessThan(400)
     expect(backoffSeconds('issuer-backoff', 1, null, 0)).toBeLessThan(5)
   })
@@ -89,29 +96,35 @@ describe('backoffSeconds', () => {
 
 describe('retryAfterSeconds', () => {
   test.each([
-    { asked: 54, dice: 0, want: 54 },
-    { asked: 54, dice: 0.5, want: 57.2 },
-    { asked: 0, dice: 0, want: 1 },
-    { asked: -1000, dice: 0.99, want: 2.089 },
-    { asked: 3600, dice: 0, want: 3600 },
-    { asked: 86_400, dice: 0, want: 3600 },
-    { asked: 86_400, dice: 0.5, want: 3615 },
-    { asked: Infinity, dice: 0.5, want: 3615 },
-  ])('asked for $asked s, dice $dice', ({ asked, dice, want }) => {
-    expect(retryAfterSeconds(asked, dice)).toBeCloseTo(want, 9)
+    { asked: 54, left: YEAR, dice: 0, want: 54 },
+    { asked: 54, left: YEAR, dice: 0.5, want: 57.2 },
+    { asked: 0, left: YEAR, dice: 0, want: 1 },
+    { asked: -1000, left: YEAR, dice: 0.99, want: 2.089 },
+    { asked: 3600, left: YEAR, dice: 0, want: 3600 },
+    { asked: 86_400, left: YEAR, dice: 0, want: 3600 },
+    { asked: 86_400, left: YEAR, dice: 0.5, want: 3615 },
+    { asked: Infinity, left: YEAR, dice: 0.5, want: 3615 },
+    { asked: 300, left: 60, dice: 0, want: 300 },
+    { asked: 301, left: 60, dice: 0, want: 300 },
+    { asked: 3600, left: 6000, dice: 0, want: 600 },
+    { asked: 3600, left: null, dice: 0, want: 300 },
+    { asked: 240, left: null, dice: 0, want: 240 },
+  ])('asked for $asked s, $left s of validity left, dice $dice', ({ asked, left, dice, want }) => {
+    expect(retryAfterSeconds(asked, left, dice)).toBeCloseTo(want, 9)
   })
 
-  test('never less than asked within an hour, and a wait that isWaiting honours', () => {
+  test('never less than asked within five minutes, and a wait that isWaiting honours', () => {
     fc.assert(
       fc.property(
         fc.record({
           asked: fc.double({ min: -1e9, max: 1e9, noNaN: true }),
+          left: fc.option(fc.double({ min: -1e6, max: 1e12, noNaN: true })),
           dice: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
         }),
-        ({ asked, dice }) => {
-          const wait = retryAfterSeconds(asked, dice)
-          expect(wait).toBeGreaterThanOrEqual(Math.max(1, Math.min(asked, LONGEST_WAIT_SECONDS)))
-          expect(wait).toBeLessThanOrEqual(LONGEST_WAIT_SECONDS + 30)
+        ({ asked, left, dice }) => {
+          const wait = retryAfterSeconds(asked, left, dice)
+          expect(wait).toBeGreaterThanOrEqual(Math.max(1, Math.min(asked, 300)))
+          expect(wait).toBeLessThanOrEqual(HOUR + 30)
           expect(isWaiting(until(NOW + wait), NOW)).toBe(true)
         },
       ),
@@ -119,8 +132,12 @@ describe('retryAfterSeconds', () => {
   })
 })
 
+test('a locked identity is waited out, a little longer than the 300 s of the issuer, and not much longer', () => {
+  expect([lockSeconds(0), lockSeconds(0.999)]).toEqual([303, expect.closeTo(322.98, 6)])
+})
+
 function until(end: number): Wait {
-  return { failures: 1, until: end, kind: 'backoff', code: 'ISSUER_BUSY' }
+  return { failures: 1, until: end, code: 'ISSUER_BUSY' }
 }
 
 test.each([
@@ -144,6 +161,7 @@ test.each([
   { code: 'ISSUER_REJECTED', next: 'key-backoff', want: true },
   { code: 'CERT_CA_MISMATCH', next: 'key-backoff', want: true },
   { code: 'STORE_FAILED', next: 'key-backoff', want: false },
+  { code: 'CREDENTIAL_UNREADABLE', next: 'local', want: true },
   { code: 'ISSUER_INVALID_RESPONSE', next: 'key-backoff', want: false },
   { code: 'ISSUER_UNREACHABLE', next: 'issuer-backoff', want: false },
   // An issuer in trouble, whatever it says, may be out of it by itself.

@@ -136,9 +136,9 @@ describe('the next pass for sshd', () => {
   test('and not for one that nothing needs any more', async () => {
     const host = unreloadable()
     await pass(host)
-    host.record = { ...host.record, reload: { ...host.record.reload!, until: START + 600 } }
+    host.record = { ...host.record, reload: { ...host.record.reload!, until: START + 100 } }
     host.files.delete(KEY)
-    host.issuer.failures.push(failureOf('ISSUER_BUSY', 'issuer-backoff', 900))
-    expect((await secondsToNext(host)).next).toBeCloseTo(900, 3)
+    host.issuer.failures.push(failureOf('ISSUER_BUSY', 'issuer-backoff', 200))
+    expect((await secondsToNext(host)).next).toBeCloseTo(200, 3)
   })
 })

@@ -140,6 +140,22 @@ describe('failures', () => {
     expect(host.issuer.issuedAt).toHaveLength(1)
   })
 
+  test('one on this host makes nothing wait, is logged once, and is over with its cause', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b'])
+    host.issuer.failures.push(failureOf('CREDENTIAL_UNREADABLE', 'local'))
+    host.issuer.failsForGood = true
+    host.issuer.namesCa = false
+    for (let look = 0; look < 3; look++) await pass(host)
+    expect(Object.values(host.record.hostKeys).map(({ failures }) => failures)).toEqual([3, 3])
+    expect(host.record).toMatchObject({ issuer: null, login: null, administrator: null })
+    const told = host.log.lines.filter(({ fields }) => fields['code'] === 'CREDENTIAL_UNREADABLE')
+    expect(told.map(({ level }) => level)).toEqual(['error', 'debug', 'debug'])
+    host.issuer.failsForGood = false
+    host.issuer.failures.length = 0
+    expect((await pass(host)).outcomes.map(({ kind }) => kind)).toEqual(['renewed', 'renewed'])
+    expect(Object.values(host.record.hostKeys).map(({ lastError }) => lastError)).toEqual([null, null])
+  })
+
   test('one that is the answer’s makes that key wait only', async () => {
     const host = new FakeHost(30 * DAY, ['a', 'b'])
     host.issuer.failures.push(failureOf('ISSUER_REJECTED', 'key-backoff'))
@@ -147,15 +163,20 @@ describe('failures', () => {
     expect(result.outcomes.map(({ kind }) => kind)).toEqual(['failed', 'renewed'])
   })
 
-  test('by hand, backoff is skipped and Retry-After obeyed', async () => {
+  test('by hand, every wait is skipped but that for a locked identity', async () => {
     const host = new FakeHost()
     host.issuer.failures.push(failureOf('ISSUER_UNREACHABLE', 'issuer-backoff'))
     await pass(host)
     expect((await pass(host, { byHand: true })).outcomes).toMatchObject([{ kind: 'renewed' }])
     host.issuer.failures.push(failureOf('ISSUER_BUSY', 'issuer-backoff', 54))
     await pass(host, { force: true, byHand: true })
+    host.clock.jump(host.clock.now() + 10)
+    expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([{ kind: 'renewed' }])
+    host.issuer.failures.push(failureOf('LOGIN_LOCKED', 'login-backoff'))
+    await pass(host, { force: true, byHand: true })
+    host.clock.jump(host.clock.now() + 300)
     expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([{ kind: 'waiting' }])
-    host.clock.jump(host.clock.now() + 60)
+    host.clock.jump(host.clock.now() + 30)
     expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([{ kind: 'renewed' }])
   })
 
@@ -240,7 +261,9 @@ describe('failures', () => {
     expect(host.files.get(KEY)).not.toBe(old)
     expect(stateOf(result)).toBe('valid null')
     expect(host.record.hostKeys[KEY]).toMatchObject({ failures: 0, lastError: null })
-    expect(host.log.messages('warn')).toContainEqual(expect.stringContaining('perhaps not for good'))
+    expect(host.log.messages('warn')).toContainEqual(
+      expect.stringContaining('may not survive a power failure'),
+    )
     // sshd has to be told all the same.
     expect(host.sshd.reloads).toBe(2)
   })

@@ -95,7 +95,7 @@ describe('an error ends with its cause', () => {
     host.clock.jump(START + 3000)
     host.issuer.failures.push(failureOf('ISSUER_FORBIDDEN', 'administrator'))
     await pass(host)
-    expect(host.record.issuer).not.toBeNull()
+    expect(host.record.administrator).not.toBeNull()
     host.clock.jump(START)
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'renewed' }])
   })

@@ -70,7 +70,7 @@ describe('after a reload', () => {
     expect((await pass(host)).trouble).toEqual({
       failure: {
         code: 'SSHD_UNREACHABLE',
-        message: 'it is not known what sshd presents: no answer within 5 s',
+        message: 'what sshd presents is unknown: no answer within 5 s',
       },
       hostKeys: [KEY],
     })
@@ -423,7 +423,7 @@ describe('the helper', () => {
     expect(host.record.sshd.listen).toEqual(['0.0.0.0:2222'])
     expect(host.log.lines.at(-1)).toEqual({
       level: 'info',
-      message: 'sshd was reloaded several times within a short time: the reload waits',
+      message: 'sshd was reloaded too often within a short time: the next reload is postponed',
       fields: { retry_in_seconds: 40 },
     })
     expect(host.log.messages('warn')).toEqual([])

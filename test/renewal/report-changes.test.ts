@@ -47,7 +47,7 @@ describe('sshd', () => {
     host.sshd.isDown = false
     host.sshd.isSilent = true
     await pass(host, { ask: true })
-    expect(await look()).toEqual(['warn it is not known what sshd presents: no answer within 5 s'])
+    expect(await look()).toEqual(['warn what sshd presents is unknown: no answer within 5 s'])
     expect(log.lines.at(-1)?.fields).toEqual({ code: 'SSHD_UNREACHABLE' })
     host.sshd.isSilent = false
     await pass(host, { ask: true })
@@ -57,7 +57,7 @@ describe('sshd', () => {
 
   test.each([
     ['down', 'warn sshd accepts no connections: no reason given'],
-    ['unknown', 'warn it is not known what sshd presents: no reason given'],
+    ['unknown', 'warn what sshd presents is unknown: no reason given'],
   ] as const)('%s without a reason on record', async (state, line) => {
     const host = await enrolled()
     expect(await reporter(host).look(state)).toEqual([line])

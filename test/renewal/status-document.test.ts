@@ -61,6 +61,7 @@ function status(certificates: readonly CertificateStatus[], skew: number | null 
     enrolled: true,
     issuer: { url: 'https://x.example', reachable: true, last_success: null, clock_skew_seconds: skew },
     certificates,
+    waits: [],
     notes: [],
     sshd: { state: 'up', since: formatTime(NOW - 60 * MINUTE) },
   }

@@ -51,7 +51,15 @@ type Sshd = StatusDocument['sshd']['state']
 
 function document(certificates: readonly CertificateStatus[], sshd: Sshd = 'up'): StatusDocument {
   const issuer = { url: null, reachable: null, last_success: null, clock_skew_seconds: null }
-  return { version: '1', enrolled: true, issuer, certificates, notes: [], sshd: { state: sshd, since: null } }
+  return {
+    version: '1',
+    enrolled: true,
+    issuer,
+    certificates,
+    waits: [],
+    notes: [],
+    sshd: { state: sshd, since: null },
+  }
 }
 
 test.each<{ name: string; status: StatusDocument; says: string }>([

@@ -13,7 +13,7 @@ const identity = { version: '0.2.0', issuerUrl: 'https://issuer.example.com' }
 /** The status document after one pass. */
 async function status(host: FakeHost, request: Parameters<typeof pass>[1] = {}) {
   const { views } = await pass(host, request)
-  return statusOf(identity, views, host.record, host.issuer.health())
+  return statusOf(identity, views, { record: host.record, now: host.clock.now() }, host.issuer.health())
 }
 
 const NO_CERTIFICATE = {
@@ -74,6 +74,7 @@ describe('the status document', () => {
           last_error: null,
         },
       ],
+      waits: [],
       notes: ['left out: x'],
       sshd: { state: 'up', since: '2026-11-23T12:00:00Z' },
     })
@@ -118,6 +119,7 @@ describe('the status document', () => {
       enrolled: false,
       issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: null },
       certificates: [],
+      waits: [],
       notes: [],
       sshd: { state: null, since: null },
     })

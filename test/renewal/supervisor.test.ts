@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
+import { formatTime } from '../../agent/cert/time.ts'
 import { readinessOf } from '../../agent/renewal/status-document.ts'
 import { craftKey } from '../cert/craft.ts'
 import { DAY, FakeHost } from '../fakes/fake-host.ts'
@@ -31,14 +32,16 @@ describe('an issuer that is down', () => {
     await daemon.stop()
   })
 
-  test('a wrong secret is tried a handful of times a day', async () => {
+  test('a wrong secret, with nothing valid left, is tried every few minutes, never so often that it locks the identity', async () => {
     const host = new FakeHost(3600)
     host.issuer.failures.push(failureOf('ISSUER_UNAUTHORIZED', 'login-backoff'))
     host.issuer.failsForGood = true
     host.issuer.namesCa = false
     const daemon = supervise(host)
     await daemon.live(DAY / 4)
-    expect(host.issuer.issuedAt.length).toBeLessThan(14)
+    const pauses = host.issuer.issuedAt.map((at, index, all) => at - (all[index - 1] ?? -Infinity))
+    expect(Math.min(...pauses)).toBeGreaterThan(90)
+    expect(host.issuer.issuedAt.length).toBeLessThan(DAY / 4 / 200)
     daemon.supervisor.wake('sigusr1')
     await host.clock.advance(1)
     const asked = host.issuer.issuedAt.length
@@ -46,6 +49,77 @@ describe('an issuer that is down', () => {
     await host.clock.advance(1)
     expect(host.issuer.issuedAt.length).toBe(asked + 1)
     await daemon.stop()
+  })
+})
+
+describe('waits', () => {
+  /** A host whose issuer has just said for the third time that an administrator must act. */
+  async function refusedThrice() {
+    const host = new FakeHost()
+    host.issuer.failures.push(failureOf('ISSUER_FORBIDDEN', 'administrator'))
+    host.issuer.failsForGood = true
+    host.issuer.namesCa = false
+    const daemon = supervise(host)
+    await daemon.live(900)
+    expect(host.record.administrator?.failures).toBeGreaterThan(2)
+    host.issuer.issuedAt.length = 0
+    host.log.lines.length = 0
+    return { host, daemon }
+  }
+
+  test.each([
+    { reason: 'sighup', ends: true },
+    { reason: 'sigusr1', ends: false },
+    { reason: 'file-event', ends: false },
+    { reason: 'tick', ends: false },
+  ] as const)('are ended by $reason: $ends', async ({ reason, ends }) => {
+    const { host, daemon } = await refusedThrice()
+    daemon.supervisor.wake(reason)
+    await host.clock.advance(1)
+    expect(host.issuer.issuedAt).toHaveLength(ends ? 1 : 0)
+    await daemon.stop()
+  })
+
+  test('are ended by a restart, once in five minutes; then they are in the log and in the status', async () => {
+    const { host, daemon } = await refusedThrice()
+    await daemon.stop()
+    const second = supervise(host)
+    await host.clock.advance(1)
+    expect(host.issuer.issuedAt).toHaveLength(1)
+    expect(host.log.messages('info')).not.toContainEqual(expect.stringContaining('still waiting after'))
+    await second.stop()
+    const third = supervise(host)
+    await host.clock.advance(1)
+    expect(host.issuer.issuedAt).toHaveLength(1)
+    const { failures, until } = host.record.administrator ?? { failures: 0, until: 0 }
+    expect(failures).toBe(1)
+    expect(host.log.lines).toContainEqual({
+      level: 'info',
+      message: 'still waiting after the restart: administrator',
+      fields: { code: 'ISSUER_FORBIDDEN', waits_for: 'administrator', retry_in_seconds: expect.any(Number) },
+    })
+    expect(third.turns[0]?.waits).toEqual([
+      { for: 'administrator', code: 'ISSUER_FORBIDDEN', until: formatTime(until) },
+    ])
+    await third.stop()
+  })
+
+  test('outlast a crash', async () => {
+    const { host, daemon } = await refusedThrice()
+    const left = structuredClone(host.record)
+    await daemon.stop()
+    host.record = left
+    const next = supervise(host)
+    await host.clock.advance(1)
+    expect(host.issuer.issuedAt).toHaveLength(0)
+    await next.stop()
+  })
+
+  test('a stop that finds the lock taken still ends, and the waits stay', async () => {
+    const { host, daemon } = await refusedThrice()
+    host.lockFailure = new AgentError('STORE_FAILED', 'locked by renew')
+    await daemon.stop()
+    expect(host.record.stoppedAt).toBeNull()
   })
 })
 
@@ -84,7 +158,7 @@ describe('the loop', () => {
     await host.clock.advance(4)
     expect(daemon.told).toEqual([])
     await host.clock.advance(2)
-    expect(daemon.told).toEqual(['ready looking at everything for the first time'])
+    expect(daemon.told).toEqual(['ready first pass'])
     asking.resolve()
     await host.clock.advance(1)
     expect(daemon.told[1]).toMatch(/^status 1 host key: 1 valid/)
@@ -115,7 +189,7 @@ describe('the loop', () => {
     host.hostKeys.list = async () => new Promise(() => {})
     daemon.supervisor.wake('tick')
     await host.clock.advance(121)
-    expect(host.log.messages('error')).toContain('a turn took longer than two minutes and was abandoned')
+    expect(host.log.messages('error')).toContain('a pass took longer than two minutes and was abandoned')
     expect(daemon.told).toHaveLength(fed)
     await daemon.stop()
   })

@@ -163,7 +163,7 @@ describe('what it tells', () => {
     const daemon = supervise(host)
     await daemon.live(180)
     const advice = 'pin it with verify.host_ca_file; until then the CA of the certificate in place is trusted'
-    expect(host.log.messages('warn')).toEqual([`the issuer does not name its host CA: ${advice}`])
+    expect(host.log.messages('warn')).toEqual([`the issuer does not publish its host CA: ${advice}`])
     await daemon.stop()
     const named = new FakeHost()
     await runOnce(named)

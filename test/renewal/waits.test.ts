@@ -3,19 +3,20 @@ import type { Wait } from '../../agent/renewal/backoff.ts'
 import { EMPTY_RECORD, recordOf, type AttemptRecord, type HostKeyRecord } from '../../agent/renewal/record.ts'
 import {
   installWait,
-  issuerWait,
+  issuerWaits,
   pauseAfterIssuance,
   recentRepairs,
   reloadWait,
   repairWaitOf,
   waitOf,
+  waitsInForce,
 } from '../../agent/renewal/waits.ts'
 
 const NOW = 1_795_438_800
 const KEY = { name: 'a', fingerprint: 'SHA256:a' }
 
-function waitUntil(until: number, kind: Wait['kind'] = 'backoff'): Wait {
-  return { failures: 1, until, kind, code: 'ISSUER_BUSY' }
+function waitUntil(until: number, code: Wait['code'] = 'ISSUER_BUSY'): Wait {
+  return { failures: 1, until, code }
 }
 
 /** What is on record at {@link NOW}, for one host key. */
@@ -26,9 +27,9 @@ function recordNow(key: Partial<HostKeyRecord>, changed: Partial<AttemptRecord> 
 
 describe('the wait of a key', () => {
   const issuer = waitUntil(NOW + 20)
-  const login = waitUntil(NOW + 30, 'login')
+  const login = waitUntil(NOW + 30)
+  const locked = waitUntil(NOW + 25, 'LOGIN_LOCKED')
   const own = waitUntil(NOW + 10)
-  const asked = waitUntil(NOW + 15, 'retry-after')
   const over = waitUntil(NOW)
 
   test.each([
@@ -40,23 +41,17 @@ describe('the wait of a key', () => {
     { name: 'of several the longest, whichever that is', wait: login, issuer, login: own, want: login },
     { name: 'one that is over counts no more', wait: over, issuer, want: issuer },
     { name: 'all are over', wait: over, issuer: over, login: over, want: null },
-    {
-      name: 'by hand: only what the server asked for',
-      wait: own,
-      issuer: asked,
-      login,
-      byHand: true,
-      want: asked,
-    },
-    { name: 'by hand: none that we made ourselves', wait: own, issuer, login, byHand: true, want: null },
-  ])('$name', ({ wait = null, issuer: ofIssuer = null, login: ofLogin = null, byHand = false, want }) => {
-    const known = recordNow({ wait }, { issuer: ofIssuer, login: ofLogin })
-    expect(waitOf(known, KEY, !byHand)).toEqual(want)
+    { name: 'that for an administrator', administrator: issuer, wait: own, want: issuer },
+    { name: 'by hand: none', wait: own, issuer, login, administrator: issuer, byHand: true, want: null },
+    { name: 'by hand: but that for a locked identity', issuer, login: locked, byHand: true, want: locked },
+  ])('$name', ({ wait = null, byHand = false, want, ...shared }) => {
+    const all = { issuer: null, login: null, administrator: null, ...shared }
+    expect(waitOf(recordNow({ wait }, all), KEY, byHand)).toEqual(want)
   })
 
   test('of another key with that name does not count', () => {
     const other = { name: KEY.name, fingerprint: 'SHA256:b' }
-    expect(waitOf(recordNow({ wait: own }), other, true)).toBeNull()
+    expect(waitOf(recordNow({ wait: own }), other, false)).toBeNull()
   })
 })
 
@@ -67,7 +62,7 @@ test.each([
   { name: 'over', issuer: waitUntil(NOW), login: waitUntil(NOW - 1), want: null },
   { name: 'one over, one not', issuer: waitUntil(NOW), login: waitUntil(NOW + 2), want: NOW + 2 },
 ])('a wait that is every key’s: $name', ({ issuer = null, login = null, want }) => {
-  expect(issuerWait(recordNow({}, { issuer, login }))?.until ?? null).toBe(want)
+  expect(issuerWaits(recordNow({}, { issuer, login }))[0]?.until ?? null).toBe(want)
 })
 
 test('a wait of the helper’s or a reload’s holds until it is over, and not beyond its kind', () => {
@@ -80,6 +75,20 @@ test('a wait of the helper’s or a reload’s holds until it is over, and not b
   ])
   const over = recordNow({}, { install: waitUntil(NOW), reload: waitUntil(NOW - 1) })
   expect([installWait(over), reloadWait(over)]).toEqual([null, null])
+})
+
+test('everything that is waited for has its name; what is over has none', () => {
+  const shared = {
+    login: waitUntil(NOW + 1, 'LOGIN_LOCKED'),
+    issuer: waitUntil(NOW),
+    reload: waitUntil(NOW + 3),
+  }
+  const known = recordNow({ wait: waitUntil(NOW + 2) }, shared)
+  expect(waitsInForce(known)).toEqual([
+    { for: 'login', code: 'LOGIN_LOCKED', failures: 1, until: NOW + 1 },
+    { for: 'reload', code: 'ISSUER_BUSY', failures: 1, until: NOW + 3 },
+    { for: 'a', code: 'ISSUER_BUSY', failures: 1, until: NOW + 2 },
+  ])
 })
 
 describe('repairs: ten in ten minutes, and no more', () => {

@@ -45,6 +45,7 @@ export function statusOf(certificates: CertificateStatus[], enrolled = true): St
     enrolled,
     issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: null },
     certificates,
+    waits: [],
     notes: [],
     sshd: { state: null, since: null },
   }
