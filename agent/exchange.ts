@@ -1,44 +1,47 @@
 import { messageOf } from './cert/errors.ts'
 import { splitKeyLine } from './cert/public-key.ts'
-import type { Config } from './config/config.ts'
-import { configPathFrom, loadConfig } from './config/load.ts'
+import type { Config, IssuerConfig } from './config/config.ts'
+import { configPathFrom, loadConfig, type LoadedConfig } from './config/load.ts'
 import { problemLine } from './config/problem.ts'
 import { createHostKeys } from './host/host-keys.ts'
 import { becomeOwnerOf, systemClock } from './host/machine.ts'
-import { createIssuer } from './issuer/client.ts'
+import { createCommandIssuer } from './issuer/command-issuer.ts'
 import { type Answering, serveExchange } from './issuer/exchange-process.ts'
 import type { DiagnosisAnswer } from './issuer/exchange-protocol.ts'
 import { localFailure } from './issuer/failures.ts'
 import type { ReadCredentialFile } from './issuer/logins/credential-file.ts'
 import { createLog } from './log/log.ts'
-import type { Issuer, Log, Metrics } from './renewal/ports.ts'
+import type { HostKeyFile, Issuer, Log, Metrics } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
 
 /**
- * The issuer over HTTP, in this process. Whoever needs it loads this file then, and with it HTTP, TLS and the logins;
- * the daemon never does.
+ * The issuer, asked by this very process, which never is the daemon. HTTP, TLS and the logins are loaded only if they are
+ * needed.
  *
  * @param readCredentialFile left out: from the disk, anew at each use
  */
-export function httpIssuer(
-  { issuer, auth }: Pick<Config, 'issuer' | 'auth'>,
+export async function issuerHere(
+  issuer: IssuerConfig,
   { version }: VersionInfo,
   log: Log,
   metrics: Pick<Metrics, 'issuerRequest'>,
   readCredentialFile?: ReadCredentialFile,
-): Issuer {
-  return createIssuer({ ...issuer, auth, readCredentialFile, version, clock: systemClock, log, metrics })
+): Promise<Issuer> {
+  const ports = { clock: systemClock, log, metrics }
+  if (issuer.kind === 'command') return createCommandIssuer({ ...issuer, ...ports })
+  const { createIssuer } = await import('./issuer/client.ts')
+  return createIssuer({ ...issuer, readCredentialFile, version, ...ports })
 }
 
-/** What the exchange's unit has to know of the configuration; a mistake elsewhere in it is the daemon's to tell. */
+/** The parts of the configuration that the exchange's unit needs; problems elsewhere in it are the daemon's to report. */
 const SECTIONS = ['issuer', 'auth', 'log', 'host_keys']
 
 /**
  * `hostcertd exchange`: see `issuer/exchange-protocol.ts`. Ends with its input.
  *
- * @param options `--configured`: it uses the host's configuration, as the unit's does; the other side can neither have
- *   the credential sent elsewhere, nor have a key signed that is none of this host's. `--as-owner-of FOLDER`: started by
- *   root, it becomes the folder's owner before it reads anything from the other side
+ * @param options `--configured`: it uses the host's configuration, as the unit's does; the other side can neither have the
+ *   credential sent elsewhere, nor another key signed than one of this host, nor other principals asked for.
+ *   `--as-owner-of FOLDER`: started by root, it becomes the folder's owner before it reads anything from the other side
  */
 export async function runExchange(version: VersionInfo, [option, folder]: readonly string[]): Promise<void> {
   if (option === '--as-owner-of' && folder !== undefined) {
@@ -50,23 +53,27 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
   const streams = { input: stdin, write: (text: string) => void stdout.write(text) }
   const configured = option === '--configured' ? await configuration() : null
   try {
-    await serveExchange(streams, (wanted, metrics) => {
+    await serveExchange(streams, async (wanted, metrics) => {
       if (typeof configured === 'string') return refusing(configured)
-      if (configured !== null && !isSame(configured, wanted)) return refusing(OTHER_CONFIGURATION)
+      if (configured !== null && !isSame(configured.issuer, wanted.issuer))
+        return refusing(OTHER_CONFIGURATION)
       const settings = configured ?? wanted
       const log = createLog({ ...settings.log, version: version.version })
-      const issuer = httpIssuer(settings, version, log, metrics)
-      const answering = {
-        issue: async (key, stop) => issuer.issue(key, stop),
-        hostCa: async (stop) => issuer.hostCa(stop),
+      const issuer = await issuerHere(settings.issuer, version, log, metrics)
+      const answering: Answering = {
+        issue: async (request, signal) => issuer.issue(request, signal),
+        hostCa: async (signal) => issuer.hostCa(signal),
         health: () => issuer.health(),
         end: () => issuer.end(),
         diagnose: async (question, signal): Promise<DiagnosisAnswer> => {
           // Most exchanges do without.
-          const { diagnoseIssuer } = await import('./doctor/issuer-diagnosis.ts')
+          const { diagnoseCommand, diagnoseIssuer } = await import('./doctor/issuer-diagnosis.ts')
+          if (settings.issuer.kind === 'command' || wanted.issuer.kind === 'command')
+            return { ok: true, findings: await diagnoseCommand(issuer, question, systemClock, signal) }
+          const shownAuth = wanted.issuer.auth
           const way = {
-            settings,
-            shownAuth: wanted.auth,
+            issuer: settings.issuer,
+            shownAuth,
             environment: process.env,
             clock: systemClock,
             signal,
@@ -74,8 +81,8 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
           const ports = { version: version.version, log }
           return { ok: true, findings: await diagnoseIssuer(way, question, ports) }
         },
-      } satisfies Answering
-      return configured === null ? answering : forOwnKeys(answering, configured)
+      }
+      return configured === null ? answering : forThisHost(answering, configured)
     })
   } catch (error) {
     const log = createLog({ level: 'info', format: 'auto', version: version.version })
@@ -86,27 +93,33 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
 }
 
 const OTHER_CONFIGURATION =
-  'the issuer or the login in the configuration files is not the one in force: `systemctl reload hostcertd`'
+  'the issuer or the login in the configuration files differs from the one in use: run `systemctl reload hostcertd`'
 
 /** @returns a text: why it cannot be used */
 async function configuration(): Promise<Config | string> {
   const { env: environment } = process
   const path = configPathFrom(undefined, environment)
-  const loaded = await loadConfig({ path, environment, checkPinnedCas: false, sections: SECTIONS })
+  const load = async (sections: readonly string[]): Promise<LoadedConfig> =>
+    loadConfig({ path, environment, checkPinnedCas: false, sections })
+  let loaded = await load(SECTIONS)
+  // The principals, which only a program is given.
+  if (loaded.kind === 'ok' && loaded.config.issuer.kind === 'command')
+    loaded = await load([...SECTIONS, 'verify'])
   if (loaded.kind === 'ok') return loaded.config
   const [problem] = loaded.kind === 'invalid' ? loaded.problems : []
   return problem === undefined ? `there is no ${path}` : problemLine(problem)
 }
 
-/** Of the login no more than its method: where its files lie depends on who looks. */
-function isSame(
-  { issuer, auth }: Pick<Config, 'issuer' | 'auth'>,
-  wanted: Pick<Config, 'issuer' | 'auth'>,
-): boolean {
-  return JSON.stringify([issuer, auth.method]) === JSON.stringify([wanted.issuer, wanted.auth.method])
+/** Of the login only its method counts: the paths of its files depend on who resolves them. */
+function isSame(one: IssuerConfig, other: IssuerConfig): boolean {
+  return JSON.stringify(comparable(one)) === JSON.stringify(comparable(other))
 }
 
-/** @param why goes on in the daemon's log and status */
+function comparable(issuer: IssuerConfig): object {
+  return issuer.kind === 'http' ? { ...issuer, auth: issuer.auth.method } : issuer
+}
+
+/** @param why appears in the daemon's log and status */
 function refusing(why: string): Answering {
   const failure = localFailure('CONFIG_INVALID', 'administrator', why)
   return {
@@ -118,23 +131,35 @@ function refusing(why: string): Answering {
   }
 }
 
-function forOwnKeys(answering: Answering, { hostKeys }: Config): Answering {
+/** Signs the host's own keys only, whatever it is asked, and by the names of its files and the principals configured. */
+function forThisHost(answering: Answering, { hostKeys, issuer, verify }: Config): Answering {
   const keys = createHostKeys({ patterns: hostKeys })
-  const failure = localFailure('ISSUER_REJECTED', 'key-backoff', 'that key is none of `host_keys`')
-  const isOwn = async (publicKey: string): Promise<boolean> => {
+  const principals = verify.principals ?? []
+  const message = 'this key is not one of those that host_keys names'
+  const failure = localFailure('ISSUER_REJECTED', 'key-backoff', message)
+  const nameOf = async (publicKey: string): Promise<string | null> => {
     const { blob } = splitKeyLine(publicKey)
-    return (await keys.list()).some(
-      ({ content }) => content.kind === 'key' && blob !== null && content.key.blob.equals(blob),
-    )
+    const isOwn = ({ content }: HostKeyFile): boolean =>
+      content.kind === 'key' && blob !== null && content.key.blob.equals(blob)
+    return (await keys.list()).find(isOwn)?.name ?? null
   }
   return {
     ...answering,
-    issue: async (publicKey, signal) =>
-      (await isOwn(publicKey)) ? answering.issue(publicKey, signal) : { ok: false, failure },
+    issue: async ({ publicKey }, signal) => {
+      const hostKey = await nameOf(publicKey)
+      if (hostKey === null) return { ok: false, failure }
+      return answering.issue({ publicKey, hostKey, principals }, signal)
+    },
     diagnose: async (question, signal) => {
-      for (const { publicKey } of question.issueFor)
-        if (!(await isOwn(publicKey))) return { ok: false, failure }
-      return answering.diagnose(question, signal)
+      const issueFor = []
+      for (const wanted of question.issueFor) {
+        const name = await nameOf(wanted.publicKey)
+        if (name === null) return { ok: false, failure }
+        issueFor.push({ ...wanted, name })
+      }
+      // An issuer over HTTP is not asked for principals; here they are only compared.
+      const own = issuer.kind === 'command' ? { issueFor, principals: [...principals] } : { issueFor }
+      return answering.diagnose({ ...question, ...own }, signal)
     },
   }
 }

@@ -9,12 +9,8 @@ import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
 import { isSocket } from './host/files.ts'
 import { becomeOwnerOf, systemClock } from './host/machine.ts'
-import {
-  createExchangeClient,
-  EXCHANGE_SOCKET,
-  type ExchangeWay,
-  isForExchange,
-} from './issuer/exchange-client.ts'
+import { EXCHANGE_SOCKET, type ExchangeWay, isForExchange } from './issuer/exchange-channel.ts'
+import { createExchangeClient } from './issuer/exchange-client.ts'
 import { hearSignals } from './signals.ts'
 import { versionInfo } from './version.ts'
 
@@ -53,8 +49,8 @@ const context: CliContext = {
   composeIssuer: async (config, readCredentialFile) => {
     if (exchange.socket !== null && isSocket(exchange.socket))
       return createExchangeClient({ ...exchange, settings: config, clock: systemClock, metrics: NO_METRICS })
-    const { httpIssuer } = await import('./exchange.ts')
-    return httpIssuer(config, version, verbLog(config, version), NO_METRICS, readCredentialFile)
+    const { issuerHere } = await import('./exchange.ts')
+    return issuerHere(config.issuer, version, verbLog(config, version), NO_METRICS, readCredentialFile)
   },
   exchangeProgram: exchange.program,
   createDaemon: (config, load) => {

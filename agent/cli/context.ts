@@ -1,5 +1,5 @@
 import { AgentError, ERRORS } from '../cert/errors.ts'
-import type { Config } from '../config/config.ts'
+import { type Config, issuerUrlOf } from '../config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig, recheckPinnedCas } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import type { ReadCredentialFile } from '../issuer/logins/credential-file.ts'
@@ -172,6 +172,6 @@ export async function lookOnce(
   if (isUnreadable(facts.pinned)) throw new AgentError(facts.pinned.code, facts.pinned.message)
   if (askServed) await askSshd(host, attempts, judgeNow(host, attempts.record, facts), signal)
   const views = judgeNow(host, attempts.record, facts)
-  const identity = { version: context.version.version, issuerUrl: config.issuer.url }
+  const identity = { version: context.version.version, issuerUrl: issuerUrlOf(config.issuer) }
   return { host, attempts, views, status: statusOf(identity, views, attempts, host.issuer.health()) }
 }

@@ -1,5 +1,5 @@
 import type { UnixSeconds } from '../cert/time.ts'
-import type { Config } from '../config/config.ts'
+import { type Config, issuerUrlOf } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import type { Host } from '../renewal/host.ts'
@@ -163,7 +163,7 @@ export class Daemon {
       this.#watcher = null
     } else {
       configureLog(config)
-      const identity = { version, issuerUrl: config.issuer.url }
+      const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
       this.#enrolment = { kind: 'enrolled', host: composeHost(config), identity }
       this.#watcher = await startWatcher(config, () => this.#supervisor.wake('file-event'))
     }

@@ -27,7 +27,7 @@ export async function renew(
 ): Promise<number> {
   const config = await requireConfig(context, options)
   // Only root can read them, and perhaps the program's files, and it is about to become somebody else.
-  const readCredentialFile = await holdCredentials(config.auth)
+  const readCredentialFile = await holdCredentials(config.issuer)
   const issuer = await context.composeIssuer(config, readCredentialFile)
   await context.becomeOwnerOf(config.stateDirectory)
   const host = { ...context.composeHost(config), issuer }

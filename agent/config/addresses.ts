@@ -18,7 +18,7 @@ function splitHostAndPort(text: string): HostAndPort | null {
   return { host: bracketed ?? bare, port }
 }
 
-/** A name that a resolver may know. It becomes an argument of a program, so it never begins with a dash. */
+/** A name that can be resolved. It becomes an argument of a program, so it never begins with a dash. */
 function isHostName(text: string): boolean {
   // What ends in a number is meant as an IPv4 address (WHATWG URL, "ends in a number"), and then must be one.
   if (/(?:^|\.)\d+\.?$/.test(text)) return isIPv4(text)
@@ -71,7 +71,7 @@ export function readHealthHost(text: string): Reading<string> {
  * @returns as a URL parser writes it, without slashes at the end; it may have a path
  */
 export function readIssuerUrl(text: string): Reading<string> {
-  // A URL parser mends missing slashes, backslashes and white space; here they are more likely a slip.
+  // A URL parser corrects missing slashes, backslashes and white space; here they are more likely a typing error.
   if (!/^https?:\/\/[^/\\\s][^\\\s]*$/i.test(text) || !URL.canParse(text))
     return mustBe('a URL such as https://us.infisical.com', text)
   const url = new URL(text)

@@ -2,14 +2,7 @@ import type { RenewalPolicy } from '../renewal/due.ts'
 
 /** The configuration, complete and checked; `config.example.yaml` explains every key. */
 export interface Config {
-  readonly issuer: {
-    /** No slash at the end. */
-    readonly url: string
-    readonly sshHostId: string
-    readonly caFile: string | null
-    readonly timeoutMilliseconds: number
-  }
-  readonly auth: Login
+  readonly issuer: IssuerConfig
   /** Patterns or paths. */
   readonly hostKeys: readonly string[]
   readonly certificates: { readonly directory: string }
@@ -36,6 +29,34 @@ export interface Config {
   }
   readonly log: { readonly level: LogLevel; readonly format: LogFormat }
   readonly stateDirectory: string
+}
+
+/** Who signs: the HTTP API of an issuer, or a program in its place. */
+export type IssuerConfig = HttpIssuerConfig | CommandIssuerConfig
+
+export interface HttpIssuerConfig {
+  readonly kind: 'http'
+  /** No slash at the end. */
+  readonly url: string
+  readonly sshHostId: string
+  readonly caFile: string | null
+  /** For one exchange. */
+  readonly timeoutMilliseconds: number
+  readonly auth: Login
+}
+
+/** `docs/other-cas.md` is its contract. */
+export interface CommandIssuerConfig {
+  readonly kind: 'command'
+  /** The absolute path of a program, and its arguments. */
+  readonly command: readonly string[]
+  /** From its start to its end. */
+  readonly timeoutMilliseconds: number
+}
+
+/** Null where a program takes the issuer's place. */
+export function issuerUrlOf(issuer: IssuerConfig): string | null {
+  return issuer.kind === 'http' ? issuer.url : null
 }
 
 export type HealthListen =

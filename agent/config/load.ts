@@ -1,12 +1,13 @@
 import { lstat } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { basename, dirname, resolve } from 'node:path'
 import * as v from 'valibot'
+import { CERTIFICATE_SUFFIX } from '../cert/certificate-types.ts'
 import { messageOf } from '../cert/errors.ts'
-import { systemCodeOf } from '../cert/text.ts'
+import { quote, systemCodeOf } from '../cert/text.ts'
+import { isPattern, pathsMatching } from '../host/files.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { isLoopback } from './addresses.ts'
 import type { Config } from './config.ts'
-import { checkHostKeyFiles, type HostKeyFindings } from './host-key-paths.ts'
 import {
   hasPath,
   isTree,
@@ -18,7 +19,14 @@ import {
   type Tree,
 } from './problem.ts'
 import { type ConfigFile, readConfigFiles } from './read-files.ts'
-import { checkTree, hostKeys, LONGEST_TIMEOUT_SECONDS, type Settings, toConfig } from './schema.ts'
+import {
+  checkTree,
+  hasCommand,
+  hostKeys,
+  LONGEST_TIMEOUT_SECONDS,
+  type Settings,
+  toConfig,
+} from './schema.ts'
 import { isAbsolutePath } from './values.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -28,9 +36,9 @@ interface LoadRequest {
   readonly path: string
   /** `CREDENTIALS_DIRECTORY` is read from it. */
   readonly environment: Environment
-  /** False: whether the pinned CAs can be read is somebody else's to see. Default: true. */
+  /** False: do not check whether the pinned CAs can be read; the caller does. Default: true. */
   readonly checkPinnedCas?: boolean
-  /** Only these sections, the others as if nothing stood there: what is wrong in them is somebody else's concern. */
+  /** Read only these sections, as if the others were empty: problems in them are of no concern to the caller. */
   readonly sections?: readonly string[]
 }
 
@@ -53,7 +61,7 @@ const DEFAULT_PATH = '/etc/hostcertd/hostcertd.yaml'
 const DEFAULT_HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
 
 /**
- * The main configuration file: what `--config` says, else `$HOSTCERTD_CONFIG`, else the packaged place.
+ * The main configuration file: that of `--config`, else `$HOSTCERTD_CONFIG`, else the packaged place.
  *
  * @returns an absolute path, so that it stays the same file whatever folder is entered later
  */
@@ -84,11 +92,12 @@ export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
   const valueProblems = [
     ...(checked.ok ? [] : checked.problems),
     ...found.problems.map((message) => ({ keys: ['host_keys'], message })),
+    ...(sections?.includes('verify') === false ? [] : findMissingHostCa(tree, defaultHostCaFile)),
     ...(checkPinnedCas ? await findHostCaProblems(tree, defaultHostCaFile) : []),
   ].map((problem) => locate(problem, read.files))
-  // A key without a value is told already; that it is missing would say the same again.
-  const told = new Set(read.problems.map((problem) => problem.path))
-  const problems = [...read.problems, ...valueProblems.filter((problem) => !told.has(problem.path))]
+  // A key without a value is reported already; that it is missing would be the same again.
+  const reported = new Set(read.problems.map((problem) => problem.path))
+  const problems = [...read.problems, ...valueProblems.filter((problem) => !reported.has(problem.path))]
   if (!checked.ok || problems.length > 0) return { kind: 'invalid', problems }
 
   const config = toConfig(checked.settings, { folder: dirname(mainFile), environment, defaultHostCaFile })
@@ -101,7 +110,7 @@ export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
 }
 
 /**
- * Look at the pinned CAs again, as whoever this process has become since the configuration was loaded: what root could
+ * Look at the pinned CAs again, as the user that this process has become since the configuration was loaded: what root could
  * read the daemon must be able to read too.
  */
 export async function recheckPinnedCas(loaded: LoadedConfig): Promise<LoadedConfig> {
@@ -118,7 +127,44 @@ async function findHostKeys(tree: Tree): Promise<HostKeyFindings> {
   return patterns.success ? checkHostKeyFiles(patterns.output) : { problems: [], warnings: [] }
 }
 
-/** The last file that says something at the path decides what is there. */
+interface HostKeyFindings {
+  readonly problems: readonly string[]
+  readonly warnings: readonly string[]
+}
+
+/**
+ * Compare `host_keys` with the files of this host: two different files of the same name are a problem, for their
+ * certificates would be one file; nothing of that name is a warning, for keys may come later. Never throws.
+ */
+export async function checkHostKeyFiles(patterns: readonly string[]): Promise<HostKeyFindings> {
+  const warnings: string[] = []
+  const pathsByName = new Map<string, Set<string>>()
+  for (const pattern of patterns) {
+    const found = await find(pattern)
+    if (found.length === 0) warnings.push(`host_keys: nothing matches ${quote(pattern)} yet`)
+    // A path that is written out counts whether it is there or not.
+    for (const path of isPattern(pattern) ? found : [resolve(pattern)]) {
+      const name = basename(path)
+      pathsByName.set(name, (pathsByName.get(name) ?? new Set()).add(path))
+    }
+  }
+  const problems = [...pathsByName]
+    .filter(([, paths]) => paths.size > 1)
+    .map(([name, paths]) => `${[...paths].sort().join(' and ')} have the same file name, ${name}`)
+  return { problems, warnings }
+}
+
+/** What matches now; nothing where a folder may not be looked into. */
+async function find(pattern: string): Promise<string[]> {
+  try {
+    return (await pathsMatching(pattern)).filter((path) => !path.endsWith(CERTIFICATE_SUFFIX))
+  } catch {
+    // The loop looks again each tick, and reports what it cannot read.
+    return []
+  }
+}
+
+/** The last file that sets the path decides its value. */
 function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Problem {
   const from = files.findLast(({ tree }) => hasPath(tree, keys))
   return { path: pathText(keys), message, ...(from === undefined ? {} : { file: from.file }) }
@@ -127,9 +173,13 @@ function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Pr
 function warningsOf({ health: { listen }, issuer: { timeout } }: Settings): string[] {
   const warnings: string[] = []
   if (timeout > LONGEST_TIMEOUT_SECONDS)
-    warnings.push(`issuer.timeout: more than ${LONGEST_TIMEOUT_SECONDS} s count as that`)
+    warnings.push(
+      `issuer.timeout: values above ${LONGEST_TIMEOUT_SECONDS}s are treated as ${LONGEST_TIMEOUT_SECONDS}s`,
+    )
   if (listen.kind === 'tcp' && !isLoopback(listen.host))
-    warnings.push(`health.listen: anybody who reaches ${listen.host} can read what is served there`)
+    warnings.push(
+      `health.listen: everyone who can reach ${listen.host} can read the status page and the metrics`,
+    )
   return warnings
 }
 
@@ -146,18 +196,25 @@ async function isThere(path: string): Promise<boolean> {
 
 const KEYS = ['verify', 'host_ca_file']
 
+/** A program cannot be asked for the CA, so it has to be pinned. */
+function findMissingHostCa(tree: Tree, defaultFile: string | null): KeyProblem[] {
+  if (!hasCommand(tree) || defaultFile !== null || hasPath(tree, KEYS)) return []
+  const message = `is required with issuer.command: name a file with the public key of the CA, or create ${DEFAULT_HOST_CA_FILE}`
+  return [{ keys: KEYS, message }]
+}
+
 /**
  * What is wrong with the file of the pinned CAs. Without them the daemon could tell no certificate from any other, so
  * it is a problem of the configuration. Never throws.
  *
- * @param tree may have problems elsewhere: all of them are told at once
+ * @param tree may have problems elsewhere: all are reported at once
  * @param defaultFile what counts when the configuration names none; null for none
  */
 async function findHostCaProblems(tree: Tree, defaultFile: string | null): Promise<KeyProblem[]> {
   const verify = ownValue(tree, 'verify')
-  const said = isTree(verify) ? ownValue(verify, 'host_ca_file') : undefined
-  const file = said ?? defaultFile
-  // What is no path is told already.
+  const configured = isTree(verify) ? ownValue(verify, 'host_ca_file') : undefined
+  const file = configured ?? defaultFile
+  // What is not a path is reported already.
   return typeof file === 'string' && isAbsolutePath(file) ? hostCaProblemsOf(file) : []
 }
 

@@ -6,7 +6,7 @@ export interface Problem {
   readonly path: string
   /** Never quotes what may be a secret. */
   readonly message: string
-  /** The file that says it; left out when none does, as with a required key that is missing. */
+  /** The file that the value comes from; left out for a required key that is missing. */
   readonly file?: string
 }
 
@@ -31,13 +31,13 @@ export function pathText(keys: KeyPath): string {
   return text
 }
 
-/** `issuer.url: is required`, as `config validate` prints it; with the file behind it where the path does not say it. */
+/** `issuer.url: is required`, as `config validate` prints it; with the file behind it where the path does not contain it. */
 export function problemLine({ path, message, file }: Problem): string {
   const where = file === undefined || path.startsWith(file) ? '' : ` (${file})`
   return `${path}: ${message}${where}`
 }
 
-/** What a configuration file says, before it is checked. Keys are own properties, `__proto__` included. */
+/** The content of a configuration file, before it is checked. Keys are own properties, `__proto__` included. */
 export interface Tree {
   readonly [key: string]: TreeValue
 }
@@ -64,7 +64,7 @@ export function mergeTrees(base: Tree, over: Tree): Tree {
   return Object.fromEntries(merged)
 }
 
-/** Whether a tree says anything at this path, be it a map. */
+/** Whether a tree has a value, or a map, at this path. */
 export function hasPath(tree: Tree, keys: KeyPath): boolean {
   let value: TreeValue | undefined = tree
   for (const key of keys) {

@@ -204,8 +204,7 @@ const EXPLANATIONS: Partial<Record<ErrorCode, string>> = {
   DUPLICATE_KEY: 'this key is there twice in the same map',
   MULTIPLE_DOCS: 'a second document begins here: a configuration file is one document',
   NON_STRING_KEY: 'a key must be a text',
-  TAG_RESOLVE_FAILED:
-    'a value that begins with ! is a tag in YAML, of which only those of its core are known: put it in quotes',
+  TAG_RESOLVE_FAILED: 'a value that begins with ! is a tag in YAML: put it in quotes',
 }
 
 function explain({ code, message }: YAMLError): string {

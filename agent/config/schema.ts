@@ -2,26 +2,26 @@ import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
 import { checkCron, longestGapSeconds } from '../host/schedule.ts'
 import { readHealthHost, readHealthListen, readIssuerUrl, readSshdAddress } from './addresses.ts'
-import { auth as authSection } from './auth-section.ts'
-import type { Config, CredentialSource, Login } from './config.ts'
-import { credentialPath, type CredentialReference } from './credentials.ts'
-import { readHostKeyPattern } from './host-key-paths.ts'
-import type { KeyPath, KeyProblem, Tree } from './problem.ts'
-import { optionalSection, section } from './section.ts'
+import { auth as authSection, type CredentialContext, toLogin } from './auth-section.ts'
+import type { Config, IssuerConfig } from './config.ts'
+import { hasPath, isTree, type KeyPath, type KeyProblem, type Tree } from './problem.ts'
 import { findUnknownKeys } from './unknown-keys.ts'
 import {
   anyListOf,
   listOf,
   mustBe,
   oneOf,
+  optionalSection,
   readAbsolutePath,
   readArgument,
+  readHostKeyPattern,
   type Reading,
   readJitter,
   readPrincipal,
   readTimeout,
   readUuid,
   readWindow,
+  section,
   textAs,
   value,
 } from './values.ts'
@@ -42,15 +42,37 @@ export const hostKeys = v.optional(
   '/etc/ssh/ssh_host_*_key.pub',
 )
 
-/** The configuration as it is written, every key with its default: interface of the program, "Configuration". */
-export const configSchema = section({
-  issuer: section({
-    url: textAs(readIssuerUrl),
-    ssh_host_id: textAs(readUuid),
-    ca_file: v.optional(absolutePath),
-    timeout: v.optional(textAs(readTimeout), '30s'),
-  }),
-  auth: authSection,
+/** A program with its arguments. */
+const command = v.pipe(
+  listOf(textAs(readArgument)),
+  v.check(
+    ([program]) => program === undefined || isAbsolute(program),
+    'must begin with the absolute path of a program: no shell looks it up',
+  ),
+)
+
+const timeout = v.optional(textAs(readTimeout), '30s')
+
+const httpIssuer = section({
+  url: textAs(readIssuerUrl),
+  ssh_host_id: textAs(readUuid),
+  ca_file: v.optional(absolutePath),
+  timeout,
+  // With it the section is the other one.
+  command: v.optional(v.never()),
+})
+
+const excluded = v.optional(v.never('conflicts with issuer.command; set only one'))
+
+const commandIssuer = section({
+  url: excluded,
+  ssh_host_id: excluded,
+  ca_file: excluded,
+  timeout,
+  command,
+})
+
+const otherSections = {
   host_keys: hostKeys,
   certificates: optionalSection({
     directory: v.optional(absolutePath, '/var/lib/hostcertd/certs'),
@@ -68,15 +90,7 @@ export const configSchema = section({
   sshd: optionalSection({
     address: v.optional(textAs(readSshdAddress), 'auto'),
     reload: v.optional(oneOf(['auto', 'always', 'never']), 'auto'),
-    reload_command: v.optional(
-      v.pipe(
-        listOf(textAs(readArgument)),
-        v.check(
-          ([program]) => program === undefined || isAbsolute(program),
-          'must begin with the absolute path of a program: no shell looks it up',
-        ),
-      ),
-    ),
+    reload_command: v.optional(command),
   }),
   health: optionalSection({
     listen: v.optional(textAs(readHealthListen), '127.0.0.1:9847'),
@@ -87,7 +101,21 @@ export const configSchema = section({
     format: v.optional(oneOf(['auto', 'journal', 'pretty', 'json']), 'auto'),
   }),
   state_directory: v.optional(absolutePath, '/var/lib/hostcertd'),
-})
+}
+
+const overHttp = section({ issuer: httpIssuer, auth: authSection, ...otherSections })
+const byCommand = section({ issuer: commandIssuer, auth: excluded, ...otherSections })
+
+/**
+ * The configuration as it is written, every key with its default: interface of the program, "Configuration". Which keys
+ * `issuer` takes, and whether there is `auth`, depends on `issuer.command`.
+ */
+export const configSchema = v.lazy((input) => (hasCommand(input) ? byCommand : overHttp))
+
+/** Whether a program takes the issuer's place. */
+export function hasCommand(tree: unknown): boolean {
+  return isTree(tree) && hasPath(tree, ['issuer', 'command'])
+}
 
 /** The checked configuration, still by the names of the file. */
 export type Settings = v.InferOutput<typeof configSchema>
@@ -99,8 +127,9 @@ type CheckedTree =
 /** Check everything that can be checked without looking at the host: all problems at once. Never throws. */
 export function checkTree(tree: Tree): CheckedTree {
   const unknown = findUnknownKeys(configSchema, tree)
-  // So that a section that is missing altogether is told by the keys that are required of it.
-  const result = v.safeParse(configSchema, { issuer: {}, auth: {}, ...tree })
+  // So that a missing section is reported by the keys that are required in it.
+  const required = hasCommand(tree) ? {} : { issuer: {}, auth: {} }
+  const result = v.safeParse(configSchema, { ...required, ...tree })
   if (result.success && unknown.length === 0) return { ok: true, settings: result.output }
   const issues = (result.issues ?? []).map((issue) => ({ keys: keysOf(issue), message: issue.message }))
   return { ok: false, problems: [...unknown, ...issues] }
@@ -131,11 +160,8 @@ function readTick(expression: string): Reading<{ expression: string; gapSeconds:
 }
 
 /** What the settings are to be read against. */
-interface ConfigContext {
-  /** Of the main configuration file. */
-  readonly folder: string
-  readonly environment: Readonly<Record<string, string | undefined>>
-  /** Where a host CA is pinned when the configuration does not say where; null when nothing is there. */
+interface ConfigContext extends CredentialContext {
+  /** The file of the pinned host CAs when the configuration names none; null when it does not exist. */
   readonly defaultHostCaFile: string | null
 }
 
@@ -144,15 +170,9 @@ export const LONGEST_TIMEOUT_SECONDS = 60
 
 /** The configuration by the names that the program uses. */
 export function toConfig(settings: Settings, context: ConfigContext): Config {
-  const { issuer, renewal, verify, sshd } = settings
+  const { renewal, verify, sshd } = settings
   return {
-    issuer: {
-      url: issuer.url,
-      sshHostId: issuer.ssh_host_id,
-      caFile: issuer.ca_file ?? null,
-      timeoutMilliseconds: Math.min(issuer.timeout, LONGEST_TIMEOUT_SECONDS) * 1000,
-    },
-    auth: toAuth(settings.auth, context),
+    issuer: toIssuer(settings, context),
     hostKeys: settings.host_keys,
     certificates: settings.certificates,
     renewal: {
@@ -177,21 +197,17 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
   }
 }
 
-function toAuth(auth: Settings['auth'], { folder, environment }: ConfigContext): Login {
-  const pathOf = (reference: CredentialReference): string => credentialPath(reference, folder, environment)
-  if (auth.method === 'token') return { method: 'token', tokenFile: pathOf(auth.token_file) }
+function toIssuer(settings: Settings, context: ConfigContext): IssuerConfig {
+  const timeoutMilliseconds = Math.min(settings.issuer.timeout, LONGEST_TIMEOUT_SECONDS) * 1000
+  if (settings.auth === undefined)
+    return { kind: 'command', command: settings.issuer.command, timeoutMilliseconds }
+  const { issuer } = settings
   return {
-    method: 'universal-auth',
-    clientId: clientIdOf(auth, pathOf),
-    clientSecretFile: pathOf(auth.client_secret_file),
+    kind: 'http',
+    url: issuer.url,
+    sshHostId: issuer.ssh_host_id,
+    caFile: issuer.ca_file ?? null,
+    timeoutMilliseconds,
+    auth: toLogin(settings.auth, context),
   }
-}
-
-function clientIdOf(
-  auth: Extract<Settings['auth'], { method: 'universal-auth' }>,
-  pathOf: (reference: CredentialReference) => string,
-): CredentialSource {
-  const { client_id: id, client_id_file: file } = auth
-  // The schema lets through exactly one of them.
-  return file === undefined ? { value: id ?? '' } : { file: pathOf(file) }
 }

@@ -1,13 +1,13 @@
+import type * as v from 'valibot'
 import { AUTH_SECTIONS, methodOf } from './auth-section.ts'
 import { hasPath, isTree, type KeyPath, type KeyProblem, ownValue, pathText, type Tree } from './problem.ts'
-import { type AnySchema, entriesOf } from './section.ts'
 
 const INLINE_SECRETS: ReadonlyMap<string, string> = new Map([
   ['client_secret', 'client_secret_file'],
   ['token', 'token_file'],
 ])
 
-/** Every key that the schema does not know, with a guess at what was meant; a secret in the open is one. */
+/** Every key that the schema does not have, with a guess at what was meant; a secret in the configuration is one. */
 export function findUnknownKeys(schema: AnySchema, tree: Tree): KeyProblem[] {
   const unknown = [...unknownKeys(schema, tree, [])]
     .filter(({ keys: [name, key] }) => name !== 'auth' || !INLINE_SECRETS.has(String(key)))
@@ -18,19 +18,19 @@ export function findUnknownKeys(schema: AnySchema, tree: Tree): KeyProblem[] {
   return [...findSecrets(tree), ...unknown]
 }
 
-/** Told whatever the method is: anybody may read the file that it is in. */
+/** Reported for every method: everyone can read the configuration. */
 function findSecrets(tree: Tree): KeyProblem[] {
   return [...INLINE_SECRETS]
     .filter(([key]) => hasPath(tree, ['auth', key]))
     .map(([key, inFile]) => ({
       keys: ['auth', key],
-      message: `a secret is never in the configuration: put it in a file, and name that with ${inFile}`,
+      message: `do not write a secret into the configuration: put it into a file, and set ${inFile}`,
     }))
 }
 
 interface UnknownKey {
   readonly keys: KeyPath
-  /** The keys that are known in this place. */
+  /** The keys that the schema has in this place. */
   readonly siblings: readonly string[]
 }
 
@@ -71,9 +71,9 @@ function explainAuthKey([name, key, ...below]: KeyPath, tree: Tree): string | nu
   return null
 }
 
-/** A guess further off than this is more of a riddle than a help. */
+/** A guess that differs by more than this is no help. */
 const MAX_DISTANCE = 2
-/** What is longer is no slip of the pen, and need not be compared. */
+/** A longer word is not a typing error, and need not be compared. */
 const MAX_LENGTH = 64
 
 /**
@@ -121,4 +121,45 @@ function distance(a: string, b: string): number {
 
 function at(row: readonly number[], index: number): number {
   return row[index] ?? Infinity
+}
+
+/** What {@link entriesOf} can look into: a schema, of whichever kind. */
+export type AnySchema = v.GenericSchema
+
+/**
+ * The keys that a section has; null for the schema of a plain value, and for one that takes any key.
+ *
+ * @param input decides which section is meant where that depends on a value (`auth.method`)
+ */
+export function entriesOf(schema: AnySchema, input: unknown): Readonly<Record<string, AnySchema>> | null {
+  if (isOptional(schema)) return entriesOf(schema.wrapped, input)
+  if (isLazy(schema)) return entriesOf(schema.getter(input), input)
+  if (isObject(schema)) return schema.entries
+  if (!isPipe(schema)) return null
+  for (const part of schema.pipe) {
+    const entries = entriesOf(part, input)
+    if (entries !== null) return entries
+  }
+  return null
+}
+
+/** The value that a key has when it is left out, as it would be written; undefined when there is none. */
+export function defaultOf(schema: AnySchema): unknown {
+  return isOptional(schema) ? schema.default : undefined
+}
+
+function isOptional(schema: AnySchema): schema is v.OptionalSchema<AnySchema, unknown> {
+  return schema.type === 'optional'
+}
+
+function isLazy(schema: AnySchema): schema is v.LazySchema<AnySchema> {
+  return schema.type === 'lazy'
+}
+
+function isPipe(schema: AnySchema): schema is AnySchema & { readonly pipe: readonly AnySchema[] } {
+  return 'pipe' in schema && Array.isArray(schema.pipe)
+}
+
+function isObject(schema: AnySchema): schema is v.ObjectSchema<Record<string, AnySchema>, undefined> {
+  return schema.type === 'object' && 'entries' in schema
 }

@@ -1,7 +1,9 @@
 import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
+import { CERTIFICATE_SUFFIX } from '../cert/certificate-types.ts'
 import { quote } from '../cert/text.ts'
 import { parseDuration } from '../cert/time.ts'
+import { isTree } from './problem.ts'
 
 /** Nothing that is set here has a use for a newline or a NUL, and both end in surprises further on. */
 const CONTROL = /\p{Cc}/u
@@ -19,7 +21,7 @@ export function isAbsolutePath(text: string): boolean {
   return isAbsolute(text) && !CONTROL.test(text)
 }
 
-/** Relative paths are refused: they would hang on where a verb happens to be called. */
+/** Relative paths are refused: they would depend on the folder in which a verb is called. */
 export function readAbsolutePath(text: string): Reading<string> {
   return isAbsolutePath(text) ? value(text) : mustBe('an absolute path', text)
 }
@@ -76,6 +78,14 @@ export function readPrincipal(text: string): Reading<string> {
     : value(text)
 }
 
+/** The absolute path of a public host key, or a pattern of such paths. */
+export function readHostKeyPattern(text: string): Reading<string> {
+  if (!isAbsolutePath(text)) return mustBe('an absolute path or pattern', text)
+  if (text.endsWith(CERTIFICATE_SUFFIX)) return mustBe('the path of a host key, not of its certificate', text)
+  if (!text.endsWith('.pub')) return mustBe('the path of a public key, which ends in .pub', text)
+  return value(text)
+}
+
 /** What became of one text of the configuration: a value, or what is wrong with it. */
 export type Reading<T> =
   | { readonly ok: true; readonly value: T }
@@ -90,7 +100,7 @@ export function mustBe(what: string, text: string): Reading<never> {
   return { ok: false, problem: `must be ${what}, is ${quote(text)}` }
 }
 
-/** As {@link mustBe} for what may be a secret in the wrong place: says nothing of the text. */
+/** As {@link mustBe} for what may be a secret in the wrong place: does not quote the text. */
 export function mustBeUnquoted(what: string): Reading<never> {
   return { ok: false, problem: `must be ${what}` }
 }
@@ -131,4 +141,19 @@ export function anyListOf<T>(item: v.GenericSchema<unknown, T>) {
 /** A list with something in it. */
 export function listOf<T>(item: v.GenericSchema<unknown, T>) {
   return v.pipe(anyListOf(item), v.minLength(1, 'must not be empty'))
+}
+
+type Entries = v.ObjectEntries
+
+/**
+ * A map with known keys. What is unknown is found by `findUnknownKeys`, not here: valibot's strict object tells of
+ * the first unknown key only.
+ */
+export function section<const E extends Entries>(entries: E) {
+  return v.pipe(v.custom<object>(isTree, 'must be a map of keys'), v.object(entries, 'is required'))
+}
+
+/** A section none of whose keys is required, so it may be left out. */
+export function optionalSection<const E extends Entries>(entries: E) {
+  return v.optional(section(entries), () => ({}))
 }

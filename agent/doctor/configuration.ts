@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { failureLine } from '../cli/context.ts'
-import { CREDENTIAL_STORES } from '../config/credentials.ts'
+import { CREDENTIAL_STORES } from '../config/auth-section.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { factsOf, type FileFacts, type User, whyDenied } from '../host/file-access.ts'
@@ -72,7 +72,9 @@ export async function examineCredentials(patient: Patient): Promise<Finding[]> {
   return findings
 }
 
-function credentialsOf({ config: { auth } }: Patient): Credential[] {
+function credentialsOf({ config: { issuer } }: Patient): Credential[] {
+  if (issuer.kind === 'command') return []
+  const { auth } = issuer
   switch (auth.method) {
     case 'universal-auth':
       return [

@@ -14,7 +14,8 @@ export async function examineReadable(
   { config, daemonUser, exchangeUser, host }: Patient,
   files: readonly string[],
 ): Promise<Finding[]> {
-  const named = [config.verify.hostCaFile, config.issuer.caFile].filter((file) => file !== null)
+  const caFile = config.issuer.kind === 'http' ? config.issuer.caFile : null
+  const named = [config.verify.hostCaFile, caFile].filter((file) => file !== null)
   const keys = (await host.hostKeys.list()).map(({ path }) => path)
   const findings: Finding[] = []
   const readers = [
@@ -22,7 +23,7 @@ export async function examineReadable(
     {
       user: exchangeUser,
       who: 'the user that asks the issuer',
-      paths: [...files, config.issuer.caFile ?? []].flat(),
+      paths: [...files, caFile ?? []].flat(),
     },
   ]
   const readings = readers.flatMap(({ user, who, paths }) =>

@@ -10,7 +10,7 @@ import {
   START_DAEMON,
   takenBy,
 } from '../cli/daemon-client.ts'
-import type { Config } from '../config/config.ts'
+import { type Config, issuerUrlOf } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
 import { ownerOf, userNamed } from '../host/file-access.ts'
 import { findProgram } from '../host/programs.ts'
@@ -154,7 +154,7 @@ async function examine(
     ...examineServed(patient, views, { listen, remedies, reload, isConfigurationKnown }),
     ...(await examineSelinux(placesSshdReads(patient, views), signal)),
   )
-  const identity = { version, issuerUrl: config.issuer.url }
+  const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
   const { certificates } = statusOf(identity, views, attempts, host.issuer.health())
   return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
 }
@@ -207,7 +207,7 @@ async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
     case 'runs': {
       if (answer.status === null) return ok('daemon', `it answers at ${place}; its first pass is under way`)
       const well = ok('daemon', `it runs, version ${answer.status.version}, and answers at ${place}`)
-      return differs(answer.status, config.issuer.url) ?? well
+      return differs(answer.status, issuerUrlOf(config.issuer)) ?? well
     }
     case 'hangs':
       return failure('daemon', `it answers at ${place}, but ${hangingSince(answer.lastTurn)}`, RESTART_DAEMON)
@@ -236,8 +236,8 @@ async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
   }
 }
 
-function differs({ enrolled, issuer }: StatusDocument, url: string): Finding | null {
+function differs({ enrolled, issuer }: StatusDocument, url: string | null): Finding | null {
   if (enrolled && issuer.url === url) return null
-  const has = enrolled ? `another configuration (${issuer.url})` : 'no configuration yet'
+  const has = enrolled ? `another configuration (${issuer.url ?? 'issuer.command'})` : 'no configuration yet'
   return warning('daemon', `it runs with ${has}`, '`systemctl reload hostcertd`')
 }

@@ -1,18 +1,15 @@
 import type { PublicKey } from '../cert/public-key.ts'
 import { failureLine } from '../cli/context.ts'
 import { isSocket } from '../host/files.ts'
-import {
-  createExchangeClient,
-  EXCHANGE_SOCKET,
-  type ExchangeWay,
-  isOfExchange,
-} from '../issuer/exchange-client.ts'
+import { EXCHANGE_SOCKET, type ExchangeWay } from '../issuer/exchange-channel.ts'
+import { createExchangeClient, isOfExchange } from '../issuer/exchange-client.ts'
 import { type DiagnosisQuestion, ISSUER_STEPS } from '../issuer/exchange-protocol.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import { type Facts, isUnreadable } from '../renewal/observe.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
 import { waitOf } from '../renewal/waits.ts'
-import { failure, type Finding, ok, type Patient, remedyOf, skipped, unknown } from './finding.ts'
+import { examineCommand } from './command.ts'
+import { failure, type Finding, hasFailure, ok, type Patient, remedyOf, skipped, unknown } from './finding.ts'
 
 const START = '`systemctl enable --now hostcertd-exchange.socket`'
 const SEE_LOG = "see `journalctl -u 'hostcertd-exchange*'`"
@@ -34,14 +31,18 @@ export async function examineWayToIssuer(
   const { exchangeUser, isRoot, self, daemonUser } = patient
   const trial = issue ? trialOf(patient, facts, views) : NO_TRIAL
   const isAsked = trial.issueFor.length > 0
+  const program = await examineCommand(patient)
+  const isCommand = patient.config.issuer.kind === 'command'
+  if (isCommand && (hasFailure(program) || !isAsked)) return [...program, ...trial.findings]
+  const rest = isCommand ? [] : skipOthers(isAsked)
   if (exchangeUser !== null && !isSocket(EXCHANGE_SOCKET)) {
     const message = `there is no ${EXCHANGE_SOCKET}, by which the issuer is asked`
-    return [failure('issuer', message, START), ...skipOthers(isAsked), ...trial.findings]
+    return [...program, failure('issuer', message, START), ...rest, ...trial.findings]
   }
   if (exchangeUser !== null && !isRoot && self.uid !== daemonUser.uid) {
     const message = `only root and the daemon's user can connect to ${EXCHANGE_SOCKET}, by which the issuer is asked`
     const finding = unknown('issuer', message, 'run `sudo hostcertd doctor`')
-    return [finding, ...skipOthers(isAsked), ...trial.findings]
+    return [...program, finding, ...rest, ...trial.findings]
   }
   const answer = await ask(patient, {
     login: !credentials.some(
@@ -58,13 +59,13 @@ export async function examineWayToIssuer(
       failureLineOf(answer.failure),
       exchangeRemedy(answer.failure, exchangeUser !== null),
     )
-    return [finding, ...skipOthers(isAsked), ...trial.findings]
+    return [...program, finding, ...rest, ...trial.findings]
   }
   const way =
     exchangeUser === null
       ? []
       : [ok('issuer', `it is asked by ${EXCHANGE_SOCKET}, as user ${exchangeUser.uid}`)]
-  return [...way, ...answer.findings, ...trial.findings]
+  return [...program, ...way, ...answer.findings, ...trial.findings]
 }
 
 async function ask(

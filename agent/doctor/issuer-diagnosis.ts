@@ -5,7 +5,7 @@ import { failureLine } from '../cli/context.ts'
 import { withinLimits } from '../issuer/exchange-process.ts'
 import type { DiagnosisQuestion, IssuerFinding } from '../issuer/exchange-protocol.ts'
 import { proxyFor } from '../issuer/proxy.ts'
-import type { IssuerFailure, Log } from '../renewal/ports.ts'
+import type { Clock, Issuer, IssuerFailure, Log } from '../renewal/ports.ts'
 import { SKEW_WARNING_SECONDS } from '../renewal/status-document.ts'
 import { failure, hasFailure, ok, remedyOf, skipped, unknown, warning } from './finding.ts'
 import { createIssuerProbe, type IssuerProbe } from './issuer-probe.ts'
@@ -25,10 +25,10 @@ export async function diagnoseIssuer(
   question: DiagnosisQuestion,
   { version, log }: { readonly version: string; readonly log: Log },
 ): Promise<IssuerFinding[]> {
-  const { clock, settings } = way
+  const { clock, issuer } = way
   // The requests of a diagnosis are not counted.
   const metrics = { issuerRequest: () => {} }
-  const probe = createIssuerProbe({ ...settings.issuer, auth: settings.auth, version, clock, log, metrics })
+  const probe = createIssuerProbe({ ...issuer, version, clock, log, metrics })
   const examination = { ...way, question, probe }
   const network = await examineNetwork(way)
   if (hasFailure(network)) {
@@ -47,7 +47,9 @@ export async function diagnoseIssuer(
   if (login.status === 'failure')
     return [...reached, login, skipped('permission', 'needs a login'), ...skippedIssue(question)]
   const found = [...reached, login, await examinePermission(examination)]
-  return [...found, ...(hasFailure(found) ? skippedIssue(question) : await tryIssuing(examination, hostCas))]
+  const remedyFor = (failed: IssuerFailure): string => issuerRemedy(failed, examination)
+  const trial = { issuer: probe.issuer, question, clock, signal: way.signal, remedyFor }
+  return [...found, ...(hasFailure(found) ? skippedIssue(question) : await tryIssuing(trial, hostCas))]
 }
 
 function needsWay(step: IssuerFinding['step']): IssuerFinding {
@@ -109,19 +111,19 @@ function clockFinding(skew: number | null): IssuerFinding {
 
 /** The one login of a diagnosis: each one that fails counts against the identity. */
 async function examineLogin(examination: Examination): Promise<IssuerFinding> {
-  const { probe, settings, signal } = examination
+  const { issuer, probe, signal } = examination
   const answer = await probe.login(signal)
   if (!answer.ok)
     return failure('login', failureLine(answer.failure), loginRemedy(answer.failure, examination))
-  if (settings.auth.method === 'token')
+  if (issuer.auth.method === 'token')
     return skipped('login', 'not needed: the access token comes from a file')
   return ok('login', 'the issuer accepts the client id and secret')
 }
 
 /** Whether the issuer has this host; whether it issues for it is only known after --issue. */
 async function examinePermission(examination: Examination): Promise<IssuerFinding> {
-  const { probe, question, settings, signal } = examination
-  const { sshHostId } = settings.issuer
+  const { issuer, probe, question, signal } = examination
+  const { sshHostId } = issuer
   const answer = await probe.readHost(signal)
   switch (answer.kind) {
     case 'failed':
@@ -144,35 +146,51 @@ async function examinePermission(examination: Examination): Promise<IssuerFindin
   }
 }
 
+/** The part of `doctor` that asks a program in the issuer's place. Runs in the exchange only. */
+export async function diagnoseCommand(
+  issuer: Issuer,
+  question: DiagnosisQuestion,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<IssuerFinding[]> {
+  return tryIssuing({ issuer, question, clock, signal, remedyFor: ({ code }) => remedyOf(code) }, null)
+}
+
+interface IssuingTrial {
+  readonly issuer: Issuer
+  readonly question: DiagnosisQuestion
+  readonly clock: Clock
+  readonly signal: AbortSignal
+  readonly remedyFor: (failure: IssuerFailure) => string
+}
+
 /** Have a certificate issued and verified for each host key, with the one login. Nothing is installed. */
 async function tryIssuing(
-  examination: Examination,
+  trial: IssuingTrial,
   hostCas: readonly PublicKey[] | null,
 ): Promise<IssuerFinding[]> {
-  const { pinned, issueFor } = examination.question
+  const { pinned, issueFor } = trial.question
   const pinnedKeys = pinned?.keys ?? null
   const trusted = pinnedKeys === null ? hostCas : parseCaKeys(pinnedKeys.join('\n'))
   const findings: IssuerFinding[] = []
   for (const wanted of issueFor) {
-    const finding = await issueOne(examination, wanted, trusted)
+    const finding = await issueOne(trial, wanted, trusted)
     findings.push(finding)
     // Most failures are not about this key, so the others would fail too.
-    if (finding.status !== 'ok') break
+    if (finding.status === 'failure') break
   }
   return findings
 }
 
 async function issueOne(
-  examination: Examination,
+  { clock, issuer, question, remedyFor, signal }: IssuingTrial,
   { name, publicKey, inPlace }: DiagnosisQuestion['issueFor'][number],
   trustedCas: readonly PublicKey[] | null,
 ): Promise<IssuerFinding> {
-  const { clock, probe, question, signal } = examination
-  const answer = withinLimits(await probe.issuer.issue(publicKey, signal))
-  if (!answer.ok) {
-    const remedy = issuerRemedy(answer.failure, examination)
-    return failure('issue', `${name}: ${failureLine(answer.failure)}`, remedy)
-  }
+  const request = { publicKey, hostKey: name, principals: question.principals ?? [] }
+  const answer = withinLimits(await issuer.issue(request, signal))
+  if (!answer.ok)
+    return failure('issue', `${name}: ${failureLine(answer.failure)}`, remedyFor(answer.failure))
   const hostKey = readPublicKey(parsePublicKeyLine(publicKey))
   const requirements = { hostKey, trustedCas, wantedPrincipals: question.principals }
   const before = inPlace === null ? null : tryParse(inPlace)
@@ -183,18 +201,18 @@ async function issueOne(
     return failure('issue', `${name}: ${failureLine(flaw)}`, remedyOf(flaw.code))
   }
   const { serial, principals } = verification.value.certificate
-  if (String(serial) !== answer.serialNumber) {
-    const code = 'ISSUER_INVALID_RESPONSE'
-    const message = `the answer says serial ${answer.serialNumber}, the certificate in it has ${serial}`
-    return failure('issue', `${name}: ${failureLine({ code, message })}`, remedyOf(code))
-  }
-  const what = `serial ${serial}, for ${principals.join(', ')}`
-  return ok('issue', `${name}: issued and verified, ${what}; not installed`)
+  const what = `${name}: issued and verified, serial ${serial}, for ${principals.join(', ')}; not installed`
+  if (answer.serialNumber === null || String(serial) === answer.serialNumber) return ok('issue', what)
+  return warning(
+    'issue',
+    `${what}; the response names another serial, ${answer.serialNumber}`,
+    'tell the administrators of the issuer; the certificate itself is valid',
+  )
 }
 
 /** What to do about a failure of the issuer, or of the way to it: the catalogue's remedy, with the configured values. */
 function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examination): string {
-  const { sshHostId, url } = examination.settings.issuer
+  const { sshHostId, url } = examination.issuer
   if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(examination)
   if (code === 'ISSUER_UNAUTHORIZED')
     return `${credentialRemedy(examination)}. A locked identity is unlocked after 5 minutes`
@@ -203,7 +221,7 @@ function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examin
   return remedyOf(code)
 }
 
-function unreachableRemedy({ settings: { issuer }, environment }: Examination): string {
+function unreachableRemedy({ issuer, environment }: Examination): string {
   const url = new URL(issuer.url)
   const proxy = proxyFor(url, environment)
   const cut = `it accepts connections, but closed one early: look at the log of what is in front of ${issuer.url} (a load balancer, a firewall), and try again`

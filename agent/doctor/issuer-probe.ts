@@ -1,10 +1,11 @@
 import { AgentError } from '../cert/errors.ts'
-import { type Answer, parseErrorBody, parseObject } from '../issuer/answer.ts'
+import { type Answer, parseObject } from '../issuer/answer.ts'
 import { authenticatorOf, HttpIssuer, type IssuerOptions } from '../issuer/client.ts'
 import { answerFailure, localFailure } from '../issuer/failures.ts'
-import { HttpExchange } from '../issuer/http-exchange.ts'
+import { answerOf, HttpExchange } from '../issuer/http-exchange.ts'
 import { authorityOf, send } from '../issuer/http.ts'
 import { HealthRecord } from '../issuer/issuer-health.ts'
+import { Secrets } from '../issuer/secrets.ts'
 import { TlsRoots } from '../issuer/tls-roots.ts'
 import { transportFailure } from '../issuer/transport-failure.ts'
 import type { Issuer, IssuerFailure } from '../renewal/ports.ts'
@@ -35,8 +36,10 @@ const MISSING_PERMISSION = 'PermissionDenied'
 export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
   const health = new HealthRecord(options.clock)
   const roots = new TlsRoots(options.caFile)
-  const exchange = new HttpExchange(options, roots, health, options)
-  const authenticator = authenticatorOf(options, exchange)
+  const secrets = new Secrets()
+  const ports = { ...options, log: secrets.guardLog(options.log) }
+  const exchange = new HttpExchange(options, roots, health, secrets, ports)
+  const authenticator = authenticatorOf(options, exchange, secrets)
 
   const login = async (signal: AbortSignal): Promise<LoginAnswer> => {
     const got = await authenticator.token(null, signal)
@@ -46,7 +49,7 @@ export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
   const readHost = async (signal: AbortSignal): Promise<HostAnswer> => {
     const got = await authenticator.token(null, signal)
     if (got.kind === 'failed') return { kind: 'failed', failure: got.failure }
-    const read = await askForHost(options, roots, got.token, signal)
+    const read = await askForHost(options, roots, secrets, got.token, signal)
     if (!read.ok) return { kind: 'failed', failure: read.failure }
     const { status, text, body } = read.answer
     if (status === 200) {
@@ -58,7 +61,7 @@ export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
   }
 
   return {
-    issuer: new HttpIssuer(options.sshHostId, exchange, authenticator, health),
+    issuer: secrets.guardIssuer(new HttpIssuer(options.sshHostId, exchange, authenticator, health)),
     login,
     readHost,
   }
@@ -68,10 +71,11 @@ type Read =
   | { readonly ok: true; readonly answer: Answer }
   | { readonly ok: false; readonly failure: IssuerFailure }
 
-/** Not by HttpExchange: the metrics do not have this route. Refusals mean the same as when issuing. */
+/** Not by the exchange: this route has no place in the metrics. Refusals mean what they mean when issuing. */
 async function askForHost(
-  { url, sshHostId, timeoutMilliseconds, version }: IssuerOptions,
+  { url, sshHostId, timeoutMilliseconds, version, clock }: IssuerOptions,
   roots: TlsRoots,
+  secrets: Secrets,
   token: string,
   signal: AbortSignal,
 ): Promise<Read> {
@@ -86,25 +90,13 @@ async function askForHost(
   try {
     const asked = { url: address, method: 'GET', headers, body: null } as const
     const reply = await send(asked, roots, AbortSignal.any([signal, timeout]))
-    const answer: Answer = {
-      route: 'issue',
-      host,
-      path: address.pathname,
-      status: reply.status,
-      text: reply.text,
-      complete: reply.complete,
-      isHtml: reply.header('content-type')?.includes('html') ?? false,
-      body: parseErrorBody(reply.text),
-      location: reply.header('location'),
-      retryAfterSeconds: null,
-      secrets: [token],
-    }
+    const answer = answerOf('issue', address, reply, secrets, clock.now())
     return { ok: true, answer }
   } catch (error) {
     signal.throwIfAborted()
     if (error instanceof AgentError)
       return { ok: false, failure: localFailure(error.code, 'administrator', error.message) }
     const timedOut = timeout.aborted ? { milliseconds: timeoutMilliseconds } : null
-    return { ok: false, failure: transportFailure(error, host, timedOut, [token]) }
+    return { ok: false, failure: transportFailure(error, host, timedOut, secrets) }
   }
 }

@@ -4,7 +4,7 @@ import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { connect as connectTls, type SecureContext } from 'node:tls'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import { hostAndPort, reasonOf, systemCodeOf } from '../cert/text.ts'
-import type { Config } from '../config/config.ts'
+import type { HttpIssuerConfig, Login } from '../config/config.ts'
 import type { IssuerFinding } from '../issuer/exchange-protocol.ts'
 import { authorityOf } from '../issuer/http.ts'
 import { type Endpoint, endpointOf, type Proxy, proxyFor } from '../issuer/proxy.ts'
@@ -15,9 +15,9 @@ import { findingsOf, tlsFinding, type TlsFindings } from './tls.ts'
 
 /** The way to the issuer under examination, in the process that has its credential, proxy and sandbox. */
 export interface WayToIssuer {
-  readonly settings: Pick<Config, 'issuer' | 'auth'>
+  readonly issuer: HttpIssuerConfig
   /** The login with the paths of `doctor`, for remedies: here a credential is a copy that systemd made. */
-  readonly shownAuth: Config['auth']
+  readonly shownAuth: Login
   /** Of this process; it names proxies. */
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly clock: Clock
@@ -40,8 +40,8 @@ interface FarEnd extends Endpoint {
  * comes after a failure is skipped.
  */
 export async function examineNetwork(way: WayToIssuer): Promise<IssuerFinding[]> {
-  const { settings, environment, signal } = way
-  const url = new URL(settings.issuer.url)
+  const { issuer, environment, signal } = way
+  const url = new URL(issuer.url)
   const proxy = proxyFor(url, environment)
   const end = farEnd(url, proxy)
   if (end === null) {
@@ -85,20 +85,19 @@ export async function examineNetwork(way: WayToIssuer): Promise<IssuerFinding[]>
 async function examineTls(
   url: URL,
   end: FarEnd,
-  { clock, settings, signal }: WayToIssuer,
+  { clock, issuer, signal }: WayToIssuer,
 ): Promise<IssuerFinding> {
   const { proxy } = end
-  if (url.protocol !== 'https:')
-    return skipped('tls', `${settings.issuer.url} is on this host and does without TLS`)
+  if (url.protocol !== 'https:') return skipped('tls', `${issuer.url} is on this host and does without TLS`)
   if (proxy !== null && !['http:', 'https:'].includes(proxy.url?.protocol ?? ''))
     return skipped('tls', `a SOCKS proxy (${proxy.variable}) is in between; asking the issuer shows it`)
   try {
-    const issuer = endpointOf(url)
-    const { caFile } = settings.issuer
-    const shaken = await shakeHands(issuer, proxy?.url ?? null, caFile, signal)
+    const endpoint = endpointOf(url)
+    const { caFile } = issuer
+    const shaken = await shakeHands(endpoint, proxy?.url ?? null, caFile, signal)
     if (shaken.ok) {
       const proxyVariable = proxy?.variable ?? null
-      return tlsFinding(shaken, { host: issuer.host, caFile, proxyVariable, now: clock.now() })
+      return tlsFinding(shaken, { host: endpoint.host, caFile, proxyVariable, now: clock.now() })
     }
     if (proxy !== null && [PROXY_REFUSED, PROXY_FAILED].includes(shaken.code)) {
       const message = `the proxy (${proxy.variable}) does not connect to ${authorityOf(url)}: ${shaken.why}`

@@ -1,6 +1,8 @@
+import type { Secrets } from './secrets.ts'
+
 export type Route = 'login' | 'issue' | 'host-ca'
 
-/** An HTTP answer of any status. */
+/** An HTTP answer of any status. No text in it holds a secret, but for `text` of a login. */
 export interface Answer {
   readonly route: Route
   /** `HOST:PORT` that was asked. */
@@ -14,8 +16,6 @@ export interface Answer {
   readonly body: ErrorBody
   readonly location: string | null
   readonly retryAfterSeconds: number | null
-  /** What was sent and must not be repeated in a message. */
-  readonly secrets: readonly string[]
 }
 
 /** What an answer's body says about a failure: `{reqId, error, message, details}`, as far as it has them. Each part null when it is absent. */
@@ -33,15 +33,16 @@ export interface ErrorBody {
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
 /** Any text may come here: a proxy answers with HTML, a broken server with nothing. */
-export function parseErrorBody(text: string): ErrorBody {
+export function parseErrorBody(text: string, secrets: Secrets): ErrorBody {
   const body = parseObject(text)
   const requestId = body?.['reqId']
   const error = body?.['error']
+  const clean = (part: string | null): string | null => (part === null ? null : secrets.redact(part))
   return {
-    requestId: typeof requestId === 'string' && REQUEST_ID.test(requestId) ? requestId : null,
-    error: typeof error === 'string' ? error : null,
-    message: readMessage(body?.['message']),
-    details: readDetails(body?.['details']),
+    requestId: clean(typeof requestId === 'string' && REQUEST_ID.test(requestId) ? requestId : null),
+    error: clean(typeof error === 'string' ? error : null),
+    message: clean(readMessage(body?.['message'])),
+    details: clean(readDetails(body?.['details'])),
   }
 }
 

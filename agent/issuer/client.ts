@@ -5,6 +5,7 @@ import type {
   Clock,
   HostCaAnswer,
   IssueAnswer,
+  IssueRequest,
   Issuer,
   IssuerHealth,
   Log,
@@ -14,9 +15,15 @@ import { type Answer, parseObject } from './answer.ts'
 import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from './failures.ts'
 import { HttpExchange, type Outcome } from './http-exchange.ts'
 import { HealthRecord } from './issuer-health.ts'
-import { type Authenticator, readCredentialFile, type ReadCredentialFile } from './logins/credential-file.ts'
-import { AccessTokenFile } from './logins/token.ts'
+import {
+  AccessTokenFile,
+  type Authenticator,
+  readCredentialFile,
+  type ReadCredentialFile,
+} from './logins/credential-file.ts'
 import { UniversalAuth } from './logins/universal-auth.ts'
+import { proxyFor } from './proxy.ts'
+import { Secrets } from './secrets.ts'
 import { TlsRoots } from './tls-roots.ts'
 
 export interface IssuerOptions {
@@ -40,18 +47,27 @@ export interface IssuerOptions {
 /** The issuing endpoint over HTTP. Does nothing before the first call; keeps no connection between calls. */
 export function createIssuer(options: IssuerOptions): Issuer {
   const health = new HealthRecord(options.clock)
-  const exchange = new HttpExchange(options, new TlsRoots(options.caFile), health, options)
-  return new HttpIssuer(options.sshHostId, exchange, authenticatorOf(options, exchange), health)
+  const secrets = new Secrets()
+  const password = proxyFor(new URL(options.url), process.env)?.url?.password ?? ''
+  secrets.add(decodeURIComponent(password))
+  const ports = { ...options, log: secrets.guardLog(options.log) }
+  const exchange = new HttpExchange(options, new TlsRoots(options.caFile), health, secrets, ports)
+  const authenticator = authenticatorOf(options, exchange, secrets)
+  return secrets.guardIssuer(new HttpIssuer(options.sshHostId, exchange, authenticator, health))
 }
 
 /** The way to a token that the configuration asks for. */
-export function authenticatorOf(options: IssuerOptions, exchange: HttpExchange): Authenticator {
+export function authenticatorOf(
+  options: IssuerOptions,
+  exchange: HttpExchange,
+  secrets: Secrets,
+): Authenticator {
   const { auth, clock, readCredentialFile: readFile = readCredentialFile } = options
   switch (auth.method) {
     case 'universal-auth':
-      return new UniversalAuth(auth, exchange, clock, readFile)
+      return new UniversalAuth(auth, exchange, secrets, clock, readFile)
     case 'token':
-      return new AccessTokenFile(auth.tokenFile, readFile)
+      return new AccessTokenFile(auth.tokenFile, secrets, readFile)
   }
 }
 
@@ -69,16 +85,16 @@ export class HttpIssuer implements Issuer {
     this.#health = health
   }
 
-  async issue(publicKeyLine: string, signal: AbortSignal): Promise<IssueAnswer> {
+  async issue({ publicKey }: IssueRequest, signal: AbortSignal): Promise<IssueAnswer> {
     const first = await this.#authenticator.token(null, signal)
     if (first.kind === 'failed') return { ok: false, failure: first.failure }
-    const outcome = await this.#askToIssue(publicKeyLine, first.token, signal)
+    const outcome = await this.#askToIssue(publicKey, first.token, signal)
     if (!outcome.ok || !isTokenRefused(outcome.answer)) return readIssued(outcome)
     const second = await this.#authenticator.token(first.token, signal)
     if (second.kind === 'failed') return { ok: false, failure: second.failure }
     // The same request with the same token would get the same answer.
     if (second.token === first.token) return readIssued(outcome)
-    return readIssued(await this.#askToIssue(publicKeyLine, second.token, signal))
+    return readIssued(await this.#askToIssue(publicKey, second.token, signal))
   }
 
   async hostCa(signal: AbortSignal): Promise<HostCaAnswer> {

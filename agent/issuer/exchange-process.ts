@@ -4,6 +4,7 @@ import {
   type DiagnosisAnswer,
   type DiagnosisQuestion,
   type ExchangeSettings,
+  LAST_SECOND,
   lineSplitter,
   LONGEST_FINDING,
   PROTOCOL,
@@ -24,7 +25,7 @@ export interface Answering extends Issuer {
   diagnose(question: DiagnosisQuestion, signal: AbortSignal): Promise<DiagnosisAnswer>
 }
 
-/** Of what the issuer says, in characters: a reply has to fit into a line. */
+/** Of texts of the issuer, in characters: a reply has to fit into a line. */
 const LONGEST_CERTIFICATE = 32 * 1024
 const LONGEST_MESSAGE = 4096
 
@@ -38,15 +39,15 @@ interface Request {
 /**
  * `hostcertd exchange`: take the settings, answer one question after the other, end with the input.
  *
- * @param issuerFor the way to the issuer; what it asks over HTTP it tells `metrics`
- * @returns when the input has ended; a question may then still be under way, in a name server that never answers, say
+ * @param issuerFor the way to the issuer; it reports its HTTP requests to `metrics`
+ * @returns when the input has ended; a question may still be under way then, for example at a name server that never answers
  */
 export function serveExchange(
   { input, write }: ExchangeStreams,
   issuerFor: (
     settings: Omit<ExchangeSettings, 'protocol'>,
     metrics: Pick<Metrics, 'issuerRequest'>,
-  ) => Answering,
+  ) => Promise<Answering>,
 ): Promise<void> {
   const requests: Request[] = []
   const metrics: Pick<Metrics, 'issuerRequest'> = {
@@ -61,7 +62,7 @@ export function serveExchange(
         const settings = JSON.parse(line) as ExchangeSettings
         if (settings.protocol !== PROTOCOL)
           throw new Error('hostcertd was upgraded under the running daemon: restart it')
-        issuer = issuerFor(settings, metrics)
+        issuer = await issuerFor(settings, metrics)
         return
       }
       const question = readQuestion(line)
@@ -97,7 +98,7 @@ async function answerTo(
 ): Promise<Reply['answer']> {
   switch (question.ask) {
     case 'issue':
-      return issued(withinLimits(await issuer.issue(question.publicKey, signal)))
+      return issued(withinLimits(await issuer.issue(question, signal)))
     case 'host-ca':
       return hostCa(await issuer.hostCa(signal))
     case 'diagnose':
@@ -138,9 +139,14 @@ function hostCa(answer: HostCaAnswer): Reply['answer'] {
 }
 
 function failed(failure: IssuerFailure, noSuchRoute = false): Reply['answer'] {
+  const { retryAfterSeconds } = failure
   return {
     kind: 'failed',
-    failure: { ...failure, message: cutTo(LONGEST_MESSAGE, failure.message) },
+    failure: {
+      ...failure,
+      message: cutTo(LONGEST_MESSAGE, failure.message),
+      retryAfterSeconds: retryAfterSeconds && Math.min(retryAfterSeconds, LAST_SECOND),
+    },
     noSuchRoute,
   }
 }

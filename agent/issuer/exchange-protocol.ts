@@ -5,22 +5,21 @@ import type { Config } from '../config/config.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
 
 /**
- * What the daemon and `hostcertd exchange` say to each other: a line of JSON each way, one question after the other.
+ * The protocol between the daemon and `hostcertd exchange`: a line of JSON each way, one question after the other.
  * The first line to the exchange is its settings; then each question has one reply. It ends when its input does.
  * Secrets are read there and never leave it.
  */
 
-/** Of another number, after an upgrade under a running daemon, nothing else is understood. */
-export const PROTOCOL = 1
+/** Changes with the protocol: after an upgrade under a running daemon the two sides differ, and refuse each other. */
+export const PROTOCOL = 2
 
-/** Of a line, in characters; whoever sends a longer one is not understood. */
+/** Of a line, in characters; a longer one is refused. */
 export const LONGEST_LINE = 64 * 1024
 
 /** How the issuer is reached: from a parent that has read the configuration, so it is not checked again. */
 export interface ExchangeSettings {
   readonly protocol: number
   readonly issuer: Config['issuer']
-  readonly auth: Config['auth']
   readonly log: Config['log']
 }
 
@@ -32,7 +31,7 @@ export const LONGEST_FINDING = 1000
 const MOST_FINDINGS = 64
 
 /** The end of the year 9999: what lies beyond cannot be printed. */
-const LAST_SECOND = 253_402_300_799
+export const LAST_SECOND = 253_402_300_799
 /** A login and an issue, both once more, and some. */
 const MOST_REQUESTS = 8
 
@@ -42,7 +41,13 @@ const id = v.pipe(v.number(), v.safeInteger())
 const seconds = (from: number) => v.pipe(v.number(), v.minValue(from), v.maxValue(LAST_SECOND))
 
 const question = v.variant('ask', [
-  v.object({ id, ask: v.literal('issue'), publicKey: text }),
+  v.object({
+    id,
+    ask: v.literal('issue'),
+    publicKey: text,
+    hostKey: text,
+    principals: v.pipe(v.array(text), v.readonly()),
+  }),
   v.object({ id, ask: v.literal('host-ca') }),
   v.object({
     id,
@@ -81,7 +86,7 @@ const answer = v.variant('kind', [
   v.object({
     kind: v.literal('issued'),
     signedKey: text,
-    serialNumber: v.pipe(text, v.regex(/^\d{1,20}$/)),
+    serialNumber: v.nullable(v.pipe(text, v.regex(/^\d{1,20}$/))),
     requestId: v.nullable(text),
   }),
   /** `TYPE BASE64`, each. */
@@ -107,7 +112,7 @@ const reply = v.object({
   /** Of the question. */
   id,
   answer,
-  /** What the exchanges of this process so far say about the issuer. */
+  /** What the requests of this process so far show about the issuer. */
   health: v.object({
     reachable: v.nullable(v.boolean()),
     lastSuccess: v.nullable(seconds(0)),
@@ -149,7 +154,7 @@ export function readReply(line: string): Reply {
  * Cut a stream of text into lines.
  *
  * @param onLine is given each, without its end
- * @param onTooLong is told once of a line that is longer than {@link LONGEST_LINE}; nothing comes after it
+ * @param onTooLong is called once, for a line longer than {@link LONGEST_LINE}; nothing comes after it
  * @returns what takes the next part of the stream
  */
 export function lineSplitter(onLine: (line: string) => void, onTooLong: () => void): (part: string) => void {

@@ -29,7 +29,7 @@ export function saysNoSuchRoute({ status, isHtml, body }: Answer): boolean {
 }
 
 /**
- * An answer of status 200 whose content is no good.
+ * An answer of status 200 with unusable content.
  *
  * @param flaw goes on after "HOST answered"
  */
@@ -71,7 +71,7 @@ function loginFailure(answer: Answer): IssuerFailure {
         said(answer, 'refused the client id or secret'),
       )
     case 403:
-      return of(answer, 'ISSUER_FORBIDDEN', 'login-backoff', said(answer, 'forbids the login'))
+      return of(answer, 'ISSUER_FORBIDDEN', 'login-backoff', said(answer, 'does not permit the login'))
     default:
       return of(answer, 'ISSUER_REJECTED', 'administrator', said(answer, 'rejected the login'))
   }
@@ -86,9 +86,9 @@ function issueFailure(answer: Answer): IssuerFailure {
     case 422:
       return of(answer, 'ISSUER_REJECTED', 'key-backoff', said(answer, 'rejected the request'))
     case 403:
-      return of(answer, 'ISSUER_FORBIDDEN', 'administrator', said(answer, 'forbids it'))
+      return of(answer, 'ISSUER_FORBIDDEN', 'administrator', said(answer, 'does not permit it'))
     case 404:
-      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'does not know this host'))
+      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'has no such host'))
     default:
       return of(answer, 'ISSUER_REJECTED', 'administrator', said(answer, 'rejected the request'))
   }
@@ -97,11 +97,21 @@ function issueFailure(answer: Answer): IssuerFailure {
 function hostCaFailure(answer: Answer): IssuerFailure {
   switch (answer.status) {
     case 401:
-      return of(answer, 'ISSUER_UNAUTHORIZED', 'administrator', said(answer, 'wants a login for its host CA'))
+      return of(
+        answer,
+        'ISSUER_UNAUTHORIZED',
+        'administrator',
+        said(answer, 'requires a login for its host CA'),
+      )
     case 403:
-      return of(answer, 'ISSUER_FORBIDDEN', 'administrator', said(answer, 'forbids reading its host CA'))
+      return of(
+        answer,
+        'ISSUER_FORBIDDEN',
+        'administrator',
+        said(answer, 'does not permit reading its host CA'),
+      )
     case 404:
-      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'does not know this host'))
+      return of(answer, 'ISSUER_NOT_FOUND', 'administrator', said(answer, 'has no such host'))
     default:
       return of(
         answer,
@@ -137,9 +147,9 @@ function noRoute(answer: Answer): IssuerFailure {
 }
 
 function redirectOrOdd(answer: Answer): IssuerFailure {
-  const { status, location, secrets } = answer
+  const { status, location } = answer
   if (status < 300 || location === null) return invalidAnswer(answer, `with status ${status}, expected 200`)
-  const to = quoteWords(location, secrets)
+  const to = quoteWords(location)
   return invalidAnswer(
     answer,
     `with a redirect to ${to}, which is not followed; is issuer.url right? (${status})`,
@@ -147,15 +157,11 @@ function redirectOrOdd(answer: Answer): IssuerFailure {
 }
 
 /** `HOST refused the access token: "invalid signature" (403 TokenError)`. */
-function said({ host, status, body, secrets, isHtml }: Answer, what: string): string {
-  const words = body.message === null ? '' : `: ${quoteWords(body.message, secrets)}`
+function said({ host, status, body, isHtml }: Answer, what: string): string {
+  const words = body.message === null ? '' : `: ${quoteWords(body.message)}`
   const kind =
-    body.error === null
-      ? isHtml
-        ? ', with a web page'
-        : ''
-      : ` ${quoteWords(body.error, secrets).slice(1, -1)}`
-  const details = status !== 403 || body.details === null ? '' : `; ${plainWords(body.details, secrets)}`
+    body.error === null ? (isHtml ? ', with a web page' : '') : ` ${quoteWords(body.error).slice(1, -1)}`
+  const details = status !== 403 || body.details === null ? '' : `; ${plainWords(body.details)}`
   return `${host} ${what}${words} (${status}${kind})${details}`
 }
 
@@ -163,27 +169,15 @@ function of({ body }: Answer, code: ErrorCode, next: NextStep, message: string):
   return { code, message, next, retryAfterSeconds: null, requestId: body.requestId }
 }
 
-/** Of what a server says, as much as a person needs. */
+/** Of a server's message; as much as a person needs. */
 const LONGEST_CHARACTERS = 300
 
-/**
- * A server's words, safe in a log line and on a terminal: one line, cut, quoted, controls escaped.
- *
- * @param secrets are blotted out: a server may echo what it was sent
- */
-function quoteWords(text: string, secrets: readonly string[]): string {
-  return quoteUpTo(LONGEST_CHARACTERS, redact(text, secrets))
+/** A server's words, safe in a log line and on a terminal: one line, cut, quoted, controls escaped. */
+function quoteWords(text: string): string {
+  return quoteUpTo(LONGEST_CHARACTERS, text)
 }
 
 /** As {@link quoteWords} for a library's message: no quotes around it. */
-export function plainWords(text: string, secrets: readonly string[]): string {
-  return quoteWords(text.trim().replace(/\s+/g, ' '), secrets).slice(1, -1).replaceAll('\\"', '"')
-}
-
-function redact(text: string, secrets: readonly string[]): string {
-  let clean = text
-  for (const secret of secrets) {
-    if (secret !== '') clean = clean.replaceAll(secret, '[secret]')
-  }
-  return clean
+export function plainWords(text: string): string {
+  return quoteWords(text.trim().replace(/\s+/g, ' ')).slice(1, -1).replaceAll('\\"', '"')
 }

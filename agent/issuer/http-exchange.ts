@@ -1,18 +1,14 @@
 import type { Clock, IssuerFailure, Log, Metrics } from '../renewal/ports.ts'
-import { type Answer, parseErrorBody, parseRetryAfter, type Route } from './answer.ts'
+import { type Answer, parseErrorBody, parseObject, parseRetryAfter, type Route } from './answer.ts'
 import { authorityOf, type RawReply, send } from './http.ts'
 import type { HealthRecord } from './issuer-health.ts'
+import type { Secrets } from './secrets.ts'
 import type { TlsRoots } from './tls-roots.ts'
 import { transportFailure } from './transport-failure.ts'
 
 /** What is asked of the issuer. A credential has no place but those named here. */
 type HttpQuestion =
-  | {
-      readonly route: 'login'
-      readonly path: string
-      readonly body: object
-      readonly secrets: readonly string[]
-    }
+  | { readonly route: 'login'; readonly path: string; readonly body: object }
   /** The only one that carries a token: on the public routes and on login even a bad one would be refused. */
   | { readonly route: 'issue'; readonly path: string; readonly body: object; readonly token: string }
   | { readonly route: 'host-ca'; readonly path: string }
@@ -35,6 +31,7 @@ export class HttpExchange {
   readonly #settings: HttpSettings
   readonly #roots: TlsRoots
   readonly #health: HealthRecord
+  readonly #secrets: Secrets
   readonly #clock: Clock
   readonly #log: Log
   readonly #metrics: Pick<Metrics, 'issuerRequest'>
@@ -43,11 +40,13 @@ export class HttpExchange {
     settings: HttpSettings,
     roots: TlsRoots,
     health: HealthRecord,
+    secrets: Secrets,
     ports: { readonly clock: Clock; readonly log: Log; readonly metrics: Pick<Metrics, 'issuerRequest'> },
   ) {
     this.#settings = settings
     this.#roots = roots
     this.#health = health
+    this.#secrets = secrets
     this.#clock = ports.clock
     this.#log = ports.log
     this.#metrics = ports.metrics
@@ -66,13 +65,13 @@ export class HttpExchange {
     } catch (error) {
       signal.throwIfAborted()
       const timedOut = timeout.aborted ? { milliseconds: timeoutMilliseconds } : null
-      const failure = transportFailure(error, authorityOf(address), timedOut, secretsOf(question))
+      const failure = transportFailure(error, authorityOf(address), timedOut, this.#secrets)
       this.#health.unreached()
       this.#note(question.route, failure.code, start, { error: failure.message })
       return { ok: false, failure }
     }
     this.#health.answered(reply.status, dateOf(reply), { began, ended: this.#clock.now() })
-    const answer = this.#answerOf(question, address, reply)
+    const answer = answerOf(question.route, address, reply, this.#secrets, this.#clock.now())
     this.#note(question.route, String(reply.status), start, { request_id: answer.body.requestId })
     return { ok: true, answer }
   }
@@ -88,26 +87,6 @@ export class HttpExchange {
     return { url, method: 'POST', headers, body: JSON.stringify(question.body) } as const
   }
 
-  #answerOf(question: HttpQuestion, address: URL, reply: RawReply): Answer {
-    return {
-      route: question.route,
-      host: authorityOf(address),
-      path: address.pathname,
-      status: reply.status,
-      text: reply.text,
-      complete: reply.complete,
-      isHtml: reply.header('content-type')?.includes('html') ?? false,
-      body: parseErrorBody(reply.text),
-      location: reply.header('location'),
-      retryAfterSeconds: parseRetryAfter(
-        reply.header('retry-after'),
-        reply.header('date'),
-        this.#clock.now(),
-      ),
-      secrets: secretsOf(question),
-    }
-  }
-
   /** @param code HTTP status or error code */
   #note(route: Route, code: string, start: number, data: Readonly<Record<string, unknown>>): void {
     const milliseconds = performance.now() - start
@@ -119,18 +98,32 @@ export class HttpExchange {
   }
 }
 
-/** What a cache kept tells an old time. */
-function dateOf(reply: RawReply): string | null {
-  return reply.header('age') === null ? reply.header('date') : null
+/**
+ * An answer from its HTTP reply, without secrets; a token that a login brought is one from now on.
+ *
+ * @param now for `Retry-After`
+ */
+export function answerOf(route: Route, address: URL, reply: RawReply, secrets: Secrets, now: number): Answer {
+  const { status, text, complete } = reply
+  const token = route === 'login' ? parseObject(text)?.['accessToken'] : null
+  if (typeof token === 'string') secrets.add(token)
+  const location = reply.header('location')
+  return {
+    route,
+    host: authorityOf(address),
+    path: address.pathname,
+    status,
+    // A login brings a token, and that may be one that it brought before.
+    text: route === 'login' ? text : secrets.redact(text),
+    complete,
+    isHtml: reply.header('content-type')?.includes('html') ?? false,
+    body: parseErrorBody(text, secrets),
+    location: location === null ? null : secrets.redact(location),
+    retryAfterSeconds: parseRetryAfter(reply.header('retry-after'), reply.header('date'), now),
+  }
 }
 
-function secretsOf(question: HttpQuestion): readonly string[] {
-  switch (question.route) {
-    case 'login':
-      return question.secrets
-    case 'issue':
-      return [question.token]
-    case 'host-ca':
-      return []
-  }
+/** Null for an answer from a cache: its time is an old one. */
+function dateOf(reply: RawReply): string | null {
+  return reply.header('age') === null ? reply.header('date') : null
 }

@@ -95,7 +95,7 @@ async function openDispatcher(url: URL, roots: TlsRoots, signal: AbortSignal): P
     }
     return new Agent({ connections: 1, allowH2: false, connect: tcp })
   }
-  // Said outright, so that NODE_TLS_REJECT_UNAUTHORIZED=0 has no say.
+  // Explicit, so that NODE_TLS_REJECT_UNAUTHORIZED=0 has no effect.
   const tls = { ...tcp, secureContext: await roots.context(), rejectUnauthorized: true, allowH2: false }
   const proxy = proxyFor(url, process.env)
   if (proxy === null) return new Agent({ connections: 1, allowH2: false, connect: tls })

@@ -10,15 +10,15 @@ interface ExchangeTimes {
 
 /**
  * How long a comparison of the clocks counts. Longer than any wait between two attempts, so a skew shows for as long as
- * renewals fail by it; but the next exchange may be months away, and by then either clock may have been mended. Nobody is
- * asked just to compare again: if it is the issuer's clock that is off, a whole fleet would.
+ * renewals fail by it; but the next exchange may be months away, and by then either clock may have been corrected. The
+ * issuer is not asked just to compare again: if its own clock is wrong, a whole fleet would ask.
  */
 const SKEW_COUNTS_SECONDS = 6 * 3600
 
 /** A clock that runs a little slow is not one that was set back. */
 const SET_BACK_SECONDS = 1
 
-/** What the exchanges so far say about the issuer. */
+/** What the requests so far show about the issuer. */
 export class HealthRecord {
   readonly #clock: Pick<Clock, 'now'>
   #reachable: boolean | null = null

@@ -56,7 +56,7 @@ function commonRoots(): string[] {
 
 /** Differs when the file was written to or replaced. */
 async function versionOf(path: string): Promise<string> {
-  // Reading it says why, in words.
+  // Reading it reports why.
   return fileVersion(path).catch(() => 'unreadable')
 }
 

@@ -2,8 +2,9 @@ import { errors } from 'undici'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
 import { localFailure, plainWords } from './failures.ts'
+import type { Secrets } from './secrets.ts'
 
-/** Node's codes for a certificate that nobody we trust has signed. */
+/** Node's codes for a certificate that no trusted CA has signed. */
 const UNTRUSTED = new Set([
   'UNABLE_TO_GET_ISSUER_CERT',
   'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
@@ -12,7 +13,7 @@ const UNTRUSTED = new Set([
   'DEPTH_ZERO_SELF_SIGNED_CERT',
 ])
 const WRONG_TIME = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
-/** Addresses that never answered, by the system's patience rather than ours. */
+/** Addresses that never answered, by the system's time limit rather than ours. */
 const SILENT = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'])
 
 /**
@@ -20,13 +21,13 @@ const SILENT = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'])
  *
  * @param host `HOST:PORT`
  * @param timedOut the time for the exchange ran out, whatever was thrown then
- * @param secrets that were sent, and must not be in the message
+ * @param secrets must not be in the message
  */
 export function transportFailure(
   error: unknown,
   host: string,
   timedOut: { readonly milliseconds: number } | null,
-  secrets: readonly string[],
+  secrets: Secrets,
 ): IssuerFailure {
   if (timedOut !== null) {
     return localFailure(
@@ -36,12 +37,12 @@ export function transportFailure(
     )
   }
   if (error instanceof AgentError) return localFailure(error.code, 'administrator', error.message)
-  const words = plainWords(describe(error), secrets)
+  const words = plainWords(secrets.redact(describe(error)))
   if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) {
     return localFailure(
       'ISSUER_INVALID_RESPONSE',
       'issuer-backoff',
-      `${host} answered something that is not HTTP: ${words}`,
+      `${host} sent something that is not HTTP: ${words}`,
     )
   }
   const code = SILENT.has(codeOf(error)) ? 'ISSUER_TIMEOUT' : 'ISSUER_UNREACHABLE'

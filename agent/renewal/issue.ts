@@ -140,7 +140,7 @@ type Answer =
   | {
       readonly kind: 'key-changed'
       readonly requestId: string | null
-      readonly serial: string
+      readonly serial: string | null
       /** As it is now; null when it is gone. */
       readonly file: HostKeyFile | null
     }
@@ -186,7 +186,9 @@ export async function attempt(
 ): Promise<Exclude<Answer, { kind: 'not-asked' }>> {
   const { key, comment } = view.subject
   const sentComment = comment === '' ? view.name : comment
-  const answer = await host.issuer.issue(`${key.type} ${key.blob.toString('base64')} ${sentComment}`, signal)
+  const publicKey = `${key.type} ${key.blob.toString('base64')} ${sentComment}`
+  const principals = host.settings.wantedPrincipals ?? []
+  const answer = await host.issuer.issue({ publicKey, hostKey: view.name, principals }, signal)
   if (!answer.ok) {
     const { failure } = answer
     const { requestId } = failure
@@ -219,7 +221,8 @@ export async function attempt(
   }
   const { value } = verification
   const { serial } = value.certificate
-  if (String(serial) === answer.serialNumber) return { kind: 'verified', value, requestId }
+  if (answer.serialNumber === null || String(serial) === answer.serialNumber)
+    return { kind: 'verified', value, requestId }
   // The certificate is what counts, and it was verified.
   const warning = `the response names serial ${answer.serialNumber}, the certificate in it has ${serial}`
   return { kind: 'verified', value: { ...value, warnings: [...value.warnings, warning] }, requestId }

@@ -73,17 +73,27 @@ export interface CertificateStore {
 
 export type IssuerFailure = Failure & {
   readonly next: NextStep
-  /** What the server asked for, from now on; only with ISSUER_BUSY. */
+  /** What the issuer asked for, from now on; only with ISSUER_BUSY, and ISSUER_REJECTED by `issuer.command`. */
   readonly retryAfterSeconds: number | null
   /** `reqId` of the answer, for the issuer's support. */
   readonly requestId: string | null
+}
+
+export interface IssueRequest {
+  /** `TYPE BASE64 COMMENT`, with a comment: without one the server invents one. */
+  readonly publicKey: string
+  /** Name of the host key. */
+  readonly hostKey: string
+  /** All must be in the certificate; empty: any. */
+  readonly principals: readonly string[]
 }
 
 export type IssueAnswer =
   | {
       readonly ok: true
       readonly signedKey: string
-      readonly serialNumber: string
+      /** Decimal; null where the issuer gives none besides that in the certificate. */
+      readonly serialNumber: string | null
       readonly requestId: string | null
     }
   | { readonly ok: false; readonly failure: IssuerFailure }
@@ -97,10 +107,8 @@ export interface Issuer {
   /**
    * Have a public key signed. Logs in when there is no token, and once more when the token is refused.
    * Not idempotent: each call makes a certificate. Rejects only when `signal` fires.
-   *
-   * @param publicKeyLine `TYPE BASE64 COMMENT`, with a comment: without one the server invents one
    */
-  issue(publicKeyLine: string, signal: AbortSignal): Promise<IssueAnswer>
+  issue(request: IssueRequest, signal: AbortSignal): Promise<IssueAnswer>
   /** The CA that signs this host's certificates. Needs no login. */
   hostCa(signal: AbortSignal): Promise<HostCaAnswer>
   health(): IssuerHealth

@@ -8,7 +8,8 @@ import { type RecordNow, waitsInForce } from './waits.ts'
 /** What of the status document does not come from looking. */
 export interface StatusIdentity {
   readonly version: string
-  readonly issuerUrl: string
+  /** Null where a program takes the issuer's place. */
+  readonly issuerUrl: string | null
 }
 
 /** The status document of what one pass saw. */

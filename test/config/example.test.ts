@@ -6,7 +6,7 @@ import { AUTH_SECTIONS } from '../../agent/config/auth-section.ts'
 import { loadConfig } from '../../agent/config/load.ts'
 import { hasPath, type Tree, type TreeValue } from '../../agent/config/problem.ts'
 import { configSchema } from '../../agent/config/schema.ts'
-import { type AnySchema, defaultOf, entriesOf } from '../../agent/config/section.ts'
+import { type AnySchema, defaultOf, entriesOf } from '../../agent/config/unknown-keys.ts'
 import { INTERFACE_EXAMPLE } from './interface-example.ts'
 
 const EXAMPLE = join(import.meta.dirname, '../../config.example.yaml')
@@ -49,12 +49,12 @@ test('the example can be loaded as it is, and sets nothing but what is required'
 })
 
 test('the walk over the schema finds the keys', () => {
-  expect(SETTINGS.length).toBe(26)
+  expect(SETTINGS.length).toBe(27)
   const known = parse(INTERFACE_EXAMPLE) as Tree
   const inInterface = SETTINGS.filter(({ keys }) => hasPath(known, keys))
   expect(
     SETTINGS.filter((setting) => !inInterface.includes(setting)).map(({ keys }) => keys.join('.')),
-  ).toEqual(['auth.client_id_file', 'auth.token_file'])
+  ).toEqual(['issuer.command', 'auth.client_id_file', 'auth.token_file'])
 })
 
 test.each(SETTINGS)('$keys is in it', async ({ keys }) => {

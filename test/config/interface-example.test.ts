@@ -11,15 +11,16 @@ describe('the example of the interface', () => {
   test('word for word', async () => {
     expect(await read(INTERFACE_EXAMPLE, { CREDENTIALS_DIRECTORY: '/run/c' })).toEqual({
       issuer: {
+        kind: 'http',
         url: 'https://us.infisical.com',
         sshHostId: '8c1efcfc-434c-4c43-80e3-53c9eae6672a',
         caFile: '/etc/hostcertd/tls-ca.pem',
         timeoutMilliseconds: 30_000,
-      },
-      auth: {
-        method: 'universal-auth',
-        clientId: { value: '41ea2756-88ac-43bf-8929-42b71ec7742e' },
-        clientSecretFile: '/run/c/hostcertd_client-secret',
+        auth: {
+          method: 'universal-auth',
+          clientId: { value: '41ea2756-88ac-43bf-8929-42b71ec7742e' },
+          clientSecretFile: '/run/c/hostcertd_client-secret',
+        },
       },
       hostKeys: ['/etc/ssh/ssh_host_*_key.pub'],
       certificates: { directory: '/var/lib/hostcertd/certs' },
@@ -40,22 +41,22 @@ describe('the example of the interface', () => {
 
   test('with the client id in a file', async () => {
     const text = INTERFACE_EXAMPLE.replace(/client_id: \S+/, 'client_id_file: credential:client-id')
-    const { auth } = await read(text, { CREDENTIALS_DIRECTORY: '/run/c' })
-    expect(auth).toMatchObject({ clientId: { file: '/run/c/hostcertd_client-id' } })
+    const { issuer } = await read(text, { CREDENTIALS_DIRECTORY: '/run/c' })
+    expect(issuer).toMatchObject({ auth: { clientId: { file: '/run/c/hostcertd_client-id' } } })
   })
 
   test('with a token', async () => {
     const text = INTERFACE_EXAMPLE.replace('method: universal-auth', 'method: token')
       .replace(/ {2}client_id:.*\n/, '')
       .replace('client_secret_file: credential:client-secret', 'token_file: /run/token')
-    const { auth } = await read(text)
-    expect(auth).toEqual({ method: 'token', tokenFile: '/run/token' })
+    const { issuer } = await read(text)
+    expect(issuer).toMatchObject({ auth: { method: 'token', tokenFile: '/run/token' } })
   })
 
   test('with http:// for a loopback address', async () => {
     const text = INTERFACE_EXAMPLE.replace('https://us.infisical.com', 'http://127.0.0.1:8080/')
     const { issuer } = await read(text)
-    expect(issuer.url).toBe('http://127.0.0.1:8080')
+    expect(issuer).toMatchObject({ url: 'http://127.0.0.1:8080' })
   })
 })
 

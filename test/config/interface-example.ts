@@ -4,8 +4,9 @@ export const INTERFACE_EXAMPLE = `issuer:
   ssh_host_id: 8c1efcfc-434c-4c43-80e3-53c9eae6672a   # required
   ca_file: /etc/hostcertd/tls-ca.pem   # example; TLS roots to trust besides the system's store
   timeout: 30s                         # one whole exchange
+  # command: [/usr/local/bin/sign-host-key]   # instead of url, ssh_host_id and auth: see *Another CA*
 auth:
-  method: universal-auth               # universal-auth | token | kubernetes | aws | gcp | azure | oidc | jwt | ldap | tls-cert | oci | alicloud
+  method: universal-auth               # universal-auth | token | kubernetes | aws | gcp | azure | oidc | jwt | spiffe | ldap | tls-cert | oci | alicloud
   client_id: 41ea2756-88ac-43bf-8929-42b71ec7742e     # example; or client_id_file
   client_secret_file: credential:client-secret
   # token: token_file

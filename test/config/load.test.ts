@@ -9,6 +9,27 @@ import { craftKey } from '../cert/craft.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { configOf, LEAST, linesOf, loadFiles, writeFiles } from './config-folder.ts'
 
+describe('issuer.command', () => {
+  const COMMAND = 'issuer: {command: [/bin/sign, -x], timeout: 2m}\nhost_keys: /nowhere/ssh_host_*_key.pub\n'
+
+  test('needs a pinned CA', async () => {
+    const log = 'log: {level: loud}'
+    expect(linesOf(await loadFiles({ 'hostcertd.yaml': `${COMMAND}${log}` }))).toEqual([
+      expect.stringMatching(/^log\.level: must be one of/),
+      'verify.host_ca_file: is required with issuer.command: name a file with the public key of the CA, or create /etc/hostcertd/host-ca.pub',
+    ])
+  })
+
+  test('with one', async () => {
+    const text = `${COMMAND}verify: {host_ca_file: /ca.pub}`
+    expect(configOf(await loadFiles({ 'hostcertd.yaml': text }, {}, false)).issuer).toEqual({
+      kind: 'command',
+      command: ['/bin/sign', '-x'],
+      timeoutMilliseconds: 60_000,
+    })
+  })
+})
+
 describe('which files', () => {
   test('none at all: not enrolled', async () => {
     expect(await loadFiles({})).toEqual({ kind: 'not-enrolled' })
@@ -50,7 +71,7 @@ describe('which files', () => {
     const loaded = await loadFiles({ 'hostcertd.yaml': LEAST, 'conf.d/10.yaml': 'issuer: {timeout: 1d}' })
     expect(loaded).toMatchObject({
       config: { issuer: { timeoutMilliseconds: 60_000 } },
-      warnings: expect.arrayContaining(['issuer.timeout: more than 60 s count as that']),
+      warnings: expect.arrayContaining(['issuer.timeout: values above 60s are treated as 60s']),
     })
   })
 
@@ -70,7 +91,9 @@ describe('which files', () => {
       ),
     })
     const loaded = await loadConfig({ path: join(folder.path, 'hostcertd.yaml'), environment: {} })
-    expect(configOf(loaded).auth).toMatchObject({ clientSecretFile: join(folder.path, 'credentials/s') })
+    expect(configOf(loaded).issuer).toMatchObject({
+      auth: { clientSecretFile: join(folder.path, 'credentials/s') },
+    })
   })
 
   test('files that cannot be used', async () => {

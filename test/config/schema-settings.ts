@@ -1,7 +1,7 @@
 import type * as v from 'valibot'
 import { AUTH_SECTIONS } from '../../agent/config/auth-section.ts'
 import { configSchema } from '../../agent/config/schema.ts'
-import { defaultOf, entriesOf, type AnySchema } from '../../agent/config/section.ts'
+import { defaultOf, entriesOf, type AnySchema } from '../../agent/config/unknown-keys.ts'
 
 export interface Setting {
   /** `auth.method`. */

@@ -83,7 +83,7 @@ test.each([
     text: `${ISSUER}\n${AUTH}\nhost_keys: [k.pub, /k.pub, /k-cert.pub]`,
     want: [
       'host_keys[0]: must be an absolute path or pattern, is "k.pub"',
-      'host_keys[2]: must be that of a host key, not of its certificate, is "/k-cert.pub"',
+      'host_keys[2]: must be the path of a host key, not of its certificate, is "/k-cert.pub"',
     ],
   },
   {
@@ -114,7 +114,7 @@ describe('auth', () => {
     {
       name: 'both ids',
       auth: 'client_id: i, client_id_file: /i, client_secret_file: /s',
-      want: ['auth.client_id_file: is one too many: client_id is given already'],
+      want: ['auth.client_id_file: conflicts with client_id; set only one'],
     },
     { name: 'token without its file', auth: 'method: token', want: ['auth.token_file: is required'] },
     {
@@ -157,14 +157,23 @@ describe('auth', () => {
     expect(problemsOf(`${ISSUER}\nauth: {${auth}}`)).toEqual(want)
   })
 
-  test.each(['kubernetes', 'aws', 'gcp', 'azure', 'oidc', 'jwt', 'ldap', 'tls-cert', 'oci', 'alicloud'])(
-    '%s is known and not supported',
-    (method) => {
-      expect(problemsOf(`${ISSUER}\nauth: {method: ${method}}`)).toEqual([
-        `auth.method: ${method} is not supported by this version; universal-auth and token are`,
-      ])
-    },
-  )
+  test.each([
+    'kubernetes',
+    'aws',
+    'gcp',
+    'azure',
+    'oidc',
+    'jwt',
+    'spiffe',
+    'ldap',
+    'tls-cert',
+    'oci',
+    'alicloud',
+  ])('%s is known and not supported', (method) => {
+    expect(problemsOf(`${ISSUER}\nauth: {method: ${method}}`)).toEqual([
+      `auth.method: ${method} is not supported by this version; universal-auth and token are`,
+    ])
+  })
 
   test.each([
     { auth: 'client_id: i, client_secret: hunter2', key: 'client_secret' },
@@ -173,9 +182,51 @@ describe('auth', () => {
   ])('a secret in the open: $auth', ({ auth, key }) => {
     const lines = problemsOf(`${ISSUER}\nauth: {${auth}}`)
     expect(lines).toContain(
-      `auth.${key}: a secret is never in the configuration: put it in a file, and name that with ${key}_file`,
+      `auth.${key}: do not write a secret into the configuration: put it into a file, and set ${key}_file`,
     )
     expect(lines.join()).not.toContain('hunter2')
+  })
+})
+
+describe('issuer.command', () => {
+  test.each([
+    { name: 'alone', text: 'issuer: {command: [/usr/local/bin/sign, --fast], timeout: 5s}', want: [] },
+    {
+      name: 'with the keys of an issuer, and a login',
+      text: `issuer: {command: [/bin/sign], url: x, ssh_host_id: y, ca_file: /ca}\n${AUTH}`,
+      want: ['issuer.url', 'issuer.ssh_host_id', 'issuer.ca_file', 'auth'].map(
+        (path) => `${path}: conflicts with issuer.command; set only one`,
+      ),
+    },
+    {
+      name: 'by a name that a shell would look up, with a problem elsewhere',
+      text: 'issuer: {command: [sign]}\nlog: {level: loud}',
+      want: [
+        'issuer.command: must begin with the absolute path of a program: no shell looks it up',
+        expect.stringMatching(/^log\.level: must be one of/),
+      ],
+    },
+    { name: 'empty', text: 'issuer: {command: []}', want: ['issuer.command: must not be empty'] },
+    { name: 'no list', text: 'issuer: {command: /bin/sign}', want: ['issuer.command: must be a list'] },
+    {
+      name: 'misspelled',
+      text: `issuer: {comand: [/bin/sign]}\n${AUTH}`,
+      want: [
+        'issuer.comand: unknown key; did you mean issuer.command?',
+        'issuer.url: is required',
+        'issuer.ssh_host_id: is required',
+      ],
+    },
+    {
+      name: 'with a secret in the open',
+      text: 'issuer: {command: [/bin/sign]}\nauth: {token: hunter2}',
+      want: [
+        'auth.token: do not write a secret into the configuration: put it into a file, and set token_file',
+        'auth: conflicts with issuer.command; set only one',
+      ],
+    },
+  ])('$name', ({ text, want }) => {
+    expect(problemsOf(text)).toEqual(want)
   })
 })
 

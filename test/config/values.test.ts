@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { readHostKeyPattern } from '../../agent/config/host-key-paths.ts'
 import {
   readAbsolutePath,
   readArgument,
+  readHostKeyPattern,
   readJitter,
   readPrincipal,
   readTimeout,

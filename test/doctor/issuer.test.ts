@@ -13,7 +13,7 @@ testBroken([
     name: 'the wrong host id',
     breakIt: async ({ issuer, hostId }) => issuer.removeHost(hostId),
     troubles: ['issuer failure', 'permission failure'],
-    message: /ISSUER_NOT_FOUND: .*does not know this host/,
+    message: /ISSUER_NOT_FOUND: .*has no such host/,
     remedy: /^check `issuer\.ssh_host_id` and `issuer\.url`\..* Configured are http:.* and [0-9a-f-]{36}$/,
   },
   {

@@ -4,6 +4,7 @@ import type {
   Clock,
   HostCaAnswer,
   IssueAnswer,
+  IssueRequest,
   Issuer,
   IssuerFailure,
   IssuerHealth,
@@ -43,14 +44,14 @@ export class FakeIssuer implements Issuer {
     this.ttlSeconds = ttlSeconds
   }
 
-  async issue(publicKeyLine: string, signal: AbortSignal): Promise<IssueAnswer> {
+  async issue({ publicKey }: IssueRequest, signal: AbortSignal): Promise<IssueAnswer> {
     await this.onIssue(signal)
     signal.throwIfAborted()
     const failure = this.failsForGood ? this.failures[0] : this.failures.shift()
     this.issuedAt.push(this.#clock.now())
     if (failure !== undefined) return { ok: false, failure }
     this.#serial += 1n
-    const { blob } = parsePublicKeyLine(publicKeyLine)
+    const { blob } = parsePublicKeyLine(publicKey)
     const now = this.#clock.now()
     const key: CraftedKey = { ...this.ca, blob }
     const usual = {

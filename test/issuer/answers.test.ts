@@ -3,7 +3,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
-import { listen, makeSubject, NEVER, sendJson, startRawServer, type Wish } from './harness.ts'
+import { listen, makeSubject, NEVER, requestFor, sendJson, startRawServer, type Wish } from './harness.ts'
 import { failureOf } from './local-setup.ts'
 
 const TOKEN = 'st.very-secret-token'
@@ -32,7 +32,7 @@ describe('answers that are none', () => {
       pump()
     })
     const { issuer } = makeSubject({ url: server.url, auth })
-    expect(failureOf(await issuer.issue('k', NEVER))).toMatchObject({
+    expect(failureOf(await issuer.issue(requestFor('k'), NEVER))).toMatchObject({
       code: 'ISSUER_INVALID_RESPONSE',
       next: 'key-backoff',
       message: `127.0.0.1:${server.port} answered 200 with more than an answer can be long`,
@@ -46,7 +46,7 @@ describe('answers that are none', () => {
       response.write('<p>'.repeat(100_000))
     })
     const { issuer } = makeSubject({ url: server.url, auth })
-    expect(failureOf(await issuer.issue('k', NEVER))).toMatchObject({
+    expect(failureOf(await issuer.issue(requestFor('k'), NEVER))).toMatchObject({
       code: 'ISSUER_BUSY',
       retryAfterSeconds: 7,
       message: `127.0.0.1:${server.port} has a problem of its own (503, with a web page)`,
@@ -77,7 +77,7 @@ describe('answers that are none', () => {
       response.end(body)
     })
     const { issuer } = makeSubject({ url: server.url, auth })
-    const failure = failureOf(await issuer.issue('k', NEVER))
+    const failure = failureOf(await issuer.issue(requestFor('k'), NEVER))
     expect(failure).toMatchObject({ code: 'ISSUER_INVALID_RESPONSE', next: 'key-backoff' })
     expect(server.seen).toHaveLength(1)
   })
@@ -89,7 +89,9 @@ describe('answers that are none', () => {
   ])('$name', async ({ status }) => {
     await using server = await startRawServer((_, response) => void response.writeHead(status).end())
     const { issuer } = makeSubject({ url: server.url, auth })
-    expect(failureOf(await issuer.issue('k', NEVER))).toMatchObject({ code: 'ISSUER_INVALID_RESPONSE' })
+    expect(failureOf(await issuer.issue(requestFor('k'), NEVER))).toMatchObject({
+      code: 'ISSUER_INVALID_RESPONSE',
+    })
   })
 
   test('a redirect is not followed, and the other server never hears of it', async () => {
@@ -98,7 +100,7 @@ describe('answers that are none', () => {
       response.writeHead(307, { location: `${other.url}/elsewhere` }).end()
     })
     const { issuer } = makeSubject({ url: server.url, auth })
-    const failure = failureOf(await issuer.issue('k', NEVER))
+    const failure = failureOf(await issuer.issue(requestFor('k'), NEVER))
     expect(failure.code).toBe('ISSUER_INVALID_RESPONSE')
     expect(failure.message).toContain(`"${other.url}/elsewhere"`)
     expect(other.seen).toEqual([])
@@ -107,7 +109,7 @@ describe('answers that are none', () => {
   test('something that is not HTTP', async () => {
     await using server = await listen(createServer((socket) => socket.end('SSH-2.0-OpenSSH_9.2\r\n')))
     const { issuer } = makeSubject({ url: `http://127.0.0.1:${server.port}`, auth })
-    const failure = failureOf(await issuer.issue('k', NEVER))
+    const failure = failureOf(await issuer.issue(requestFor('k'), NEVER))
     expect(failure).toMatchObject({ code: 'ISSUER_INVALID_RESPONSE', next: 'issuer-backoff' })
     expect(failure.message).toContain('not HTTP')
   })
@@ -122,7 +124,7 @@ describe('health', () => {
     const date = new Date(1_785_585_600_000 + (at % 1) * 1000).toUTCString()
     await using server = await startRawServer((_, response) => sendJson(response, 200, GOOD, { date }))
     const { issuer } = makeSubject({ url: server.url, auth, now: () => at })
-    await issuer.issue('k', NEVER)
+    await issuer.issue(requestFor('k'), NEVER)
     expect(issuer.health()).toEqual({ reachable: true, lastSuccess: at, clockSkewSeconds: skew })
   })
 
@@ -138,7 +140,7 @@ describe('health', () => {
     const date = new Date(1_785_585_600_000).toUTCString()
     await using server = await startRawServer((_, response) => sendJson(response, 200, GOOD, { date }))
     const { issuer } = makeSubject({ url: server.url, auth, now: () => now })
-    await issuer.issue('k', NEVER)
+    await issuer.issue(requestFor('k'), NEVER)
     const lastSuccess = now
     now += later
     expect(issuer.health()).toEqual({ reachable: true, lastSuccess, clockSkewSeconds: skew })
@@ -150,7 +152,7 @@ describe('health', () => {
       sendJson(response, 500, {}, { date: 'Sat, 01 Aug 2026 12:00:00 GMT', age: '4000' }),
     )
     const { issuer } = makeSubject({ url: server.url, auth })
-    await issuer.issue('k', NEVER)
+    await issuer.issue(requestFor('k'), NEVER)
     expect(issuer.health()).toEqual({ reachable: true, lastSuccess: null, clockSkewSeconds: null })
   })
 })

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { ERROR_ROW_NAMES, errorRow, type ErrorRowName } from '../support/local-issuer.ts'
-import { NEVER } from './harness.ts'
+import { NEVER, requestFor } from './harness.ts'
 import { failureOf, setUp, type Setup } from './local-setup.ts'
 
 let setup: Setup
@@ -75,7 +75,7 @@ describe.each(ERROR_ROW_NAMES)('%s', (name) => {
     const [code, next, requests, retryAfterSeconds = null] = WHEN_ISSUING[name]
     setup.server.failAlways(row, 'issue')
     const { issuer, logged, metrics } = setup.subject()
-    const failure = failureOf(await issuer.issue(setup.publicKey, NEVER))
+    const failure = failureOf(await issuer.issue(requestFor(setup.publicKey), NEVER))
     const requestId = requestIdOf(row.body)
     expect(failure).toEqual({ code, next, retryAfterSeconds, requestId, message: failure.message })
     expect(failure.message).toMatch(/^127\.0\.0\.1:\d+ [^\n]+[^.\n]$/)
@@ -94,7 +94,7 @@ describe.each(ERROR_ROW_NAMES)('%s', (name) => {
     const [code, next, retryAfterSeconds = null] = WHEN_LOGGING_IN[name]
     setup.server.failAlways(row, 'login')
     const { issuer } = setup.subject()
-    const failure = failureOf(await issuer.issue(setup.publicKey, NEVER))
+    const failure = failureOf(await issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(failure).toMatchObject({ code, next, retryAfterSeconds, requestId: requestIdOf(row.body) })
     expect(setup.routes()).toBe('login')
   })
@@ -112,7 +112,7 @@ test.each([
   { status: 200, code: 'ISSUER_INVALID_RESPONSE', next: 'key-backoff' },
 ])('a web page with status $status', async ({ status, code, next }) => {
   setup.server.failAlways({ kind: 'html', status }, 'issue')
-  const failure = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+  const failure = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
   expect(failure).toMatchObject({ code, next, requestId: null })
   expect(failure.message).not.toContain('<')
   expect(setup.routes()).toBe(ONCE)
@@ -121,7 +121,7 @@ test.each([
 describe('what a message says', () => {
   test('the words of a list', async () => {
     setup.server.failNext(errorRow('validation'), 1, 'issue')
-    const { message } = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    const { message } = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(message).toContain('rejected the request: "body.publicKey: Required" (422 ValidationFailure)')
   })
 
@@ -144,14 +144,15 @@ describe('what a message says', () => {
   ])('what the identity is permitted: $name', async ({ details, says }) => {
     const row = errorRow('permission-denied', details === undefined ? {} : { details })
     setup.server.failNext(row, 1, 'issue')
-    const { message } = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
-    const refusal = 'forbids it: "You are not allowed to issue-host-cert on ssh-hosts" (403 PermissionDenied)'
+    const { message } = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
+    const refusal =
+      'does not permit it: "You are not allowed to issue-host-cert on ssh-hosts" (403 PermissionDenied)'
     expect(message.slice(message.indexOf(' ') + 1)).toBe(`${refusal}; ${says}`)
   })
 
   test('no permissions where the answer is not about them', async () => {
     setup.server.failNext({ status: 400, body: { error: 'BadRequest', details: [] } }, 1, 'issue')
-    const { message } = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    const { message } = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(message).toMatch(/^\S+ rejected the request \(400 BadRequest\)$/)
   })
 
@@ -162,13 +163,13 @@ describe('what a message says', () => {
     { status: 503, words: 'has a problem of its own' },
   ])('why it is busy: $status', async ({ status, words }) => {
     setup.server.failNext({ status, body: {} }, 1, 'issue')
-    const { message } = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    const { message } = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(message).toMatch(new RegExp(`^\\S+ ${words} \\(${status}\\)$`))
   })
 
   test('a wrong address', async () => {
     const wrong = setup.subject({ url: `${setup.server.url}/wrong` })
-    const { message, code } = failureOf(await wrong.issuer.issue(setup.publicKey, NEVER))
+    const { message, code } = failureOf(await wrong.issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(code).toBe('ISSUER_NOT_FOUND')
     expect(message).toMatch(
       /has nothing at \/wrong\/api\/v1\/auth\/universal-auth\/login: issuer\.url is wrong/,
@@ -178,7 +179,7 @@ describe('what a message says', () => {
   test('nothing that could forge a log line or fill it', async () => {
     const message = `a\nb\u001b[31m\u009b\u202e${'x'.repeat(10_000)}`
     setup.server.failNext(errorRow('forbidden-ip', { message }), 1, 'issue')
-    const failure = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    const failure = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(failure.message).toContain(String.raw`"a\nb\u001b[31m\u009b\u202exxx`)
     expect(failure.message).toMatch(/^[\x20-\x7e…]{100,500}$/)
   })
@@ -186,7 +187,7 @@ describe('what a message says', () => {
   test('nor details that could', async () => {
     const details = [{ action: `a\nb\u001b[31m\u202e${'x'.repeat(10_000)}`, subject: 'ssh-hosts' }]
     setup.server.failNext(errorRow('permission-denied', { details }), 1, 'issue')
-    const { message } = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    const { message } = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(message).toContain(String.raw`for this: a b\u001b[31m\u202exxx`)
     expect(message).toMatch(/^[\x20-\x7e…]{100,500}$/)
   })
@@ -195,7 +196,7 @@ describe('what a message says', () => {
 test('a time in Retry-After is counted from the Date of the answer', async () => {
   const headers = { 'retry-after': 'Sun, 06 Nov 1994 08:51:07 GMT', date: 'Sun, 06 Nov 1994 08:49:37 GMT' }
   setup.server.failNext({ status: 503, headers }, 1, 'issue')
-  const failure = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+  const failure = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
   expect(failure).toMatchObject({ code: 'ISSUER_BUSY', retryAfterSeconds: 90 })
 })
 
@@ -206,12 +207,12 @@ test.each([
 ])('$kind $done', async (fault) => {
   setup.server.failNext(fault, 1, 'issue')
   const { issuer } = setup.subject()
-  expect(failureOf(await issuer.issue(setup.publicKey, NEVER))).toMatchObject({
+  expect(failureOf(await issuer.issue(requestFor(setup.publicKey), NEVER))).toMatchObject({
     code: 'ISSUER_UNREACHABLE',
     next: 'issuer-backoff',
   })
   expect(issuer.health().reachable).toBe(false)
-  expect((await issuer.issue(setup.publicKey, NEVER)).ok).toBe(true)
+  expect((await issuer.issue(requestFor(setup.publicKey), NEVER)).ok).toBe(true)
 })
 
 function requestIdOf(body: unknown): string | null {

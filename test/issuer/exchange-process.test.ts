@@ -5,14 +5,12 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import {
-  createExchangeClient,
-  isForExchange,
-  type ExchangeClientOptions,
-} from '../../agent/issuer/exchange-client.ts'
-import type { ExchangeSettings } from '../../agent/issuer/exchange-protocol.ts'
+import type { HttpIssuerConfig } from '../../agent/config/config.ts'
+import { isForExchange } from '../../agent/issuer/exchange-channel.ts'
+import { createExchangeClient, type ExchangeClientOptions } from '../../agent/issuer/exchange-client.ts'
+import { PROTOCOL } from '../../agent/issuer/exchange-protocol.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
-import { startRawServer } from './harness.ts'
+import { requestFor, startRawServer } from './harness.ts'
 
 let folder: TemporaryFolder
 beforeEach(async () => {
@@ -30,7 +28,7 @@ interface Request {
 }
 
 /** @param program `sh -c` with these lines, or a whole command */
-function optionsFor(program: string | readonly string[], wish: Partial<ExchangeSettings['issuer']> = {}) {
+function optionsFor(program: string | readonly string[], wish: Partial<HttpIssuerConfig> = {}) {
   const requests: Request[] = []
   const options: ExchangeClientOptions = {
     socket: null,
@@ -38,13 +36,14 @@ function optionsFor(program: string | readonly string[], wish: Partial<ExchangeS
     program: typeof program === 'string' ? ['/bin/sh', '-c', program] : program,
     settings: {
       issuer: {
+        kind: 'http',
         url: 'http://127.0.0.1:1',
         sshHostId: '8c1efcfc-434c-4c43-80e3-53c9eae6672a',
         caFile: null,
         timeoutMilliseconds: 1000,
+        auth: { method: 'token', tokenFile: join(folder.path, 'token') },
         ...wish,
       },
-      auth: { method: 'token', tokenFile: join(folder.path, 'token') },
       log: { level: 'error', format: 'json' },
     },
     clock: { now: () => 1_800_000_000, dice: () => 0, sleep: async () => {} },
@@ -71,7 +70,7 @@ describe('an exchange that answers', () => {
     const requests = [{ route: 'login', code: '200', seconds: 0.1 }]
     const { issuer, requests: seen } = client(says(reply(issued, { requests })))
     const { kind: _, ...want } = issued
-    expect(await issuer.issue(KEY, never)).toMatchObject({ ok: true, ...want })
+    expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({ ok: true, ...want })
     expect(issuer.health()).toEqual(HEALTH)
     expect(seen).toEqual([{ route: 'login', code: '200' }])
     issuer.end()
@@ -84,11 +83,11 @@ describe('an exchange that answers', () => {
       `echo >>${starts}; read -r settings
       while read -r question; do id=\${question#*:}; printf '${line}\\n' "\${id%%,*}"; done`,
     )
-    await issuer.issue(KEY, never)
-    await issuer.issue(KEY, never)
+    await issuer.issue(requestFor(KEY), never)
+    await issuer.issue(requestFor(KEY), never)
     expect(await readFile(starts, 'utf8')).toBe('\n')
     issuer.end()
-    await issuer.issue(KEY, never)
+    await issuer.issue(requestFor(KEY), never)
     expect(await readFile(starts, 'utf8')).toBe('\n\n')
     issuer.end()
   })
@@ -102,7 +101,7 @@ describe('an exchange that answers', () => {
       requestId: 'req-1',
     }
     const { issuer } = client(says(reply({ kind: 'failed', failure, noSuchRoute: false })))
-    const answer = await issuer.issue(KEY, never)
+    const answer = await issuer.issue(requestFor(KEY), never)
     expect(answer).toMatchObject({ ok: false, failure: { code: 'ISSUER_BUSY', message: 'one [31m two' } })
     issuer.end()
   })
@@ -135,7 +134,7 @@ describe('an exchange that fails is one failed attempt', () => {
   ])('$name', async ({ program, says: words }) => {
     const { issuer, requests } = client(program)
     const want = { code: 'ISSUER_UNREACHABLE', message: expect.stringMatching(words), next: 'issuer-backoff' }
-    expect(await issuer.issue(KEY, never)).toMatchObject({ ok: false, failure: want })
+    expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({ ok: false, failure: want })
     expect(await issuer.hostCa(never)).toMatchObject({ ok: false, noSuchRoute: false, failure: want })
     expect(issuer.health().reachable).toBe(false)
     expect(requests).toEqual(['issue', 'host-ca'].map((route) => ({ route, code: 'ISSUER_UNREACHABLE' })))
@@ -165,7 +164,7 @@ describe('an exchange that fails is one failed attempt', () => {
     },
   ])('it says $name', async ({ line }) => {
     const { issuer } = client(says(line))
-    expect(await issuer.issue(KEY, never)).toMatchObject({
+    expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({
       ok: false,
       failure: { code: 'ISSUER_INVALID_RESPONSE' },
     })
@@ -187,7 +186,7 @@ describe('an exchange that fails is one failed attempt', () => {
 
   test('it says a line without end', async () => {
     const { issuer } = client('read -r settings; exec cat /dev/zero')
-    expect(await issuer.issue(KEY, never)).toMatchObject({
+    expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({
       ok: false,
       failure: { message: expect.stringContaining('more than 65536 characters') },
     })
@@ -197,7 +196,7 @@ describe('an exchange that fails is one failed attempt', () => {
     const pid = join(folder.path, 'pid')
     const { issuer } = client(`echo $$ >${pid}; exec sleep 600`)
     const stop = new AbortController()
-    const asked = issuer.issue(KEY, stop.signal)
+    const asked = issuer.issue(requestFor(KEY), stop.signal)
     await expect.poll(async () => readFile(pid, 'utf8').catch(() => '')).not.toBe('')
     stop.abort(new Error('enough'))
     await expect(asked).rejects.toThrow('enough')
@@ -251,7 +250,7 @@ describe('hostcertd exchange', () => {
   test('asks the issuer, and tells what went wrong', async () => {
     await writeFile(join(folder.path, 'token'), 'secret-token\n')
     const { issuer, requests } = client(program)
-    const answer = await issuer.issue(KEY, never)
+    const answer = await issuer.issue(requestFor(KEY), never)
     expect(answer).toMatchObject({ ok: false, failure: { code: 'ISSUER_UNREACHABLE' } })
     expect(JSON.stringify(answer)).not.toContain('secret-token')
     expect(issuer.health().reachable).toBe(false)
@@ -261,7 +260,9 @@ describe('hostcertd exchange', () => {
 
   test('reads the credential itself', async () => {
     const { issuer } = client(program)
-    expect(await issuer.issue(KEY, never)).toMatchObject({ failure: { code: 'CREDENTIAL_UNREADABLE' } })
+    expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({
+      failure: { code: 'CREDENTIAL_UNREADABLE' },
+    })
     issuer.end()
   })
 
@@ -273,7 +274,7 @@ describe('hostcertd exchange', () => {
     const body = JSON.stringify({ signedKey: 'x'.repeat(length), serialNumber: '7' })
     await using server = await startRawServer((_request, response) => response.end(body))
     const { issuer } = client(program, { url: server.url, timeoutMilliseconds: 10_000 })
-    expect(await issuer.issue(KEY, never)).toMatchObject(result)
+    expect(await issuer.issue(requestFor(KEY), never)).toMatchObject(result)
     issuer.end()
   })
 
@@ -288,8 +289,8 @@ describe('hostcertd exchange', () => {
     const [node = '', ...args] = program
     const child = spawn(node, args, { stdio: ['pipe', 'inherit', 'inherit'] })
     const connected = once(server, 'connection')
-    child.stdin.write(`${JSON.stringify({ protocol: 1, ...settings })}\n`)
-    child.stdin.write(`${JSON.stringify({ id: 1, ask: 'issue', publicKey: KEY })}\n`)
+    child.stdin.write(`${JSON.stringify({ protocol: PROTOCOL, ...settings })}\n`)
+    child.stdin.write(`${JSON.stringify({ id: 1, ask: 'issue', ...requestFor(KEY) })}\n`)
     await connected
     expect(child.exitCode).toBeNull()
     child.stdin.end()

@@ -3,11 +3,16 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { createServer as createTlsServer } from 'node:https'
 import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { createIssuer, type IssuerOptions } from '../../agent/issuer/client.ts'
-import type { Issuer, LogFields } from '../../agent/renewal/ports.ts'
+import type { IssueRequest, Issuer, LogFields } from '../../agent/renewal/ports.ts'
 import type { TlsCertificate } from '../support/local-issuer/tls-certificate.ts'
 
 const HOST_ID = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
 export const NEVER = new AbortController().signal
+
+/** Have this key signed, for any principals. */
+export function requestFor(publicKey: string): IssueRequest {
+  return { publicKey, hostKey: 'ssh_host_ed25519_key', principals: [] }
+}
 
 /** An issuer adapter, with everything it logged and counted. */
 export interface Subject {

@@ -2,7 +2,7 @@ import { createServer } from 'node:http'
 import { connect } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { endpointOf, proxyFor } from '../../agent/issuer/proxy.ts'
-import { listen, NEVER, closedPort } from './harness.ts'
+import { closedPort, listen, NEVER, requestFor } from './harness.ts'
 import { failureOf, setUp, type Setup } from './local-setup.ts'
 
 interface Proxy extends AsyncDisposable {
@@ -54,7 +54,7 @@ describe('https', () => {
   const issue = (name = '127.0.0.1') =>
     setup
       .subject({ url: `https://${name}:${setup.server.port}`, caFile: setup.server.tlsCaFile })
-      .issuer.issue(setup.publicKey, NEVER)
+      .issuer.issue(requestFor(setup.publicKey), NEVER)
 
   beforeEach(async () => {
     setup = await setUp({ https: true })
@@ -96,7 +96,7 @@ describe('https', () => {
   test('the server behind a proxy is checked all the same', async () => {
     await using proxy = await startProxy()
     vi.stubEnv('HTTPS_PROXY', proxy.url)
-    const failure = failureOf(await setup.subject().issuer.issue(setup.publicKey, NEVER))
+    const failure = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(failure.code).toBe('ISSUER_UNREACHABLE')
     expect(failure.message).toContain('self-signed certificate')
   })
@@ -132,7 +132,7 @@ describe('https', () => {
     await using proxy = await listen(createServer().on('connect', () => {}))
     vi.stubEnv('HTTPS_PROXY', `http://127.0.0.1:${proxy.port}`)
     const { issuer } = setup.subject({ timeoutMilliseconds: 200 })
-    expect(failureOf(await issuer.issue(setup.publicKey, NEVER)).code).toBe('ISSUER_TIMEOUT')
+    expect(failureOf(await issuer.issue(requestFor(setup.publicKey), NEVER)).code).toBe('ISSUER_TIMEOUT')
   })
 
   test.each(['pass-word', 'proxy.example.com:3128'])('a proxy that is no URL: %s', async (value) => {
@@ -148,7 +148,7 @@ test('http to loopback never goes through a proxy', async () => {
   await using proxy = await startProxy()
   vi.stubEnv('HTTP_PROXY', proxy.url)
   vi.stubEnv('HTTPS_PROXY', proxy.url)
-  expect(await setup.subject().issuer.issue(setup.publicKey, NEVER)).toMatchObject({ ok: true })
+  expect(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER)).toMatchObject({ ok: true })
   expect([...proxy.forwards, ...proxy.tunnels]).toEqual([])
 })
 

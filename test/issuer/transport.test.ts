@@ -3,7 +3,16 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
-import { closedPort, listen, makeSubject, NEVER, sendJson, startRawServer, type Wish } from './harness.ts'
+import {
+  closedPort,
+  listen,
+  makeSubject,
+  NEVER,
+  requestFor,
+  sendJson,
+  startRawServer,
+  type Wish,
+} from './harness.ts'
 import { failureOf } from './local-setup.ts'
 
 const TOKEN = 'st.very-secret-token'
@@ -23,7 +32,11 @@ afterEach(() => folder.remove())
 test('what goes over the wire is what the endpoint takes, and nothing more', async () => {
   await using server = await startRawServer((_, response) => sendJson(response, 200, GOOD))
   const { issuer } = makeSubject({ url: `${server.url}/base`, auth })
-  expect(await issuer.issue('ssh-ed25519 AAAA c', NEVER)).toEqual({ ok: true, ...GOOD, requestId: null })
+  expect(await issuer.issue(requestFor('ssh-ed25519 AAAA c'), NEVER)).toEqual({
+    ok: true,
+    ...GOOD,
+    requestId: null,
+  })
   const [request] = server.seen
   expect(request).toMatchObject({
     method: 'POST',
@@ -36,7 +49,7 @@ describe('time', () => {
   test('a server that says nothing', async () => {
     await using server = await startRawServer(() => {})
     const { issuer, metrics } = makeSubject({ url: server.url, auth, timeoutMilliseconds: 200 })
-    const failure = failureOf(await issuer.issue('k', NEVER))
+    const failure = failureOf(await issuer.issue(requestFor('k'), NEVER))
     expect(failure).toMatchObject({ code: 'ISSUER_TIMEOUT', next: 'issuer-backoff', retryAfterSeconds: null })
     expect(failure.message).toBe(`127.0.0.1:${server.port} did not answer in full within 0.2 s`)
     expect(metrics).toMatchObject([{ route: 'issue', code: 'ISSUER_TIMEOUT' }])
@@ -51,7 +64,7 @@ describe('time', () => {
     })
     try {
       const { issuer } = makeSubject({ url: server.url, auth, timeoutMilliseconds: 300 })
-      expect(failureOf(await issuer.issue('k', NEVER)).code).toBe('ISSUER_TIMEOUT')
+      expect(failureOf(await issuer.issue(requestFor('k'), NEVER)).code).toBe('ISSUER_TIMEOUT')
     } finally {
       for (const timer of timers) clearInterval(timer)
     }
@@ -64,7 +77,7 @@ describe('time', () => {
       auth,
       timeoutMilliseconds: 200,
     })
-    expect(failureOf(await issuer.issue('k', NEVER)).code).toBe('ISSUER_TIMEOUT')
+    expect(failureOf(await issuer.issue(requestFor('k'), NEVER)).code).toBe('ISSUER_TIMEOUT')
   })
 
   test("the caller's abort rejects with its reason, and nothing is counted", async () => {
@@ -72,7 +85,7 @@ describe('time', () => {
     const reason = new Error('stopping')
     await using server = await startRawServer(() => controller.abort(reason))
     const { issuer, metrics } = makeSubject({ url: server.url, auth })
-    await expect(issuer.issue('k', controller.signal)).rejects.toBe(reason)
+    await expect(issuer.issue(requestFor('k'), controller.signal)).rejects.toBe(reason)
     expect(metrics).toEqual([])
   })
 
@@ -87,14 +100,14 @@ describe('time', () => {
       }),
     )
     const { issuer } = makeSubject({ url: `https://127.0.0.1:${server.port}`, auth })
-    await expect(issuer.issue('k', controller.signal)).rejects.toBe(reason)
+    await expect(issuer.issue(requestFor('k'), controller.signal)).rejects.toBe(reason)
     await closed
   })
 
   test('an abort that came before', async () => {
     const reason = new Error('stopped')
     const { issuer } = makeSubject({ url: 'http://127.0.0.1:9', auth })
-    await expect(issuer.issue('k', AbortSignal.abort(reason))).rejects.toBe(reason)
+    await expect(issuer.issue(requestFor('k'), AbortSignal.abort(reason))).rejects.toBe(reason)
     await expect(issuer.hostCa(AbortSignal.abort(reason))).rejects.toBe(reason)
   })
 })
@@ -103,7 +116,7 @@ describe('unreachable', () => {
   test('refused', async () => {
     const port = await closedPort()
     const { issuer, metrics, logged } = makeSubject({ url: `http://127.0.0.1:${port}`, auth })
-    expect(failureOf(await issuer.issue('k', NEVER))).toEqual({
+    expect(failureOf(await issuer.issue(requestFor('k'), NEVER))).toEqual({
       code: 'ISSUER_UNREACHABLE',
       next: 'issuer-backoff',
       message: `cannot reach 127.0.0.1:${port}: connect ECONNREFUSED 127.0.0.1:${port}`,
@@ -117,7 +130,7 @@ describe('unreachable', () => {
 
   test('a name that does not exist', async () => {
     const { issuer } = makeSubject({ url: 'https://issuer.invalid', auth })
-    const failure = failureOf(await issuer.issue('k', NEVER))
+    const failure = failureOf(await issuer.issue(requestFor('k'), NEVER))
     expect(failure.code).toBe('ISSUER_UNREACHABLE')
     expect(failure.message).toMatch(/^cannot reach issuer\.invalid:443: getaddrinfo \w+ issuer\.invalid$/)
   })
@@ -129,7 +142,7 @@ describe('unreachable', () => {
   ])('closed $name', async ({ head }) => {
     await using server = await listen(createServer((socket) => socket.once('data', () => socket.end(head))))
     const { issuer } = makeSubject({ url: `http://127.0.0.1:${server.port}`, auth })
-    expect(failureOf(await issuer.issue('k', NEVER))).toMatchObject({
+    expect(failureOf(await issuer.issue(requestFor('k'), NEVER))).toMatchObject({
       code: 'ISSUER_UNREACHABLE',
       next: 'issuer-backoff',
     })
@@ -140,12 +153,12 @@ describe('unreachable', () => {
       createServer((socket) => socket.once('data', () => socket.resetAndDestroy())),
     )
     const { issuer } = makeSubject({ url: `http://127.0.0.1:${server.port}`, auth })
-    expect(failureOf(await issuer.issue('k', NEVER)).code).toBe('ISSUER_UNREACHABLE')
+    expect(failureOf(await issuer.issue(requestFor('k'), NEVER)).code).toBe('ISSUER_UNREACHABLE')
   })
 
   test('http beyond loopback is refused before anything is sent', async () => {
     const { issuer } = makeSubject({ url: 'http://issuer.invalid', auth })
-    expect(failureOf(await issuer.issue('k', NEVER))).toMatchObject({
+    expect(failureOf(await issuer.issue(requestFor('k'), NEVER))).toMatchObject({
       code: 'CONFIG_INVALID',
       next: 'administrator',
       message: 'issuer.url http://issuer.invalid is http: to a host that is not loopback',

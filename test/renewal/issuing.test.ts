@@ -19,9 +19,10 @@ describe('a request', () => {
     const host = new FakeHost()
     const posted: string[] = []
     const { issue } = host.issuer
-    host.issuer.issue = async (line, signal) => {
-      posted.push(line)
-      return issue.call(host.issuer, line, signal)
+    host.issuer.issue = async (request, signal) => {
+      posted.push(request.publicKey)
+      expect(request).toMatchObject({ hostKey: KEY, principals: host.settings.wantedPrincipals ?? [] })
+      return issue.call(host.issuer, request, signal)
     }
     const line = host.keys.get(KEY) ?? ''
     await pass(host)

@@ -2,7 +2,7 @@
 # ensure-tools.sh WHAT…: what npm cannot bring. `node` is for the pinned Node itself, `sshd` for tests with real ssh,
 # `checks` for tests that would be skipped without, `shells` for completions and manual pages, `packaging`,
 # `packaging-arm64` and `packaging-amd64` for building and checking packages, `emulation` for running arm64's, `host` for booting hosts, `monitoring` for the alert rules,
-# `browser` for the status page.
+# `browser` for the status page, `faults` for the fault suite.
 # As root on a system with apt it installs what is missing, and says so before; else it says what to install.
 set -eu
 
@@ -78,6 +78,7 @@ for wanted in "$@"; do
         for program in prometheus promtool; do has "$program" || need prometheus 'tests try the alert rules with it'; done
       fi
       ;;
+    faults) has gcc || need gcc 'it builds the library that makes calls fail' ;;
     browser)
       [ -x /usr/bin/chromium ] || [ -x /usr/bin/chromium-browser ] || need chromium 'tests look at the status page with it'
       ;;

@@ -1,9 +1,10 @@
 import { AgentError } from '../../cert/errors.ts'
 import { reasonOf } from '../../cert/text.ts'
-import type { Login } from '../../config/config.ts'
+import type { IssuerConfig, Login } from '../../config/config.ts'
 import { readBoundedFile } from '../../host/files.ts'
 import type { IssuerFailure } from '../../renewal/ports.ts'
 import { localFailure } from '../failures.ts'
+import type { Secrets } from '../secrets.ts'
 
 /** A token is a few KiB at most; an HTTP header of more than 16 KiB is refused anyway. */
 const LIMIT_BYTES = 16 * 1024
@@ -72,14 +73,40 @@ export interface Authenticator {
   token(refused: string | null, signal: AbortSignal): Promise<TokenAnswer>
 }
 
+/** An access token that an administrator made, in a file that is read anew each time. There is no login. */
+export class AccessTokenFile implements Authenticator {
+  readonly #path: string
+  readonly #secrets: Secrets
+  readonly #readFile: ReadCredentialFile
+
+  constructor(path: string, secrets: Secrets, readFile: ReadCredentialFile) {
+    this.#path = path
+    this.#secrets = secrets
+    this.#readFile = readFile
+  }
+
+  async token(_refused: string | null, signal: AbortSignal): Promise<TokenAnswer> {
+    signal.throwIfAborted()
+    try {
+      const token = await readCredential(this.#path, 'access token', this.#readFile)
+      this.#secrets.add(token)
+      if (isToken(token)) return { kind: 'token', token }
+      const message = `the access token in ${this.#path} is not one word of printable characters`
+      return { kind: 'failed', failure: localFailure('CREDENTIAL_UNREADABLE', 'administrator', message) }
+    } catch (error) {
+      return { kind: 'failed', failure: credentialFailure(error) }
+    }
+  }
+}
+
 /**
- * Read every credential file that this way of logging in names, now, while we still may: a verb that root runs becomes
- * somebody else before it logs in. What they hold stays in memory only.
+ * Read every credential file that the login names, now: a verb that root runs becomes another user before it logs in.
+ * Their content stays in memory only.
  *
  * @returns reads from memory; a file that could not be read fails when it is asked for, for it may never be
  */
-export async function holdCredentials(auth: Login): Promise<ReadCredentialFile> {
-  const paths = credentialFiles(auth)
+export async function holdCredentials(issuer: IssuerConfig): Promise<ReadCredentialFile> {
+  const paths = issuer.kind === 'http' ? credentialFiles(issuer.auth) : []
   const read = await Promise.allSettled(paths.map(async (path) => readCredentialFile(path)))
   const held = new Map(paths.map((path, index) => [path, read[index]]))
   return async (path) => {

@@ -4,6 +4,7 @@ import type { Clock } from '../../renewal/ports.ts'
 import { type Answer, parseObject } from '../answer.ts'
 import { answerFailure, invalidAnswer } from '../failures.ts'
 import type { HttpExchange } from '../http-exchange.ts'
+import type { Secrets } from '../secrets.ts'
 import {
   type Authenticator,
   credentialFailure,
@@ -33,6 +34,7 @@ export class UniversalAuth implements Authenticator {
   readonly #clientId: CredentialSource
   readonly #clientSecretFile: string
   readonly #exchange: HttpExchange
+  readonly #secrets: Secrets
   readonly #clock: Clock
   readonly #readFile: ReadCredentialFile
   #held: HeldToken | null = null
@@ -41,12 +43,14 @@ export class UniversalAuth implements Authenticator {
   constructor(
     credentials: { readonly clientId: CredentialSource; readonly clientSecretFile: string },
     exchange: HttpExchange,
+    secrets: Secrets,
     clock: Clock,
     readFile: ReadCredentialFile,
   ) {
     this.#clientId = credentials.clientId
     this.#clientSecretFile = credentials.clientSecretFile
     this.#exchange = exchange
+    this.#secrets = secrets
     this.#clock = clock
     this.#readFile = readFile
   }
@@ -83,11 +87,10 @@ export class UniversalAuth implements Authenticator {
     } catch (error) {
       return { kind: 'failed', failure: credentialFailure(error) }
     }
+    this.#secrets.add(clientSecret)
     const began = this.#clock.now()
-    const outcome = await this.#exchange.ask(
-      { route: 'login', path: LOGIN_PATH, body: { clientId, clientSecret }, secrets: [clientSecret] },
-      signal,
-    )
+    const question = { route: 'login', path: LOGIN_PATH, body: { clientId, clientSecret } } as const
+    const outcome = await this.#exchange.ask(question, signal)
     return outcome.ok ? this.#keep(outcome.answer, began) : { kind: 'failed', failure: outcome.failure }
   }
 
@@ -104,7 +107,7 @@ export class UniversalAuth implements Authenticator {
   }
 }
 
-/** @param expiresIn seconds; 0 means never. Anything odd counts as never as well: a refused token is replaced anyway. */
+/** @param expiresIn seconds; 0 means never. An invalid value means never as well: a refused token is replaced anyway. */
 function usableUntil(began: UnixSeconds, expiresIn: unknown): UnixSeconds {
   if (typeof expiresIn !== 'number' || expiresIn <= 0) return Infinity
   return began + expiresIn - Math.min(MARGIN_SECONDS, expiresIn * MARGIN_SHARE)

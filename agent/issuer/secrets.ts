@@ -1,0 +1,183 @@
+import type { Issuer, IssuerFailure, Log, LogFields } from '../renewal/ports.ts'
+
+/** Replaces a secret in a text. */
+const REDACTED = '[secret]'
+/** A shorter one is not a secret, and would be found by chance. */
+const SHORTEST_SECRET = 4
+/** Shorter parts of base64 would also be found where there is no secret. */
+const SHORTEST_BASE64 = 8
+
+/**
+ * The secrets that this process has read or received: client secrets, access tokens. Whatever leaves the process goes
+ * through {@link redact}: a server, or what is in front of it, may repeat what it was sent.
+ */
+export class Secrets {
+  /** Each secret, and its parts in base64: the longest first, for one may be part of another. */
+  #needles: readonly (readonly Forms[])[] = []
+  readonly #known = new Set<string>()
+
+  add(secret: string): void {
+    if (secret.length < SHORTEST_SECRET || this.#known.has(secret)) return
+    this.#known.add(secret)
+    const needles = [secret, ...base64PartsOf(secret)].map((needle) =>
+      Array.from(needle, (character) => formsOf(character)),
+    )
+    this.#needles = [...this.#needles, ...needles].sort((a, b) => b.length - a.length)
+  }
+
+  /** Without any of the secrets: as they are, escaped for JSON or a URL (also twice), in base64, or in a mixture. */
+  redact(text: string): string {
+    return this.#needles.reduce((clean, needle) => without(needle, clean), text)
+  }
+
+  /** A log whose lines hold no secret. */
+  guardLog(log: Log): Log {
+    const clean = (fields: LogFields): LogFields =>
+      Object.fromEntries(
+        Object.entries(fields).map(([name, value]) => [
+          name,
+          typeof value === 'string' ? this.redact(value) : value,
+        ]),
+      )
+    return {
+      debug: (fields, message) => log.debug(clean(fields), this.redact(message)),
+      info: (fields, message) => log.info(clean(fields), this.redact(message)),
+      warn: (fields, message) => log.warn(clean(fields), this.redact(message)),
+      error: (fields, message) => log.error(clean(fields), this.redact(message)),
+    }
+  }
+
+  /** An issuer whose answers hold no secret. */
+  guardIssuer(issuer: Issuer): Issuer {
+    const orNull = (text: string | null): string | null => (text === null ? null : this.redact(text))
+    const cleanFailure = (failure: IssuerFailure): IssuerFailure => ({
+      ...failure,
+      message: this.redact(failure.message),
+      requestId: orNull(failure.requestId),
+    })
+    return {
+      issue: async (request, signal) => {
+        const answer = await issuer.issue(request, signal)
+        if (!answer.ok) return { ok: false, failure: cleanFailure(answer.failure) }
+        const { signedKey, requestId } = answer
+        return { ...answer, signedKey: this.redact(signedKey), requestId: orNull(requestId) }
+      },
+      hostCa: async (signal) => {
+        const answer = await issuer.hostCa(signal)
+        return answer.ok ? answer : { ...answer, failure: cleanFailure(answer.failure) }
+      },
+      health: () => issuer.health(),
+      end: () => issuer.end(),
+    }
+  }
+}
+
+/** The parts of a text's base64 that stay the same within a longer text: three alignments, in both alphabets. */
+function base64PartsOf(text: string): string[] {
+  const bytes = Buffer.from(text)
+  return [0, 1, 2].flatMap((offset) => {
+    const encoded = Buffer.concat([Buffer.alloc(offset), bytes])
+      .toString('base64')
+      .replace(/=+$/, '')
+    // The first characters, and the last one, also hold bits of what is around it.
+    const start = [0, 2, 3][offset] ?? 0
+    const isWhole = (offset + bytes.length) % 3 === 0
+    const part = encoded.slice(start, isWhole ? undefined : -1)
+    return part.length < SHORTEST_BASE64 ? [] : [part, part.replaceAll('+', '-').replaceAll('/', '_')]
+  })
+}
+
+function without(needle: readonly Forms[], text: string): string {
+  const first = needle[0]?.plain[0]?.[0]
+  // Letters of ASCII only: others may change their length.
+  const lowerCase = text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+  let clean = ''
+  let kept = 0
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at]
+    if (character !== first && character !== '\\' && character !== '%' && character !== '+') continue
+    const end = endOf(needle, { text, lowerCase }, at)
+    if (end === null) continue
+    clean += text.slice(kept, at) + REDACTED
+    kept = end
+    at = end - 1
+  }
+  return clean + text.slice(kept)
+}
+
+/** How one character may be written. Hexadecimal digits are in lower case here. */
+interface Forms {
+  readonly plain: readonly string[]
+  /** Behind a backslash. */
+  readonly json: readonly string[]
+  /** Its bytes behind a percent sign each. */
+  readonly bytes: readonly string[]
+}
+
+const JSON_LETTERS: ReadonlyMap<string, string> = new Map([
+  ['\b', 'b'],
+  ['\f', 'f'],
+  ['\n', 'n'],
+  ['\r', 'r'],
+  ['\t', 't'],
+])
+
+function formsOf(character: string): Forms {
+  const units = Array.from({ length: character.length }, (_, index) => character.charCodeAt(index))
+  const code = units.map((unit) => `u${unit.toString(16).padStart(4, '0')}`).join('\\')
+  const letter = JSON_LETTERS.get(character)
+  return {
+    plain: character === ' ' ? [' ', '+'] : [character],
+    json: letter === undefined ? [code] : [code, letter],
+    bytes: [...Buffer.from(character)].map((byte) => byte.toString(16).padStart(2, '0')),
+  }
+}
+
+const BACKSLASH = formsOf('\\')
+/** JSON within JSON within JSON has so many before a character. */
+const MOST_BACKSLASHES = 7
+/** `%252541`: a percent sign that was escaped itself. */
+const MOST_ESCAPED_PERCENTS = 2
+
+interface Searched {
+  readonly text: string
+  readonly lowerCase: string
+}
+
+/** Where a secret that begins here ends; null when there is none. What can be read in several ways is followed in all. */
+function endOf(needle: readonly Forms[], searched: Searched, at: number): number | null {
+  let places: readonly number[] = [at]
+  for (const forms of needle) {
+    places = [...new Set(places.flatMap((place) => endsOfCharacter(forms, searched, place)))]
+    if (places.length === 0) return null
+  }
+  return Math.max(...places)
+}
+
+function endsOfCharacter(forms: Forms, searched: Searched, place: number): number[] {
+  const ends = endsWithoutBackslash(forms, searched, place)
+  let places = [place]
+  for (let count = 0; count < MOST_BACKSLASHES && places.length > 0; count++) {
+    places = places.flatMap((from) => endsWithoutBackslash(BACKSLASH, searched, from))
+    for (const from of places) {
+      ends.push(...endsWithoutBackslash(forms, searched, from))
+      for (const json of forms.json)
+        if (searched.lowerCase.startsWith(json, from)) ends.push(from + json.length)
+    }
+  }
+  return ends
+}
+
+function endsWithoutBackslash(
+  { plain, bytes }: Forms,
+  { text, lowerCase }: Searched,
+  place: number,
+): number[] {
+  const ends = plain.filter((one) => text.startsWith(one, place)).map((one) => place + one.length)
+  if (text[place] !== '%') return ends
+  for (let escaped = 0; escaped <= MOST_ESCAPED_PERCENTS; escaped++) {
+    const form = bytes.map((byte) => `%${'25'.repeat(escaped)}${byte}`).join('')
+    if (lowerCase.startsWith(form, place)) ends.push(place + form.length)
+  }
+  return ends
+}

@@ -1,0 +1,131 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { IssuerConfig } from '../../agent/config/config.ts'
+import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
+import type { Issuer } from '../../agent/renewal/ports.ts'
+import { generateKey } from '../support/ssh-keygen.ts'
+import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
+import { NEVER } from './harness.ts'
+
+const MAIN = fileURLToPath(new URL('../../agent/main.ts', import.meta.url))
+/** Writes a line to a file when the HTTP library is loaded. */
+const hooks = (file: string): string =>
+  `data:text/javascript,${encodeURIComponent(
+    `import { appendFileSync } from 'node:fs'; import { registerHooks } from 'node:module'
+    registerHooks({ resolve(name, context, next) {
+      if (name === 'undici') appendFileSync(${JSON.stringify(file)}, 'loaded\\n')
+      return next(name, context)
+    } })`,
+  )}`
+
+let folder: TemporaryFolder
+const at = (name: string): string => join(folder.path, name)
+beforeEach(async () => {
+  folder = await makeTemporaryFolder()
+  await mkdir(at('keys'))
+})
+afterEach(() => folder.remove())
+
+const script = (): readonly string[] => ['/bin/sh', '-c', `cat >${at('request')}; echo '{"certificate":"x"}'`]
+const commandIssuer = (): IssuerConfig => ({
+  kind: 'command',
+  command: script(),
+  timeoutMilliseconds: 30_000,
+})
+
+/** `hostcertd exchange --configured`, as the unit starts it, with this configuration. */
+async function unitWith(configured: object, issuer: IssuerConfig): Promise<Issuer> {
+  const log = { level: 'error', format: 'json' } as const
+  await writeFile(at('hostcertd.yaml'), JSON.stringify({ host_keys: at('keys/*.pub'), log, ...configured }))
+  const node = [process.execPath, '--import', hooks(at('undici')), MAIN, 'exchange', '--configured']
+  return createExchangeClient({
+    program: ['/usr/bin/env', `HOSTCERTD_CONFIG=${at('hostcertd.yaml')}`, ...node],
+    socket: null,
+    mayBeChild: true,
+    settings: { issuer, log },
+    clock: { now: () => 1_800_000_000, dice: () => 0, sleep: async () => {} },
+    metrics: { issuerRequest: () => {} },
+  })
+}
+
+describe('hostcertd exchange --configured, with issuer.command', () => {
+  const configured = (
+    verify: object = { host_ca_file: '/ca.pub', principals: ['web1.example.com'] },
+  ): object => ({
+    issuer: { command: script() },
+    verify,
+  })
+  const asked = { hostKey: 'other', principals: ['other.example.com'] }
+
+  test('name and principals come from its own configuration, and HTTP is not loaded', async () => {
+    const publicKey = await generateKey(at('keys/ssh_host_ed25519_key'), 'ed25519', 'root@web1')
+    const issuer = await unitWith(configured(), commandIssuer())
+    expect(await issuer.issue({ publicKey, ...asked }, NEVER)).toMatchObject({ ok: true, serialNumber: null })
+    expect(JSON.parse(await readFile(at('request'), 'utf8'))).toEqual({
+      public_key: publicKey,
+      key_type: 'ssh-ed25519',
+      host_key: 'ssh_host_ed25519_key',
+      principals: ['web1.example.com'],
+    })
+    await expect(readFile(at('undici'))).rejects.toThrow('ENOENT')
+    issuer.end()
+  })
+
+  test('no other key is signed than one of this host', async () => {
+    const publicKey = await generateKey(at('stranger'), 'ed25519')
+    const issuer = await unitWith(configured(), commandIssuer())
+    expect(await issuer.issue({ publicKey, ...asked }, NEVER)).toMatchObject({
+      failure: { code: 'ISSUER_REJECTED', message: 'this key is not one of those that host_keys names' },
+    })
+    issuer.end()
+  })
+
+  test.each([
+    {
+      name: 'another program',
+      issuer: { ...commandIssuerAs('/bin/other') },
+      says: /differs from the one in use/,
+    },
+    { name: 'no pinned CA', verify: {}, says: /^verify\.host_ca_file: is required with issuer\.command/ },
+    {
+      name: 'principals that are none',
+      verify: { host_ca_file: '/c', principals: 'a' },
+      says: /^verify\.principals: must be a list/,
+    },
+  ])('$name: refused', async ({ issuer = null, verify, says }) => {
+    const publicKey = await generateKey(at('keys/ssh_host_ed25519_key'), 'ed25519')
+    const exchange = await unitWith(configured(verify), issuer ?? commandIssuer())
+    expect(await exchange.issue({ publicKey, ...asked }, NEVER)).toMatchObject({
+      failure: { code: 'CONFIG_INVALID', message: expect.stringMatching(says) },
+    })
+    await expect(readFile(at('request'))).rejects.toThrow('ENOENT')
+    exchange.end()
+  })
+})
+
+function commandIssuerAs(program: string): IssuerConfig {
+  return { kind: 'command', command: [program], timeoutMilliseconds: 30_000 }
+}
+
+test('with an issuer over HTTP, a problem in `verify` does not concern it', async () => {
+  const url = 'http://127.0.0.1:1'
+  const sshHostId = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
+  const auth = { method: 'token', tokenFile: at('token') } as const
+  const publicKey = await generateKey(at('keys/ssh_host_ed25519_key'), 'ed25519')
+  await writeFile(at('token'), 'token')
+  const issuer = await unitWith(
+    {
+      issuer: { url, ssh_host_id: sshHostId },
+      auth: { method: 'token', token_file: at('token') },
+      verify: { principals: 'a' },
+    },
+    { kind: 'http', url, sshHostId, caFile: null, timeoutMilliseconds: 30_000, auth },
+  )
+  expect(await issuer.issue({ publicKey, hostKey: 'x', principals: [] }, NEVER)).toMatchObject({
+    failure: { code: 'ISSUER_UNREACHABLE' },
+  })
+  expect(await readFile(at('undici'), 'utf8')).toMatch(/^(?:loaded\n)+$/)
+  issuer.end()
+})
