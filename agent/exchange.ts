@@ -121,7 +121,7 @@ function comparable(issuer: IssuerConfig): object {
 
 /** @param why appears in the daemon's log and status */
 function refusing(why: string): Answering {
-  const failure = localFailure('CONFIG_INVALID', 'administrator', why)
+  const failure = localFailure('CONFIG_INVALID', 'local', why)
   return {
     issue: async () => ({ ok: false, failure }),
     hostCa: async () => ({ ok: false, failure, noSuchRoute: false }),

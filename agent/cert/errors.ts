@@ -30,9 +30,10 @@ const CHECK_CA = `${REPLACED}: check the CA and this host's settings at the issu
 export const ERRORS = {
   ISSUER_UNREACHABLE: {
     title: 'Issuer unreachable',
-    cause: 'There is no connection to the issuer: name resolution, network, firewall or TLS',
+    cause:
+      'There is no connection to the issuer: name resolution, network, firewall or TLS; or the program of `issuer.command` cannot be started',
     remedy:
-      "Try `curl -v` with the issuer's URL from this host. If a private CA signed its TLS certificate, set `issuer.ca_file`",
+      "Try `curl -v` with the issuer's URL from this host. If a private CA signed its TLS certificate, set `issuer.ca_file`. Check that the program of `issuer.command` can be run",
   },
   ISSUER_TIMEOUT: {
     title: 'Issuer timed out',
@@ -70,8 +71,9 @@ export const ERRORS = {
   },
   ISSUER_INVALID_RESPONSE: {
     title: 'Invalid response',
-    cause: 'The response is not from the issuer',
-    remedy: 'Check `issuer.url`, and whether a proxy or a login page answers in its place',
+    cause: 'The response is not from the issuer, or the program of `issuer.command` printed something else',
+    remedy:
+      'Check `issuer.url`, and whether a proxy or a login page answers in its place. Run the program of `issuer.command` by hand',
   },
   CERT_UNPARSABLE: {
     title: 'Certificate cannot be parsed',

@@ -141,7 +141,7 @@ function outcomeText(outcome: KeyOutcome, now: UnixSeconds): string {
 /** @param until null: the host key changed under each request */
 function waitingText(until: UnixSeconds | null, now: UnixSeconds): string {
   if (until === null) return 'the host key kept changing'
-  return `the issuer asked to wait ${formatDuration(until - now)} more`
+  return `the issuer has locked the login for ${formatDuration(until - now)} more`
 }
 
 /** The same for `--json`, one object for each host key that was due. */

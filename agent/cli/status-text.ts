@@ -8,6 +8,7 @@ import {
   type ServedStatus,
   servingOf,
   type StatusDocument,
+  waitText,
 } from '../renewal/status-document.ts'
 import { failureLine } from './context.ts'
 import type { Remark } from './daemon-client.ts'
@@ -55,11 +56,12 @@ export function formatStatus(
   const lines = status.enrolled
     ? hostKeyLines(status, now, terminal)
     : ['not enrolled: there is no configuration']
+  const waits = status.waits.flatMap((wait) => wrap(escapeControls(waitText(wait, now)), columns, ''))
   const last = remarks.flatMap(({ text, remedy }) => [
     ...wrap(escapeControls(text), columns, ''),
     ...(remedy === null ? [] : wrap(escapeControls(remedy), columns, ARROW)),
   ])
-  return [...lines, ...last].map((line) => `${line}\n`).join('')
+  return [...lines, ...waits, ...last].map((line) => `${line}\n`).join('')
 }
 
 function hostKeyLines(

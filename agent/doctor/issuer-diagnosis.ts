@@ -230,12 +230,11 @@ function unreachableRemedy({ issuer, environment }: Examination): string {
     : `${cut}; or at that of the proxy (${proxy.variable}). To bypass it, add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
 
-function loginRemedy(failed: Pick<IssuerFailure, 'code' | 'message'>, examination: Examination): string {
+function loginRemedy(failed: Pick<IssuerFailure, 'code'>, examination: Examination): string {
   // No permission is needed to log in: only the address can be what is forbidden.
   if (failed.code === 'ISSUER_FORBIDDEN')
     return "add this host's address to those that the issuer allows the identity"
-  // Only the message distinguishes a locked identity from a wrong secret; this is about the order of the advice.
-  if (failed.code === 'ISSUER_UNAUTHORIZED' && failed.message.includes('locked'))
+  if (failed.code === 'LOGIN_LOCKED')
     return `wait 5 minutes: for that long the issuer locks an identity after wrong secrets. If it then still refuses the secret: ${credentialRemedy(examination)}`
   return issuerRemedy(failed, examination)
 }

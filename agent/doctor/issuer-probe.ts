@@ -95,7 +95,7 @@ async function askForHost(
   } catch (error) {
     signal.throwIfAborted()
     if (error instanceof AgentError)
-      return { ok: false, failure: localFailure(error.code, 'administrator', error.message) }
+      return { ok: false, failure: localFailure(error.code, 'local', error.message) }
     const timedOut = timeout.aborted ? { milliseconds: timeoutMilliseconds } : null
     return { ok: false, failure: transportFailure(error, host, timedOut, secrets) }
   }

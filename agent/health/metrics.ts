@@ -53,6 +53,12 @@ export class PrometheusMetrics implements Metrics {
   ])
   readonly #lastSuccess = this.#single('last_success_timestamp_seconds', 'When a renewal last succeeded')
   readonly #skew = this.#single('clock_skew_seconds', "The issuer's clock minus ours")
+  readonly #waits = new Gauge({
+    name: 'hostcertd_wait_until_timestamp_seconds',
+    help: 'What is not tried before this time: the issuer, the login, a host key …',
+    labelNames: ['for'],
+    registers: [this.#registry],
+  })
   readonly #turn = this.#single('loop_last_turn_timestamp_seconds', 'When the loop last completed a turn')
 
   constructor(build: BuildInfo, now: () => UnixSeconds = () => Date.now() / 1000) {
@@ -95,6 +101,8 @@ export class PrometheusMetrics implements Metrics {
   status(snapshot: StatusDocument): void {
     this.#certificates.replace(snapshot.certificates, this.#now())
     setOrRemove(this.#skew, snapshot.issuer.clock_skew_seconds)
+    this.#waits.reset()
+    for (const wait of snapshot.waits) this.#waits.set({ for: wait.for }, parseTime(wait.until))
     const successes = snapshot.certificates.flatMap(({ last_success: at }) =>
       at === null ? [] : [parseTime(at)],
     )

@@ -58,7 +58,15 @@ export function answerFailure(answer: Answer): IssuerFailure {
   }
 }
 
+/** Nothing but the words distinguishes this from a wrong secret. */
+function isLocked({ status, body }: Answer): boolean {
+  return status === 401 && /\btemporarily locked\b/i.test(body.message ?? '')
+}
+
 function loginFailure(answer: Answer): IssuerFailure {
+  if (isLocked(answer)) {
+    return of(answer, 'LOGIN_LOCKED', 'login-backoff', said(answer, 'has locked the login of this identity'))
+  }
   switch (answer.status) {
     case 400:
     case 401:

@@ -36,7 +36,7 @@ export function transportFailure(
       `${host} did not answer in full within ${timedOut.milliseconds / 1000} s`,
     )
   }
-  if (error instanceof AgentError) return localFailure(error.code, 'administrator', error.message)
+  if (error instanceof AgentError) return localFailure(error.code, 'local', error.message)
   const words = plainWords(secrets.redact(describe(error)))
   if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) {
     return localFailure(

@@ -149,6 +149,26 @@ export function readinessOf(
   return { status: 'pass', checks }
 }
 
+/** A wait of the status document for people. */
+export function waitText(
+  { for: what, code, until }: StatusDocument['waits'][number],
+  now: UnixSeconds,
+): string {
+  const when = `in ${formatDuration(Math.max(0, parseTime(until) - now))} (${code})`
+  switch (what) {
+    case 'issuer':
+    case 'login':
+    case 'administrator':
+      return `next request to the issuer ${when}`
+    case 'install':
+      return `next attempt to copy certificates for sshd ${when}`
+    case 'reload':
+      return `next reload of sshd ${when}`
+    default:
+      return `${what}: next request ${when}`
+  }
+}
+
 /** One line for people, `systemctl status` among them. */
 export function summarize(status: StatusDocument, now: UnixSeconds): string {
   if (!status.enrolled) return 'not enrolled: there is no configuration'

@@ -4,12 +4,11 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { startLocalIssuer, type LocalIssuer } from '../support/local-issuer.ts'
+import { errorRow, startLocalIssuer, type LocalIssuer } from '../support/local-issuer.ts'
 import { certificateOf, ECDSA, ED25519, makeBareHost, memberOf, type BareHost } from './bare-host.ts'
 import { exitOf } from './hostcertd.ts'
 
 const OLD = { validity: '-100h:+1h' }
-const BUSY = { status: 429, body: { message: 'slow down' } }
 
 let host: BareHost
 let issuer: LocalIssuer
@@ -114,14 +113,14 @@ test('a failure is 1 and told on stderr, and the backoff it leaves does not hold
   expect(again.stdout).toMatch(/^ssh_host_ed25519_key: renewed/)
 })
 
-test('Retry-After is obeyed: 1, not asked again, and says for how long', async () => {
-  issuer.failNext({ ...BUSY, headers: { 'retry-after': '600' } }, 1, 'issue')
+test('a locked login is waited out: 1, not asked again, and says for how long', async () => {
+  issuer.failNext(errorRow('identity-locked'), 1, 'login')
   expect(await host.verb(['renew'])).toMatchObject({ status: 1 })
   const requests = issuer.requests.length
   const [text, json] = [await host.verb(['renew', '--force']), await host.verb(['renew', '--json'])]
   expect(text).toMatchObject({ status: 1, stdout: '' })
   expect(text.stderr).toMatch(
-    /^ssh_host_ed25519_key: due \(absent\), not tried: the issuer asked to wait (9|10)m.* more\n$/,
+    /^ssh_host_ed25519_key: due \(absent\), not tried: the issuer has locked the login for [45]m.* more\n$/,
   )
   expect(json.status).toBe(1)
   expect(JSON.parse(json.stdout)).toEqual([

@@ -53,10 +53,11 @@ test('from the disk: every key of the interface, in its order', async () => {
         last_error: null,
       },
     ],
+    waits: [],
     notes: [],
     sshd: { state: null, since: null },
   })
-  expect(Object.keys(document).join()).toBe('version,enrolled,issuer,certificates,notes,sshd')
+  expect(Object.keys(document).join()).toBe('version,enrolled,issuer,certificates,waits,notes,sshd')
   expect(Object.keys(document.issuer).join()).toBe('url,reachable,last_success,clock_skew_seconds')
   expect(Object.keys(document.certificates[0] ?? {}).join()).toBe(CERTIFICATE_KEYS)
   expect(await host.files()).toEqual(before)
@@ -77,7 +78,8 @@ test('a failed attempt is told with its last error', async () => {
   await host.verb(['renew'])
   const { status, stdout } = await host.verb(['status'])
   expect(status).toBe(0)
-  const told = /^ssh_host_ed25519_key {2}absent\n {4}ISSUER_UNREACHABLE: .*\n {4}-> Try `curl -v` .*\n$/
+  const told =
+    /^ssh_host_ed25519_key {2}absent\n {4}ISSUER_UNREACHABLE: .*\n {4}-> Try `curl -v` .*\nnext request to the issuer in \d+s \(ISSUER_UNREACHABLE\)\n$/
   expect(stdout).toMatch(told)
 })
 

@@ -110,6 +110,7 @@ test.concurrent('status on a host that is not enrolled', async () => {
     enrolled: false,
     issuer: { url: null, reachable: null, last_success: null, clock_skew_seconds: null },
     certificates: [],
+    waits: [],
     notes: [],
     sshd: { state: null, since: null },
   })

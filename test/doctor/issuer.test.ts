@@ -82,7 +82,7 @@ testBroken([
     name: 'an identity that is locked after wrong secrets',
     breakIt: async ({ issuer }) => issuer.failAlways(errorRow('identity-locked'), 'login'),
     troubles: ['login failure'],
-    message: /ISSUER_UNAUTHORIZED: .*temporarily locked/,
+    message: /LOGIN_LOCKED: .*temporarily locked/,
     remedy: /^wait 5 minutes: .*If it then still refuses the secret: check auth\.client_id/,
   },
   {

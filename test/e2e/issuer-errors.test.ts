@@ -13,6 +13,7 @@ const WAITS = {
   issuer: [2, 3],
   key: [3, 5],
   login: [105, 150],
+  lock: [303, 323],
   administrator: [84, 120],
   'retry-after': [54, 61],
 } as const
@@ -32,7 +33,7 @@ const ROWS: Readonly<Record<ErrorRowName, Row>> = {
   'token-unknown': { code: 'ISSUER_UNAUTHORIZED', wait: 'login' },
   'token-used-up': { code: 'ISSUER_UNAUTHORIZED', wait: 'login' },
   'wrong-secret': { code: 'ISSUER_UNAUTHORIZED', wait: 'login', route: 'login' },
-  'identity-locked': { code: 'ISSUER_UNAUTHORIZED', wait: 'login', route: 'login' },
+  'identity-locked': { code: 'LOGIN_LOCKED', wait: 'lock', route: 'login' },
   'unknown-client-id': { code: 'ISSUER_UNAUTHORIZED', wait: 'login', route: 'login' },
   'token-expired': { code: 'ISSUER_UNAUTHORIZED', wait: 'login' },
   'token-malformed': { code: 'ISSUER_UNAUTHORIZED', wait: 'login' },

@@ -90,6 +90,7 @@ test('before anything has happened there is the build, and a histogram of nothin
     hostcertd_sshd_reloads_total: 'counter',
     hostcertd_last_success_timestamp_seconds: 'gauge',
     hostcertd_clock_skew_seconds: 'gauge',
+    hostcertd_wait_until_timestamp_seconds: 'gauge',
     hostcertd_loop_last_turn_timestamp_seconds: 'gauge',
   })
   const others = samples.filter(({ name }) => !name.startsWith('hostcertd_issuer_request_duration'))

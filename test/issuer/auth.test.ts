@@ -178,7 +178,7 @@ describe('credential files', () => {
     const file = join(setup.folder, 'credential')
     if (content !== null) await writeFile(file, content)
     const failure = failureOf(await subject().issuer.issue(requestFor(setup.publicKey), NEVER))
-    expect(failure).toMatchObject({ code: 'CREDENTIAL_UNREADABLE', next: 'administrator' })
+    expect(failure).toMatchObject({ code: 'CREDENTIAL_UNREADABLE', next: 'local' })
     expect(failure.message).toContain(file)
     expect(failure.message).toContain(words)
     expect(setup.routes()).toBe('')
@@ -194,7 +194,7 @@ describe('credential files', () => {
   test('a secret that is gone: no login', async () => {
     await rm(setup.clientSecretFile)
     const failure = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
-    expect(failure).toMatchObject({ code: 'CREDENTIAL_UNREADABLE', next: 'administrator' })
+    expect(failure).toMatchObject({ code: 'CREDENTIAL_UNREADABLE', next: 'local' })
     expect(setup.routes()).toBe('')
   })
 })

@@ -53,7 +53,7 @@ const WHEN_LOGGING_IN: Readonly<
   'token-unknown': ['ISSUER_UNAUTHORIZED', 'login-backoff'],
   'token-used-up': ['ISSUER_UNAUTHORIZED', 'login-backoff'],
   'wrong-secret': ['ISSUER_UNAUTHORIZED', 'login-backoff'],
-  'identity-locked': ['ISSUER_UNAUTHORIZED', 'login-backoff'],
+  'identity-locked': ['LOGIN_LOCKED', 'login-backoff'],
   'token-expired': ['ISSUER_FORBIDDEN', 'login-backoff'],
   'token-malformed': ['ISSUER_FORBIDDEN', 'login-backoff'],
   'token-signature': ['ISSUER_FORBIDDEN', 'login-backoff'],

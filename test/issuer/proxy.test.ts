@@ -138,7 +138,7 @@ describe('https', () => {
   test.each(['pass-word', 'proxy.example.com:3128'])('a proxy that is no URL: %s', async (value) => {
     vi.stubEnv('HTTPS_PROXY', value)
     const failure = failureOf(await issue())
-    expect(failure).toMatchObject({ code: 'CONFIG_INVALID', next: 'administrator' })
+    expect(failure).toMatchObject({ code: 'CONFIG_INVALID', next: 'local' })
     expect(failure.message).not.toContain('pass-word')
   })
 })

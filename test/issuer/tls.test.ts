@@ -93,7 +93,7 @@ describe('a bad ca_file', () => {
     const failure = failureOf(await issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(failure).toMatchObject({
       code: 'CONFIG_INVALID',
-      next: 'administrator',
+      next: 'local',
       message: words.replace('FILE', caFile),
     })
   })

@@ -160,7 +160,7 @@ describe('unreachable', () => {
     const { issuer } = makeSubject({ url: 'http://issuer.invalid', auth })
     expect(failureOf(await issuer.issue(requestFor('k'), NEVER))).toMatchObject({
       code: 'CONFIG_INVALID',
-      next: 'administrator',
+      next: 'local',
       message: 'issuer.url http://issuer.invalid is http: to a host that is not loopback',
     })
   })

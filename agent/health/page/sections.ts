@@ -4,6 +4,8 @@ import {
   isSkewed,
   type RecentEvent,
   servingOf,
+  type StatusDocument,
+  waitText,
 } from '../../renewal/status-document.ts'
 import {
   html,
@@ -129,7 +131,7 @@ function seenAgo(checkedAt: string | null, now: UnixSeconds): string {
 }
 
 /** How the last exchange with the issuer went. */
-export function issuerSection({ status }: PageView): Html | null {
+export function issuerSection({ status, now }: PageView): Html | null {
   if (status === null || !status.enrolled) return null
   const { url, reachable, last_success, clock_skew_seconds: skew } = status.issuer
   const tone = reachable === null ? 'idle' : reachable ? 'good' : 'bad'
@@ -155,8 +157,17 @@ export function issuerSection({ status }: PageView): Html | null {
           <dt>Clock</dt>
           <dd>${clock(skew)}</dd>
         </div>
+        ${status.waits.length === 0 ? null : waitsRow(status.waits, now)}
       </dl>
     </div>`
+}
+
+/** Those for sshd are among them: here is what is not tried before its time. */
+function waitsRow(waits: StatusDocument['waits'], now: UnixSeconds): Html {
+  return html`<div>
+    <dt>Waiting</dt>
+    <dd>${waits.map((wait) => html`<div>${waitText(wait, now)}</div>`)}</dd>
+  </div>`
 }
 
 function clock(skew: number | null): Html {

@@ -53,7 +53,7 @@ export function isToken(text: string): boolean {
 
 /** As a value, for what {@link readCredential} threw; anything else is thrown on. */
 export function credentialFailure(error: unknown): IssuerFailure {
-  if (error instanceof AgentError) return localFailure(error.code, 'administrator', error.message)
+  if (error instanceof AgentError) return localFailure(error.code, 'local', error.message)
   throw error
 }
 
@@ -92,7 +92,7 @@ export class AccessTokenFile implements Authenticator {
       this.#secrets.add(token)
       if (isToken(token)) return { kind: 'token', token }
       const message = `the access token in ${this.#path} is not one word of printable characters`
-      return { kind: 'failed', failure: localFailure('CREDENTIAL_UNREADABLE', 'administrator', message) }
+      return { kind: 'failed', failure: localFailure('CREDENTIAL_UNREADABLE', 'local', message) }
     } catch (error) {
       return { kind: 'failed', failure: credentialFailure(error) }
     }
