@@ -90,8 +90,8 @@ export default defineConfig({
             process.env['HOSTCERTD_HOST_TEST_RELEASES'] ? 'test/host/**/*.test.ts' : 'test/host/*.test.ts',
           ],
           globalSetup: ['test/host/support/global-setup.ts'],
-          // One booted host at a time: each is a whole system, and what is measured on it are seconds.
-          fileParallelism: false,
+          // A booted host waits most of the time: two of them share two cores well.
+          maxWorkers: 2,
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },

@@ -6,6 +6,7 @@ import { messageOf } from '../cert/errors.ts'
 import { quote, systemCodeOf } from '../cert/text.ts'
 import { isPattern, pathsMatching } from '../host/files.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
+import { longestGapDays } from '../host/schedule.ts'
 import { isLoopback } from './addresses.ts'
 import type { Config } from './config.ts'
 import {
@@ -57,6 +58,8 @@ export type LoadedConfig =
   | { readonly kind: 'invalid'; readonly problems: readonly Problem[] }
 
 const DEFAULT_PATH = '/etc/hostcertd/hostcertd.yaml'
+/** A maintenance window that opens less often is most likely a mistake. */
+const LONGEST_MAINTENANCE_GAP_DAYS = 7
 /** Where `enroll` pins the host CA. */
 const DEFAULT_HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
 
@@ -170,8 +173,12 @@ function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Pr
   return { path: pathText(keys), message, ...(from === undefined ? {} : { file: from.file }) }
 }
 
-function warningsOf({ health: { listen }, issuer: { timeout } }: Settings): string[] {
+function warningsOf({ health: { listen }, issuer: { timeout }, renewal }: Settings): string[] {
   const warnings: string[] = []
+  if (longestGapDays(renewal.maintenance) > LONGEST_MAINTENANCE_GAP_DAYS)
+    warnings.push(
+      `renewal.maintenance: there is no window for more than ${LONGEST_MAINTENANCE_GAP_DAYS} days at times; only overdue certificates are renewed meanwhile`,
+    )
   if (timeout > LONGEST_TIMEOUT_SECONDS)
     warnings.push(
       `issuer.timeout: values above ${LONGEST_TIMEOUT_SECONDS}s are treated as ${LONGEST_TIMEOUT_SECONDS}s`,

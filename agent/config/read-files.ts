@@ -7,7 +7,7 @@ import { readBoundedFile } from '../host/files.ts'
 import { type KeyPath, pathText, type Problem, type Tree, type TreeValue } from './problem.ts'
 
 /** A configuration is a page of text; more than this is another file by mistake. */
-const MAX_FILE_BYTES = 1024 * 1024
+const MAX_FILE_BYTES = 64 * 1024
 
 export interface ConfigFile {
   readonly file: string

@@ -1,4 +1,4 @@
-import { isAbsolute } from 'node:path'
+import { dirname, isAbsolute } from 'node:path'
 import * as v from 'valibot'
 import { CERTIFICATE_SUFFIX } from '../cert/certificate-types.ts'
 import { quote } from '../cert/text.ts'
@@ -78,11 +78,19 @@ export function readPrincipal(text: string): Reading<string> {
     : value(text)
 }
 
+const WILDCARD = /[*?[\]{}]/
+
 /** The absolute path of a public host key, or a pattern of such paths. */
 export function readHostKeyPattern(text: string): Reading<string> {
   if (!isAbsolutePath(text)) return mustBe('an absolute path or pattern', text)
   if (text.endsWith(CERTIFICATE_SUFFIX)) return mustBe('the path of a host key, not of its certificate', text)
   if (!text.endsWith('.pub')) return mustBe('the path of a public key, which ends in .pub', text)
+  // It is expanded in each pass: the folders must be few.
+  const folders = dirname(text)
+    .split('/')
+    .filter((name) => WILDCARD.test(name))
+  if (text.includes('**') || folders.length > 1)
+    return mustBe('a pattern with wildcards in the file name and one folder at most, and without **', text)
   return value(text)
 }
 

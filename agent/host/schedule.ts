@@ -52,6 +52,40 @@ export function longestGapSeconds(expression: string): number {
   return Math.max(overnight + (isEveryDay(fields) ? 0 : DAY_SECONDS), ...withinDay)
 }
 
+/** Eight years have every date, the 29th of February too. */
+const YEARS_DAYS = 8 * 366
+const YEAR_OF_RUNS = 13
+
+/**
+ * The longest time from one day with a match to the next, in days: 1 when every day matches.
+ *
+ * @param expression one that {@link checkCron} finds nothing wrong with
+ */
+export function longestGapDays(expression: string): number {
+  const { dayOfMonth, month, dayOfWeek } = parse(expression)
+  const isLiteral = [...dayOfMonth, ...dayOfWeek].every((value) => typeof value === 'number')
+  if (!isLiteral) {
+    // `L` and the like, which only node-cron works out: such a day is one of each month.
+    const days = expression.trim().split(/\s+/).slice(-3).join(' ')
+    const runs = matcherOf(`0 0 ${days}`, 'UTC').getNextRuns(YEAR_OF_RUNS)
+    return longestStep(runs.map((run) => Math.floor(run.getTime() / 1000 / DAY_SECONDS)))
+  }
+  const matches = (day: number): boolean => {
+    const date = new Date(day * DAY_SECONDS * 1000)
+    return (
+      month.includes(date.getUTCMonth() + 1) &&
+      dayOfMonth.includes(date.getUTCDate()) &&
+      dayOfWeek.includes(date.getUTCDay())
+    )
+  }
+  const days = Array.from({ length: YEARS_DAYS }, (_, day) => day).filter(matches)
+  return longestStep(days)
+}
+
+function longestStep(days: readonly number[]): number {
+  return Math.max(...days.map((day, index) => day - (days[index - 1] ?? day - 1)))
+}
+
 /** In seconds since midnight, in order. */
 function timesOfDay({ hour, minute, second }: ParsedFields): readonly number[] {
   return hour

@@ -100,7 +100,7 @@ describe('which files', () => {
     await using folder = await makeTemporaryFolder()
     await writeFiles(folder.path, {
       'hostcertd.yaml': LEAST,
-      'conf.d/large.yaml': `# ${'x'.repeat(1024 * 1024)}`,
+      'conf.d/large.yaml': `# ${'x'.repeat(64 * 1024)}`,
       'conf.d/latin1.yaml': Buffer.from('a: \xe4', 'latin1'),
       'conf.d/list.yaml': '[a]',
     })
@@ -111,7 +111,7 @@ describe('which files', () => {
       [
         'conf.d/fifo.yaml: cannot be read: it is not a regular file',
         'conf.d/folder.yaml: cannot be read: it is not a regular file',
-        'conf.d/large.yaml: cannot be read: it is larger than 1024 KiB',
+        'conf.d/large.yaml: cannot be read: it is larger than 64 KiB',
         'conf.d/latin1.yaml: is not UTF-8 text',
         'conf.d/link.yaml: cannot be read: no such file or directory (ENOENT)',
         'conf.d/list.yaml: must be a map of keys at the top',
@@ -247,6 +247,22 @@ test.each([
   const loaded = await loadFiles({ 'hostcertd.yaml': `${LEAST}health: {listen: "${listen}"}` })
   const warnings = loaded.kind === 'ok' ? loaded.warnings : []
   expect(warnings.some((warning) => warning.startsWith('health.listen: '))).toBe(warns)
+})
+
+test.each([
+  { maintenance: '* 2-4 * * 0', warns: false },
+  { maintenance: '* 2-4 1 * *', warns: true },
+  { maintenance: '0 3 29 2 *', warns: true },
+])('a maintenance window that opens less often than every week is a warning: $maintenance', async (row) => {
+  const loaded = await loadFiles({ 'hostcertd.yaml': `${LEAST}renewal: {maintenance: "${row.maintenance}"}` })
+  const warnings = loaded.kind === 'ok' ? loaded.warnings : []
+  expect(warnings.some((warning) => warning.startsWith('renewal.maintenance: '))).toBe(row.warns)
+})
+
+test('the largest file there may be, full of unknown keys: each is named', async () => {
+  const keys = Array.from({ length: 6000 }, (_, index) => `k${index}: 1`).join('\n')
+  const loaded = await loadFiles({ 'hostcertd.yaml': `${LEAST}${keys}` })
+  expect(loaded.kind === 'invalid' && loaded.problems.length).toBe(6000)
 })
 
 test.each([

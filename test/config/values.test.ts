@@ -66,7 +66,10 @@ describe('single values', () => {
     { read: readArgument, good: ['', '-x', 'a\nb'] },
     { read: readPrincipal, good: ['web1.example.com', '*'] },
     { read: readWord, good: ['id', 'two words'] },
-    { read: readHostKeyPattern, good: ['/etc/ssh/ssh_host_*_key.pub', '/k.pub'] },
+    {
+      read: readHostKeyPattern,
+      good: ['/etc/ssh/ssh_host_*_key.pub', '/k.pub', '/etc/ssh/*/ssh_host_*.pub'],
+    },
   ])('$read.name takes $good', ({ read, good }) => {
     for (const text of good) expect(outcome(read(text))).toBe(text)
   })
@@ -82,7 +85,16 @@ describe('single values', () => {
     { read: readWord, bad: ['', ' ', 'a\nb', '\u0000'] },
     {
       read: readHostKeyPattern,
-      bad: ['', 'x.pub', '/etc/ssh/ssh_host_rsa_key', '/etc/ssh/ssh_host_rsa_key-cert.pub', '/a*-cert.pub'],
+      bad: [
+        '',
+        'x.pub',
+        '/etc/ssh/ssh_host_rsa_key',
+        '/etc/ssh/ssh_host_rsa_key-cert.pub',
+        '/a*-cert.pub',
+        '/**/*.pub',
+        '/etc/*/*/k.pub',
+        '/etc/ssh/**.pub',
+      ],
     },
   ])('$read.name refuses $bad', ({ read, bad }) => {
     for (const text of bad) expect([text, outcome(read(text))]).toEqual([text, 'PROBLEM'])

@@ -4,6 +4,7 @@ import {
   checkCron,
   createMaintenanceWindow,
   createTicker,
+  longestGapDays,
   longestGapSeconds,
 } from '../../agent/host/schedule.ts'
 import { RecordingLog } from '../fakes/recording-log.ts'
@@ -51,6 +52,20 @@ test.each([
   ['* * 1-31 1-12 0-7', 60],
 ])('the longest gap of %s is %d s', (expression, seconds) => {
   expect(longestGapSeconds(expression)).toBe(seconds)
+})
+
+test.each([
+  ['* * * * *', 1],
+  ['30 2 * * *', 1],
+  ['0 3 * * 0', 7],
+  ['0 3 * * mon-fri', 3],
+  ['0 3 1,8,15,22 * *', 10],
+  ['0 3 1 * *', 31],
+  ['0 3 29 2 *', 1461],
+  ['* * * 1-11 *', 32],
+  ['* * L * *', 31],
+])('from a day of %s to the next there are at most %d days', (expression, days) => {
+  expect(longestGapDays(expression)).toBe(days)
 })
 
 test.each(['* * * * mon-fri', '* * 1-30 * *', '* * * 1-11 *', '* * L * *', '* * * * 5L'])(
