@@ -8,6 +8,7 @@ import { runProgram } from './programs.ts'
 /** The machine's clock, timers and dice. */
 export const systemClock: Clock = {
   now: () => Date.now() / 1000,
+  uptime: () => performance.now() / 1000,
   dice: () => Math.random(),
   sleep: async (milliseconds, signal) => {
     try {

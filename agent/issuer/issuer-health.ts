@@ -15,17 +15,17 @@ interface ExchangeTimes {
  */
 const SKEW_COUNTS_SECONDS = 6 * 3600
 
-/** A clock that runs a little slow is not one that was set back. */
-const SET_BACK_SECONDS = 1
+/** A clock that is slewed is not one that was set: so much in six hours is the most that NTP does. */
+const SET_SECONDS = 12
 
 /** What the requests so far show about the issuer. */
 export class HealthRecord {
-  readonly #clock: Pick<Clock, 'now'>
+  readonly #clock: Pick<Clock, 'now' | 'uptime'>
   #reachable: boolean | null = null
   #lastSuccess: UnixSeconds | null = null
-  #skew: { readonly seconds: number; readonly at: UnixSeconds } | null = null
+  #skew: { readonly seconds: number; readonly at: UnixSeconds; readonly uptime: number } | null = null
 
-  constructor(clock: Pick<Clock, 'now'>) {
+  constructor(clock: Pick<Clock, 'now' | 'uptime'>) {
     this.#clock = clock
   }
 
@@ -33,7 +33,7 @@ export class HealthRecord {
     return {
       reachable: this.#reachable,
       lastSuccess: this.#lastSuccess,
-      clockSkewSeconds: this.#skew !== null && this.#counts(this.#skew.at) ? this.#skew.seconds : null,
+      clockSkewSeconds: this.#skew !== null && this.#counts(this.#skew) ? this.#skew.seconds : null,
     }
   }
 
@@ -51,20 +51,22 @@ export class HealthRecord {
     this.#reachable = true
     if (status === 200) this.#lastSuccess = times.ended
     const seconds = skewOf(date, times)
-    if (seconds !== null) this.#skew = { seconds, at: times.ended }
+    if (seconds !== null) this.#skew = { seconds, at: times.ended, uptime: this.#clock.uptime() }
   }
 
   /** What a process of its own found out in its exchanges; null of what it did not. */
   learn({ reachable, lastSuccess, clockSkewSeconds }: IssuerHealth): void {
     this.#reachable = reachable ?? this.#reachable
     this.#lastSuccess = lastSuccess ?? this.#lastSuccess
-    if (clockSkewSeconds !== null) this.#skew = { seconds: clockSkewSeconds, at: this.#clock.now() }
+    if (clockSkewSeconds === null) return
+    this.#skew = { seconds: clockSkewSeconds, at: this.#clock.now(), uptime: this.#clock.uptime() }
   }
 
-  /** Not when our clock was set back since: it is another clock then. */
-  #counts(at: UnixSeconds): boolean {
+  /** Not when our clock was set since, forward or back: whether the two still differ is unknown then. */
+  #counts({ at, uptime }: { readonly at: UnixSeconds; readonly uptime: number }): boolean {
     const age = this.#clock.now() - at
-    return age >= -SET_BACK_SECONDS && age <= SKEW_COUNTS_SECONDS
+    const wasSet = Math.abs(age - (this.#clock.uptime() - uptime)) > SET_SECONDS
+    return !wasSet && age <= SKEW_COUNTS_SECONDS
   }
 }
 

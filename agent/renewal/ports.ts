@@ -14,6 +14,8 @@ import type { StatusDocument } from './status-document.ts'
 export interface Clock {
   /** The wall clock, read anew at each call. */
   now(): UnixSeconds
+  /** Seconds of a clock that nobody sets. It may stand still while the machine is suspended. */
+  uptime(): number
   /** [0, 1), for backoff. */
   dice(): number
   sleep(milliseconds: number, signal: AbortSignal): Promise<void>

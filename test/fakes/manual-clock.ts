@@ -19,6 +19,10 @@ export class ManualClock implements Clock {
     return this.#now
   }
 
+  uptime(): number {
+    return this.#now
+  }
+
   dice(): number {
     return 0
   }

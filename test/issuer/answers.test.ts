@@ -133,16 +133,19 @@ describe('health', () => {
     { name: 'after the longest wait', later: 3600, skew: 90 },
     { name: 'after six hours', later: 6 * 3600, skew: 90 },
     { name: 'after more than six hours, either clock may have been mended', later: 6 * 3600 + 1, skew: null },
-    { name: 'our clock runs a little slow', later: -0.5, skew: 90 },
-    { name: 'our clock was set back', later: -60, skew: null },
-  ])('clocks that were compared: $name', async ({ later, skew }) => {
+    { name: 'our clock runs a little slow', later: 3600, set: -0.5, skew: 90 },
+    { name: 'our clock was set back', later: 1, set: -60, skew: null },
+    { name: 'our clock was set forward', later: 1, set: 60, skew: null },
+  ])('clocks that were compared: $name', async ({ later, set = 0, skew }) => {
+    let uptime = 0
     let now = 1_785_585_600.9 - 90
     const date = new Date(1_785_585_600_000).toUTCString()
     await using server = await startRawServer((_, response) => sendJson(response, 200, GOOD, { date }))
-    const { issuer } = makeSubject({ url: server.url, auth, now: () => now })
+    const { issuer } = makeSubject({ url: server.url, auth, now: () => now, uptime: () => uptime })
     await issuer.issue(requestFor('k'), NEVER)
     const lastSuccess = now
-    now += later
+    uptime += later
+    now += later + set
     expect(issuer.health()).toEqual({ reachable: true, lastSuccess, clockSkewSeconds: skew })
     expect(server.seen.length).toBe(1)
   })

@@ -23,7 +23,7 @@ afterEach(async () => {
   await folder.remove()
 })
 
-const clock = { now: () => 1_800_000_000, dice: () => 0, sleep: async () => {} }
+const clock = { now: () => 1_800_000_000, uptime: () => 0, dice: () => 0, sleep: async () => {} }
 
 function issuerOf(command: readonly string[], timeoutMilliseconds = 10_000) {
   const logged: string[] = []

@@ -46,7 +46,7 @@ function optionsFor(program: string | readonly string[], wish: Partial<HttpIssue
       },
       log: { level: 'error', format: 'json' },
     },
-    clock: { now: () => 1_800_000_000, dice: () => 0, sleep: async () => {} },
+    clock: { now: () => 1_800_000_000, uptime: () => 0, dice: () => 0, sleep: async () => {} },
     metrics: { issuerRequest: (route, code) => void requests.push({ route, code }) },
   }
   return { ...options, requests }

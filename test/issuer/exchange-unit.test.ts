@@ -45,7 +45,7 @@ async function unitWith(configured: object, issuer: IssuerConfig): Promise<Issue
     socket: null,
     mayBeChild: true,
     settings: { issuer, log },
-    clock: { now: () => 1_800_000_000, dice: () => 0, sleep: async () => {} },
+    clock: { now: () => 1_800_000_000, uptime: () => 0, dice: () => 0, sleep: async () => {} },
     metrics: { issuerRequest: () => {} },
   })
 }

@@ -22,9 +22,9 @@ export interface Subject {
 }
 
 export type Wish = Partial<Omit<IssuerOptions, 'log' | 'metrics' | 'clock'>> &
-  Pick<IssuerOptions, 'url' | 'auth'> & { readonly now?: () => number }
+  Pick<IssuerOptions, 'url' | 'auth'> & { readonly now?: () => number; readonly uptime?: () => number }
 
-export function makeSubject({ now, ...wish }: Wish): Subject {
+export function makeSubject({ now, uptime, ...wish }: Wish): Subject {
   const logged: Subject['logged'] = []
   const metrics: Subject['metrics'] = []
   const log = (fields: LogFields, message: string): void => void logged.push({ fields, message })
@@ -35,6 +35,7 @@ export function makeSubject({ now, ...wish }: Wish): Subject {
     version: '1.2.3',
     clock: {
       now: now ?? (() => Date.now() / 1000),
+      uptime: uptime ?? (() => 0),
       dice: () => 0,
       sleep: () => Promise.reject(new Error('nothing here sleeps')),
     },
