@@ -94,13 +94,13 @@ export function daemonLog(config: Config | null, { version }: VersionInfo): Stde
 }
 
 /** The log of a verb that acts once, for people: the verb itself reports success. */
-export function verbLog({ log: { level, format } }: Config, { version }: VersionInfo): Log {
+export function verbLog(config: Config, { version }: VersionInfo): Log {
+  return createLog({ ...verbLogSettings(config), version })
+}
+
+export function verbLogSettings({ log: { level, format } }: Config): Config['log'] {
   const isForPeople = format === 'auto' && !isJournal(process.env['JOURNAL_STREAM'])
-  return createLog({
-    level: level === 'info' ? 'warn' : level,
-    format: isForPeople ? 'pretty' : format,
-    version,
-  })
+  return { level: level === 'info' ? 'warn' : level, format: isForPeople ? 'pretty' : format }
 }
 
 function logSettings(config: Config | null): Config['log'] {

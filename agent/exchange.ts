@@ -9,7 +9,7 @@ import { createCommandIssuer } from './issuer/command-issuer.ts'
 import { type Answering, serveExchange } from './issuer/exchange-process.ts'
 import type { DiagnosisAnswer } from './issuer/exchange-protocol.ts'
 import { localFailure } from './issuer/failures.ts'
-import type { ReadCredentialFile } from './issuer/logins/credential-file.ts'
+import { holdCredentials, type ReadCredentialFile } from './issuer/logins/credential-file.ts'
 import { createLog } from './log/log.ts'
 import type { HostKeyFile, Issuer, Log, Metrics } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
@@ -41,14 +41,11 @@ const SECTIONS = ['issuer', 'auth', 'log', 'host_keys']
  *
  * @param options `--configured`: it uses the host's configuration, as the unit's does; the other side can neither have the
  *   credential sent elsewhere, nor another key signed than one of this host, nor other principals asked for.
- *   `--as-owner-of FOLDER`: started by root, it becomes the folder's owner before it reads anything from the other side
+ *   `--as-owner-of FOLDER`: started by root, it reads the credentials and becomes the folder's owner, then the issuer is asked
  */
 export async function runExchange(version: VersionInfo, [option, folder]: readonly string[]): Promise<void> {
-  if (option === '--as-owner-of' && folder !== undefined) {
-    // While it still may: the program's files may be out of reach of that user.
-    await import('./doctor/issuer-diagnosis.ts')
-    await becomeOwnerOf(folder)
-  }
+  // While it still may: the program's files may be out of reach of that user.
+  if (option === '--as-owner-of') await import('./doctor/issuer-diagnosis.ts')
   const { stdin, stdout } = process
   const streams = { input: stdin, write: (text: string) => void stdout.write(text) }
   const configured = option === '--configured' ? await configuration() : null
@@ -59,7 +56,12 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
         return refusing(OTHER_CONFIGURATION)
       const settings = configured ?? wanted
       const log = createLog({ ...settings.log, version: version.version })
-      const issuer = await issuerHere(settings.issuer, version, log, metrics)
+      let readCredentialFile: ReadCredentialFile | undefined
+      if (option === '--as-owner-of' && folder !== undefined) {
+        readCredentialFile = await holdCredentials(settings.issuer)
+        await becomeOwnerOf(folder)
+      }
+      const issuer = await issuerHere(settings.issuer, version, log, metrics, readCredentialFile)
       const answering: Answering = {
         issue: async (request, signal) => issuer.issue(request, signal),
         hostCa: async (signal) => issuer.hostCa(signal),

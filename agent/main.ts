@@ -6,7 +6,7 @@ import { escapeControls } from './cert/text.ts'
 import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
-import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog } from './compose.ts'
+import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog, verbLogSettings } from './compose.ts'
 import { isSocket } from './host/files.ts'
 import { becomeOwnerOf, systemClock } from './host/machine.ts'
 import { EXCHANGE_SOCKET, type ExchangeWay, isForExchange } from './issuer/exchange-channel.ts'
@@ -46,11 +46,15 @@ const context: CliContext = {
     columns: stdout.isTTY ? stdout.columns || USUAL_COLUMNS : Infinity,
   },
   composeHost: (config) => composeHost(config, verbLog(config, version), NO_METRICS, exchange),
-  composeIssuer: async (config, readCredentialFile) => {
-    if (exchange.socket !== null && isSocket(exchange.socket))
-      return createExchangeClient({ ...exchange, settings: config, clock: systemClock, metrics: NO_METRICS })
-    const { issuerHere } = await import('./exchange.ts')
-    return issuerHere(config.issuer, version, verbLog(config, version), NO_METRICS, readCredentialFile)
+  composeIssuer: (config) => {
+    const isUnit = exchange.socket !== null && isSocket(exchange.socket)
+    const program = isUnit ? [] : [...exchange.program, '--as-owner-of', config.stateDirectory]
+    const ports = { clock: systemClock, metrics: NO_METRICS }
+    // A verb is for people, and its messages are its own.
+    const settings = { ...config, log: verbLogSettings(config) }
+    const issuer = createExchangeClient({ ...exchange, program, settings, ...ports })
+    if (!isUnit && process.geteuid?.() === 0) issuer.start()
+    return issuer
   },
   exchangeProgram: exchange.program,
   createDaemon: (config, load) => {

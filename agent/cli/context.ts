@@ -2,7 +2,6 @@ import { AgentError, ERRORS } from '../cert/errors.ts'
 import { type Config, issuerUrlOf } from '../config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig, recheckPinnedCas } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
-import type { ReadCredentialFile } from '../issuer/logins/credential-file.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import type { Host } from '../renewal/host.ts'
@@ -26,12 +25,8 @@ export interface CliContext {
   readonly terminal: { readonly colour: boolean; readonly columns: number }
   /** The ports of this host, for a verb that acts once. */
   readonly composeHost: (config: Config) => Host
-  /**
-   * The issuer for `renew`: by the unit's exchange if there is one, else in this process.
-   *
-   * @param readCredentialFile how credentials are read: the verb may run as a user by then that cannot read the files
-   */
-  readonly composeIssuer: (config: Config, readCredentialFile: ReadCredentialFile) => Promise<Issuer>
+  /** The issuer for `renew`. Call it before {@link becomeOwnerOf}: only root may be able to read the credentials. */
+  readonly composeIssuer: (config: Config) => Issuer
   /** The command that starts an exchange with the issuer as a child. */
   readonly exchangeProgram: readonly string[]
   /** The daemon, already listening to SIGHUP and SIGUSR1. */

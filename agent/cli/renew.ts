@@ -1,13 +1,13 @@
 import { resolve } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
 import { formatCertificateTime, formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
-import { holdCredentials } from '../issuer/logins/credential-file.ts'
+import type { Config } from '../config/config.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import type { Host } from '../renewal/host.ts'
 import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import type { KeyOutcome } from '../renewal/outcome.ts'
 import { pass, type PassResult } from '../renewal/pass.ts'
-import type { AttemptRecords, HostKeyFile } from '../renewal/ports.ts'
+import type { AttemptRecords, HostKeyFile, Issuer } from '../renewal/ports.ts'
 import { type CliContext, type ConfigOption, EXIT, failureLine, requireConfig } from './context.ts'
 
 const LOCK_WAIT_MILLISECONDS = 60_000
@@ -26,9 +26,21 @@ export async function renew(
   signal: AbortSignal,
 ): Promise<number> {
   const config = await requireConfig(context, options)
-  // Only root can read them, and perhaps the program's files, and it is about to become somebody else.
-  const readCredentialFile = await holdCredentials(config.issuer)
-  const issuer = await context.composeIssuer(config, readCredentialFile)
+  const issuer = context.composeIssuer(config)
+  try {
+    return await renewWith(issuer, config, context, options, signal)
+  } finally {
+    issuer.end()
+  }
+}
+
+async function renewWith(
+  issuer: Issuer,
+  config: Config,
+  context: CliContext,
+  options: RenewOptions,
+  signal: AbortSignal,
+): Promise<number> {
   await context.becomeOwnerOf(config.stateDirectory)
   const host = { ...context.composeHost(config), issuer }
   const only = options.hostKey === undefined ? null : await nameOf(host, options.hostKey)

@@ -39,6 +39,8 @@ export interface ExchangeClientOptions extends ExchangeWay {
 }
 
 export interface ExchangeClient extends Issuer {
+  /** Start the exchange now, not at the first question: as the user that this process still is. */
+  start(): void
   /**
    * Have the exchange examine the way to the issuer, for `doctor`. Rejects only when `signal` fires.
    *
@@ -74,6 +76,8 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   let channel: Channel | null = null
   let questions = 0
 
+  const open = (): Channel => (channel ??= openChannel(options, JSON.stringify(settings)))
+
   const kill = (): void => {
     channel?.kill()
     channel = null
@@ -95,8 +99,7 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   ): Promise<Reply['answer']> => {
     signal.throwIfAborted()
     const since = clock.now()
-    channel ??= openChannel(options, JSON.stringify(settings))
-    const exchange = channel
+    const exchange = open()
     const question: Question = { id: ++questions, ...asked }
     const limit = AbortSignal.timeout(limitOf(asked, issuer.timeoutMilliseconds))
     const line = await exchange.ask(JSON.stringify(question), AbortSignal.any([signal, limit]))
@@ -117,6 +120,7 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   }
 
   return {
+    start: () => void open(),
     issue: async (request, signal): Promise<IssueAnswer> => {
       const answer = await ask({ ask: 'issue', ...request }, 'issued', signal)
       return answer.kind === 'issued' ? { ok: true, ...answer } : { ok: false, failure: failureIn(answer) }

@@ -1,4 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -25,6 +26,48 @@ export interface FaultyRun {
   /** The calls that were made, `open /path` for one. */
   readonly calls: readonly string[]
   readonly seconds: number
+}
+
+/** What a verb did, run without a fault of its own, and the most memory that it or a child of it had resident. */
+export async function measuredVerb(
+  configPath: string,
+  args: readonly string[],
+  wrapper: readonly string[] = [],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Omit<FaultyRun, 'calls'> & { readonly peakMib: number }> {
+  const { PATH = '' } = process.env
+  const [program, ...rest] = [...wrapper, process.execPath, PROGRAM, ...args, '--config', configPath]
+  const began = performance.now()
+  const child = spawn(program, rest, {
+    env: { PATH, NO_COLOR: '1', ...environment },
+    stdio: ['ignore', 'ignore', 'pipe'],
+    timeout: 90_000,
+    killSignal: 'SIGABRT',
+  })
+  let [stderr, peakKib] = ['', 0]
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+  const look = setInterval(() => {
+    if (child.pid !== undefined) peakKib = Math.max(peakKib, ...residentOf(child.pid))
+  }, 50)
+  const [status, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (code, by) => resolve([code, by]))
+  })
+  clearInterval(look)
+  const seconds = (performance.now() - began) / 1000
+  return { status, signal, stderr, seconds, peakMib: peakKib / 1024 }
+}
+
+/** KiB of the process and of each that it started, the most so far. */
+function residentOf(pid: number): number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/status`, 'utf8')
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
+    const own = Number(/^VmHWM:\s+(\d+)/m.exec(text)?.[1] ?? 0)
+    return [own, ...children.flatMap((child) => residentOf(Number(child)))]
+  } catch {
+    return []
+  }
 }
 
 /** Injects faults into hostcertd from outside: it knows nothing of it. */

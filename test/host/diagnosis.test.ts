@@ -76,7 +76,7 @@ describeOnEachRelease('diagnosis on an installed host', (release) => {
 
     await container.write('/etc/hostcertd/conf.d/10-test.yaml', 'issuer: {timeout: 29s}\n')
     await container.sh(remove)
-    await untilItSays(/CONFIG_INVALID .*not the one in force/)
+    await untilItSays(/CONFIG_INVALID .*differs from the one in use/)
     await container.run(['systemctl', 'reload', 'hostcertd'])
     await untilServed(shared())
 

@@ -78,7 +78,11 @@ for wanted in "$@"; do
         for program in prometheus promtool; do has "$program" || need prometheus 'tests try the alert rules with it'; done
       fi
       ;;
-    faults) has gcc || need gcc 'it builds the library that makes calls fail' ;;
+    faults)
+      has gcc || need gcc 'it builds the library that makes calls fail'
+      [ -e /usr/include/stdio.h ] || need libc6-dev 'the same'
+      if [ "$(id -u)" = 0 ]; then has ip || need iproute2 'a test makes a network without answers'; fi
+      ;;
     browser)
       [ -x /usr/bin/chromium ] || [ -x /usr/bin/chromium-browser ] || need chromium 'tests look at the status page with it'
       ;;
