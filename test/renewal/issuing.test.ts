@@ -357,6 +357,17 @@ describe('whose signature counts', () => {
     expect(host.log.messages('warn')).not.toContain('the issuer names another host CA than before')
   })
 
+  test('an answer that is refused for another reason is no reason to ask for the CA', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const { caQuestions } = host.issuer
+    host.issuer.spoil = () => ({ principals: stringList([]) })
+    expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([
+      { kind: 'failed', failure: { code: 'CERT_NO_PRINCIPALS' } },
+    ])
+    expect(host.issuer.caQuestions).toBe(caQuestions)
+  })
+
   test('a former CA does not sign anything new', async () => {
     const host = new FakeHost()
     await pass(host)

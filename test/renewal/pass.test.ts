@@ -100,6 +100,45 @@ describe('the path of one certificate', () => {
     expect(stateOf(result)).toBe('valid null')
   })
 
+  test('the second of two keys that changes under its request is signed anew, and only that one', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    host.issuer.onIssue = () => {
+      if (host.issuer.issuedAt.length === 1) host.rotate('b_ecdsa')
+    }
+    const result = await pass(host)
+    expect(result.outcomes).toMatchObject([
+      { kind: 'renewed', hostKey: 'a' },
+      { kind: 'renewed', hostKey: 'b_ecdsa' },
+    ])
+    expect(stateOf(result, 'b_ecdsa')).toBe('valid null')
+    expect(host.issuer.issuedAt).toHaveLength(3)
+  })
+
+  test('by force, for every key: not for a file that is no key', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    await pass(host)
+    host.sshd.enabled = false
+    host.keys.set('a', 'half-written')
+    const { outcomes } = await pass(host, { force: true, byHand: true })
+    expect(outcomes).toMatchObject([{ kind: 'renewed', hostKey: 'b_ecdsa' }])
+  })
+
+  test('once all is issued, or cannot be, the issuer is done with for this pass', async () => {
+    for (const mistake of [false, true]) {
+      const host = new FakeHost()
+      let ends = 0
+      host.issuer.end = () => void ends++
+      host.issuer.onIssue = () => {
+        expect(ends).toBe(0)
+        if (mistake) throw new Error('a mistake')
+      }
+      const work = pass(host)
+      if (mistake) await expect(work).rejects.toThrow('a mistake')
+      else await work
+      expect(ends).toBe(1)
+    }
+  })
+
   test('a key that keeps changing does not keep the pass', async () => {
     const host = new FakeHost()
     host.issuer.onIssue = () => host.rotate(KEY)
@@ -446,6 +485,24 @@ describe('the CA', () => {
     await host.clock.advance(61)
     expect(stateOf(await work)).toBe('absent ISSUER_TIMEOUT')
     expect(host.record.issuer).toMatchObject({ code: 'ISSUER_TIMEOUT', failures: 1 })
+  })
+
+  test('when we cut the question short ourselves, that counts for nothing', async () => {
+    const host = new FakeHost()
+    const stop = new AbortController()
+    host.issuer.onHostCa = () => stop.abort(new Error('ended'))
+    await expect(pass(host, {}, stop.signal)).rejects.toThrow('ended')
+    expect(host.record).toMatchObject({ issuer: null, hostKeys: {} })
+    expect(host.log.messages('error')).toEqual([])
+  })
+
+  test('a mistake of the program in asking for it is no failure of the issuer', async () => {
+    const host = new FakeHost()
+    host.issuer.onHostCa = () => {
+      throw new Error('a mistake')
+    }
+    await expect(pass(host)).rejects.toThrow('a mistake')
+    expect(host.record.issuer).toBeNull()
   })
 
   test('is not asked for while a wait for the issuer holds', async () => {
