@@ -242,6 +242,22 @@ describe('a failure of the issuer', () => {
   })
 })
 
+test('a stop after the issuer had its time: the attempt counts for nothing', async () => {
+  const host = new FakeHost()
+  await pass(host)
+  const { issuer, hostKeys } = host.record
+  host.clock.jump(DUE)
+  const stop = new AbortController()
+  host.issuer.onIssue = async (signal) =>
+    host.clock.sleep(70_000, signal).finally(() => stop.abort(new Error('ended')))
+  const attempts = new Attempts(host.records, host.clock)
+  await attempts.load()
+  const work = expect(makePass(host, attempts, ROUTINE_PASS, stop.signal)).rejects.toThrow()
+  await host.clock.advance(61)
+  await work
+  expect(host.record).toMatchObject({ issuer, hostKeys })
+})
+
 describe('a storm of requests', () => {
   test('is not made for a key whose answer is refused each time', async () => {
     const host = new FakeHost()
@@ -266,6 +282,34 @@ describe('a storm of requests', () => {
     }
     expect(host.issuer.issuedAt.length).toBeLessThan(6)
   })
+})
+
+test('a certificate that is overdue within ten seconds of its issue waits for these to pass', async () => {
+  const host = new FakeHost(10)
+  const { views } = await pass(host)
+  const overdueAt = views[0]?.times?.overdueAt ?? Infinity
+  expect(overdueAt).toBeLessThan(START + 10)
+  host.clock.jump(overdueAt)
+  const until = (host.record.hostKeys[KEY]?.issued?.at ?? 0) + 10
+  expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting', reason: 'overdue', until }])
+})
+
+test('a response that is refused again and again: what is in place lasts long, and so does the wait', async () => {
+  const host = new FakeHost()
+  await pass(host)
+  host.issuer.spoil = () => ({ principals: stringList([]) })
+  for (let attempt = 0; attempt < 6; attempt++) await pass(host, { force: true, byHand: true })
+  expect((host.record.hostKeys[KEY]?.wait?.until ?? 0) - host.clock.now()).toBeGreaterThan(1700)
+})
+
+test('a response that begins before the certificate in place is refused', async () => {
+  const host = new FakeHost()
+  host.clock.jump(START + DAY)
+  await pass(host)
+  host.issuer.spoil = () => ({ validAfter: uint64(BigInt(START)) })
+  expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([
+    { kind: 'failed', failure: { code: 'CERT_NOT_NEWER' } },
+  ])
 })
 
 describe('whose signature counts', () => {
@@ -502,6 +546,10 @@ describe('a reload is owed from before the swap on', () => {
     set?.(host)
     await pass(host, { ask: true })
     expect(await owedAtSwap(host)).toBe(owed)
+  })
+
+  test('where nothing is known of sshd yet: true', async () => {
+    expect(await owedAtSwap(new FakeHost())).toBe(true)
   })
 })
 

@@ -216,6 +216,16 @@ describe('sshd', () => {
     expect(stateOf(await pass(host, { ask: true }))).toBe('unconfirmed SSHD_NOT_SERVING')
   })
 
+  test('that presents what is not even laid out as a certificate presents another one', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const type = sshString('ssh-ed25519-cert-v01@openssh.com')
+    host.sshd.presentsInstead.set('ssh-ed25519', Buffer.concat([type, Buffer.of(0xff)]))
+    const { views } = await pass(host, { ask: true })
+    expect(views[0]?.state).toEqual({ state: 'unconfirmed', reason: 'SSHD_NOT_SERVING' })
+    expect(views[0]?.served).toMatchObject({ matches: false, serial: null, validBefore: null })
+  })
+
   test('a clock that was set back: sshd is asked, and what it shows is dated anew', async () => {
     const host = new FakeHost()
     await pass(host)

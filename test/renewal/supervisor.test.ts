@@ -329,6 +329,17 @@ describe('the loop', () => {
     await daemon.stop()
   })
 
+  test('sshd that is down is reported, also beside a host key that cannot be read', async () => {
+    const host = new FakeHost(30 * DAY, ['b'])
+    host.keys.set('a', 'half-written')
+    host.sshd.isDown = true
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    expect(daemon.supervisor.status?.sshd).toMatchObject({ state: 'down' })
+    expect(host.log.messages('warn')).toContain('sshd accepts no connections: connection refused')
+    await daemon.stop()
+  })
+
   test('a lock that cannot be had is an error, and what is can still be seen', async () => {
     const host = new FakeHost()
     const daemon = supervise(host)
