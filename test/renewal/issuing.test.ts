@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
+import type { PublicKey } from '../../agent/cert/public-key.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
 import { pass as makePass, ROUTINE_PASS } from '../../agent/renewal/pass.ts'
 import { craftKey, stringList, uint64 } from '../cert/craft.ts'
@@ -252,9 +253,9 @@ test('a stop after the issuer had its time: the attempt counts for nothing', asy
     host.clock.sleep(70_000, signal).finally(() => stop.abort(new Error('ended')))
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()
-  const work = expect(makePass(host, attempts, ROUTINE_PASS, stop.signal)).rejects.toThrow()
+  const work = Promise.allSettled([makePass(host, attempts, ROUTINE_PASS, stop.signal)])
   await host.clock.advance(61)
-  await work
+  expect(await work).toMatchObject([{ status: 'rejected' }])
   expect(host.record).toMatchObject({ issuer, hostKeys })
 })
 
@@ -294,12 +295,19 @@ test('a certificate that is overdue within ten seconds of its issue waits for th
   expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting', reason: 'overdue', until }])
 })
 
-test('a response that is refused again and again: what is in place lasts long, and so does the wait', async () => {
+test('a response that is refused again and again: while a certificate is valid for long, the wait grows long', async () => {
   const host = new FakeHost()
   await pass(host)
   host.issuer.spoil = () => ({ principals: stringList([]) })
   for (let attempt = 0; attempt < 6; attempt++) await pass(host, { force: true, byHand: true })
   expect((host.record.hostKeys[KEY]?.wait?.until ?? 0) - host.clock.now()).toBeGreaterThan(1700)
+})
+
+test('a response that is refused again and again, with no certificate in place: the wait is five minutes at most', async () => {
+  const host = new FakeHost()
+  host.issuer.spoil = () => ({ principals: stringList([]) })
+  for (let attempt = 0; attempt < 6; attempt++) await pass(host, { force: true, byHand: true })
+  expect((host.record.hostKeys[KEY]?.wait?.until ?? 0) - host.clock.now()).toBeCloseTo(300, 0)
 })
 
 test('a response that begins before the certificate in place is refused', async () => {
@@ -410,6 +418,18 @@ describe('whose signature counts', () => {
       { kind: 'failed', failure: { code: 'CERT_NO_PRINCIPALS' } },
     ])
     expect(host.issuer.caQuestions).toBe(caQuestions)
+  })
+
+  test('when the issuer names the same CA again, nothing is logged, and a certificate by another CA is refused', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const { keys } = (await host.issuer.hostCa(NEVER)) as { keys: readonly PublicKey[] }
+    host.issuer.hostCa = async () => ({ ok: true, keys })
+    host.issuer.ca = craftKey()
+    expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([
+      { kind: 'failed', failure: { code: 'CERT_CA_MISMATCH' } },
+    ])
+    expect(fieldsOf(host, 'the issuer names another host CA than before')).toEqual([])
   })
 
   test('a former CA does not sign anything new', async () => {

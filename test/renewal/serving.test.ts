@@ -170,6 +170,12 @@ describe('sshd', () => {
     }
   })
 
+  test('is not asked where there is no host key to ask about', async () => {
+    const host = new FakeHost(30 * DAY, [])
+    await pass(host, { ask: true })
+    expect([host.sshd.questions, host.record.sshd.state]).toEqual([0, null])
+  })
+
   test('that never gave an answer is asked every five minutes too', async () => {
     const host = new FakeHost()
     host.sshd.isSilent = true
@@ -179,7 +185,6 @@ describe('sshd', () => {
       host.clock.jump(host.clock.now() + 10)
       await pass(host)
     }
-    // Once more each time that it is reloaded in vain.
     expect(host.sshd.questions - questions).toBe(2)
   })
 
@@ -224,6 +229,9 @@ describe('sshd', () => {
     const { views } = await pass(host, { ask: true })
     expect(views[0]?.state).toEqual({ state: 'unconfirmed', reason: 'SSHD_NOT_SERVING' })
     expect(views[0]?.served).toMatchObject({ matches: false, serial: null, validBefore: null })
+    host.sshd.presentsInstead.clear()
+    expect(stateOf(await pass(host, { ask: true }))).toBe('valid null')
+    expect(host.log.messages('info').filter((line) => line === 'sshd serves the certificate')).toHaveLength(2)
   })
 
   test('a clock that was set back: sshd is asked, and what it shows is dated anew', async () => {

@@ -212,7 +212,7 @@ describe('the loop', () => {
     await daemon.stop()
   })
 
-  test('with pinned CAs nothing is to be said of a CA that the issuer publishes', async () => {
+  test('with pinned CAs there is no warning about the CA of the issuer', async () => {
     const host = new FakeHost()
     host.pinned = [readPublicKey(parsePublicKeyLine(host.issuer.ca.line))]
     await runOnce(host)
@@ -253,7 +253,7 @@ describe('the loop', () => {
     await daemon.stop()
   })
 
-  test('of two abandoned turns the end of the first is not that of the second', async () => {
+  test('of two abandoned turns the first ends: while the second hangs, the watchdog is still not fed', async () => {
     const host = new FakeHost()
     const daemon = supervise(host)
     await host.clock.advance(1)

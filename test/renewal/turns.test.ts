@@ -77,7 +77,7 @@ describe('the end', () => {
     expect(host.record.hostKeys[KEY]?.wait ?? null).toBeNull()
   })
 
-  test('a turn that was done all the same reports nothing any more', async () => {
+  test('a turn that is completed after the stop reports nothing', async () => {
     const host = new FakeHost()
     const reading = Promise.withResolvers<void>()
     const daemon = supervise(host, async () => {
