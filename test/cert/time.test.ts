@@ -57,9 +57,13 @@ describe('parseTime', () => {
     expect(parseTime(formatCertificateTime(FOREVER - 1n) ?? '')).toBeCloseTo(2 ** 64, -5)
   })
 
-  test.each(['', 'never', '2026', '2026-99-99T00:00:00Z'])('%j is no time', (text) => {
-    expect(parseTime(text)).toBeNaN()
-  })
+  const good = '2026-01-01T00:00:00Z'
+  test.each(['', 'never', '2026', '2026-99-99T00:00:00Z', `x${good}`, `${good}\nx`])(
+    '%j is no time',
+    (text) => {
+      expect(parseTime(text)).toBeNaN()
+    },
+  )
 })
 
 /** Back from text, by counting leap years. */

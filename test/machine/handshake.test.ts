@@ -181,6 +181,19 @@ describe('no connection', () => {
       lines: ['Received disconnect from ::1 port 22:11: x', line('Cannot assign requested address')],
       reason: 'Received disconnect from ::1 port 22:11: x; Cannot assign requested address',
     },
+    // A server that repeats what ssh prints in a line of its own.
+    ...[line('Connection refused'), 'socket: Cannot assign requested address'].map((text) => ({
+      kind: 'unknown',
+      lines: [`Received disconnect from ::1 port 22:11: ${text}`],
+      reason: `Received disconnect from ::1 port 22:11: ${text}`,
+    })),
+    {
+      kind: 'unknown',
+      lines: [`${line('Connection refused')}\rx`],
+      reason: `${line('Connection refused')}\rx`,
+    },
+    // A blank line counts for nothing.
+    { kind: 'refused', lines: [line('Connection refused'), '  '], reason: 'Connection refused' },
   ])('$kind: $reason', ({ kind, lines, reason }) => {
     expect(readHandshake(said(...lines), NONCE, key)).toEqual({ kind, reason })
   })

@@ -453,6 +453,31 @@ test.each([
   expect(attempts.of(B).wait).not.toBeNull()
 })
 
+describe('with an error from the future', () => {
+  test('that was of sshd the waits for the root helper and for a reload end', () => {
+    const { attempts, clock } = start()
+    attempts.notInstalled([A], failed('STORE_FAILED'), null)
+    attempts.notServed([A], failed('SSHD_RELOAD_FAILED'), null)
+    clock.jump(START - DAY)
+    attempts.endErrorsOfAnotherClock()
+    expect(attempts.record).toMatchObject({ install: null, reload: null })
+  })
+
+  test('that was of one key no other wait ends', () => {
+    const { attempts, clock } = start()
+    attempts.issuerFailed([B], failureOf('ISSUER_UNREACHABLE', 'issuer-backoff'), null)
+    attempts.notInstalled([B], failed('STORE_FAILED'), null)
+    attempts.notServed([B], failed('SSHD_RELOAD_FAILED'), null)
+    const { issuer, install, reload } = attempts.record
+    clock.jump(START + DAY)
+    attempts.keyFailed(A, failed('CERT_EXPIRED'), null)
+    clock.jump(START + 1)
+    attempts.endErrorsOfAnotherClock()
+    expect(attempts.of(A).lastError).toBeNull()
+    expect(attempts.record).toMatchObject({ issuer, install, reload })
+  })
+})
+
 describe('sshd', () => {
   const sinceOf = (attempts: Attempts) => attempts.record.sshd.since
 

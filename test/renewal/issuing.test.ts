@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
+import type { PublicKey } from '../../agent/cert/public-key.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
 import { pass as makePass, ROUTINE_PASS } from '../../agent/renewal/pass.ts'
 import { craftKey, stringList, uint64 } from '../cert/craft.ts'
@@ -242,6 +243,22 @@ describe('a failure of the issuer', () => {
   })
 })
 
+test('a stop after the issuer had its time: the attempt counts for nothing', async () => {
+  const host = new FakeHost()
+  await pass(host)
+  const { issuer, hostKeys } = host.record
+  host.clock.jump(DUE)
+  const stop = new AbortController()
+  host.issuer.onIssue = async (signal) =>
+    host.clock.sleep(70_000, signal).finally(() => stop.abort(new Error('ended')))
+  const attempts = new Attempts(host.records, host.clock)
+  await attempts.load()
+  const work = Promise.allSettled([makePass(host, attempts, ROUTINE_PASS, stop.signal)])
+  await host.clock.advance(61)
+  expect(await work).toMatchObject([{ status: 'rejected' }])
+  expect(host.record).toMatchObject({ issuer, hostKeys })
+})
+
 describe('a storm of requests', () => {
   test('is not made for a key whose answer is refused each time', async () => {
     const host = new FakeHost()
@@ -266,6 +283,41 @@ describe('a storm of requests', () => {
     }
     expect(host.issuer.issuedAt.length).toBeLessThan(6)
   })
+})
+
+test('a certificate that is overdue within ten seconds of its issue waits for these to pass', async () => {
+  const host = new FakeHost(10)
+  const { views } = await pass(host)
+  const overdueAt = views[0]?.times?.overdueAt ?? Infinity
+  expect(overdueAt).toBeLessThan(START + 10)
+  host.clock.jump(overdueAt)
+  const until = (host.record.hostKeys[KEY]?.issued?.at ?? 0) + 10
+  expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting', reason: 'overdue', until }])
+})
+
+test('a response that is refused again and again: while a certificate is valid for long, the wait grows long', async () => {
+  const host = new FakeHost()
+  await pass(host)
+  host.issuer.spoil = () => ({ principals: stringList([]) })
+  for (let attempt = 0; attempt < 6; attempt++) await pass(host, { force: true, byHand: true })
+  expect((host.record.hostKeys[KEY]?.wait?.until ?? 0) - host.clock.now()).toBeGreaterThan(1700)
+})
+
+test('a response that is refused again and again, with no certificate in place: the wait is five minutes at most', async () => {
+  const host = new FakeHost()
+  host.issuer.spoil = () => ({ principals: stringList([]) })
+  for (let attempt = 0; attempt < 6; attempt++) await pass(host, { force: true, byHand: true })
+  expect((host.record.hostKeys[KEY]?.wait?.until ?? 0) - host.clock.now()).toBeCloseTo(300, 0)
+})
+
+test('a response that begins before the certificate in place is refused', async () => {
+  const host = new FakeHost()
+  host.clock.jump(START + DAY)
+  await pass(host)
+  host.issuer.spoil = () => ({ validAfter: uint64(BigInt(START)) })
+  expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([
+    { kind: 'failed', failure: { code: 'CERT_NOT_NEWER' } },
+  ])
 })
 
 describe('whose signature counts', () => {
@@ -355,6 +407,29 @@ describe('whose signature counts', () => {
     expect(outcomes).toMatchObject([{ kind: 'failed', failure: { code: 'CERT_CA_MISMATCH' } }])
     expect(host.record.issuerCas).toHaveLength(1)
     expect(host.log.messages('warn')).not.toContain('the issuer names another host CA than before')
+  })
+
+  test('an answer that is refused for another reason is no reason to ask for the CA', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const { caQuestions } = host.issuer
+    host.issuer.spoil = () => ({ principals: stringList([]) })
+    expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([
+      { kind: 'failed', failure: { code: 'CERT_NO_PRINCIPALS' } },
+    ])
+    expect(host.issuer.caQuestions).toBe(caQuestions)
+  })
+
+  test('when the issuer names the same CA again, nothing is logged, and a certificate by another CA is refused', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const { keys } = (await host.issuer.hostCa(NEVER)) as { keys: readonly PublicKey[] }
+    host.issuer.hostCa = async () => ({ ok: true, keys })
+    host.issuer.ca = craftKey()
+    expect((await pass(host, { force: true, byHand: true })).outcomes).toMatchObject([
+      { kind: 'failed', failure: { code: 'CERT_CA_MISMATCH' } },
+    ])
+    expect(fieldsOf(host, 'the issuer names another host CA than before')).toEqual([])
   })
 
   test('a former CA does not sign anything new', async () => {
@@ -491,6 +566,10 @@ describe('a reload is owed from before the swap on', () => {
     set?.(host)
     await pass(host, { ask: true })
     expect(await owedAtSwap(host)).toBe(owed)
+  })
+
+  test('where nothing is known of sshd yet: true', async () => {
+    expect(await owedAtSwap(new FakeHost())).toBe(true)
   })
 })
 

@@ -84,6 +84,8 @@ const summary = ({ state: { state, reason }, due, onDisk }: HostKeyView): unknow
   onDisk: onDisk.kind,
 })
 
+const caLine = ({ line }: { line: string }): string => line.split(' ').slice(0, 2).join(' ')
+
 const NO_CAS = { code: 'CONFIG_INVALID', message: 'verify.host_ca_file: not there' } as const
 
 describe('what lies in the certificate’s place', () => {
@@ -92,6 +94,14 @@ describe('what lies in the certificate’s place', () => {
     {
       name: 'nothing',
       given: { stored: { kind: 'absent' } },
+      want: { state: 'absent', due: 'absent', onDisk: 'absent' },
+    },
+    {
+      name: 'nothing, after the CA was replaced',
+      given: {
+        stored: { kind: 'absent' },
+        record: { issuerCas: [caLine(otherCa)], formerCas: [caLine(ca)] },
+      },
       want: { state: 'absent', due: 'absent', onDisk: 'absent' },
     },
     {

@@ -104,6 +104,28 @@ describe('the next pass by itself', () => {
     host.issuer.onIssue = () => host.rotate(KEY)
     expect((await secondsToNext(host)).next).toBeNull()
   })
+
+  test('a key that keeps changing does not hold up another, which waits', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    host.issuer.onIssue = () => {
+      if (host.issuer.issuedAt.length < 3) host.rotate('a')
+      else if (host.issuer.failures.length === 0)
+        host.issuer.failures.push(failureOf('ISSUER_REJECTED', 'key-backoff'))
+    }
+    expect((await secondsToNext(host)).next).toBeCloseTo(5, 0)
+  })
+
+  test('a key that fell due while the pass was at work on another has its turn at once', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    const { next, took } = await secondsToNext(host, { only: 'b_ecdsa' })
+    expect((next ?? 0) - took).toBeCloseTo(1, 3)
+  })
+
+  test('a key that could not be tried for a reason of this host’s: the tick', async () => {
+    const host = new FakeHost()
+    host.saveFails = true
+    expect((await secondsToNext(host)).next).toBeNull()
+  })
 })
 
 describe('the next pass for sshd', () => {
@@ -125,6 +147,15 @@ describe('the next pass for sshd', () => {
 
   test('is when sshd may be reloaded again for what it does not serve', async () => {
     expect((await secondsToNext(unreloadable())).next).toBeCloseTo(5, 3)
+  })
+
+  test('also when none is owed, for what is seen not to be served', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    host.sshd.hasCertificateLines = false
+    const { next, took } = await secondsToNext(host, { ask: true })
+    expect(host.record.reloadOwed).toBe(false)
+    expect((next ?? 0) - took).toBeCloseTo(60, 0)
   })
 
   test('or for a reload that is owed', async () => {

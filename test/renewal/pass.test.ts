@@ -100,6 +100,44 @@ describe('the path of one certificate', () => {
     expect(stateOf(result)).toBe('valid null')
   })
 
+  test('the second of two keys that changes under its request is signed anew, and only that one', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    host.issuer.onIssue = () => {
+      if (host.issuer.issuedAt.length === 1) host.rotate('b_ecdsa')
+    }
+    const result = await pass(host)
+    expect(result.outcomes).toMatchObject([
+      { kind: 'renewed', hostKey: 'a' },
+      { kind: 'renewed', hostKey: 'b_ecdsa' },
+    ])
+    expect(stateOf(result, 'b_ecdsa')).toBe('valid null')
+    expect(host.issuer.issuedAt).toHaveLength(3)
+  })
+
+  test('by force, for every key: not for a file that is no key', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    await pass(host)
+    host.sshd.enabled = false
+    host.keys.set('a', 'half-written')
+    const { outcomes } = await pass(host, { force: true, byHand: true })
+    expect(outcomes).toMatchObject([{ kind: 'renewed', hostKey: 'b_ecdsa' }])
+  })
+
+  test.each([
+    { name: 'all is issued', status: 'fulfilled' },
+    { name: 'the program made a mistake', status: 'rejected' },
+  ])('once $name, the issuer is released for this pass', async ({ status }) => {
+    const host = new FakeHost()
+    let ends = 0
+    host.issuer.end = () => void ends++
+    host.issuer.onIssue = () => {
+      expect(ends).toBe(0)
+      if (status === 'rejected') throw new Error('a mistake')
+    }
+    expect(await Promise.allSettled([pass(host)])).toMatchObject([{ status }])
+    expect(ends).toBe(1)
+  })
+
   test('a key that keeps changing does not keep the pass', async () => {
     const host = new FakeHost()
     host.issuer.onIssue = () => host.rotate(KEY)
@@ -430,10 +468,15 @@ test('the wait for the issuer is as short as the shortest life left wants it', a
   const host = new FakeHost(30 * DAY, ['b'])
   host.issuer.ttlSeconds = 400
   await pass(host)
+  host.issuer.ttlSeconds = 30 * DAY
+  host.rotate('c_ecdsa')
+  await pass(host)
   host.rotate('a')
   host.issuer.failures.push(failureOf('ISSUER_FORBIDDEN', 'administrator'))
   await pass(host)
-  expect((host.record.issuer?.until ?? 0) - host.clock.now()).toBeLessThanOrEqual(46)
+  const seconds = (host.record.administrator?.until ?? 0) - host.clock.now()
+  expect(seconds).toBeGreaterThan(30)
+  expect(seconds).toBeLessThanOrEqual(40)
 })
 
 describe('the CA', () => {
@@ -446,6 +489,24 @@ describe('the CA', () => {
     await host.clock.advance(61)
     expect(stateOf(await work)).toBe('absent ISSUER_TIMEOUT')
     expect(host.record.issuer).toMatchObject({ code: 'ISSUER_TIMEOUT', failures: 1 })
+  })
+
+  test('when we cut the question short ourselves, that counts for nothing', async () => {
+    const host = new FakeHost()
+    const stop = new AbortController()
+    host.issuer.onHostCa = () => stop.abort(new Error('ended'))
+    await expect(pass(host, {}, stop.signal)).rejects.toThrow('ended')
+    expect(host.record).toMatchObject({ issuer: null, hostKeys: {} })
+    expect(host.log.messages('error')).toEqual([])
+  })
+
+  test('a mistake of the program in asking for it is no failure of the issuer', async () => {
+    const host = new FakeHost()
+    host.issuer.onHostCa = () => {
+      throw new Error('a mistake')
+    }
+    await expect(pass(host)).rejects.toThrow('a mistake')
+    expect(host.record.issuer).toBeNull()
   })
 
   test('is not asked for while a wait for the issuer holds', async () => {

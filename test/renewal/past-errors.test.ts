@@ -64,6 +64,31 @@ describe('an error ends with its cause', () => {
     expect(host.record.hostKeys[KEY]?.wait).toBeNull()
   })
 
+  test('also while another key is renewed', async () => {
+    const host = new FakeHost(30 * DAY, TWO)
+    await pass(host)
+    host.issuer.failures.push(failureOf('ISSUER_REJECTED', 'key-backoff'))
+    host.clock.jump(DUE)
+    await pass(host)
+    host.settings = {
+      ...host.settings,
+      policy: { window: { kind: 'duration', seconds: 60 }, jitterRatio: 0 },
+    }
+    await pass(host, { only: 'b_ecdsa', force: true, byHand: true })
+    expect(errorOf(host, 'a')).toEqual(NONE)
+  })
+
+  test('not for a key that is still due, when only another is renewed', async () => {
+    const host = new FakeHost(30 * DAY, TWO)
+    await pass(host)
+    host.issuer.failures.push(failureOf('ISSUER_REJECTED', 'key-backoff'))
+    host.clock.jump(DUE)
+    await pass(host)
+    await pass(host, { only: 'b_ecdsa', force: true, byHand: true })
+    expect(errorOf(host, 'a')).toEqual({ code: 'ISSUER_REJECTED', failures: 1 })
+    expect(host.record.hostKeys['a']?.wait).not.toBeNull()
+  })
+
   test('not with the pass that met it: a forced attempt that fails is told first', async () => {
     const host = new FakeHost()
     await pass(host)

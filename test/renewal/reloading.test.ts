@@ -57,11 +57,38 @@ describe('after a reload', () => {
       hostKeys: [KEY],
     })
     expect(host.sshd.questions).toBe(3)
+    expect(host.log.messages('warn')).toEqual([])
     expect(host.log.lines.at(-1)).toMatchObject({
       level: 'error',
       message: result.trouble?.failure.message,
       fields: { code: 'SSHD_NOT_SERVING', host_keys: [KEY], serials: ['1001'], retry_in_seconds: 60 },
     })
+  })
+
+  test('that did not help: the error stays until sshd serves the certificate', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    host.sshd.hasCertificateLines = false
+    await pass(host, { ask: true })
+    expect(host.record.reloadOwed).toBe(false)
+    host.clock.jump(host.clock.now() + 5)
+    expect((await pass(host)).trouble).toBeNull()
+    expect(host.record.hostKeys[KEY]?.lastError?.code).toBe('SSHD_NOT_SERVING')
+    host.sshd.hasCertificateLines = true
+    await pass(host, { ask: true })
+    expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
+  })
+
+  test('what the root helper reported is a warning', async () => {
+    const host = slow()
+    const { reload } = host.sshd
+    host.sshd.reload = async () => {
+      const outcome = await reload.call(host.sshd)
+      return outcome.kind === 'done' ? { ...outcome, notes: ['sshd is not running'] } : outcome
+    }
+    await pass(host)
+    expect(host.log.messages('warn')).toEqual(['the root helper reported: sshd is not running'])
+    expect(host.log.messages('info')).not.toContain('reloaded sshd')
   })
 
   test('that leaves it unknown: what is said is that, and why', async () => {

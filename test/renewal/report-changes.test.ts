@@ -35,6 +35,15 @@ describe('sshd', () => {
     expect(await reporter(await enrolled()).look()).toEqual([])
   })
 
+  test('of which one key is not known: the reason is that of this key', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    host.sshd.unanswered.add('ecdsa-sha2-nistp256')
+    await pass(host)
+    expect(await reporter(host).look('unknown')).toEqual([
+      'warn what sshd presents is unknown: no matching cipher found',
+    ])
+  })
+
   test('that goes down, answers again, and is not understood: each time it changes, with the reason', async () => {
     const host = await enrolled()
     const { log, look } = reporter(host)

@@ -170,6 +170,24 @@ describe('sshd', () => {
     }
   })
 
+  test('is not asked where there is no host key to ask about', async () => {
+    const host = new FakeHost(30 * DAY, [])
+    await pass(host, { ask: true })
+    expect([host.sshd.questions, host.record.sshd.state]).toEqual([0, null])
+  })
+
+  test('that never gave an answer is asked every five minutes too', async () => {
+    const host = new FakeHost()
+    host.sshd.isSilent = true
+    await pass(host)
+    const { questions } = host.sshd
+    for (let second = 0; second < 600; second += 10) {
+      host.clock.jump(host.clock.now() + 10)
+      await pass(host)
+    }
+    expect(host.sshd.questions - questions).toBe(2)
+  })
+
   test('that gives no answer for one key: the others are known, this one is renewed, and a reload is owed', async () => {
     const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
     host.sshd.unanswered.add('ssh-ed25519')
@@ -203,6 +221,19 @@ describe('sshd', () => {
     expect(stateOf(await pass(host, { ask: true }))).toBe('unconfirmed SSHD_NOT_SERVING')
   })
 
+  test('that presents what is not even laid out as a certificate presents another one', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    const type = sshString('ssh-ed25519-cert-v01@openssh.com')
+    host.sshd.presentsInstead.set('ssh-ed25519', Buffer.concat([type, Buffer.of(0xff)]))
+    const { views } = await pass(host, { ask: true })
+    expect(views[0]?.state).toEqual({ state: 'unconfirmed', reason: 'SSHD_NOT_SERVING' })
+    expect(views[0]?.served).toMatchObject({ matches: false, serial: null, validBefore: null })
+    host.sshd.presentsInstead.clear()
+    expect(stateOf(await pass(host, { ask: true }))).toBe('valid null')
+    expect(host.log.messages('info').filter((line) => line === 'sshd serves the certificate')).toHaveLength(2)
+  })
+
   test('a clock that was set back: sshd is asked, and what it shows is dated anew', async () => {
     const host = new FakeHost()
     await pass(host)
@@ -228,6 +259,49 @@ describe('a reload that nothing shows', () => {
     host.clock.jump(host.clock.now() + 3600)
     await pass(host)
     expect(host.sshd.reloads).toBe(2)
+  })
+
+  const copiedAgain = async (): Promise<FakeHost> => {
+    const host = new FakeHost()
+    host.sshd.hasHelper = true
+    host.sshd.isSilent = true
+    await pass(host)
+    expect(host.record.reloadOwed).toBe(false)
+    host.clock.jump((host.record.reload?.until ?? 0) + 1)
+    host.sshd.needsInstall = true
+    return host
+  }
+
+  test('and that fails after a copy was made anew is tried again', async () => {
+    const host = await copiedAgain()
+    const { reloads } = host.sshd
+    host.sshd.reloadFailure = { code: 'SSHD_RELOAD_FAILED', message: 'exit 1' }
+    await pass(host)
+    expect([host.sshd.reloads, host.record.reloadOwed]).toEqual([reloads + 1, true])
+    host.sshd.reloadFailure = null
+    host.clock.jump(host.clock.now() + 61)
+    await pass(host)
+    expect([host.sshd.reloads, host.record.reloadOwed]).toEqual([reloads + 2, false])
+  })
+
+  test('after a copy was made anew is on record before it starts', async () => {
+    const host = await copiedAgain()
+    host.sshd.reload = async () => {
+      throw new Error('crash')
+    }
+    await expect(pass(host)).rejects.toThrow('crash')
+    expect(host.record.reloadOwed).toBe(true)
+  })
+
+  test('is not owed while sshd is seen to present no certificate: that shows it', async () => {
+    const host = new FakeHost(30 * DAY, ['a', 'b_ecdsa'])
+    host.sshd.unanswered.add('ssh-ed25519')
+    await pass(host)
+    host.clock.jump((host.record.reload?.until ?? 0) + 1)
+    host.sshd.hasCertificateLines = false
+    host.sshd.reloadFailure = { code: 'SSHD_RELOAD_FAILED', message: 'exit 1' }
+    expect((await pass(host, { ask: true })).trouble).toMatchObject({ hostKeys: ['a', 'b_ecdsa'] })
+    expect(host.record).toMatchObject({ reloadOwed: false, reload: { code: 'SSHD_RELOAD_FAILED' } })
   })
 
   test('is not stopped by what was known of sshd when it was still asked', async () => {
@@ -289,6 +363,99 @@ describe('the root helper', () => {
     host.sshd.hasHelper = true
     return host
   }
+
+  test('that failed and was then removed has nothing left to copy: its wait and its error are over', async () => {
+    const host = helped()
+    host.sshd.needsInstall = true
+    host.sshd.installFailure = { code: 'STORE_FAILED', message: 'no space left on device' }
+    await pass(host)
+    expect(host.record.install).not.toBeNull()
+    host.sshd.hasHelper = false
+    await pass(host)
+    expect(host.record.install).toBeNull()
+    expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
+  })
+
+  test.each([
+    { name: 'is not asked', enabled: false, reloads: 1 },
+    { name: 'is asked', enabled: true, reloads: 0 },
+  ])(
+    'that fails may have written its lines: where sshd $name, reloads that are owed: $reloads',
+    async ({ enabled, reloads }) => {
+      const host = helped()
+      host.sshd.enabled = enabled
+      await pass(host)
+      const before = host.sshd.reloads
+      host.sshd.needsInstall = true
+      host.sshd.installFailure = { code: 'STORE_FAILED', message: 'no space left on device' }
+      await pass(host)
+      expect(host.record.reloadOwed).toBe(reloads > 0)
+      host.sshd.installFailure = null
+      host.clock.jump(host.clock.now() + 61)
+      await pass(host)
+      expect(host.sshd.reloads - before).toBe(reloads)
+    },
+  )
+
+  test('that changed what sshd reads, where it is neither asked nor reloaded: that is the trouble', async () => {
+    const host = helped()
+    host.sshd.enabled = false
+    host.settings = { ...host.settings, reload: 'never' }
+    expect((await pass(host)).trouble).toBeNull()
+    host.sshd.needsInstall = true
+    host.sshd.reloadNeeded = true
+    expect((await pass(host)).trouble).toEqual({
+      failure: {
+        code: 'SSHD_RELOAD_FAILED',
+        message: 'sshd must be reloaded, and there is no way to reload it',
+      },
+      hostKeys: [KEY],
+    })
+    expect(host.record.reload).toMatchObject({ failures: 1 })
+  })
+
+  test('that was never asked is asked, though sshd serves everything; after that not again', async () => {
+    const host = new FakeHost()
+    await pass(host)
+    host.sshd.hasHelper = true
+    await pass(host)
+    expect(host.sshd.installs).toBe(1)
+    for (let minute = 0; minute < 30; minute++) {
+      host.clock.jump(host.clock.now() + 60)
+      await pass(host)
+    }
+    expect(host.sshd.installs).toBe(1)
+  })
+
+  test('is not asked again where sshd is not asked', async () => {
+    const host = helped()
+    host.sshd.enabled = false
+    await pass(host)
+    const { installs } = host.sshd
+    host.clock.jump(host.clock.now() + 3600)
+    await pass(host)
+    expect(host.sshd.installs).toBe(installs)
+  })
+
+  test('is asked again at once when the clock was set back while sshd is down', async () => {
+    const host = helped()
+    await pass(host)
+    host.sshd.isDown = true
+    await pass(host, { ask: true })
+    const { installs } = host.sshd
+    host.clock.jump(host.clock.now() - 30)
+    await pass(host)
+    expect(host.sshd.installs).toBe(installs + 1)
+  })
+
+  test('that does not report where sshd listens leaves what is on record', async () => {
+    const host = helped()
+    host.sshd.listen = ['0.0.0.0:2222']
+    await pass(host)
+    host.sshd.listen = []
+    await pass(host, { askHelper: true })
+    expect(host.record.sshd.listen).toEqual(['0.0.0.0:2222'])
+  })
 
   test('is asked at the start where sshd listens, and that stays on record', async () => {
     const host = helped()
@@ -361,7 +528,7 @@ describe('the root helper', () => {
     expect(host.record.hostKeys[KEY]?.lastError).toBeNull()
     expect(host.record).toMatchObject({
       reloadOwed: true,
-      reload: { until: expect.closeTo(host.clock.now() + 40, 0) },
+      reload: { code: 'SSHD_RELOAD_FAILED', until: expect.closeTo(host.clock.now() + 40, 0) },
     })
     await pass(host)
     expect(host.sshd.reloads).toBe(1)

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
+import { parsePublicKeyLine, readPublicKey } from '../../agent/cert/public-key.ts'
 import { formatTime } from '../../agent/cert/time.ts'
 import { readinessOf } from '../../agent/renewal/status-document.ts'
 import { craftKey } from '../cert/craft.ts'
-import { DAY, FakeHost } from '../fakes/fake-host.ts'
+import { DAY, FakeHost, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
 import { KEY } from './one-pass.ts'
 import { runOnce, supervise } from './supervise.ts'
@@ -181,6 +182,43 @@ describe('the loop', () => {
     await daemon.stop()
   })
 
+  test('a request during a turn is answered by a turn right after it, without a tick', async () => {
+    const host = new FakeHost()
+    const asking = Promise.withResolvers<void>()
+    host.issuer.onIssue = () => asking.promise
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    daemon.supervisor.wake('sigusr1')
+    asking.resolve()
+    await host.clock.advance(1)
+    expect(daemon.turns).toHaveLength(2)
+    expect(host.sshd.questions).toBe(2)
+    await daemon.stop()
+  })
+
+  test('what could not be saved is known in the next turn', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    host.saveFails = true
+    daemon.supervisor.wake('sigusr1')
+    await host.clock.advance(901)
+    daemon.supervisor.wake('tick')
+    await host.clock.advance(1)
+    const { questions } = host.sshd
+    daemon.supervisor.wake('tick')
+    await host.clock.advance(1)
+    expect([daemon.turns.length, host.sshd.questions]).toEqual([4, questions])
+    await daemon.stop()
+  })
+
+  test('with pinned CAs there is no warning about the CA of the issuer', async () => {
+    const host = new FakeHost()
+    host.pinned = [readPublicKey(parsePublicKeyLine(host.issuer.ca.line))]
+    await runOnce(host)
+    expect([...host.log.messages('error'), ...host.log.messages('warn')]).toEqual([])
+  })
+
   test('a turn that hangs is abandoned after two minutes and does not feed the watchdog', async () => {
     const host = new FakeHost()
     const daemon = supervise(host)
@@ -210,6 +248,29 @@ describe('the loop', () => {
     expect(daemon.told.filter((line) => line.startsWith('status')).length).toBeGreaterThan(3)
     expect(fed()).toBe(before)
     hanging.reject(new Error('the disk is back'))
+    await daemon.live(120)
+    expect(fed()).toBeGreaterThan(before)
+    await daemon.stop()
+  })
+
+  test('of two abandoned turns the first ends: while the second hangs, the watchdog is still not fed', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    const { list } = host.hostKeys
+    const hanging = [Promise.withResolvers<never>(), Promise.withResolvers<never>()]
+    for (const { promise } of hanging) {
+      host.hostKeys.list = async () => promise
+      daemon.supervisor.wake('tick')
+      await host.clock.advance(121)
+    }
+    host.hostKeys.list = list
+    const fed = (): number => daemon.told.filter((line) => line === 'watchdog').length
+    const before = fed()
+    hanging[0]?.reject(new Error('the disk is back'))
+    await daemon.live(120)
+    expect(fed()).toBe(before)
+    hanging[1]?.reject(new Error('the disk is back'))
     await daemon.live(120)
     expect(fed()).toBeGreaterThan(before)
     await daemon.stop()
@@ -268,6 +329,17 @@ describe('the loop', () => {
     await daemon.stop()
   })
 
+  test('sshd that is down is reported, also beside a host key that cannot be read', async () => {
+    const host = new FakeHost(30 * DAY, ['b'])
+    host.keys.set('a', 'half-written')
+    host.sshd.isDown = true
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    expect(daemon.supervisor.status?.sshd).toMatchObject({ state: 'down' })
+    expect(host.log.messages('warn')).toContain('sshd accepts no connections: connection refused')
+    await daemon.stop()
+  })
+
   test('a lock that cannot be had is an error, and what is can still be seen', async () => {
     const host = new FakeHost()
     const daemon = supervise(host)
@@ -278,6 +350,21 @@ describe('the loop', () => {
     await host.clock.advance(1)
     expect(host.log.messages('error')).toContain('cannot lock')
     expect(daemon.supervisor.status?.certificates[0]?.state).toBe('absent')
+    await daemon.stop()
+  })
+
+  test('a lock that cannot be had: a certificate that ends meanwhile is logged once', async () => {
+    const host = new FakeHost()
+    const daemon = supervise(host)
+    await host.clock.advance(1)
+    host.lockFailure = new AgentError('STORE_FAILED', 'cannot lock')
+    host.clock.jump(START + 31 * DAY)
+    for (let turn = 0; turn < 2; turn++) {
+      daemon.supervisor.wake('tick')
+      await host.clock.advance(1)
+    }
+    const ended = host.log.messages('error').filter((line) => line === 'the certificate has expired')
+    expect(ended).toHaveLength(1)
     await daemon.stop()
   })
 

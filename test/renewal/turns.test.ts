@@ -77,6 +77,20 @@ describe('the end', () => {
     expect(host.record.hostKeys[KEY]?.wait ?? null).toBeNull()
   })
 
+  test('a turn that is completed after the stop reports nothing', async () => {
+    const host = new FakeHost()
+    const reading = Promise.withResolvers<void>()
+    const daemon = supervise(host, async () => {
+      await reading.promise
+      return { kind: 'not-enrolled' }
+    })
+    await host.clock.advance(1)
+    const stopped = daemon.stop()
+    reading.resolve()
+    await stopped
+    expect([daemon.told, daemon.turns, daemon.supervisor.lastTurn]).toEqual([[], [], null])
+  })
+
   test('a turn that hangs does not hold it up for longer than eight seconds', async () => {
     const host = new FakeHost()
     host.hostKeys.list = async () => new Promise(() => {})
