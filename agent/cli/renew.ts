@@ -130,7 +130,7 @@ function doubtsOf(views: readonly HostKeyView[]): string[] {
   return keys.flatMap(({ name, served }) =>
     served.kind === 'not-asked' || served.unknown === null
       ? []
-      : [`${name}: it is not known what sshd presents: ${served.unknown}`],
+      : [`${name}: what sshd presents is unknown: ${served.unknown}`],
   )
 }
 
