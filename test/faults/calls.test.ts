@@ -99,17 +99,17 @@ async function tryEach(
 }
 
 test('`renew` killed before each call', async () => {
-  expect(await tryEach('`renew` killed before each call', ['kill'], 20)).toEqual([])
+  expect(await tryEach('`renew` killed before each call', ['kill'], 14)).toEqual([])
 })
 
 test('`renew` with an error at each call, made or not', async () => {
   const name =
     '`renew` with EIO, ENOSPC, EROFS, EMFILE at each call, and EIO reported for a call that was made'
-  expect(await tryEach(name, ['EIO', 'ENOSPC', 'EROFS', 'EMFILE', 'after-EIO'], 8)).toEqual([])
+  expect(await tryEach(name, ['EIO', 'ENOSPC', 'EROFS', 'EMFILE', 'after-EIO'], 5)).toEqual([])
 })
 
 test('`renew` with a slow disk', async () => {
-  expect(await tryEach('`renew` with each call taking 3 s longer', ['slow'], 4, 3000)).toEqual([])
+  expect(await tryEach('`renew` with each call taking 3 s longer', ['slow'], 3, 3000)).toEqual([])
 })
 
 test('a crash loop of twenty starts of `run`: the certificate stays, and the issuer is hardly asked', async () => {
