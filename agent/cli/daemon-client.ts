@@ -134,7 +134,7 @@ function isOfDaemon(value: unknown): boolean {
 
 /** What it has from this version on: after an upgrade the old daemon answers until it is restarted. */
 function isStatusDocument(value: unknown): value is StatusDocument {
-  return isOfDaemon(value) && isObject(value) && isObject(value['sshd']) && Array.isArray(value['notes'])
+  return isOfDaemon(value) && isObject(value) && isObject(value['sshd']) && Array.isArray(value['waits'])
 }
 
 /** The answer of `/status` before the first pass. */

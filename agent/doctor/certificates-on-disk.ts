@@ -6,12 +6,13 @@ import { failure, type Finding, ok, remedyOf, skipped, type Step, warning } from
 /** Where the cause of a failed attempt may be found now, by how its code begins. */
 const CAUSES: readonly (readonly [code: string, steps: readonly Step[]])[] = [
   ['ISSUER_', ['credentials', 'name', 'tcp', 'tls', 'issuer', 'clock', 'login', 'permission', 'issue']],
+  ['LOGIN_', ['credentials', 'login']],
   ['CREDENTIAL_', ['credentials']],
   ['CONFIG_', ['configuration', 'name', 'tls']],
   ['CERT_', ['configuration', 'clock', 'issuer', 'permission', 'issue']],
   ['HOST_KEY_', ['host-keys']],
   ['STORE_', ['directory']],
-  ['SSHD_', ['sshd-config', 'reload']],
+  ['SSHD_', ['sshd-config', 'reload', 'served']],
 ]
 
 /**
@@ -87,7 +88,9 @@ function remedyAfter(code: string, earlier: readonly Finding[]): string {
   const steps = CAUSES.find(([prefix]) => code.startsWith(prefix))?.[1] ?? []
   const cause = earlier.find(({ step, status }) => steps.includes(step) && status === 'failure')
   if (cause !== undefined) return `${cause.remedy}; then \`hostcertd renew\``
-  const isWayFree = earlier.some(({ step, status }) => step === 'issuer' && status === 'ok')
+  const isWayFree = earlier.some(({ step, status }) => step === 'tcp' && status === 'ok')
+  // `renew` does not end that wait.
+  if (code === 'LOGIN_LOCKED') return remedyOf(code)
   if (code === 'ISSUER_UNREACHABLE' && isWayFree) return 'the issuer can be reached now: `hostcertd renew`'
   return `${remedyOf(code)}; then \`hostcertd renew\``
 }

@@ -23,6 +23,7 @@ async function examineProgram(program: string, { daemonUser, exchangeUser }: Pat
   }
   // For a script reading is needed too; of a program it is the usual mode.
   const denied = await whyDenied(program, user, 'read')
-  if (denied === null) return ok('issuer', `${program} signs the certificates; --issue tries it`)
-  return failure('issuer', `user ${user.uid}, as whom ${program} runs, cannot run it: ${denied}`, install)
+  if (denied !== null)
+    return failure('issuer', `${program} runs as user ${user.uid}, which cannot read it: ${denied}`, install)
+  return ok('issuer', `${program} signs the certificates; test it with \`hostcertd doctor --issue\``)
 }

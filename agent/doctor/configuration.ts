@@ -102,6 +102,10 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
         ? failure('credentials', message, ownershipRemedy(path, patient))
         : unknown('credentials', message, 'run `sudo hostcertd doctor`: root may read it')
     }
+    if (code === 'ENOENT' && isSystemds) {
+      const unless = `unless systemd passes it to the unit from elsewhere, write it: \`(umask 077; cat > ${path})\`${afterwards}`
+      return unknown('credentials', message, unless)
+    }
     const write = `write the ${what} into it: \`(umask 077; cat > ${path})\`${afterwards}`
     return failure(
       'credentials',
@@ -121,7 +125,7 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
   }
   const line = text.replace(/[\r\n]+$/, '')
   if (/\s/.test(line)) {
-    const message = `the ${what} in ${path} has blanks or line ends in it, which are sent too`
+    const message = `the ${what} in ${path} contains spaces or line breaks, which are sent as part of it`
     return warning(
       'credentials',
       message,
@@ -151,8 +155,9 @@ async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Pa
   return facts !== null && (await whyDenied(path, credentialUser, 'read')) !== null
 }
 
-/** Whether systemd passes the file to the unit: `credential:NAME` of the configuration. */
-function isFromSystemd(path: string, { configPath, environment }: Patient): boolean {
+/** Whether systemd passes the file to the exchange's unit, which a checkout does not have. */
+function isFromSystemd(path: string, { configPath, environment, exchangeUser }: Patient): boolean {
+  if (exchangeUser === null) return false
   const given = environment['CREDENTIALS_DIRECTORY']
   const folders = [join(dirname(configPath), 'credentials'), ...CREDENTIAL_STORES, given]
   return folders.includes(dirname(path))

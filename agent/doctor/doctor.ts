@@ -205,7 +205,11 @@ async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
   const answer = await askDaemon(listen, signal)
   switch (answer.kind) {
     case 'runs': {
-      if (answer.status === null) return ok('daemon', `it answers at ${place}; its first pass is under way`)
+      if (answer.status === null)
+        return ok(
+          'daemon',
+          `it answers at ${place}; its first pass is under way, or it is an older version: then \`systemctl restart hostcertd\``,
+        )
       const well = ok('daemon', `it runs, version ${answer.status.version}, and answers at ${place}`)
       return differs(answer.status, issuerUrlOf(config.issuer)) ?? well
     }

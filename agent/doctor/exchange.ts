@@ -33,17 +33,17 @@ export async function examineWayToIssuer(
   const isAsked = trial.issueFor.length > 0
   const program = await examineCommand(patient)
   const isCommand = patient.config.issuer.kind === 'command'
-  if (isCommand && (hasFailure(program) || !isAsked)) return [...program, ...trial.findings]
   const rest = isCommand ? [] : skipOthers(isAsked)
   if (exchangeUser !== null && !isSocket(EXCHANGE_SOCKET)) {
-    const message = `there is no ${EXCHANGE_SOCKET}, by which the issuer is asked`
+    const message = `the socket ${EXCHANGE_SOCKET} is missing; requests to the issuer go through it`
     return [...program, failure('issuer', message, START), ...rest, ...trial.findings]
   }
   if (exchangeUser !== null && !isRoot && self.uid !== daemonUser.uid) {
-    const message = `only root and the daemon's user can connect to ${EXCHANGE_SOCKET}, by which the issuer is asked`
+    const message = `only root and the daemon's user can connect to ${EXCHANGE_SOCKET}, through which requests to the issuer go`
     const finding = unknown('issuer', message, 'run `sudo hostcertd doctor`')
     return [...program, finding, ...rest, ...trial.findings]
   }
+  if (isCommand && (hasFailure(program) || !isAsked)) return [...program, ...trial.findings]
   const answer = await ask(patient, {
     login: !credentials.some(
       // A file that this user cannot read may be readable for the unit.
@@ -64,7 +64,7 @@ export async function examineWayToIssuer(
   const way =
     exchangeUser === null
       ? []
-      : [ok('issuer', `it is asked by ${EXCHANGE_SOCKET}, as user ${exchangeUser.uid}`)]
+      : [ok('issuer', `requests go through ${EXCHANGE_SOCKET} and run as user ${exchangeUser.uid}`)]
   return [...program, ...way, ...answer.findings, ...trial.findings]
 }
 
@@ -101,7 +101,7 @@ function exchangeRemedy(failed: IssuerFailure, isUnit: boolean): string {
 
 function skipOthers(isIssueAsked: boolean): Finding[] {
   return ISSUER_STEPS.filter((step) => step !== 'issuer' && (step !== 'issue' || isIssueAsked)).map((step) =>
-    skipped(step, 'the process that asks the issuer did not examine it'),
+    skipped(step, 'not checked: the exchange process did not answer'),
   )
 }
 

@@ -131,7 +131,7 @@ async function examinePermission(examination: Examination): Promise<IssuerFindin
     case 'not-permitted':
       return skipped(
         'permission',
-        `cannot read host ${sshHostId} (not required); whether the identity may issue for it shows with --issue`,
+        `cannot read host ${sshHostId} (not required); \`hostcertd doctor --issue\` shows whether the identity may issue for it`,
       )
     case 'readable': {
       const name = answer.hostname ?? 'a host without a name'
@@ -224,7 +224,7 @@ function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examin
 function unreachableRemedy({ issuer, environment }: Examination): string {
   const url = new URL(issuer.url)
   const proxy = proxyFor(url, environment)
-  const cut = `it accepts connections, but closed one early: look at the log of what is in front of ${issuer.url} (a load balancer, a firewall), and try again`
+  const cut = `the connection was closed before a response arrived: check the log of the load balancer or firewall in front of ${issuer.url}, and try again`
   return proxy === null
     ? cut
     : `${cut}; or at that of the proxy (${proxy.variable}). To bypass it, add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`

@@ -134,7 +134,11 @@ export async function examineReload(patient: Patient): Promise<readonly Finding[
   return [
     await examineWay(patient),
     ...notes.map((note) =>
-      warning('reload', `the root helper reported: ${note}`, 'correct that; then `hostcertd renew`'),
+      warning(
+        'reload',
+        `the root helper reported: ${note}`,
+        'correct that; then `systemctl reload hostcertd`',
+      ),
     ),
   ]
 }

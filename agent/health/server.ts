@@ -117,6 +117,7 @@ export class HealthServer {
     const limits = this.#limits
     // A malformed request needs no handler: node:http answers 400, 408 or 431 and closes the connection.
     const server = createServer({
+      requireHostHeader: false,
       maxHeaderSize: limits.headerBytes,
       headersTimeout: limits.headers,
       requestTimeout: limits.request,
@@ -139,8 +140,9 @@ export class HealthServer {
     })
     this.#refuseCrowds(socket)
     if (this.#connections.size <= this.#limits.connections) return
-    const [longestIdle] = this.#connections.keys()
-    if (longestIdle !== undefined) this.#end(longestIdle)
+    const others = [...this.#connections].filter(([other]) => other !== socket)
+    const idle = others.find(([, { outstanding }]) => outstanding === 0) ?? others[0]
+    if (idle !== undefined) this.#end(idle[0])
   }
 
   /**

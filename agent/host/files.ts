@@ -93,12 +93,13 @@ async function syncFolder(folder: string, operations: FileOperations): Promise<v
  * Remove temporary files that a crash left in a folder: regular files with names that only {@link replaceFile} gives.
  * What cannot be removed is left.
  *
- * @param milliseconds how old they must be; 0 while the pass lock is held
+ * @param milliseconds how old they must be
+ * @param wanted the files that they were to become; left out: any
  * @throws Error of the system call when the folder cannot be listed
  */
-export async function removeLeftovers(folder: string, milliseconds: number): Promise<void> {
+export async function removeLeftovers(folder: string, milliseconds: number, wanted = /^/): Promise<void> {
   for (const name of await fs.readdir(folder)) {
-    if (!TEMPORARY.test(name)) continue
+    if (!TEMPORARY.test(name) || !wanted.test(name.slice(1))) continue
     const path = join(folder, name)
     const stats = await fs.lstat(path).catch(ignore)
     if (stats?.isFile() === true && Date.now() - stats.mtimeMs >= milliseconds) {

@@ -21,6 +21,8 @@ interface PassLockOptions {
 const BUSY = 75
 /** Certificates are usually below it, and the root helper and others read them. */
 const STATE_FOLDER_MODE = 0o755
+/** `metrics write`, for one, may be at work in the same folder. */
+const WRITTEN_UNDER_LOCK = /^(?:attempts\.json|.+-cert\.pub)\.hostcertd-/
 /** What flock(1) may take besides waiting, on a busy machine. */
 const SLACK_MILLISECONDS = 10_000
 
@@ -79,7 +81,9 @@ export function createPassLock({ stateDirectory, sweep = [], program = 'flock' }
         const folders = unswept
         unswept = []
         // A folder that is missing, or cannot be listed, has nothing to remove.
-        await Promise.allSettled(folders.map(async (folder) => removeLeftovers(folder, 0)))
+        await Promise.allSettled(
+          folders.map(async (folder) => removeLeftovers(folder, 0, WRITTEN_UNDER_LOCK)),
+        )
         return releaseOf(fd)
       }
     } while (performance.now() < deadline)

@@ -83,6 +83,8 @@ export function longestGapDays(expression: string): number {
 }
 
 function longestStep(days: readonly number[]): number {
+  // Once in eight years, or never.
+  if (days.length < 2) return YEARS_DAYS
   return Math.max(...days.map((day, index) => day - (days[index - 1] ?? day - 1)))
 }
 

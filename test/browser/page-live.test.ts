@@ -21,7 +21,7 @@ test('the page of a real daemon follows what happens, without a reload; says whe
   expect(await page.textContent('.certificate dd')).toMatch(/^\s*\d+ \w{3} \d{4}/)
   const serial = (await agent.status())?.certificates[0]?.serial ?? ''
   await page
-    .locator('#events li', { hasText: new RegExp(`new certificate is in place.*${serial}`, 's') })
+    .locator('#events li', { hasText: new RegExp(`new certificate is installed.*${serial}`, 's') })
     .waitFor(SOON)
   expect(await barriers(page)).toEqual([])
 
@@ -34,7 +34,7 @@ test('the page of a real daemon follows what happens, without a reload; says whe
   })
   const renewed = (await agent.status())?.certificates[0]?.serial ?? ''
   await page
-    .locator('#events li', { hasText: new RegExp(`new certificate is in place.*${renewed}`, 's') })
+    .locator('#events li', { hasText: new RegExp(`new certificate is installed.*${renewed}`, 's') })
     .waitFor(SOON)
   expect(await page.locator('details').getAttribute('open')).toBe('')
 

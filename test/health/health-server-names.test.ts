@@ -52,7 +52,12 @@ test.each([
 })
 
 test.each([
-  { name: 'no Host header', request: 'GET / HTTP/1.0\r\n\r\n', want: /^HTTP\/1\.1 200 / },
+  { name: 'no Host header, HTTP/1.0', request: 'GET / HTTP/1.0\r\n\r\n', want: /^HTTP\/1\.1 200 / },
+  {
+    name: 'no Host header',
+    request: 'GET / HTTP/1.1\r\nConnection: close\r\n\r\n',
+    want: /^HTTP\/1\.1 200 /,
+  },
   {
     name: 'an empty Host header',
     request: 'GET / HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n',

@@ -35,7 +35,9 @@ test('all is well: the time of each part, and the count', async () => {
   expect(lines.at(-1)).toBe('13 passed, 0 failed')
   const times = lines.slice(lines.indexOf('== time') + 1, -1)
   expect(times.map((line) => line.replace(/^ *\d+ s {2}/, ''))).toEqual(
-    'install tests package types lint format unused demo browser monitoring packaging faults host total'.split(' '),
+    'install tests package types lint format unused demo browser monitoring packaging faults host total'.split(
+      ' ',
+    ),
   )
   expect(lines).not.toContain('== skipped')
 })
