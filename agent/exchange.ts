@@ -1,17 +1,18 @@
 import { messageOf } from './cert/errors.ts'
 import { splitKeyLine } from './cert/public-key.ts'
+import { inOneLine } from './cert/text.ts'
 import type { Config, IssuerConfig } from './config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from './config/load.ts'
 import { problemLine } from './config/problem.ts'
 import { createHostKeys } from './host/host-keys.ts'
 import { becomeOwnerOf, systemClock } from './host/machine.ts'
-import { createCommandIssuer } from './issuer/command-issuer.ts'
+import { createCommandIssuer, secretsOfProgram } from './issuer/command-issuer.ts'
 import { type Answering, serveExchange } from './issuer/exchange-process.ts'
 import type { DiagnosisAnswer } from './issuer/exchange-protocol.ts'
 import { localFailure } from './issuer/failures.ts'
 import { holdCredentials, type ReadCredentialFile } from './issuer/logins/credential-file.ts'
 import { createLog } from './log/log.ts'
-import type { HostKeyFile, Issuer, Log, Metrics } from './renewal/ports.ts'
+import type { Issuer, Log, Metrics } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
 
 /**
@@ -28,7 +29,10 @@ export async function issuerHere(
   readCredentialFile?: ReadCredentialFile,
 ): Promise<Issuer> {
   const ports = { clock: systemClock, log, metrics }
-  if (issuer.kind === 'command') return createCommandIssuer({ ...issuer, ...ports })
+  if (issuer.kind === 'command') {
+    const secrets = await secretsOfProgram(process.env)
+    return secrets.guardIssuer(createCommandIssuer({ ...issuer, ...ports, log: secrets.guardLog(log) }))
+  }
   const { createIssuer } = await import('./issuer/client.ts')
   return createIssuer({ ...issuer, readCredentialFile, version, ...ports })
 }
@@ -47,6 +51,8 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
   // While it still may: the program's files may be out of reach of that user.
   if (option === '--as-owner-of') await import('./doctor/issuer-diagnosis.ts')
   const { stdin, stdout } = process
+  // Ctrl-C reaches it too: its programs are ended, and then it is.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stdin.destroy())
   const streams = { input: stdin, write: (text: string) => void stdout.write(text) }
   const configured = option === '--configured' ? await configuration() : null
   try {
@@ -139,25 +145,29 @@ function forThisHost(answering: Answering, { hostKeys, issuer, verify }: Config)
   const principals = verify.principals ?? []
   const message = 'this key is not one of those that host_keys names'
   const failure = localFailure('ISSUER_REJECTED', 'key-backoff', message)
-  const nameOf = async (publicKey: string): Promise<string | null> => {
-    const { blob } = splitKeyLine(publicKey)
-    const isOwn = ({ content }: HostKeyFile): boolean =>
-      content.kind === 'key' && blob !== null && content.key.blob.equals(blob)
-    return (await keys.list()).find(isOwn)?.name ?? null
+  // The line is made anew: the other side's may have a second one in it.
+  const ownKey = async (wanted: string): Promise<{ hostKey: string; publicKey: string } | null> => {
+    const { blob } = splitKeyLine(wanted)
+    for (const { name, content } of await keys.list()) {
+      if (content.kind !== 'key' || blob === null || !content.key.blob.equals(blob)) continue
+      const { key, comment } = content
+      const publicKey = `${key.type} ${key.blob.toString('base64')} ${inOneLine(comment) || name}`
+      return { hostKey: name, publicKey }
+    }
+    return null
   }
   return {
     ...answering,
     issue: async ({ publicKey }, signal) => {
-      const hostKey = await nameOf(publicKey)
-      if (hostKey === null) return { ok: false, failure }
-      return answering.issue({ publicKey, hostKey, principals }, signal)
+      const own = await ownKey(publicKey)
+      return own === null ? { ok: false, failure } : answering.issue({ ...own, principals }, signal)
     },
     diagnose: async (question, signal) => {
       const issueFor = []
       for (const wanted of question.issueFor) {
-        const name = await nameOf(wanted.publicKey)
-        if (name === null) return { ok: false, failure }
-        issueFor.push({ ...wanted, name })
+        const own = await ownKey(wanted.publicKey)
+        if (own === null) return { ok: false, failure }
+        issueFor.push({ ...wanted, name: own.hostKey, publicKey: own.publicKey })
       }
       // An issuer over HTTP is not asked for principals; here they are only compared.
       const own = issuer.kind === 'command' ? { issueFor, principals: [...principals] } : { issueFor }

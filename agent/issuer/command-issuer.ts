@@ -1,10 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { readdir } from 'node:fs/promises'
 import { cutTo, inOneLine, oneLine, quote, reasonOf } from '../cert/text.ts'
 import type { CommandIssuerConfig } from '../config/config.ts'
+import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import type { Clock, IssueAnswer, IssueRequest, Issuer, Log, Metrics } from '../renewal/ports.ts'
 import { parseObject } from './answer.ts'
 import { localFailure } from './failures.ts'
 import { HealthRecord } from './issuer-health.ts'
+import { Secrets } from './secrets.ts'
 
 export interface CommandIssuerOptions extends Omit<CommandIssuerConfig, 'kind'> {
   readonly clock: Clock
@@ -50,6 +53,22 @@ export function createCommandIssuer(options: CommandIssuerOptions): Issuer {
       // No process outlives its question.
     },
   }
+}
+
+/** What the program may repeat: the credentials that systemd passed to the unit, and the passwords of proxies. */
+export async function secretsOfProgram(environment: NodeJS.ProcessEnv): Promise<Secrets> {
+  const secrets = new Secrets()
+  const folder = environment['CREDENTIALS_DIRECTORY']
+  const names = folder === undefined ? [] : await readdir(folder).catch(() => [])
+  for (const name of names) {
+    const text = await readBoundedFile(`${folder}/${name}`, SMALL_FILE_BYTES).catch(() => '')
+    for (const line of [text.trim(), ...text.split('\n')]) secrets.add(line.trim())
+  }
+  for (const [name, value = ''] of Object.entries(environment)) {
+    if (!/_proxy$/i.test(name) || !URL.canParse(value)) continue
+    secrets.add(decodeURIComponent(new URL(value).password))
+  }
+  return secrets
 }
 
 /** Rejects only when `signal` fires, with its reason. */

@@ -28,6 +28,8 @@ export interface Channel {
   readonly ask: (question: string, signal: AbortSignal) => Promise<string | null>
   /** Why it has ended; null while it runs. */
   readonly ended: string | null
+  /** Whether it was ever there: a socket that accepted, or a child that runs. */
+  readonly wasStarted: boolean
   /** Close its input, which ends it; one that does not end is killed. */
   readonly end: () => void
   readonly kill: () => void
@@ -36,7 +38,7 @@ export interface Channel {
 /** After its input was closed it has this long to end by itself. */
 const END_MILLISECONDS = 1_000
 /** As above, when its answer is of no interest any more: to stop the programs that it started. */
-const KILL_MILLISECONDS = 200
+const KILL_MILLISECONDS = 1_000
 
 /** The variables that it gets of our environment: none that could hold a secret. */
 const VARIABLES =
@@ -50,6 +52,10 @@ const VARIABLES =
 export function openChannel({ program, socket, mayBeChild }: ExchangeWay, settings: string): Channel {
   let stream: Stream | null = null
   let ended: string | null = null
+  let wasStarted = false
+  const started = (): void => {
+    wasStarted = true
+  }
   let waiting: ((line: string | null) => void) | null = null
   const over = (why: string): void => {
     ended ??= why
@@ -68,7 +74,7 @@ export function openChannel({ program, socket, mayBeChild }: ExchangeWay, settin
   } else {
     try {
       const isUnit = socket !== null && isSocket(socket)
-      stream = isUnit ? connect(socket, split, over) : spawnChild(program, split, over)
+      stream = isUnit ? connect(socket, split, over, started) : spawnChild(program, split, over, started)
       stream.write(`${settings}\n`)
     } catch (error) {
       const { path = program[0] ?? '' } = error as NodeJS.ErrnoException
@@ -95,6 +101,9 @@ export function openChannel({ program, socket, mayBeChild }: ExchangeWay, settin
     get ended() {
       return ended
     },
+    get wasStarted() {
+      return wasStarted
+    },
     end: () => stopWithin(END_MILLISECONDS),
     kill: () => stopWithin(KILL_MILLISECONDS),
   }
@@ -113,11 +122,13 @@ function spawnChild(
   [node = '', ...args]: readonly string[],
   onText: (text: string) => void,
   over: (why: string) => void,
+  started: () => void,
 ): Stream {
   // After a change of user they may be out of reach, which the child would report by a stack trace only.
   accessSync(node, constants.X_OK)
   for (const file of args.filter((arg) => arg.startsWith('/'))) accessSync(file, constants.R_OK)
   const child = spawn(node, args, { stdio: ['pipe', 'pipe', 'inherit'], env: environmentOf(process.env) })
+  child.once('spawn', started)
   child.on('error', (error) => over(`it cannot be started: ${reasonOf(error)}`))
   child.once('close', (status, signal) => over(signal === null ? `exit status ${status}` : `by ${signal}`))
   child.stdin.on('error', () => undefined)
@@ -132,8 +143,14 @@ function spawnChild(
 }
 
 /** systemd starts one for each connection, and ends it with that. */
-function connect(path: string, onText: (text: string) => void, over: (why: string) => void): Stream {
+function connect(
+  path: string,
+  onText: (text: string) => void,
+  over: (why: string) => void,
+  started: () => void,
+): Stream {
   const connection = createConnection({ path })
+  connection.once('connect', started)
   connection.on('error', (error) => over(`${path}: ${reasonOf(error)}`))
   connection.once('close', () => over(`${path} was closed: see journalctl -u 'hostcertd-exchange*'`))
   connection.setEncoding('utf8')

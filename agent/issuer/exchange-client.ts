@@ -1,6 +1,7 @@
 import type { ErrorCode, Failure } from '../cert/errors.ts'
 import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import { inOneLine } from '../cert/text.ts'
+import type { NextStep } from '../renewal/backoff.ts'
 import type {
   Clock,
   HostCaAnswer,
@@ -84,11 +85,17 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   }
 
   /** After this its state is unknown, so it is killed. */
-  const giveUp = (asked: Asked, code: ErrorCode, message: string, since: number): Reply['answer'] => {
+  const giveUp = (
+    asked: Asked,
+    code: ErrorCode,
+    message: string,
+    since: number,
+    next: NextStep = 'issuer-backoff',
+  ): Reply['answer'] => {
     kill()
     health.unreached()
-    if (asked.ask !== 'diagnose') metrics.issuerRequest(asked.ask, code, clock.now() - since)
-    const failure = localFailure(code, 'issuer-backoff', `${EXCHANGE} ${message}`)
+    if (asked.ask !== 'diagnose') metrics.issuerRequest(asked.ask, code, clock.uptime() - since)
+    const failure = localFailure(code, next, `${EXCHANGE} ${message}`)
     return { kind: 'failed', failure, noSuchRoute: false }
   }
 
@@ -98,7 +105,7 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
     signal: AbortSignal,
   ): Promise<Reply['answer']> => {
     signal.throwIfAborted()
-    const since = clock.now()
+    const since = clock.uptime()
     const exchange = open()
     const question: Question = { id: ++questions, ...asked }
     const limit = AbortSignal.timeout(limitOf(asked, issuer.timeoutMilliseconds))
@@ -109,8 +116,10 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
     }
     if (line === null && limit.aborted)
       return giveUp(asked, 'ISSUER_TIMEOUT', 'did not answer in time and was killed', since)
-    if (line === null)
-      return giveUp(asked, 'ISSUER_UNREACHABLE', `ended: ${exchange.ended ?? 'no reply'}`, since)
+    if (line === null) {
+      const next = exchange.wasStarted ? 'issuer-backoff' : 'local'
+      return giveUp(asked, 'ISSUER_UNREACHABLE', `ended: ${exchange.ended ?? 'no reply'}`, since, next)
+    }
     const reply = replyTo(question, line)
     if (reply === null || (reply.answer.kind !== kind && reply.answer.kind !== 'failed'))
       return giveUp(asked, 'ISSUER_INVALID_RESPONSE', 'sent an invalid reply and was killed', since)

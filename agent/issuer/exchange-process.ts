@@ -74,20 +74,25 @@ export function serveExchange(
       }
       write(`${JSON.stringify(reply)}\n`)
     }
+    const fail = (error: unknown): void => {
+      end.abort(error)
+      reject(error)
+    }
     const split = lineSplitter(
       (line) => {
         turn = turn.then(async () => answer(line))
-        turn.catch(reject)
+        turn.catch(fail)
       },
-      () => reject(new Error('a line that is too long')),
+      () => fail(new Error('a line that is too long')),
     )
     input.setEncoding('utf8')
     input.on('data', (part) => split(String(part)))
-    input.once('error', reject)
-    input.once('end', () => {
-      end.abort(new Error('the input has ended'))
-      resolve()
-    })
+    input.once('error', fail)
+    for (const event of ['end', 'close'])
+      input.once(event, () => {
+        end.abort(new Error('the input has ended'))
+        resolve()
+      })
   })
 }
 

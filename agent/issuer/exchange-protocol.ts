@@ -32,8 +32,8 @@ const MOST_FINDINGS = 64
 
 /** The end of the year 9999: what lies beyond cannot be printed. */
 export const LAST_SECOND = 253_402_300_799
-/** A login and an issue, both once more, and some. */
-const MOST_REQUESTS = 8
+/** A login and an issue, both once more; for a diagnosis so many for each host key. */
+const MOST_REQUESTS = 64
 
 const text = v.string()
 const id = v.pipe(v.number(), v.safeInteger())

@@ -33,6 +33,10 @@ export class Attempts {
   /** What is on disk, as far as is known; null when it differs from {@link record}. */
   #onDisk: string | null = null
   #isUnsaved = false
+  /** The host key of the attempt under way. */
+  #begun: string | null = null
+  /** The last failure of this host's own that was logged. */
+  #logged: string | null = null
 
   constructor(records: AttemptRecords, clock: Clock) {
     this.#records = records
@@ -98,6 +102,7 @@ export class Attempts {
     // A wait that is still on record was left by a crash: each crash in a row waits longer than the one before.
     const failures = Math.max(before.refusals, before.wait?.failures ?? 0) + 1
     const until = this.now + backoffSeconds('key-backoff', failures, validitySecondsLeft, this.#clock.dice())
+    this.#begun = key.name
     this.#update(key, { lastAttempt: this.now, wait: { code: 'ISSUER_UNREACHABLE', failures, until } })
   }
 
@@ -114,7 +119,10 @@ export class Attempts {
     validitySecondsLeft: number | null,
   ): Wait | null {
     const wait = this.#waitAfter(failure, validitySecondsLeft)
-    for (const key of keys) this.#failed(key, failure, { wait: null }, 'issuer')
+    // The wait of the attempt under way is over; those of keys that were not tried are their own.
+    for (const key of keys)
+      this.#failed(key, failure, key.name === this.#begun ? { wait: null } : {}, 'issuer')
+    this.#begun = null
     return wait
   }
 
@@ -130,7 +138,11 @@ export class Attempts {
         ? lockSeconds(dice)
         : asked === null
           ? backoffSeconds(next, failures, validitySecondsLeft, dice)
-          : retryAfterSeconds(asked, validitySecondsLeft, dice)
+          : Math.max(
+              retryAfterSeconds(asked, validitySecondsLeft, dice),
+              // A server that asks for a second each time is failing all the same.
+              backoffSeconds(next, failures, validitySecondsLeft, dice),
+            )
     const wait: Wait = { code, failures, until: this.now + seconds }
     this.#record = { ...this.#record, [slot]: wait }
     return wait
@@ -147,11 +159,20 @@ export class Attempts {
 
   /** The issuer was not even asked for this key; the next pass tries again. */
   notAsked(key: KeyIdentity, failure: Failure): void {
-    this.#failed(key, failure, { wait: null }, 'key')
+    this.#failed(key, failure, {}, 'key')
+  }
+
+  /** Whether a failure on this host is news: it may repeat in each pass. */
+  isNews({ code, message }: Failure): boolean {
+    const text = `${code} ${message}`
+    const isNews = text !== this.#logged
+    this.#logged = text
+    return isNews
   }
 
   /** The issuer answered: nothing that concerned it as a whole holds any more, for no key. */
   issuerAnswered(): void {
+    this.#logged = null
     this.#record = withoutErrors(
       { ...this.#record, issuer: null, login: null, administrator: null },
       'issuer',

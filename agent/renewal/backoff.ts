@@ -117,5 +117,7 @@ export function lockSeconds(dice: number): number {
 
 /** Whether a wait still holds; one that ends later than any wait can was written under another clock. */
 export function isWaiting(wait: Wait | null, now: UnixSeconds): wait is Wait {
-  return wait !== null && now < wait.until && wait.until <= now + LONGEST_WAIT_SECONDS + MINUTE
+  if (wait === null) return false
+  const longest = wait.code === 'LOGIN_LOCKED' ? LOCK_SECONDS + LOCK_SPREAD_SECONDS : LONGEST_WAIT_SECONDS
+  return now < wait.until && wait.until <= now + longest + MINUTE
 }

@@ -5,8 +5,9 @@ import { needsAdministrator, type NextStep, type Wait } from './backoff.ts'
 import type { Host } from './host.ts'
 import type { CertifiableView, HostKeyView } from './judge.ts'
 import type { IssuerFailure } from './ports.ts'
-import type { KeyIdentity } from './record.ts'
 
+/** A tenth of this is the longest wait where nothing valid is left, which is so for one of several keys. */
+const AS_IF_NONE_SECONDS = 3000
 /** From the third failure in a row on it is a warning. */
 const WARN_FROM_FAILURE = 3
 
@@ -19,11 +20,17 @@ export function noteIssuerFailure(
   failure: IssuerFailure,
 ): void {
   const identities = wanting.map(({ subject }) => subject.identity)
-  const isKnown = isRepeated(attempts, identities, failure)
-  const wait = attempts.issuerFailed(identities, failure, secondsLeft(host, all))
+  const isNews = failure.next !== 'local' || attempts.isNews(failure)
+  const left = secondsLeft(host, all)
+  const isLacking = wanting.some(({ onDisk }) => onDisk.kind !== 'usable')
+  const wait = attempts.issuerFailed(
+    identities,
+    failure,
+    isLacking && left !== null ? Math.min(left, AS_IF_NONE_SECONDS) : left,
+  )
   const more = { request_id: failure.requestId }
-  if (wait === null && isKnown) host.log.debug({ code: failure.code }, failure.message)
-  else report(host, wanting, failure, failure.next, wait, more)
+  if (isNews) report(host, wanting, failure, failure.next, wait, more)
+  else host.log.debug({ code: failure.code }, failure.message)
 }
 
 /** An answer for this key was no good, or could not be put in place. */
@@ -41,17 +48,9 @@ export function noteKeyFailure(
 
 /** The issuer could not be asked for this key, for a reason of this host's. Logged when it is news. */
 export function noteNotAsked(host: Host, attempts: Attempts, view: CertifiableView, failure: Failure): void {
-  const isKnown = isRepeated(attempts, [view.subject.identity], failure)
   attempts.notAsked(view.subject.identity, failure)
-  if (isKnown) host.log.debug({ code: failure.code }, failure.message)
-  else report(host, [view], failure, 'local', null, { request_id: null })
-}
-
-function isRepeated(attempts: Attempts, keys: readonly KeyIdentity[], { code, message }: Failure): boolean {
-  return keys.every((key) => {
-    const { lastError } = attempts.of(key)
-    return lastError?.code === code && lastError.message === message
-  })
+  if (attempts.isNews(failure)) report(host, [view], failure, 'local', null, { request_id: null })
+  else host.log.debug({ code: failure.code }, failure.message)
 }
 
 /** An event is one line, however many host keys it concerns. */

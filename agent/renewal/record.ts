@@ -20,22 +20,21 @@ const unknownCode = v.pipe(
   v.check((code) => ERROR_CODES.every((known) => known !== code)),
 )
 
-const wait = v.nullable(
-  v.object({
-    /** Failures of this kind in a row. */
-    failures: count,
-    /** Nothing is tried before. */
-    until: time,
-    // The wait holds, whatever it was for.
-    code: v.union([
-      errorCode,
-      v.pipe(
-        unknownCode,
-        v.transform((): ErrorCode => 'ISSUER_UNREACHABLE'),
-      ),
-    ]),
-  }),
-)
+const waitFields = {
+  /** Failures of this kind in a row. */
+  failures: count,
+  /** Nothing is tried before. */
+  until: time,
+  // The wait holds, whatever it was for.
+  code: v.union([
+    errorCode,
+    v.pipe(
+      unknownCode,
+      v.transform((): ErrorCode => 'ISSUER_UNREACHABLE'),
+    ),
+  ]),
+}
+const wait = v.nullable(v.object(waitFields))
 
 /** Whose failure it was, so that it can be seen when its cause has ended. */
 const errorScope = v.picklist(['issuer', 'key', 'sshd'])
@@ -131,29 +130,39 @@ export const SSHD_NOT_ASKED: SshdRecord = {
 }
 
 /** A kind of failure has its wait and its count; whatever came later than version 0.1 is optional. */
-const attemptRecord = v.object({
-  version: v.literal(1),
-  /** All keys wait: the issuer as a whole is in trouble, the login failed, an administrator of the issuer must act. */
-  issuer: wait,
-  login: wait,
-  administrator: v.optional(wait, null),
-  /** Before the root helper is asked again for what it could not copy. */
-  install: v.optional(wait, null),
-  /** Before a reload that failed, did not help or was refused for its frequency is tried again. */
-  reload: wait,
-  /** sshd is to be reloaded, and what it presents will not show whether it was. */
-  reloadOwed: v.boolean(),
-  /** When the daemon was stopped on purpose; null once it has started again. */
-  stoppedAt: v.optional(v.nullable(time), null),
-  /** When a clean restart last ended all waits. */
-  restartedAt: v.optional(v.nullable(time), null),
-  /** CA keys as the issuer gave them, `TYPE BASE64`; null before it was asked, empty when it has no such route. */
-  issuerCas: v.nullable(texts),
-  /** CA keys that it gave before, newest first: certificates in place may still be theirs. */
-  formerCas: texts,
-  sshd: v.optional(sshd, SSHD_NOT_ASKED),
-  hostKeys: v.record(v.string(), hostKeyRecord),
-})
+const attemptRecord = v.pipe(
+  v.object({
+    version: v.literal(1),
+    /** All keys wait: the issuer as a whole is in trouble, the login failed, an administrator of the issuer must act. */
+    issuer: v.nullable(v.object({ ...waitFields, kind: v.optional(v.string()) })),
+    login: wait,
+    administrator: v.optional(wait, null),
+    /** Before the root helper is asked again for what it could not copy. */
+    install: v.optional(wait, null),
+    /** Before a reload that failed, did not help or was refused for its frequency is tried again. */
+    reload: wait,
+    /** sshd is to be reloaded, and what it presents will not show whether it was. */
+    reloadOwed: v.boolean(),
+    /** When the daemon was stopped on purpose; null once it has started again. */
+    stoppedAt: v.optional(v.nullable(time), null),
+    /** When a clean restart last ended all waits. */
+    restartedAt: v.optional(v.nullable(time), null),
+    /** CA keys as the issuer gave them, `TYPE BASE64`; null before it was asked, empty when it has no such route. */
+    issuerCas: v.nullable(texts),
+    /** CA keys that it gave before, newest first: certificates in place may still be theirs. */
+    formerCas: texts,
+    sshd: v.optional(sshd, SSHD_NOT_ASKED),
+    hostKeys: v.record(v.string(), hostKeyRecord),
+  }),
+  v.transform(({ issuer, ...record }) => {
+    if (issuer === null) return { ...record, issuer }
+    const { kind, ...known } = issuer
+    // Version 0.1 kept what an administrator must act on there too.
+    return kind === 'administrator' && record.administrator === null
+      ? { ...record, issuer: null, administrator: known }
+      : { ...record, issuer: known }
+  }),
+)
 
 export type ErrorScope = v.InferOutput<typeof errorScope>
 export type Evidence = Readonly<v.InferOutput<typeof evidence>>

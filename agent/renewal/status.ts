@@ -1,7 +1,7 @@
 import { formatCertificateTime, formatTime } from '../cert/time.ts'
 import type { HostKeyView } from './judge.ts'
 import type { IssuerHealth } from './ports.ts'
-import { recordOf, type AttemptRecord } from './record.ts'
+import { recordOf, type AttemptRecord, type KeyIdentity } from './record.ts'
 import type { CertificateStatus, ServedStatus, StatusDocument } from './status-document.ts'
 import { type RecordNow, waitsInForce } from './waits.ts'
 
@@ -32,7 +32,7 @@ export function statusOf(
       clock_skew_seconds: issuer.clockSkewSeconds,
     },
     certificates: views.map((view) => certificateStatus(view, record)),
-    waits: waitsInForce(recordNow).map((wait) => ({
+    waits: waitsInForce(recordNow, identitiesOf(views)).map((wait) => ({
       for: wait.for,
       code: wait.code,
       until: formatTime(wait.until) ?? '',
@@ -54,6 +54,10 @@ export function notEnrolledStatus(version: string): StatusDocument {
     notes: [],
     sshd: { state: null, since: null },
   }
+}
+
+function identitiesOf(views: readonly HostKeyView[]): KeyIdentity[] {
+  return views.flatMap(({ subject }) => (subject === null ? [] : [subject.identity]))
 }
 
 function certificateStatus(view: HostKeyView, attempts: AttemptRecord): CertificateStatus {

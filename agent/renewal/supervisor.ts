@@ -158,6 +158,7 @@ export class Supervisor {
   async #look(reasons: ReadonlySet<WakeReason>, signal: AbortSignal): Promise<UnixSeconds | null> {
     const enrolment = await this.#options.enrolment()
     if (enrolment.kind === 'not-enrolled') {
+      if (reasons.has('start')) this.#unanswered.add('start')
       this.#status = notEnrolledStatus(this.#options.version)
       return null
     }
@@ -226,7 +227,7 @@ export class Supervisor {
     const release = await host.lock.acquire(LOCK_WAIT_MILLISECONDS, signal)
     try {
       await attempts.load()
-      if (reasons.has('start')) this.#resume(host, attempts)
+      if (reasons.has('start')) await this.#resume(host, attempts)
       if (reasons.has('sighup')) attempts.endWaits()
       const ask = isNew || reasons.has('sighup') || reasons.has('sigusr1')
       return await pass(host, attempts, { ...ROUTINE_PASS, ask, askHelper: isNew }, signal)
@@ -236,9 +237,15 @@ export class Supervisor {
   }
 
   /** What an earlier process of this host still waits for. */
-  #resume(host: Host, attempts: Attempts): void {
+  async #resume(host: Host, attempts: Attempts): Promise<void> {
     attempts.started()
-    for (const { for: what, code, until } of waitsInForce(attempts)) {
+    // At once: a crash from now on is none that ends waits.
+    await attempts.save()
+    const keys = Object.entries(attempts.record.hostKeys).map(([name, { fingerprint }]) => ({
+      name,
+      fingerprint,
+    }))
+    for (const { for: what, code, until } of waitsInForce(attempts, keys)) {
       const fields = { code, waits_for: what, retry_in_seconds: Math.round(until - host.clock.now()) }
       host.log.info(fields, `still waiting after the restart: ${what}`)
     }

@@ -38,12 +38,16 @@ export interface NamedWait extends Wait {
   readonly for: string
 }
 
-/** Everything that is waited for. */
-export function waitsInForce({ record, now }: RecordNow): readonly NamedWait[] {
+/**
+ * Everything that is waited for.
+ *
+ * @param keys the host keys that there are; the wait of a key that was replaced does not count
+ */
+export function waitsInForce({ record, now }: RecordNow, keys: readonly KeyIdentity[]): readonly NamedWait[] {
   const shared = (['issuer', 'login', 'administrator', 'install', 'reload'] as const).map(
     (what) => [what, record[what]] as const,
   )
-  const own = Object.entries(record.hostKeys).map(([name, { wait }]) => [name, wait] as const)
+  const own = keys.map((key) => [key.name, recordOf(record, key).wait] as const)
   return [...shared, ...own].flatMap(([what, wait]) => (isWaiting(wait, now) ? [{ ...wait, for: what }] : []))
 }
 

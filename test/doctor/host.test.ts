@@ -76,7 +76,7 @@ const CREDENTIALS: readonly Broken[] = [
     breakIt: async ({ secretFile }) =>
       writeFile(secretFile, `${(await readFile(secretFile, 'utf8')).trim()} \n`),
     troubles: ['credentials warning', 'login failure'],
-    message: /has blanks or line ends in it/,
+    message: /contains spaces or line breaks/,
     remedy: /leave nothing in .* but the client secret on one line/,
   },
   {

@@ -82,6 +82,18 @@ describe('hostcertd exchange --configured, with issuer.command', () => {
     issuer.end()
   })
 
+  test('nor one in a second line: the line is made anew', async () => {
+    const stranger = await generateKey(at('stranger'), 'ed25519')
+    const [type, blob] = (await generateKey(at('keys/ssh_host_ed25519_key'), 'ed25519')).split(' ')
+    const issuer = await unitWith(configured(), commandIssuer())
+    const publicKey = `x ${blob} c\n${stranger}`
+    expect(await issuer.issue({ publicKey, ...asked }, NEVER)).toMatchObject({ ok: true })
+    issuer.end()
+    const request = JSON.parse(await readFile(at('request'), 'utf8'))
+    expect(request.public_key).toMatch(new RegExp(`^${type} `))
+    expect(request.public_key).not.toContain('\n')
+  })
+
   test.each([
     {
       name: 'another program',

@@ -166,6 +166,19 @@ test.each([
   expect(record?.sshd).toEqual(EMPTY_RECORD.sshd)
 })
 
+test.each([
+  { kind: 'administrator', slots: { issuer: null, administrator: { failures: 2, code: 'ISSUER_BUSY' } } },
+  { kind: 'backoff', slots: { issuer: { failures: 2, code: 'ISSUER_BUSY' }, administrator: null } },
+])('a wait that version 0.1 noted as $kind counts as such', async ({ kind, slots }) => {
+  const document = {
+    ...JSON.parse(oldRecord({})),
+    issuer: { ...RECORD.issuer, kind },
+    administrator: undefined,
+  }
+  await fs.writeFile(file, JSON.stringify(document))
+  expect(await createAttemptRecords({ stateDirectory: folder.path, log }).load()).toMatchObject(slots)
+})
+
 test('what version 0.1 needs of a record, after a downgrade, is in it', async () => {
   await createAttemptRecords({ stateDirectory: folder.path, log }).save(RECORD)
   const { hostKeys } = JSON.parse(await fs.readFile(file, 'utf8'))

@@ -173,7 +173,8 @@ describe('a failure of the issuer', () => {
     { next: 'administrator', retryAfter: null, slot: 'administrator', until: 120 },
     { next: 'login-backoff', retryAfter: null, slot: 'login', until: 150 },
     { next: 'issuer-backoff', retryAfter: 54, slot: 'issuer', until: 54 },
-    { next: 'login-backoff', retryAfter: 54, slot: 'login', until: 54 },
+    { next: 'login-backoff', retryAfter: 54, slot: 'login', until: 150 },
+    { next: 'login-backoff', retryAfter: 200, slot: 'login', until: 200 },
   ] as const)(
     '$next, Retry-After $retryAfter: the wait is noted as $slot',
     ({ next, retryAfter, slot, until }) => {
@@ -201,6 +202,25 @@ describe('a failure of the issuer', () => {
     expect(attempts.issuerFailed([A], refused, 365 * DAY)?.until).toBe(START + 150)
     // All the same it failed so often in a row, and that is what status shows.
     expect(attempts.of(A).failures).toBe(10)
+  })
+
+  test('a server that asks for a second again and again is waited for longer all the same', () => {
+    const { attempts } = start()
+    const busy = failureOf('ISSUER_BUSY', 'issuer-backoff', 1)
+    const waits = Array.from(
+      { length: 7 },
+      () => (attempts.issuerFailed([A], busy, 365 * DAY)?.until ?? 0) - START,
+    )
+    expect(waits).toEqual([3, 6, 12, 25, 60, 120, 300])
+  })
+
+  test('ends the wait of the attempt under way, and not that of a key that was not tried', () => {
+    const { attempts } = start()
+    attempts.keyFailed(B, failed('CERT_CA_MISMATCH'), null)
+    const { wait } = attempts.of(B)
+    attempts.begin(A, null)
+    attempts.issuerFailed([A, B], down, null)
+    expect([attempts.of(A).wait, attempts.of(B).wait]).toEqual([null, wait])
   })
 
   test('a locked identity is waited out once, and never longer after the next refusal', () => {

@@ -150,6 +150,12 @@ test.each([
   { name: 'by two: no wait is that long', wait: until(NOW + 3600 + 61), want: false },
   { name: 'by years', wait: until(NOW + 1e9), want: false },
   { name: 'none', wait: null, want: false },
+  { name: 'a lock', wait: { ...until(NOW + 320), code: 'LOGIN_LOCKED' as const }, want: true },
+  {
+    name: 'a lock, by a clock that was set back',
+    wait: { ...until(NOW + 400), code: 'LOGIN_LOCKED' as const },
+    want: false,
+  },
 ])('isWaiting: $name', ({ wait, want }) => {
   expect(isWaiting(wait, NOW)).toBe(want)
 })

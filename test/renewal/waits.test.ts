@@ -84,7 +84,7 @@ test('everything that is waited for has its name; what is over has none', () => 
     reload: waitUntil(NOW + 3),
   }
   const known = recordNow({ wait: waitUntil(NOW + 2) }, shared)
-  expect(waitsInForce(known)).toEqual([
+  expect(waitsInForce(known, [KEY])).toEqual([
     { for: 'login', code: 'LOGIN_LOCKED', failures: 1, until: NOW + 1 },
     { for: 'reload', code: 'ISSUER_BUSY', failures: 1, until: NOW + 3 },
     { for: 'a', code: 'ISSUER_BUSY', failures: 1, until: NOW + 2 },
