@@ -27,7 +27,10 @@ async function unpack(deb: string, root: string): Promise<Layout> {
   execFileSync('dpkg-deb', ['--extract', deb, root])
   const unit = await readFile(join(root, 'usr/lib/systemd/system/hostcertd.service'), 'utf8')
   const [, start = ''] = /^ExecStart=(.*) run$/m.exec(unit) ?? []
-  const settings = [...unit.matchAll(/^Environment=(.*)$/gm)].flatMap(([, line = '']) => line.split(' '))
+  // There is no systemd to start an exchange behind a socket: here it is a child.
+  const settings = [...unit.matchAll(/^Environment=(.*)$/gm)]
+    .flatMap(([, line = '']) => line.split(' '))
+    .filter((setting) => !setting.startsWith('HOSTCERTD_EXCHANGE_SOCKET='))
   const inRoot = (text: string): string => text.replace('/usr/lib/hostcertd', join(root, 'usr/lib/hostcertd'))
   return {
     name: deb,
