@@ -22,7 +22,7 @@ import {
   type ReadCredentialFile,
 } from './logins/credential-file.ts'
 import { UniversalAuth } from './logins/universal-auth.ts'
-import { proxyFor } from './proxy.ts'
+import { proxyPasswords } from './proxy.ts'
 import { Secrets } from './secrets.ts'
 import { TlsRoots } from './tls-roots.ts'
 
@@ -48,8 +48,7 @@ export interface IssuerOptions {
 export function createIssuer(options: IssuerOptions): Issuer {
   const health = new HealthRecord(options.clock)
   const secrets = new Secrets()
-  const password = proxyFor(new URL(options.url), process.env)?.url?.password ?? ''
-  secrets.add(decodeURIComponent(password))
+  for (const password of proxyPasswords(process.env)) secrets.add(password)
   const ports = { ...options, log: secrets.guardLog(options.log) }
   const exchange = new HttpExchange(options, new TlsRoots(options.caFile), health, secrets, ports)
   const authenticator = authenticatorOf(options, exchange, secrets)

@@ -7,6 +7,7 @@ import type { Clock, IssueAnswer, IssueRequest, Issuer, Log, Metrics } from '../
 import { parseObject } from './answer.ts'
 import { localFailure } from './failures.ts'
 import { HealthRecord } from './issuer-health.ts'
+import { proxyPasswords } from './proxy.ts'
 import { Secrets } from './secrets.ts'
 
 export interface CommandIssuerOptions extends Omit<CommandIssuerConfig, 'kind'> {
@@ -64,10 +65,7 @@ export async function secretsOfProgram(environment: NodeJS.ProcessEnv): Promise<
     const text = await readBoundedFile(`${folder}/${name}`, SMALL_FILE_BYTES).catch(() => '')
     for (const line of [text.trim(), ...text.split('\n')]) secrets.add(line.trim())
   }
-  for (const [name, value = ''] of Object.entries(environment)) {
-    if (!/_proxy$/i.test(name) || !URL.canParse(value)) continue
-    secrets.add(decodeURIComponent(new URL(value).password))
-  }
+  for (const password of proxyPasswords(environment)) secrets.add(password)
   return secrets
 }
 

@@ -62,6 +62,14 @@ function proxyUrlOf(value: string): URL | null {
   }
 }
 
+/** The passwords of all proxies that the environment names, as they are written there and as they are sent. */
+export function proxyPasswords(environment: Environment): readonly string[] {
+  return Object.entries(environment).flatMap(([name, value = '']) => {
+    const password = /_proxy$/i.test(name) ? (URL.parse(value)?.password ?? '') : ''
+    return proxyUrlOf(value) === null ? [password] : [password, decodeURIComponent(password)]
+  })
+}
+
 /**
  * Whether NO_PROXY names the host of a URL. Its entries are separated by commas or blanks: `*` is every host, `NAME` and
  * `.NAME` a host and all below it, `*.NAME` only those below, and an address that address; `:PORT` behind any of them

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { parseCertificate } from '../../agent/cert/host-certificate.ts'
-import { createCommandIssuer } from '../../agent/issuer/command-issuer.ts'
+import { createCommandIssuer, secretsOfProgram } from '../../agent/issuer/command-issuer.ts'
 import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
@@ -41,6 +41,17 @@ function issuerOf(command: readonly string[], timeoutMilliseconds = 10_000) {
 
 /** A shell script in the issuer's place. */
 const shell = (script: string): readonly string[] => ['/bin/sh', '-c', script]
+
+test('what it may repeat of its secrets: credentials and passwords of proxies, one with a bare % too', async () => {
+  await writeFile(join(folder.path, 'hostcertd_token'), 'canary-of-a-file\n')
+  const secrets = await secretsOfProgram({
+    CREDENTIALS_DIRECTORY: folder.path,
+    HTTPS_PROXY: 'http://user:canary%2Fproxy@proxy.example.com',
+    http_proxy: 'http://user:canary-100%@proxy.example.com',
+  })
+  const said = 'canary-of-a-file canary/proxy canary-100% harmless'
+  expect(secrets.redact(said)).toBe('[secret] [secret] [secret] harmless')
+})
 
 describe('a program that signs', () => {
   test('it is given one line, and its certificate counts', async () => {
