@@ -1,7 +1,6 @@
 import { realpath } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { outlineOf } from '../cert/certificate-outline.ts'
-import { certificateFileOf } from '../cert/certificate-types.ts'
+import { outlineOf, certificateFileOf } from '../cert/certificate-types.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import type { CertifiableView } from '../renewal/judge.ts'
 import { type Cause, failure, type Patient, RELOAD_SSHD, skipped, type Tone } from './finding.ts'

@@ -1,6 +1,6 @@
 import { glob } from 'node:fs/promises'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
-import { outlineOf } from '../cert/certificate-outline.ts'
+import { outlineOf } from '../cert/certificate-types.ts'
 import { splitKeyLine } from '../cert/public-key.ts'
 import { oneLine } from '../cert/text.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'

@@ -1,4 +1,4 @@
-import { outlineOf } from '../cert/certificate-outline.ts'
+import { outlineOf } from '../cert/certificate-types.ts'
 import { digestOf } from '../cert/host-certificate.ts'
 import type { UnixSeconds } from '../cert/time.ts'
 import type { Attempts, Finding } from './attempts.ts'

@@ -1,4 +1,4 @@
-import { outlineOf } from '../cert/certificate-outline.ts'
+import { outlineOf } from '../cert/certificate-types.ts'
 import { fingerprintOf, type PublicKey } from '../cert/public-key.ts'
 
 /** What sshd presents for one host key, as one question showed. */

@@ -1,7 +1,6 @@
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { outlineOf } from '../../agent/cert/certificate-outline.ts'
-import { certificateTypeOf, plainTypeOf } from '../../agent/cert/certificate-types.ts'
+import { outlineOf, certificateTypeOf, plainTypeOf } from '../../agent/cert/certificate-types.ts'
 import { parseCertificate } from '../../agent/cert/host-certificate.ts'
 import { FOREVER } from '../../agent/cert/time.ts'
 import { signCertificate } from '../support/ssh-keygen.ts'
