@@ -1,6 +1,6 @@
 import { formatDuration, parseDuration, parseTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
-import { type RenewalPolicy, renewalTimes, type Validity } from '../renewal/due.ts'
+import { type RenewalPolicy, renewalTimes, type Validity } from '../renewal/certificate-state.ts'
 import { type CertificateStatus, isOld, type ServedStatus, servingOf } from '../renewal/status-document.ts'
 import { failureLine } from './context.ts'
 import { lastSeen } from './status-text.ts'

@@ -1,4 +1,4 @@
-import type { RenewalPolicy } from '../renewal/due.ts'
+import type { RenewalPolicy } from '../renewal/certificate-state.ts'
 
 /** The configuration, complete and checked; `config.example.yaml` explains every key. */
 export interface Config {

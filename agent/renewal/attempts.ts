@@ -1,6 +1,13 @@
 import { AgentError, type Failure } from '../cert/errors.ts'
 import type { UnixSeconds } from '../cert/time.ts'
-import { backoffSeconds, lockSeconds, type NextStep, retryAfterSeconds, type Wait } from './backoff.ts'
+import {
+  backoffSeconds,
+  lockSeconds,
+  type NextStep,
+  retryAfterSeconds,
+  type Wait,
+  recentRepairs,
+} from './backoff.ts'
 import type { AttemptRecords, Clock, IssuerFailure, SshdAnswer } from './ports.ts'
 import { withCas, withOnly, withoutErrors, withoutWaits } from './record-changes.ts'
 import {
@@ -13,7 +20,6 @@ import {
   type KeyIdentity,
   type SshdRecord,
 } from './record.ts'
-import { recentRepairs } from './waits.ts'
 
 /** The record of a host key that is gone is kept this long. */
 const FORGET_SECONDS = 3600

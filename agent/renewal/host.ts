@@ -1,5 +1,5 @@
 import type { UnixSeconds } from '../cert/time.ts'
-import type { RenewalPolicy } from './due.ts'
+import type { RenewalPolicy } from './certificate-state.ts'
 import type {
   AttemptRecords,
   CertificateStore,

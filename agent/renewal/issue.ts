@@ -2,21 +2,22 @@ import type { Failure } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import { verifyIssued, type VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
+import { repairWaitOf } from './backoff.ts'
 import type { Host } from './host.ts'
 import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView } from './judge.ts'
+import { withKeyFile, type Facts } from './observe.ts'
 import {
   noteIssuerFailure,
   noteKeyFailure,
   noteNotAsked,
   secondsLeft,
   serialInPlace,
-} from './note-failure.ts'
-import { withKeyFile, type Facts } from './observe.ts'
-import type { IssueResult, Wanted } from './outcome.ts'
+  type IssueResult,
+  type Wanted,
+} from './outcome.ts'
 import type { HostKeyFile, IssuerFailure } from './ports.ts'
 import { swap } from './swap.ts'
 import { askHostCa, trustedCas } from './trusted-cas.ts'
-import { repairWaitOf } from './waits.ts'
 
 /** When to end asking. */
 export interface IssuingSignals {

@@ -2,8 +2,18 @@ import { digestOf, validAfterOf, validBeforeOf, type Certificate } from '../cert
 import { isIssuedKeyType, type PublicKey } from '../cert/public-key.ts'
 import { secondsOf, type UnixSeconds } from '../cert/time.ts'
 import { findFlaw } from '../cert/verify-issued.ts'
-import { dueReasonOf, stateOf, type OnDisk, type Served, type StateAndReason } from './certificate-state.ts'
-import { decideRenewal, jitterOf, renewalTimes, type DueReason, type RenewalTimes } from './due.ts'
+import {
+  dueReasonOf,
+  stateOf,
+  type OnDisk,
+  type Served,
+  type StateAndReason,
+  decideRenewal,
+  jitterOf,
+  renewalTimes,
+  type DueReason,
+  type RenewalTimes,
+} from './certificate-state.ts'
 import type { Host, RenewalSettings } from './host.ts'
 import type { Facts, KeyFacts } from './observe.ts'
 import type { HostKeyFile } from './ports.ts'

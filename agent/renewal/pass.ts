@@ -1,18 +1,18 @@
 import { AgentError } from '../cert/errors.ts'
+import { validBeforeOf } from '../cert/host-certificate.ts'
 import type { UnixSeconds } from '../cert/time.ts'
 import type { Attempts } from './attempts.ts'
+import { issuerWaits, pauseAfterIssuance, repairWaitOf, waitOf, installWait, reloadWait } from './backoff.ts'
+import { isRoutine, type DueReason } from './certificate-state.ts'
 import { Deadline } from './deadline.ts'
-import { isRoutine, type DueReason } from './due.ts'
 import type { Host } from './host.ts'
 import { issue, TOO_LATE, type IssuingSignals } from './issue.ts'
-import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView } from './judge.ts'
-import { noteIssuerFailure } from './note-failure.ts'
+import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView, unserved } from './judge.ts'
 import { isUnreadable, observe, type Facts } from './observe.ts'
-import type { KeyOutcome, Wanted } from './outcome.ts'
+import { noteIssuerFailure, type KeyOutcome, type Wanted } from './outcome.ts'
 import type { IssuerFailure } from './ports.ts'
 import { serve, type ServingTrouble } from './serve.ts'
 import { askHostCa, mustAskHostCa } from './trusted-cas.ts'
-import { issuerWaits, pauseAfterIssuance, repairWaitOf, waitOf } from './waits.ts'
 
 /** The part of a turn that is the issuer's, all host keys together; the rest is for sshd. */
 const ISSUING_MILLISECONDS = 60_000
@@ -195,4 +195,45 @@ function endPastErrors(
     if (subject !== null && due === null && onDisk.kind === 'usable' && !isTried)
       attempts.noLongerDue(subject.identity)
   }
+}
+
+/**
+ * When something falls due before anybody asks: a renewal, the end of a wait, a change of state.
+ *
+ * @returns a time after `now`; null when only the tick remains
+ */
+export function nextPass(
+  { views, outcomes }: PassResult,
+  attempts: Attempts,
+  now: UnixSeconds,
+): UnixSeconds | null {
+  const times: (UnixSeconds | null)[] = []
+  for (const view of views) {
+    const { onDisk, times: renewal } = view
+    if (renewal !== null) times.push(renewal.dueAt, renewal.overdueAt)
+    if (onDisk.kind === 'usable') times.push(validBeforeOf(onDisk.certificate))
+    const outcome = outcomes.find(({ hostKey }) => hostKey === view.name)
+    times.push(nextAttempt(view, outcome, attempts, now))
+  }
+  times.push(installWait(attempts)?.until ?? null)
+  if (attempts.record.reloadOwed || unserved(views).length > 0)
+    times.push(reloadWait(attempts)?.until ?? null)
+  const next = Math.min(...times.filter((at) => at !== null).filter((at) => at > now && Number.isFinite(at)))
+  return Number.isFinite(next) ? next : null
+}
+
+/** When to try again for a key that is due; what ended while the turn was busy with something else has its turn at once. */
+function nextAttempt(
+  { due, subject }: HostKeyView,
+  outcome: KeyOutcome | undefined,
+  attempts: Attempts,
+  now: UnixSeconds,
+): UnixSeconds | null {
+  if (subject === null || due === null) return null
+  // The host key keeps changing, or nothing could be asked: a file event or the tick comes next.
+  if (outcome?.kind === 'waiting' && outcome.until === null) return null
+  const wait = waitOf(attempts, subject.identity, false)?.until
+  if (outcome?.kind === 'failed' && outcome.isLocal) return null
+  const until = outcome?.kind === 'waiting' ? outcome.until : pauseAfterIssuance(attempts, subject.identity)
+  return Math.max(wait ?? 0, until ?? 0, now + 1)
 }

@@ -7,7 +7,6 @@ import type { PublicKey } from '../cert/public-key.ts'
 import type { UnixSeconds } from '../cert/time.ts'
 import type { VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { NextStep } from './backoff.ts'
-import type { Presented } from './evidence.ts'
 import type { AttemptRecord } from './record.ts'
 import type { StatusDocument } from './status-document.ts'
 
@@ -126,6 +125,17 @@ export interface IssuerHealth {
   /** Their clock minus ours, from the `Date` header; null before the first, and when that was long ago. */
   readonly clockSkewSeconds: number | null
 }
+
+/** What sshd presents for one host key, as one question showed. */
+export type Presented =
+  /** A certificate of the key's certificate type came: of this key or another, parsable or not. */
+  | { readonly kind: 'certificate'; readonly blob: Buffer }
+  /** The plain key of the type came instead: this host key's blob or another's. */
+  | { readonly kind: 'plain'; readonly blob: Buffer }
+  /** sshd's own list of what it offers has neither type (ssh: "no matching host key type found. Their offer: LIST"). */
+  | { readonly kind: 'not-offered'; readonly offer: string }
+  /** Could not be found out; why, in words, with the address. Decides nothing. */
+  | { readonly kind: 'unknown'; readonly reason: string }
 
 export interface ServedQuestion {
   /** Each is asked about in a connection of its own, one after the other. At most one of each key type. */

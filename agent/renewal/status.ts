@@ -1,9 +1,9 @@
 import { formatCertificateTime, formatTime } from '../cert/time.ts'
+import { type RecordNow, waitsInForce } from './backoff.ts'
 import type { HostKeyView } from './judge.ts'
 import type { IssuerHealth } from './ports.ts'
 import { recordOf, type AttemptRecord, type KeyIdentity } from './record.ts'
 import type { CertificateStatus, ServedStatus, StatusDocument } from './status-document.ts'
-import { type RecordNow, waitsInForce } from './waits.ts'
 
 /** What of the status document does not come from looking. */
 export interface StatusIdentity {

@@ -1,17 +1,16 @@
 import { AgentError, messageOf } from '../cert/errors.ts'
 import { formatTime, type UnixSeconds } from '../cert/time.ts'
 import { Attempts } from './attempts.ts'
+import { waitsInForce } from './backoff.ts'
 import { AbandonedError, withinLimits } from './deadline.ts'
 import type { Host } from './host.ts'
 import { type HostKeyView, judgeNow } from './judge.ts'
-import { nextPass } from './next-pass.ts'
 import { observe } from './observe.ts'
-import { pass, type PassResult, ROUTINE_PASS } from './pass.ts'
+import { nextPass, pass, type PassResult, ROUTINE_PASS } from './pass.ts'
 import type { Clock, Log, Metrics, ServiceManager } from './ports.ts'
 import { NOTHING_REPORTED, reportChanges, type Reported } from './report-changes.ts'
 import { type StatusDocument, summarize } from './status-document.ts'
 import { notEnrolledStatus, type StatusIdentity, statusOf } from './status.ts'
-import { waitsInForce } from './waits.ts'
 
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
 const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }

@@ -2,12 +2,11 @@ import { AgentError } from '../cert/errors.ts'
 import { formatCertificateTime } from '../cert/time.ts'
 import type { VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
-import { isRoutine, type DueReason } from './due.ts'
+import { isRoutine, type DueReason } from './certificate-state.ts'
 import type { Host } from './host.ts'
 import type { CertifiableView } from './judge.ts'
-import { noteKeyFailure } from './note-failure.ts'
 import { withCertificate, type Facts } from './observe.ts'
-import type { IssueResult, Wanted } from './outcome.ts'
+import { noteKeyFailure, type IssueResult, type Wanted } from './outcome.ts'
 
 /** Step "swapped". */
 export async function swap(

@@ -1,7 +1,7 @@
 import type { Failure } from '../../agent/cert/errors.ts'
 import { parseCertificate } from '../../agent/cert/host-certificate.ts'
 import { parsePublicKeyLine, type PublicKey } from '../../agent/cert/public-key.ts'
-import type { Presented } from '../../agent/renewal/evidence.ts'
+import type { Presented } from '../../agent/renewal/ports.ts'
 import type {
   ServedCertificates,
   ServedQuestion,

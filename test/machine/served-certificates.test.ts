@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { PublicKey } from '../../agent/cert/public-key.ts'
 import { tryParse } from '../../agent/cert/verify-issued.ts'
-import { evidenceOf, type Presented } from '../../agent/renewal/evidence.ts'
+import { evidenceOf } from '../../agent/renewal/ask-sshd.ts'
+import type { Presented } from '../../agent/renewal/ports.ts'
 import {
   blobOf,
   certificateFields,

@@ -7,7 +7,7 @@ import {
   renewalTimes,
   type RenewalPolicy,
   type Validity,
-} from '../../agent/renewal/due.ts'
+} from '../../agent/renewal/certificate-state.ts'
 
 const MINUTE = 60
 const HOUR = 3600

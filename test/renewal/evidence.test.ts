@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { fingerprintOf, type PublicKey } from '../../agent/cert/public-key.ts'
-import { evidenceOf, showsOneOf, type Presented } from '../../agent/renewal/evidence.ts'
+import { evidenceOf, showsOneOf } from '../../agent/renewal/ask-sshd.ts'
+import type { Presented } from '../../agent/renewal/ports.ts'
 import { blobOf, craftCertificate, craftKey, sshString } from '../cert/craft.ts'
 import { keyIn } from '../cert/key-ring.ts'
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { FOREVER } from '../../agent/cert/time.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
-import { nextPass } from '../../agent/renewal/next-pass.ts'
+import { nextPass } from '../../agent/renewal/pass.ts'
 import { uint64 } from '../cert/craft.ts'
 import { DAY, DUE, FakeHost, START } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { Wait } from '../../agent/renewal/backoff.ts'
-import { EMPTY_RECORD, recordOf, type AttemptRecord, type HostKeyRecord } from '../../agent/renewal/record.ts'
 import {
+  type Wait,
   installWait,
   issuerWaits,
   pauseAfterIssuance,
@@ -10,7 +9,8 @@ import {
   repairWaitOf,
   waitOf,
   waitsInForce,
-} from '../../agent/renewal/waits.ts'
+} from '../../agent/renewal/backoff.ts'
+import { EMPTY_RECORD, recordOf, type AttemptRecord, type HostKeyRecord } from '../../agent/renewal/record.ts'
 
 const NOW = 1_795_438_800
 const KEY = { name: 'a', fingerprint: 'SHA256:a' }
