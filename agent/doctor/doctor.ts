@@ -135,7 +135,7 @@ async function examine(
   // The address that the helper reported last may be outdated. Without the helper, `auto` is port 22, for the daemon too.
   const isAuto = config.sshd.address === 'auto' && host.sshd.hasHelper
   if (isAuto && attempts.record.sshd.state !== 'up' && listen.length > 0) {
-    attempts.helperSaid(listen, null)
+    attempts.sshd.helperReported(listen, null)
     await askSshd(host, attempts, judged(), signal)
   }
   const views = judged()

@@ -2,12 +2,13 @@ import { outlineOf } from '../cert/certificate-types.ts'
 import { digestOf } from '../cert/host-certificate.ts'
 import { fingerprintOf, type PublicKey } from '../cert/public-key.ts'
 import type { UnixSeconds } from '../cert/time.ts'
-import type { Attempts, Finding } from './attempts.ts'
+import type { Attempts } from './attempts.ts'
 import type { Host } from './host.ts'
 import { isCertifiable, type CertifiableView, type HostKeyView } from './judge.ts'
 import { serialInPlace } from './outcome.ts'
 import type { Presented } from './ports.ts'
 import type { Evidence } from './record.ts'
+import type { Finding } from './sshd-attempts.ts'
 
 /** Ask sshd what it presents for each host key, and note what that shows; what it does not show stays as it was known. */
 export async function askSshd(
@@ -22,7 +23,7 @@ export async function askSshd(
   if (!host.served.enabled || asked.size === 0) return
   const question = { keys: [...asked.values()], listen: attempts.record.sshd.listen }
   const { state, presented } = await host.served.ask(question, signal)
-  attempts.sshdAnswered(state)
+  attempts.sshd.answered(state)
   const keys = certifiable.map(({ subject }) => subject.key)
   const answers = new Map(
     keys.flatMap(({ type, fingerprint }) => {
@@ -39,7 +40,7 @@ export async function askSshd(
       const fields = { host_key: view.name, serial: serialInPlace(view) }
       host.log.info(fields, 'sshd serves the certificate')
     }
-    attempts.found(identity, finding)
+    attempts.sshd.found(identity, finding)
   }
 }
 

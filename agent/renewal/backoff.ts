@@ -1,6 +1,5 @@
 import type { ErrorCode } from '../cert/errors.ts'
 import type { UnixSeconds } from '../cert/time.ts'
-import { isForLock } from './record-changes.ts'
 import { recordOf, type AttemptRecord, type KeyIdentity } from './record.ts'
 
 /** What a failure means for the next attempt. Decided where the failure arises; nobody goes by its message. */
@@ -117,10 +116,15 @@ export function lockSeconds(dice: number): number {
   return LOCK_SECONDS + LOCK_SPREAD_SECONDS * dice
 }
 
+/** Nobody but the issuer ends this one. */
+export function isForLock(wait: Wait | null): boolean {
+  return wait?.code === 'LOGIN_LOCKED'
+}
+
 /** Whether a wait still holds; one that ends later than any wait can was written under another clock. */
 export function isWaiting(wait: Wait | null, now: UnixSeconds): wait is Wait {
   if (wait === null) return false
-  const longest = wait.code === 'LOGIN_LOCKED' ? LOCK_SECONDS + LOCK_SPREAD_SECONDS : LONGEST_WAIT_SECONDS
+  const longest = isForLock(wait) ? LOCK_SECONDS + LOCK_SPREAD_SECONDS : LONGEST_WAIT_SECONDS
   return now < wait.until && wait.until <= now + longest + MINUTE
 }
 

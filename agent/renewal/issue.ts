@@ -161,7 +161,7 @@ async function recordedAttempt(
   attempts.begin(view.subject.identity, secondsLeft(host, [view]))
   const unsaved = await attempts.save()
   if (unsaved !== null) {
-    attempts.restore(before)
+    attempts.replace(before)
     return { kind: 'not-asked', failure: unsaved }
   }
   try {
@@ -171,7 +171,7 @@ async function recordedAttempt(
     // A mistake of ours must not ask again at each tick: the wait of `begin` holds.
     if (!stop.aborted) throw error
     // Cut short by us, so it counts for nothing.
-    attempts.restore({ ...attempts.record, hostKeys: before.hostKeys })
+    attempts.replace({ ...attempts.record, hostKeys: before.hostKeys })
     await attempts.save()
     throw error
   }

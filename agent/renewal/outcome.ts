@@ -62,7 +62,6 @@ export function noteIssuerFailure(
   failure: IssuerFailure,
 ): void {
   const identities = wanting.map(({ subject }) => subject.identity)
-  const isNews = failure.next !== 'local' || attempts.isNews(failure)
   const left = secondsLeft(host, all)
   const isLacking = wanting.some(({ onDisk }) => onDisk.kind !== 'usable')
   const wait = attempts.issuerFailed(
@@ -71,8 +70,7 @@ export function noteIssuerFailure(
     isLacking && left !== null ? Math.min(left, AS_IF_NONE_SECONDS) : left,
   )
   const more = { request_id: failure.requestId }
-  if (isNews) report(host, wanting, failure, failure.next, wait, more)
-  else host.log.debug({ code: failure.code }, failure.message)
+  report(host, attempts, wanting, failure, failure.next, wait, more)
 }
 
 /** An answer for this key was no good, or could not be put in place. */
@@ -85,25 +83,29 @@ export function noteKeyFailure(
 ): void {
   const wait = attempts.keyFailed(view.subject.identity, failure, secondsLeft(host, [view]))
   const named = serial === null ? {} : { serial }
-  report(host, [view], failure, 'key-backoff', wait, { ...named, request_id: requestId })
+  report(host, attempts, [view], failure, 'key-backoff', wait, { ...named, request_id: requestId })
 }
 
 /** The issuer could not be asked for this key, for a reason of this host's. Logged when it is news. */
 export function noteNotAsked(host: Host, attempts: Attempts, view: CertifiableView, failure: Failure): void {
   attempts.notAsked(view.subject.identity, failure)
-  if (attempts.isNews(failure)) report(host, [view], failure, 'local', null, { request_id: null })
-  else host.log.debug({ code: failure.code }, failure.message)
+  report(host, attempts, [view], failure, 'local', null, { request_id: null })
 }
 
-/** An event is one line, however many host keys it concerns. */
+/** An event is one line, however many host keys it concerns. What fails on this host in each pass is logged once. */
 function report(
   host: Host,
+  attempts: Attempts,
   views: readonly CertifiableView[],
   failure: Failure,
   next: NextStep,
   wait: Wait | null,
   more: { readonly serial?: string; readonly request_id: string | null },
 ): void {
+  if (next === 'local' && !attempts.isNews(failure)) {
+    host.log.debug({ code: failure.code }, failure.message)
+    return
+  }
   const [first] = views
   for (const { name } of views) host.metrics.renewal(name, failure.code)
   const fields = {

@@ -39,7 +39,7 @@ export async function serve(
   const views = (): readonly HostKeyView[] => judgeNow(host, attempts.record, facts)
   const copiesDiffer = await needsInstall(host, views())
   // Who is no longer there has nothing left to copy.
-  if (!host.sshd.hasHelper) attempts.copiesMatch()
+  if (!host.sshd.hasHelper) attempts.sshd.copiesMatch()
   const done = { installed: false, asked: false }
   let failed: Failed | null = null
   for (let step = 0; step < MOST_STEPS && failed === null; step++) {
@@ -61,7 +61,7 @@ export async function serve(
       case 'reload': {
         // On record first: a reload that fails, or a crash, must not be forgotten where nothing else shows it.
         if (unserved(views()).every(({ how }) => how === 'unseen')) {
-          attempts.oweReload()
+          attempts.sshd.oweReload()
           await attempts.save()
         }
         const outcome = await reload(host, attempts, request.swapped, signal)
@@ -93,14 +93,14 @@ async function install(host: Host, attempts: Attempts, signal: AbortSignal): Pro
   if (outcome.kind === 'failed') {
     host.metrics.reload(outcome.failure.code)
     // It may have written its lines before it failed, and where sshd is not asked nothing else would show that.
-    if (!host.served.enabled) attempts.oweReload()
+    if (!host.served.enabled) attempts.sshd.oweReload()
     return outcome
   }
   noteHelper(host, attempts, outcome)
   if (outcome.kind === 'busy') return outcome
-  attempts.copiesMatch()
+  attempts.sshd.copiesMatch()
   // Where sshd is not asked, nothing else shows that it has not read the changed drop-in yet.
-  if (outcome.reloadNeeded && !host.served.enabled) attempts.oweReload()
+  if (outcome.reloadNeeded && !host.served.enabled) attempts.sshd.oweReload()
   return outcome
 }
 
@@ -115,7 +115,7 @@ async function reload(
     case 'busy': {
       const { retrySeconds } = outcome
       noteHelper(host, attempts, outcome)
-      attempts.reloadPostponed(retrySeconds)
+      attempts.sshd.reloadPostponed(retrySeconds)
       const fields = { retry_in_seconds: retrySeconds }
       host.log.info(fields, 'sshd was reloaded too often within a short time: the next reload is postponed')
       return outcome
@@ -128,8 +128,8 @@ async function reload(
       if (outcome.notes.length === 0) host.log.info({ host_keys: swapped }, 'reloaded sshd')
       // That sshd is not running, for one.
       else for (const note of outcome.notes) host.log.warn({}, `the root helper reported: ${note}`)
-      if (outcome.listen.length > 0) attempts.helperSaid(outcome.listen, null)
-      attempts.reloaded()
+      if (outcome.listen.length > 0) attempts.sshd.helperReported(outcome.listen, null)
+      attempts.sshd.reloaded()
       return outcome
   }
 }
@@ -175,11 +175,11 @@ function conclude(
   const lacking = unserved(views).map(({ view }) => view)
   if (lacking.length === 0) {
     // With `always` it is not what sshd presents that counts.
-    if (host.served.enabled && host.settings.reload !== 'always') attempts.nothingOwed()
-    attempts.allServed()
+    if (host.served.enabled && host.settings.reload !== 'always') attempts.sshd.nothingOwed()
+    attempts.sshd.allServed()
   }
   const usable = views.filter(isCertifiable).filter(({ onDisk }) => onDisk.kind === 'usable')
-  for (const view of usable) if (!lacking.includes(view)) attempts.served(view.subject.identity)
+  for (const view of usable) if (!lacking.includes(view)) attempts.sshd.served(view.subject.identity)
   if (failed === null || (failed.at === 'confirm' && lacking.length === 0)) return null
   const { at, failure } = failed
   if (at === 'install') {
@@ -188,7 +188,7 @@ function conclude(
       host,
       affected,
       failure,
-      attempts.notInstalled(identitiesOf(affected), failure, secondsLeft(host, affected)).until,
+      attempts.sshd.notInstalled(identitiesOf(affected), failure, secondsLeft(host, affected)).until,
     )
   }
   const affected = lacking.length > 0 ? lacking : usable
@@ -196,7 +196,7 @@ function conclude(
     host,
     affected,
     failure,
-    attempts.notServed(identitiesOf(affected), failure, secondsLeft(host, affected)).until,
+    attempts.sshd.notServed(identitiesOf(affected), failure, secondsLeft(host, affected)).until,
   )
 }
 
@@ -204,7 +204,7 @@ function settle(host: Host, attempts: Attempts, views: readonly HostKeyView[]): 
   for (const { view } of unserved(views)) {
     const { name, subject, served } = view
     if (served.kind !== 'not-offered' && served.kind !== 'other-key') continue
-    attempts.settle(subject.identity)
+    attempts.sshd.settle(subject.identity)
     const fields = { host_key: name, serial: serialInPlace(view), code: 'SSHD_NOT_SERVING' }
     host.log.warn(fields, `${served.why}; the host key is ignored until that changes, and still renewed`)
   }
@@ -220,7 +220,7 @@ function noteHelper(
   for (const note of outcome.notes ?? [])
     if (!before.includes(note)) log.warn({}, `the root helper reported: ${note}`)
   const { listen } = outcome.listen.length > 0 ? outcome : attempts.record.sshd
-  attempts.helperSaid(listen, outcome.notes ?? null)
+  attempts.sshd.helperReported(listen, outcome.notes ?? null)
 }
 
 /** Why the installed certificates are not served, from what was seen of sshd only. */

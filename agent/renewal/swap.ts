@@ -20,7 +20,7 @@ export async function swap(
   const { serial } = certificate.certificate
   // On record first: after a crash in between nothing else would show that sshd still has the old one.
   if (isBlind(host, view)) {
-    attempts.oweReload()
+    attempts.sshd.oweReload()
     await attempts.save()
   }
   try {

@@ -82,11 +82,11 @@ describe('what is on disk', () => {
     await attempts.load()
     await attempts.save()
     expect(disk.saves).toBe(0)
-    attempts.oweReload()
+    attempts.sshd.oweReload()
     await attempts.save()
     await attempts.save()
     expect(disk.saves).toBe(1)
-    attempts.nothingOwed()
+    attempts.sshd.nothingOwed()
     await attempts.save()
     expect(disk.saves).toBe(2)
   })
@@ -277,8 +277,8 @@ function waitingForAll(login: ErrorCode) {
     attempts.issuerFailed([], failureOf('ISSUER_BUSY', 'issuer-backoff', 54), null)
     attempts.issuerFailed([], failureOf('ISSUER_FORBIDDEN', 'administrator'), null)
     attempts.issuerFailed([], failureOf(login, 'login-backoff'), null)
-    attempts.notInstalled([], failed('SSHD_CONFIG_INVALID'), null)
-    attempts.notServed([], failed('SSHD_NOT_SERVING'), null)
+    attempts.sshd.notInstalled([], failed('SSHD_CONFIG_INVALID'), null)
+    attempts.sshd.notServed([], failed('SSHD_NOT_SERVING'), null)
     attempts.keyFailed(A, failed('CERT_CA_MISMATCH'), null)
   }
   return { attempts, ...rest }
@@ -353,7 +353,7 @@ describe('the issuer answers', () => {
   test('what was wrong with an answer for one key, or with sshd, is not over with that', () => {
     const { attempts } = start()
     attempts.keyFailed(A, failed('CERT_NO_PRINCIPALS'), null)
-    attempts.notServed([B], failed('SSHD_NOT_SERVING'), null)
+    attempts.sshd.notServed([B], failed('SSHD_NOT_SERVING'), null)
     attempts.issuerAnswered()
     expect(errorsOf(attempts)).toEqual(['CERT_NO_PRINCIPALS', 'SSHD_NOT_SERVING'])
     expect(attempts.of(A)).toMatchObject({ failures: 1, wait: { failures: 1 } })
@@ -394,7 +394,7 @@ describe('a new certificate in place', () => {
     { name: 'that it offers another key', evidence: OTHER_KEY, stays: true },
   ])('what sshd presented before ($name) is evidence still: $stays', ({ evidence, stays }) => {
     const { attempts } = start()
-    attempts.found(A, { evidence })
+    attempts.sshd.found(A, { evidence })
     attempts.swapped(A, 7n, false)
     expect(attempts.of(A).evidence).toEqual(stays ? evidence : null)
   })
@@ -437,7 +437,7 @@ describe('a key that wants nothing any more', () => {
   test('that sshd does not serve it is another matter', () => {
     const { attempts } = start()
     attempts.keyFailed(A, failed('STORE_FAILED'), null)
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
+    attempts.sshd.notServed([A], failed('SSHD_NOT_SERVING'), null)
     attempts.noLongerDue(A)
     expect(attempts.of(A)).toMatchObject({ lastError: { code: 'SSHD_NOT_SERVING' }, failures: 0, wait: null })
   })
@@ -446,11 +446,11 @@ describe('a key that wants nothing any more', () => {
     const { attempts, disk } = start()
     await attempts.load()
     attempts.noLongerDue(A)
-    attempts.served(A)
-    attempts.settle(A)
-    attempts.copiesMatch()
-    attempts.allServed()
-    attempts.nothingOwed()
+    attempts.sshd.served(A)
+    attempts.sshd.settle(A)
+    attempts.sshd.copiesMatch()
+    attempts.sshd.allServed()
+    attempts.sshd.nothingOwed()
     attempts.endErrorsOfAnotherClock()
     await attempts.save()
     expect(disk.saves).toBe(0)
@@ -476,8 +476,8 @@ test.each([
 describe('with an error from the future', () => {
   test('that was of sshd the waits for the root helper and for a reload end', () => {
     const { attempts, clock } = start()
-    attempts.notInstalled([A], failed('STORE_FAILED'), null)
-    attempts.notServed([A], failed('SSHD_RELOAD_FAILED'), null)
+    attempts.sshd.notInstalled([A], failed('STORE_FAILED'), null)
+    attempts.sshd.notServed([A], failed('SSHD_RELOAD_FAILED'), null)
     clock.jump(START - DAY)
     attempts.endErrorsOfAnotherClock()
     expect(attempts.record).toMatchObject({ install: null, reload: null })
@@ -486,8 +486,8 @@ describe('with an error from the future', () => {
   test('that was of one key no other wait ends', () => {
     const { attempts, clock } = start()
     attempts.issuerFailed([B], failureOf('ISSUER_UNREACHABLE', 'issuer-backoff'), null)
-    attempts.notInstalled([B], failed('STORE_FAILED'), null)
-    attempts.notServed([B], failed('SSHD_RELOAD_FAILED'), null)
+    attempts.sshd.notInstalled([B], failed('STORE_FAILED'), null)
+    attempts.sshd.notServed([B], failed('SSHD_RELOAD_FAILED'), null)
     const { issuer, install, reload } = attempts.record
     clock.jump(START + DAY)
     attempts.keyFailed(A, failed('CERT_EXPIRED'), null)
@@ -504,36 +504,36 @@ describe('sshd', () => {
   test('how it is, and since when it is so', () => {
     const { attempts, clock } = start()
     expect(attempts.record.sshd).toMatchObject({ state: null, since: null, askedAt: null })
-    attempts.sshdAnswered('down')
+    attempts.sshd.answered('down')
     clock.jump(START + 30)
-    attempts.sshdAnswered('down')
+    attempts.sshd.answered('down')
     expect(attempts.record.sshd).toMatchObject({ state: 'down', since: START, askedAt: START + 30 })
     clock.jump(START + 60)
-    attempts.sshdAnswered('up')
+    attempts.sshd.answered('up')
     expect(attempts.record.sshd).toMatchObject({ state: 'up', since: START + 60, askedAt: START + 60 })
   })
 
   test('under a clock that was set back it is so since now, not since a time to come', () => {
     const { attempts, clock } = start()
-    attempts.sshdAnswered('down')
-    attempts.found(A, { unknown: 'connection refused' })
+    attempts.sshd.answered('down')
+    attempts.sshd.found(A, { unknown: 'connection refused' })
     clock.jump(START - 3600)
-    attempts.sshdAnswered('down')
-    attempts.found(A, { unknown: 'connection refused' })
+    attempts.sshd.answered('down')
+    attempts.sshd.found(A, { unknown: 'connection refused' })
     expect([sinceOf(attempts), attempts.of(A).unknown?.since]).toEqual([START - 3600, START - 3600])
   })
 
   test('that gives no answer for a key: since when, and why it did not the last time', () => {
     const { attempts, clock } = start()
-    attempts.found(A, { evidence: SERVES })
-    attempts.found(A, { unknown: 'connection refused' })
+    attempts.sshd.found(A, { evidence: SERVES })
+    attempts.sshd.found(A, { unknown: 'connection refused' })
     clock.jump(START + 30)
-    attempts.found(A, { unknown: 'no answer within 5 s' })
+    attempts.sshd.found(A, { unknown: 'no answer within 5 s' })
     expect(attempts.of(A)).toMatchObject({
       evidence: SERVES,
       unknown: { reason: 'no answer within 5 s', since: START },
     })
-    attempts.found(A, { evidence: NONE })
+    attempts.sshd.found(A, { evidence: NONE })
     expect(attempts.of(A)).toMatchObject({ evidence: NONE, unknown: null })
   })
 
@@ -544,38 +544,38 @@ describe('sshd', () => {
     { evidence: NONE, settles: false },
   ])('that still shows $evidence.kind after a reload is configured so: $settles', ({ evidence, settles }) => {
     const { attempts } = start()
-    attempts.found(A, { evidence })
-    attempts.settle(A)
+    attempts.sshd.found(A, { evidence })
+    attempts.sshd.settle(A)
     expect(attempts.of(A).evidence).toEqual(settles ? { ...evidence, isSettled: true } : evidence)
-    attempts.settle(B)
+    attempts.sshd.settle(B)
     expect(attempts.of(B).evidence).toBeNull()
   })
 
   test('what it was not served for is over when it is served', () => {
     const { attempts } = start()
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
-    attempts.served(A)
+    attempts.sshd.notServed([A], failed('SSHD_NOT_SERVING'), null)
+    attempts.sshd.served(A)
     expect(attempts.of(A).lastError).toBeNull()
   })
 
   test.each<{ name: string; spoil: (attempts: Attempts) => void }>([
-    { name: 'a reload is owed', spoil: (attempts) => attempts.oweReload() },
+    { name: 'a reload is owed', spoil: (attempts) => attempts.sshd.oweReload() },
     {
       name: 'the helper failed',
-      spoil: (attempts) => attempts.notInstalled([], failed('STORE_FAILED'), null),
+      spoil: (attempts) => attempts.sshd.notInstalled([], failed('STORE_FAILED'), null),
     },
   ])('not while $name', ({ spoil }) => {
     const { attempts } = start()
-    attempts.notServed([A], failed('SSHD_RELOAD_FAILED'), null)
+    attempts.sshd.notServed([A], failed('SSHD_RELOAD_FAILED'), null)
     spoil(attempts)
-    attempts.served(A)
+    attempts.sshd.served(A)
     expect(attempts.of(A).lastError).not.toBeNull()
   })
 
   test('that serves it says nothing of the issuer', () => {
     const { attempts } = start()
     attempts.keyFailed(A, failed('CERT_NO_PRINCIPALS'), null)
-    attempts.served(A)
+    attempts.sshd.served(A)
     expect(attempts.of(A)).toMatchObject({ failures: 1, lastError: { code: 'CERT_NO_PRINCIPALS' } })
   })
 })
@@ -584,7 +584,7 @@ describe('the root helper', () => {
   test('that cannot copy has a schedule of its own, and keys have its error', () => {
     const { attempts } = start()
     const until = [1, 2, 3].map(
-      () => attempts.notInstalled([A, B], failed('STORE_FAILED'), null).until - START,
+      () => attempts.sshd.notInstalled([A, B], failed('STORE_FAILED'), null).until - START,
     )
     expect(until).toEqual([5, 15, 30])
     expect(attempts.record).toMatchObject({
@@ -597,29 +597,29 @@ describe('the root helper', () => {
 
   test('that need not copy any more: its error is over, and no other', () => {
     const { attempts } = start()
-    attempts.notServed([B], failed('SSHD_NOT_SERVING'), null)
-    attempts.notInstalled([A], failed('STORE_FAILED'), null)
-    attempts.copiesMatch()
+    attempts.sshd.notServed([B], failed('SSHD_NOT_SERVING'), null)
+    attempts.sshd.notInstalled([A], failed('STORE_FAILED'), null)
+    attempts.sshd.copiesMatch()
     expect(attempts.record.install).toBeNull()
     expect(errorsOf(attempts)).toEqual([undefined, 'SSHD_NOT_SERVING'])
   })
 
   test('what it said last stays: where sshd listens, and what it left out', () => {
     const { attempts, clock } = start()
-    attempts.helperSaid(['0.0.0.0:22'], ['left out: x'])
+    attempts.sshd.helperReported(['0.0.0.0:22'], ['left out: x'])
     expect(attempts.record.sshd).toMatchObject({
       listen: ['0.0.0.0:22'],
       notes: ['left out: x'],
       helperAt: START,
     })
     clock.jump(START + 1)
-    attempts.helperSaid(['[::]:22'], null)
+    attempts.sshd.helperReported(['[::]:22'], null)
     expect(attempts.record.sshd).toMatchObject({
       listen: ['[::]:22'],
       notes: ['left out: x'],
       helperAt: START + 1,
     })
-    attempts.helperSaid([], [])
+    attempts.sshd.helperReported([], [])
     expect(attempts.record.sshd).toMatchObject({ listen: [], notes: [] })
   })
 })
@@ -631,51 +631,51 @@ describe('a reload', () => {
     { code: 'SSHD_CONFIG_INVALID', name: 'was refused', want: [5, 15, 30] },
   ] as const)('that $name is tried again, later and later', ({ code, want }) => {
     const { attempts } = start()
-    expect(want.map(() => attempts.notServed([A], failed(code), 365 * DAY).until - START)).toEqual(want)
+    expect(want.map(() => attempts.sshd.notServed([A], failed(code), 365 * DAY).until - START)).toEqual(want)
     expect(attempts.record).toMatchObject({ install: null, reload: { failures: 3, code } })
   })
 
   test('that comes too soon is owed and waits, as if nothing had failed', () => {
     const { attempts } = start()
-    attempts.reloadPostponed(40)
+    attempts.sshd.reloadPostponed(40)
     expect(attempts.record).toMatchObject({
       reloadOwed: true,
       reload: { failures: 0, until: START + 40 },
     })
     expect(errorsOf(attempts)).toEqual([undefined, undefined])
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
-    attempts.reloadPostponed(40)
+    attempts.sshd.notServed([A], failed('SSHD_NOT_SERVING'), null)
+    attempts.sshd.reloadPostponed(40)
     expect(attempts.record.reload?.failures).toBe(1)
   })
 
   test('ends what keys were not served for, and is owed no more; the wait stays until it is seen to help', () => {
     const { attempts } = start()
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
+    attempts.sshd.notServed([A], failed('SSHD_NOT_SERVING'), null)
     attempts.keyFailed(B, failed('STORE_FAILED'), null)
-    attempts.oweReload()
-    attempts.reloaded()
+    attempts.sshd.oweReload()
+    attempts.sshd.reloaded()
     expect(attempts.record).toMatchObject({ reloadOwed: false, reload: { failures: 1 } })
     expect(errorsOf(attempts)).toEqual([undefined, 'STORE_FAILED'])
-    attempts.allServed()
+    attempts.sshd.allServed()
     expect(attempts.record.reload).toBeNull()
   })
 
   test('and does not end that keys could not be issued for: failures in a row stay counted', () => {
     const { attempts } = start()
     attempts.keyFailed(A, failed('STORE_FAILED'), null)
-    attempts.notServed([A], failed('SSHD_NOT_SERVING'), null)
-    attempts.reloaded()
+    attempts.sshd.notServed([A], failed('SSHD_NOT_SERVING'), null)
+    attempts.sshd.reloaded()
     expect(attempts.of(A)).toMatchObject({ failures: 1, lastError: null, wait: { failures: 1 } })
   })
 
   test('that is owed keeps its wait, though all is served as far as sshd shows', () => {
     const { attempts } = start()
-    attempts.notServed([A], failed('SSHD_RELOAD_FAILED'), null)
-    attempts.oweReload()
-    attempts.allServed()
+    attempts.sshd.notServed([A], failed('SSHD_RELOAD_FAILED'), null)
+    attempts.sshd.oweReload()
+    attempts.sshd.allServed()
     expect(attempts.record.reload).not.toBeNull()
-    attempts.nothingOwed()
-    attempts.allServed()
+    attempts.sshd.nothingOwed()
+    attempts.sshd.allServed()
     expect(attempts.record).toMatchObject({ reloadOwed: false, reload: null })
   })
 })
@@ -700,7 +700,7 @@ describe('host keys that are gone', () => {
 
   test('nor are those that sshd was seen to serve within the hour', () => {
     const { attempts, clock } = start()
-    attempts.found(A, { evidence: { ...SERVES, at: START } })
+    attempts.sshd.found(A, { evidence: { ...SERVES, at: START } })
     clock.jump(START + 3599)
     attempts.keepOnly([])
     expect(Object.keys(attempts.record.hostKeys)).toEqual(['a'])
@@ -712,7 +712,7 @@ describe('host keys that are gone', () => {
   test('a key of that name that is another owes nothing to the former, but for its repairs', () => {
     const { attempts } = start()
     attempts.keyFailed(A, failed('STORE_FAILED'), null)
-    attempts.found(A, { evidence: SERVES })
+    attempts.sshd.found(A, { evidence: SERVES })
     attempts.dropped(A)
     const other = { name: 'a', fingerprint: 'SHA256:c' }
     expect(attempts.of(other)).toEqual({
