@@ -19,8 +19,7 @@ import type { ExchangeWay } from './issuer/exchange-channel.ts'
 import { createExchangeClient } from './issuer/exchange-client.ts'
 import { createLog, isJournal, type StderrLog } from './log/log.ts'
 import { rememberRecent, type RememberingLog } from './log/recent-events.ts'
-import type { Host } from './renewal/host.ts'
-import type { Log, Metrics } from './renewal/ports.ts'
+import type { Host, Log, Metrics } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
 
 /**

@@ -1,6 +1,5 @@
 import { constants, createHash, verify as cryptoVerify } from 'node:crypto'
 import sshpk from 'sshpk'
-import { certificateTypeOf, plainTypeOf } from './certificate-types.ts'
 import { AgentError, messageOf } from './errors.ts'
 import {
   isKeyType,
@@ -13,7 +12,7 @@ import {
 } from './public-key.ts'
 import { quote } from './text.ts'
 import { secondsOf, type UnixSeconds } from './time.ts'
-import { WireReader } from './wire.ts'
+import { certificateTypeOf, plainTypeOf, WireReader } from './wire.ts'
 
 /** SSHKEY_CERT_MAX_PRINCIPALS in sshkey.h: sshd, ssh and ssh-keygen read no certificate with more. */
 const MAX_PRINCIPALS = 256
@@ -250,4 +249,12 @@ function derInteger(mpint: Buffer): Buffer {
 
 function unparsable(why: string, cause?: unknown): AgentError {
   return new AgentError('CERT_UNPARSABLE', `not an OpenSSH certificate: ${why}`, { cause })
+}
+
+/** How the file of a certificate ends. */
+export const CERTIFICATE_SUFFIX = '-cert.pub'
+
+/** `ssh_host_ed25519_key-cert.pub`: the file of a host key's certificate, as ssh-keygen(1) calls it. */
+export function certificateFileOf(hostKeyName: string): string {
+  return hostKeyName + CERTIFICATE_SUFFIX
 }

@@ -3,11 +3,10 @@ import { AgentError } from '../cert/errors.ts'
 import { formatCertificateTime, formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { Attempts } from '../renewal/attempts.ts'
-import type { Host } from '../renewal/host.ts'
 import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
-import type { KeyOutcome } from '../renewal/outcome.ts'
 import { pass, type PassResult } from '../renewal/pass.ts'
-import type { AttemptRecords, HostKeyFile, Issuer } from '../renewal/ports.ts'
+import type { Host, AttemptRecords, HostKeyFile, Issuer } from '../renewal/ports.ts'
+import type { KeyOutcome } from '../renewal/report.ts'
 import { type CliContext, type ConfigOption, EXIT, failureLine, requireConfig } from './context.ts'
 
 const LOCK_WAIT_MILLISECONDS = 60_000

@@ -1,6 +1,6 @@
 import { dirname, isAbsolute } from 'node:path'
 import * as v from 'valibot'
-import { CERTIFICATE_SUFFIX } from '../cert/certificate-types.ts'
+import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
 import { quote } from '../cert/text.ts'
 import { parseDuration } from '../cert/time.ts'
 import { isTree } from './problem.ts'

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { certificateFileOf } from '../cert/certificate-types.ts'
+import { certificateFileOf } from '../cert/host-certificate.ts'
 import { type CliContext, type ConfigOption, EXIT, readConfig } from '../cli/context.ts'
 import {
   askDaemon,

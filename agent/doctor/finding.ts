@@ -5,8 +5,8 @@ import type { Config } from '../config/config.ts'
 import type { User } from '../host/file-access.ts'
 import { type FINDING_STATUSES, ISSUER_STEPS } from '../issuer/exchange-protocol.ts'
 import type { Attempts } from '../renewal/attempts.ts'
-import type { Host } from '../renewal/host.ts'
 import type { CertifiableView, HostKeyView } from '../renewal/judge.ts'
+import type { Host } from '../renewal/ports.ts'
 
 /** The steps, in their order. `doctor --json` names them; each has a line or more. */
 export const STEPS = [

@@ -1,6 +1,7 @@
 import { realpath } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { outlineOf, certificateFileOf } from '../cert/certificate-types.ts'
+import { certificateFileOf } from '../cert/host-certificate.ts'
+import { outlineOf } from '../cert/wire.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import type { CertifiableView } from '../renewal/judge.ts'
 import { type Cause, failure, type Patient, RELOAD_SSHD, skipped, type Tone } from './finding.ts'

@@ -1,5 +1,5 @@
 import { realpath } from 'node:fs/promises'
-import { certificateTypeOf } from '../cert/certificate-types.ts'
+import { certificateTypeOf } from '../cert/wire.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import {
   type Cause,

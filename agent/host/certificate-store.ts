@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path'
-import { certificateFileOf } from '../cert/certificate-types.ts'
 import { AgentError } from '../cert/errors.ts'
+import { certificateFileOf } from '../cert/host-certificate.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import type { VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { CertificateStore, StoredCertificate } from '../renewal/ports.ts'

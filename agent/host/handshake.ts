@@ -1,6 +1,5 @@
-import { certificateTypeOf } from '../cert/certificate-types.ts'
 import type { PublicKey } from '../cert/public-key.ts'
-import { WireReader } from '../cert/wire.ts'
+import { certificateTypeOf, WireReader } from '../cert/wire.ts'
 import type { Presented } from '../renewal/ports.ts'
 
 /** How one run of ssh ended, started to see what a server presents for one host key. */

@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
-import { CERTIFICATE_SUFFIX } from '../cert/certificate-types.ts'
 import { messageOf } from '../cert/errors.ts'
+import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
 import { isIssuedKeyType, parsePublicKeyLine, readPublicKey } from '../cert/public-key.ts'
 import { quote, reasonOf } from '../cert/text.ts'
 import type { HostKeyFile, HostKeys } from '../renewal/ports.ts'

@@ -1,13 +1,12 @@
-import { outlineOf } from '../cert/certificate-types.ts'
 import { digestOf } from '../cert/host-certificate.ts'
 import { fingerprintOf, type PublicKey } from '../cert/public-key.ts'
 import type { UnixSeconds } from '../cert/time.ts'
+import { outlineOf } from '../cert/wire.ts'
 import type { Attempts } from './attempts.ts'
-import type { Host } from './host.ts'
 import { isCertifiable, type CertifiableView, type HostKeyView } from './judge.ts'
-import { serialInPlace } from './outcome.ts'
-import type { Presented } from './ports.ts'
+import type { Host, Presented } from './ports.ts'
 import type { Evidence } from './record.ts'
+import { serialInPlace } from './report.ts'
 import type { Finding } from './sshd-attempts.ts'
 
 /** Ask sshd what it presents for each host key, and note what that shows; what it does not show stays as it was known. */

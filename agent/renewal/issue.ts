@@ -3,9 +3,9 @@ import type { PublicKey } from '../cert/public-key.ts'
 import { verifyIssued, type VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
 import { repairWaitOf } from './backoff.ts'
-import type { Host } from './host.ts'
 import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView } from './judge.ts'
 import { withKeyFile, type Facts } from './observe.ts'
+import type { Host, HostKeyFile, IssuerFailure } from './ports.ts'
 import {
   noteIssuerFailure,
   noteKeyFailure,
@@ -14,8 +14,7 @@ import {
   serialInPlace,
   type IssueResult,
   type Wanted,
-} from './outcome.ts'
-import type { HostKeyFile, IssuerFailure } from './ports.ts'
+} from './report.ts'
 import { swap } from './swap.ts'
 import { askHostCa, trustedCas } from './trusted-cas.ts'
 

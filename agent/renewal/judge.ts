@@ -14,9 +14,8 @@ import {
   type DueReason,
   type RenewalTimes,
 } from './certificate-state.ts'
-import type { Host, RenewalSettings } from './host.ts'
 import type { Facts, KeyFacts } from './observe.ts'
-import type { HostKeyFile } from './ports.ts'
+import type { Host, RenewalSettings, HostKeyFile } from './ports.ts'
 import { recordOf, type AttemptRecord, type HostKeyRecord, type KeyIdentity } from './record.ts'
 import { trustedCas, type TrustedCas } from './trusted-cas.ts'
 

@@ -2,8 +2,7 @@ import { AgentError, type Failure } from '../cert/errors.ts'
 import type { Certificate } from '../cert/host-certificate.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import { tryParse } from '../cert/verify-issued.ts'
-import type { Host } from './host.ts'
-import type { HostKeyFile, StoredCertificate } from './ports.ts'
+import type { Host, HostKeyFile, StoredCertificate } from './ports.ts'
 
 /** What is there, each file read once. Judged by `judge`. */
 export interface Facts {

@@ -7,6 +7,7 @@ import type { PublicKey } from '../cert/public-key.ts'
 import type { UnixSeconds } from '../cert/time.ts'
 import type { VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { NextStep } from './backoff.ts'
+import type { RenewalPolicy } from './certificate-state.ts'
 import type { AttemptRecord } from './record.ts'
 import type { StatusDocument } from './status-document.ts'
 
@@ -250,4 +251,34 @@ export interface Metrics {
   turn(at: UnixSeconds): void
   /** After each pass; the certificate series are read from it. */
   status(snapshot: StatusDocument): void
+}
+
+/** The settings for renewal. */
+export interface RenewalSettings {
+  readonly policy: RenewalPolicy
+  /** All of these must be in the certificate; null: any, but never none. */
+  readonly wantedPrincipals: readonly string[] | null
+  readonly reload: 'auto' | 'always' | 'never'
+  readonly maintenance: MaintenanceWindow
+}
+
+/** The minutes in which a routine renewal may start. */
+interface MaintenanceWindow {
+  contains(now: UnixSeconds): boolean
+}
+
+/** One host, as the renewal path sees it: a port for each thing outside. */
+export interface Host {
+  readonly settings: RenewalSettings
+  readonly clock: Clock
+  readonly hostKeys: HostKeys
+  readonly store: CertificateStore
+  readonly issuer: Issuer
+  readonly served: ServedCertificates
+  readonly sshd: Sshd
+  readonly records: AttemptRecords
+  readonly lock: PassLock
+  readonly pinnedCas: PinnedCas
+  readonly log: Log
+  readonly metrics: Metrics
 }

@@ -1,8 +1,8 @@
 import type { UnixSeconds } from '../cert/time.ts'
 import type { Attempts } from './attempts.ts'
 import { installWait, reloadWait } from './backoff.ts'
-import type { Host } from './host.ts'
 import { type HostKeyView, unserved } from './judge.ts'
+import type { Host } from './ports.ts'
 import type { SshdRecord } from './record.ts'
 
 /** sshd is asked what it presents at least this often, not more: each question is a log line of sshd's. */

@@ -3,10 +3,10 @@ import { formatCertificateTime } from '../cert/time.ts'
 import type { VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
 import { isRoutine, type DueReason } from './certificate-state.ts'
-import type { Host } from './host.ts'
 import type { CertifiableView } from './judge.ts'
 import { withCertificate, type Facts } from './observe.ts'
-import { noteKeyFailure, type IssueResult, type Wanted } from './outcome.ts'
+import type { Host } from './ports.ts'
+import { noteKeyFailure, type IssueResult, type Wanted } from './report.ts'
 
 /** Step "swapped". */
 export async function swap(

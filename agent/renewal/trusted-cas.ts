@@ -1,9 +1,8 @@
 import type { Failure } from '../cert/errors.ts'
 import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import type { Attempts } from './attempts.ts'
-import type { Host } from './host.ts'
 import { isUnreadable, type Facts } from './observe.ts'
-import type { HostCaAnswer } from './ports.ts'
+import type { Host, HostCaAnswer } from './ports.ts'
 import type { AttemptRecord } from './record.ts'
 
 /** Whose signatures count. */

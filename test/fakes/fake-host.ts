@@ -1,8 +1,9 @@
 import { AgentError } from '../../agent/cert/errors.ts'
 import { parsePublicKeyLine, readPublicKey, type PublicKey } from '../../agent/cert/public-key.ts'
 import type { VerifiedCertificate } from '../../agent/cert/verify-issued.ts'
-import type { Host, RenewalSettings } from '../../agent/renewal/host.ts'
 import type {
+  Host,
+  RenewalSettings,
   AttemptRecords,
   CertificateStore,
   HostKeyFile,

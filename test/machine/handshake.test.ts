@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { certificateTypeOf } from '../../agent/cert/certificate-types.ts'
 import type { PublicKey } from '../../agent/cert/public-key.ts'
+import { certificateTypeOf } from '../../agent/cert/wire.ts'
 import { hostKeyAlgorithmsFor, readHandshake } from '../../agent/host/handshake.ts'
 import { blobOf, craftCertificate, craftKey, sshString } from '../cert/craft.ts'
 import { KEY_KINDS, keyIn } from '../cert/key-ring.ts'
