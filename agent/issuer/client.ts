@@ -14,6 +14,7 @@ import type {
 import { type Answer, parseObject } from './answer.ts'
 import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from './failures.ts'
 import { HttpExchange, type Outcome } from './http-exchange.ts'
+import { TlsRoots } from './http.ts'
 import { HealthRecord } from './issuer-health.ts'
 import {
   AccessTokenFile,
@@ -24,7 +25,6 @@ import {
 import { UniversalAuth } from './logins/universal-auth.ts'
 import { proxyPasswords } from './proxy.ts'
 import { Secrets } from './secrets.ts'
-import { TlsRoots } from './tls-roots.ts'
 
 export interface IssuerOptions {
   /** No slash at the end; https, or http to a loopback address. */
