@@ -1,10 +1,17 @@
 import { fstatSync, writeSync } from 'node:fs'
 import { isatty } from 'node:tty'
-import pino, { type DestinationStream, type Logger } from 'pino'
+import pino from 'pino'
+import type { DestinationStream, Logger } from 'pino'
 import { escapeControls } from '../cert/text.ts'
 import type { Log, LogFields } from '../renewal/ports.ts'
-import { journalLine, prettyLine, type LogEvent } from './line-format.ts'
-import { scrubFields, scrubText, type ScrubbedFields } from './redact.ts'
+import {
+  journalLine,
+  prettyLine,
+  type LogEvent,
+  scrubFields,
+  scrubText,
+  type ScrubbedFields,
+} from './log-line.ts'
 
 interface LogOptions {
   readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal'
@@ -24,7 +31,7 @@ export interface StderrLog extends Log {
 const RENAMED: Readonly<Record<string, string>> = { level: 'level_', time: 'time_', msg: 'msg_' }
 
 /**
- * The log. Writes before it returns, never throws, and keeps secrets out (see `redact.ts`).
+ * The log. Writes before it returns, never throws, and keeps secrets out (see `log-line.ts`).
  *
  * @param environment `JOURNAL_STREAM` and `NO_COLOR` count
  */

@@ -1,7 +1,7 @@
 import { formatTime, type UnixSeconds } from '../cert/time.ts'
 import type { Log, LogFields } from '../renewal/ports.ts'
 import type { RecentEvent } from '../renewal/status-document.ts'
-import { scrubText } from './redact.ts'
+import { scrubText } from './log-line.ts'
 
 /** Enough for what went before a failure, little enough to hold forever. */
 const MOST_EVENTS = 50
