@@ -15,9 +15,8 @@ import {
 } from './context.ts'
 import { inspect } from './inspect.ts'
 import { metricsWrite } from './metrics-write.ts'
-import { NEEDS_RENEWAL, needsRenewal } from './needs-renewal.ts'
-import { renew } from './renew.ts'
-import { status } from './status.ts'
+import { NEEDS_RENEWAL, needsRenewal, renew } from './renew.ts'
+import { showStatus } from './status-text.ts'
 import { wait, type WaitTimeout } from './wait.ts'
 
 /**
@@ -102,7 +101,7 @@ export function buildProgram(
 
   verb('status', 'show one line per host key: state, lifetime, due, served, last error')
     .addOption(jsonOption())
-    .action(async (options) => act(async () => status(context, options, signal)))
+    .action(async (options) => act(async () => showStatus(context, options, signal)))
 
   verb('check', 'run as a monitoring plugin: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN')
     .addOption(thresholdOption('-w, --warning <left>', 'WARNING if less than this is left', 'when overdue'))

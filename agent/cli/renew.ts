@@ -7,7 +7,7 @@ import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import { pass, type PassResult } from '../renewal/pass.ts'
 import type { Host, AttemptRecords, HostKeyFile, Issuer } from '../renewal/ports.ts'
 import type { KeyOutcome } from '../renewal/report.ts'
-import { type CliContext, type ConfigOption, EXIT, failureLine, requireConfig } from './context.ts'
+import { type CliContext, type ConfigOption, EXIT, failureLine, requireConfig, lookOnce } from './context.ts'
 
 const LOCK_WAIT_MILLISECONDS = 60_000
 
@@ -182,7 +182,7 @@ function outcomeDocument(outcome: KeyOutcome): object {
  *
  * @returns null when the configuration names no such host key
  */
-export function findHostKey(files: readonly HostKeyFile[], given: string): HostKeyFile | null {
+function findHostKey(files: readonly HostKeyFile[], given: string): HostKeyFile | null {
   const isPath = given.includes('/')
   const wanted = withoutSuffix(isPath ? resolve(given) : given)
   const matches = ({ name, path, content }: HostKeyFile): boolean =>
@@ -192,11 +192,65 @@ export function findHostKey(files: readonly HostKeyFile[], given: string): HostK
 }
 
 /** What to say when {@link findHostKey} found none. */
-export function noSuchHostKey(files: readonly HostKeyFile[], given: string): string {
+function noSuchHostKey(files: readonly HostKeyFile[], given: string): string {
   const names = files.map(({ name }) => name).join(', ')
   return `there is no host key ${given}${names === '' ? '' : `; there are ${names}`}`
 }
 
 function withoutSuffix(text: string): string {
   return text.replace(/\.pub$/, '')
+}
+
+/** As step's `needs-renewal`: 0 due, 1 not due, 2 nothing there, 255 could not tell. */
+export const NEEDS_RENEWAL = { due: 0, notDue: 1, nothing: 2, error: 255 } as const
+
+interface NeedsRenewalOptions extends ConfigOption {
+  readonly hostKey?: string
+  readonly json?: boolean
+}
+
+/** `needs-renewal`: whether anything is due. Looks at files only. Whatever it throws is {@link NEEDS_RENEWAL} `error`. */
+export async function needsRenewal(
+  context: CliContext,
+  options: NeedsRenewalOptions,
+  signal: AbortSignal,
+): Promise<number> {
+  const config = await requireConfig(context, options)
+  await context.becomeOwnerOf(config.stateDirectory)
+  const { views } = await lookOnce(context, config, false, signal)
+  const asked = options.hostKey === undefined ? views.filter(isRenewed) : named(views, options.hostKey)
+  if (options.hostKey !== undefined && asked.length === 0) {
+    const files = views.map(({ file }) => file)
+    context.err(noSuchHostKey(files, options.hostKey))
+  }
+  const documents = asked.map(({ name, due, state }) => ({
+    host_key: name,
+    due: due !== null,
+    reason: due,
+    state: state.state,
+  }))
+  if (options.json === true) context.out(`${JSON.stringify(documents, null, 2)}\n`)
+  else
+    for (const { host_key, due, reason } of documents)
+      context.out(`${host_key}: ${due ? `due (${reason})` : 'not due'}\n`)
+  return answerFor(asked)
+}
+
+/** A key that sshd does not offer is ignored and renewed all the same; one that the issuer does not sign is not. */
+function isRenewed(view: HostKeyView): boolean {
+  return isCertifiable(view) || view.state.state !== 'ignored'
+}
+
+function named(views: readonly HostKeyView[], given: string): readonly HostKeyView[] {
+  const found = findHostKey(
+    views.map(({ file }) => file),
+    given,
+  )
+  return views.filter(({ file }) => file === found)
+}
+
+function answerFor(views: readonly HostKeyView[]): number {
+  if (!views.some(isCertifiable)) return NEEDS_RENEWAL.nothing
+  if (views.some(({ onDisk }) => onDisk.kind === 'absent')) return NEEDS_RENEWAL.nothing
+  return views.some(({ due }) => due !== null) ? NEEDS_RENEWAL.due : NEEDS_RENEWAL.notDue
 }

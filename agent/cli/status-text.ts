@@ -10,8 +10,9 @@ import {
   type StatusDocument,
   waitText,
 } from '../renewal/status-document.ts'
-import { failureLine } from './context.ts'
-import type { Remark } from './daemon-client.ts'
+import { notEnrolledStatus } from '../renewal/status.ts'
+import { failureLine, type CliContext, configForVerb, type ConfigOption, EXIT, lookOnce } from './context.ts'
+import { type Remark, askDaemon, remarksOn } from './daemon-client.ts'
 
 export interface Terminal {
   readonly colour: boolean
@@ -253,4 +254,37 @@ function wordsOf(text: string, longest: number): string[] {
 export function lastSeen({ checked_at }: ServedStatus, now: UnixSeconds): string {
   const age = checked_at === null ? NaN : now - parseTime(checked_at)
   return age >= 0 ? `${formatDuration(age)} ago` : 'an unknown time ago'
+}
+
+interface StatusOptions extends ConfigOption {
+  readonly json?: boolean
+}
+
+/** `status`: a line per host key; from the daemon if it runs, else from the files and from what sshd presents. */
+export async function showStatus(
+  context: CliContext,
+  options: StatusOptions,
+  signal: AbortSignal,
+): Promise<number> {
+  const config = await configForVerb(context, options)
+  if (config === null) {
+    print(context, options, notEnrolledStatus(context.version.version), [])
+    return EXIT.ok
+  }
+  await context.becomeOwnerOf(config.stateDirectory)
+  const answer = await askDaemon(config.health.listen, signal)
+  const fromDaemon = answer.kind === 'runs' ? answer.status : null
+  const document = fromDaemon ?? (await lookOnce(context, config, true, signal)).status
+  print(context, options, document, remarksOn(document, answer, config))
+  return EXIT.ok
+}
+
+function print(
+  context: CliContext,
+  { json }: StatusOptions,
+  document: StatusDocument,
+  remarks: readonly Remark[],
+): void {
+  if (json === true) context.out(`${JSON.stringify(document, null, 2)}\n`)
+  else context.out(formatStatus(document, Date.now() / 1000, context.terminal, remarks))
 }

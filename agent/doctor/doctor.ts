@@ -21,10 +21,9 @@ import { type HostKeyView, isCertifiable, judgeNow } from '../renewal/judge.ts'
 import { observe } from '../renewal/observe.ts'
 import type { StatusDocument } from '../renewal/status-document.ts'
 import { statusOf } from '../renewal/status.ts'
-import { examineCertificates } from './certificates-on-disk.ts'
+import { examineCertificates, examineSelinux } from './certificates-on-disk.ts'
 import { examineConfiguration, examineCredentials, examinePinnedCas } from './configuration.ts'
 import { examineDirectories, examineReadable, readServiceSandbox, type ServiceSandbox } from './directory.ts'
-import { examineWayToIssuer } from './exchange.ts'
 import {
   failure,
   type Finding,
@@ -39,10 +38,10 @@ import {
   warning,
 } from './finding.ts'
 import { examineHostKeys } from './host-key-files.ts'
-import { examineSelinux } from './selinux.ts'
 import { examineReload, examineServed } from './served.ts'
 import { examineSshdConfig } from './sshd-config.ts'
 import { readSshd } from './sshd-files.ts'
+import { examineWayToIssuer } from './way-to-issuer.ts'
 
 const SERVICE = 'hostcertd.service'
 const SSHD_CONFIG_FILE = '/etc/ssh/sshd_config'
