@@ -7,7 +7,6 @@ import { quote, systemCodeOf } from '../cert/text.ts'
 import { isPattern, pathsMatching } from '../host/files.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { longestGapDays } from '../host/schedule.ts'
-import { isLoopback } from './addresses.ts'
 import type { Config } from './config.ts'
 import {
   hasPath,
@@ -28,7 +27,7 @@ import {
   type Settings,
   toConfig,
 } from './schema.ts'
-import { isAbsolutePath } from './values.ts'
+import { isLoopback, isAbsolutePath } from './values.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 

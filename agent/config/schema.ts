@@ -1,12 +1,15 @@
 import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
 import { checkCron, longestGapSeconds } from '../host/schedule.ts'
-import { readHealthHost, readHealthListen, readIssuerUrl, readSshdAddress } from './addresses.ts'
 import { auth as authSection, type CredentialContext, toLogin } from './auth-section.ts'
 import type { Config, IssuerConfig } from './config.ts'
 import { hasPath, isTree, type KeyPath, type KeyProblem, type Tree } from './problem.ts'
 import { findUnknownKeys } from './unknown-keys.ts'
 import {
+  readHealthHost,
+  readHealthListen,
+  readIssuerUrl,
+  readSshdAddress,
   anyListOf,
   listOf,
   mustBe,

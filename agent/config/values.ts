@@ -1,8 +1,10 @@
+import { isIP, isIPv4, isIPv6 } from 'node:net'
 import { dirname, isAbsolute } from 'node:path'
 import * as v from 'valibot'
 import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
 import { quote } from '../cert/text.ts'
 import { parseDuration } from '../cert/time.ts'
+import type { Config, HealthListen } from './config.ts'
 import { isTree } from './problem.ts'
 
 /** Nothing that is set here has a use for a newline or a NUL, and both end in surprises further on. */
@@ -164,4 +166,86 @@ export function section<const E extends Entries>(entries: E) {
 /** A section none of whose keys is required, so it may be left out. */
 export function optionalSection<const E extends Entries>(entries: E) {
   return v.optional(section(entries), () => ({}))
+}
+
+interface HostAndPort {
+  /** An IPv6 address is without its brackets. */
+  readonly host: string
+  readonly port: number
+}
+
+/** `HOST:PORT` or `[IPV6]:PORT`, port 1 to 65535; null for anything else. The host is not checked further. */
+function splitHostAndPort(given: string): HostAndPort | null {
+  const match = /^(?:\[([^[\]]+)\]|([^:[\]]+)):([1-9]\d{0,4})$/.exec(given)
+  if (match === null) return null
+  const [, bracketed, bare = ''] = match
+  const port = Number(match[3])
+  if (port > 65_535 || (bracketed !== undefined && !isIPv6(bracketed))) return null
+  return { host: bracketed ?? bare, port }
+}
+
+/** A name that can be resolved. It becomes an argument of a program, so it never begins with a dash. */
+function isHostName(given: string): boolean {
+  // What ends in a number is meant as an IPv4 address (WHATWG URL, "ends in a number"), and then must be one.
+  if (/(?:^|\.)\d+\.?$/.test(given)) return isIPv4(given)
+  return /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$/.test(given)
+}
+
+/** Whether only this host can be meant: 127.0.0.0/8, ::1 and `localhost`; an IPv6 address without its brackets. */
+export function isLoopback(host: string): boolean {
+  if (isIPv4(host)) return host.startsWith('127.')
+  return host === '::1' || host.toLowerCase() === 'localhost'
+}
+
+/** Where to ask what sshd serves. */
+export function readSshdAddress(given: string): Reading<Config['sshd']['address']> {
+  if (given === 'auto' || given === 'none') return value(given)
+  const address = splitHostAndPort(given)
+  if (address === null || (isIP(address.host) === 0 && !isHostName(address.host)))
+    return mustBe('auto, none or host:port (an IPv6 address in brackets)', given)
+  return value(address)
+}
+
+/** `sun_path` of unix(7) holds 108 bytes, the NUL at the end among them. */
+const LONGEST_SOCKET_PATH_BYTES = 107
+
+/** Where the health server listens. No name but `localhost`: what a name stands for changes, a listener does not. */
+export function readHealthListen(given: string): Reading<HealthListen> {
+  if (given === 'none') return value({ kind: 'none' })
+  if (given.startsWith('unix:')) {
+    const path = given.slice('unix:'.length)
+    if (!isAbsolutePath(path) || Buffer.byteLength(path) > LONGEST_SOCKET_PATH_BYTES)
+      return mustBe(`unix: and an absolute path of at most ${LONGEST_SOCKET_PATH_BYTES} bytes`, given)
+    return value({ kind: 'unix', path })
+  }
+  const address = splitHostAndPort(given)
+  if (address === null || (isIP(address.host) === 0 && address.host !== 'localhost'))
+    return mustBe('host:port (the host an IP address or localhost), unix:/path or none', given)
+  return value({ kind: 'tcp', ...address })
+}
+
+/** A name by which browsers ask for the status page. Addresses need no entry: they are always served. */
+export function readHealthHost(given: string): Reading<string> {
+  const name = given.toLowerCase()
+  if (isHostName(name) && isIP(name) === 0) return value(name)
+  return mustBe('a host name without scheme, port and path', given)
+}
+
+/**
+ * The issuer's base URL: https, or http where nothing leaves this host, for a token goes over it.
+ *
+ * @returns as a URL parser writes it, without slashes at the end; it may have a path
+ */
+export function readIssuerUrl(given: string): Reading<string> {
+  // A URL parser corrects missing slashes, backslashes and white space; here they are more likely a typing error.
+  if (!/^https?:\/\/[^/\\\s][^\\\s]*$/i.test(given) || !URL.canParse(given))
+    return mustBe('a URL such as https://us.infisical.com', given)
+  const url = new URL(given)
+  // Not quoted: it has a password in it.
+  if (url.username !== '' || url.password !== '' || /^https?:\/\/[^/?#]*@/i.test(given))
+    return mustBeUnquoted('a URL without a user name or password')
+  if (/[?#]/.test(given)) return mustBe('a URL without a query (?) or fragment (#)', given)
+  if (url.protocol === 'http:' && !isLoopback(url.hostname.replace(/^\[|\]$/g, '')))
+    return mustBe('https:// (http:// is for 127.0.0.1, [::1] and localhost only)', given)
+  return value(`${url.origin}${url.pathname}`.replace(/\/+$/, ''))
 }

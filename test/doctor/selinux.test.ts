@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { createSelinux, examineSelinux } from '../../agent/doctor/selinux.ts'
+import { createSelinux, examineSelinux } from '../../agent/doctor/certificates-on-disk.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { makeFakeProgram } from './fake-program.ts'
 

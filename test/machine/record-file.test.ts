@@ -1,7 +1,7 @@
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { createAttemptRecords } from '../../agent/host/record-file.ts'
+import { createAttemptRecords } from '../../agent/host/storage.ts'
 import { EMPTY_RECORD, recordOf, type AttemptRecord } from '../../agent/renewal/record.ts'
 import { RecordingLog } from '../fakes/recording-log.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'

@@ -187,8 +187,8 @@ test.each([
 
 const KEY = { name: 'a', fingerprint: 'SHA256:a' }
 
-function waitUntil(until: number, code: Wait['code'] = 'ISSUER_BUSY'): Wait {
-  return { failures: 1, until, code }
+function waitUntil(end: number, code: Wait['code'] = 'ISSUER_BUSY'): Wait {
+  return { failures: 1, until: end, code }
 }
 
 /** What is on record at {@link NOW}, for one host key. */
