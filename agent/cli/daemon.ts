@@ -164,7 +164,10 @@ export class Daemon {
       configureLog(config)
       const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
       this.#enrolment = { kind: 'enrolled', host: composeHost(config), identity }
-      this.#watcher = await startWatcher(config, () => this.#supervisor.wake('file-event'))
+      const watcher = startWatcher(config, () => this.#supervisor.wake('file-event'))
+      // Monitors are answered while the watcher still reads its folders.
+      await this.#listenForHealth()
+      this.#watcher = await watcher
     }
     this.#ticker = startTicker(config?.renewal.tick ?? DEFAULT_TICK, () => this.#supervisor.wake('tick'))
   }
