@@ -1,13 +1,12 @@
 import { messageOf } from './cert/errors.ts'
 import { splitKeyLine } from './cert/public-key.ts'
 import { inOneLine } from './cert/text.ts'
-import type { Config, IssuerConfig } from './config/config.ts'
+import { problemLine, type Config, type IssuerConfig } from './config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from './config/load.ts'
-import { problemLine } from './config/problem.ts'
 import { createHostKeys } from './host/host-keys.ts'
-import { becomeOwnerOf, systemClock } from './host/machine.ts'
+import { dropPrivileges, systemClock } from './host/machine.ts'
 import { createCommandIssuer, secretsOfProgram } from './issuer/command-issuer.ts'
-import { type Answering, serveExchange } from './issuer/exchange-process.ts'
+import { serveExchange, type Answering } from './issuer/exchange-process.ts'
 import type { DiagnosisAnswer } from './issuer/exchange-protocol.ts'
 import { localFailure } from './issuer/failures.ts'
 import { holdCredentials, type ReadCredentialFile } from './issuer/logins/credential-file.ts'
@@ -65,7 +64,7 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
       let readCredentialFile: ReadCredentialFile | undefined
       if (option === '--as-owner-of' && folder !== undefined) {
         readCredentialFile = await holdCredentials(settings.issuer)
-        await becomeOwnerOf(folder)
+        await dropPrivileges(folder)
       }
       const issuer = await issuerHere(settings.issuer, version, log, metrics, readCredentialFile)
       const answering: Answering = {

@@ -1,7 +1,6 @@
 import type { UnixSeconds } from '../cert/time.ts'
-import { type Config, issuerUrlOf } from '../config/config.ts'
+import { issuerUrlOf, problemLine, type Config } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
-import { problemLine } from '../config/problem.ts'
 import type { Host } from '../renewal/host.ts'
 import type { Clock, Log, Metrics, ServiceManager } from '../renewal/ports.ts'
 import type { StatusDocument } from '../renewal/status-document.ts'
@@ -76,7 +75,7 @@ export class Daemon {
       enrolment: async () => this.#currentEnrolment(),
       onTurn: async () => {
         await this.#watcher?.rewatch()
-        await this.#seeToHealth()
+        await this.#listenForHealth()
       },
     })
   }
@@ -91,7 +90,7 @@ export class Daemon {
     await this.#apply(config)
     if (config === null)
       this.#parts.log.info({}, 'not enrolled: there is no configuration; looking again each minute')
-    await this.#seeToHealth()
+    await this.#listenForHealth()
     stop.addEventListener('abort', () => void this.#parts.serviceManager.stopping(), { once: true })
     await this.#supervisor.run(stop)
     await Promise.all([this.#ticker?.stop(), this.#watcher?.stop(), this.#health?.server?.stop()])
@@ -110,7 +109,7 @@ export class Daemon {
   }
 
   /** SIGUSR1: look at everything at once. */
-  lookNow(): void {
+  requestPass(): void {
     this.#supervisor.wake('sigusr1')
   }
 
@@ -171,7 +170,7 @@ export class Daemon {
   }
 
   /** Listen where the configuration says; a port that was taken is tried again after each turn. */
-  async #seeToHealth(): Promise<void> {
+  async #listenForHealth(): Promise<void> {
     const health = this.#config?.health ?? DEFAULT_HEALTH
     const settings = JSON.stringify(health)
     if (this.#health?.settings === settings && this.#health.server !== null) return

@@ -1,5 +1,5 @@
 import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
-import { type CliContext, type ConfigOption, lookOnce, requireConfig } from './context.ts'
+import { type CliContext, type ConfigOption, observeOnce, requireConfig } from './context.ts'
 import { findHostKey, noSuchHostKey } from './renew.ts'
 
 /** As step's `needs-renewal`: 0 due, 1 not due, 2 nothing there, 255 could not tell. */
@@ -17,8 +17,8 @@ export async function needsRenewal(
   signal: AbortSignal,
 ): Promise<number> {
   const config = await requireConfig(context, options)
-  await context.becomeOwnerOf(config.stateDirectory)
-  const { views } = await lookOnce(context, config, false, signal)
+  await context.dropPrivileges(config.stateDirectory)
+  const { views } = await observeOnce(context, config, false, signal)
   const asked = options.hostKey === undefined ? views.filter(isRenewed) : named(views, options.hostKey)
   if (options.hostKey !== undefined && asked.length === 0) {
     const files = views.map(({ file }) => file)

@@ -1,17 +1,17 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { parseDuration } from '../cert/time.ts'
+import { problemLine } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
-import { problemLine } from '../config/problem.ts'
 import type { VersionInfo } from '../version.ts'
 import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
 import {
-  type CliContext,
-  type ConfigOption,
   EXIT,
   linesOf,
   notEnrolledLine,
   readConfigAsOwner,
+  type CliContext,
+  type ConfigOption,
 } from './context.ts'
 import { inspect } from './inspect.ts'
 import { metricsWrite } from './metrics-write.ts'

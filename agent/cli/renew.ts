@@ -41,7 +41,7 @@ async function renewWith(
   options: RenewOptions,
   signal: AbortSignal,
 ): Promise<number> {
-  await context.becomeOwnerOf(config.stateDirectory)
+  await context.dropPrivileges(config.stateDirectory)
   const host = { ...context.composeHost(config), issuer }
   const only = options.hostKey === undefined ? null : await nameOf(host, options.hostKey)
   const result = await passWithLock(host, options, only, signal)

@@ -1,6 +1,6 @@
 import type { StatusDocument } from '../renewal/status-document.ts'
 import { notEnrolledStatus } from '../renewal/status.ts'
-import { type CliContext, configForVerb, type ConfigOption, EXIT, lookOnce } from './context.ts'
+import { type CliContext, configForVerb, type ConfigOption, EXIT, observeOnce } from './context.ts'
 import { askDaemon, type Remark, remarksOn } from './daemon-client.ts'
 import { formatStatus } from './status-text.ts'
 
@@ -19,10 +19,10 @@ export async function status(
     print(context, options, notEnrolledStatus(context.version.version), [])
     return EXIT.ok
   }
-  await context.becomeOwnerOf(config.stateDirectory)
+  await context.dropPrivileges(config.stateDirectory)
   const answer = await askDaemon(config.health.listen, signal)
   const fromDaemon = answer.kind === 'runs' ? answer.status : null
-  const document = fromDaemon ?? (await lookOnce(context, config, true, signal)).status
+  const document = fromDaemon ?? (await observeOnce(context, config, true, signal)).status
   print(context, options, document, remarksOn(document, answer, config))
   return EXIT.ok
 }

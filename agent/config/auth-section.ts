@@ -1,17 +1,16 @@
 import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import * as v from 'valibot'
-import type { CredentialSource, Login } from './config.ts'
-import { isTree, ownValue } from './problem.ts'
+import { isTree, ownValue, type CredentialSource, type Login } from './config.ts'
 import {
   isAbsolutePath,
   mustBeUnquoted,
   oneOf,
-  type Reading,
   readWord,
   section,
   textAs,
   value,
+  type Reading,
 } from './values.ts'
 
 /** All that the interface names, so that a method of a later version is not reported as a typing error. */

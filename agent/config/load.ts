@@ -7,28 +7,27 @@ import { quote, systemCodeOf } from '../cert/text.ts'
 import { isPattern, pathsMatching } from '../host/files.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { longestGapDays } from '../host/schedule.ts'
-import { isLoopback } from './addresses.ts'
-import type { Config } from './config.ts'
 import {
   hasPath,
   isTree,
-  type KeyProblem,
   mergeTrees,
   ownValue,
   pathText,
+  type Config,
+  type KeyProblem,
   type Problem,
   type Tree,
-} from './problem.ts'
-import { type ConfigFile, readConfigFiles } from './read-files.ts'
+} from './config.ts'
+import { readConfigFiles, type ConfigFile } from './read-files.ts'
 import {
+  LONGEST_TIMEOUT_SECONDS,
   checkTree,
   hasCommand,
   hostKeys,
-  LONGEST_TIMEOUT_SECONDS,
-  type Settings,
   toConfig,
+  type Settings,
 } from './schema.ts'
-import { isAbsolutePath } from './values.ts'
+import { isAbsolutePath, isLoopback } from './values.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 

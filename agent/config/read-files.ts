@@ -1,10 +1,10 @@
 import { lstat, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type Document, type ErrorCode, LineCounter, parseDocument, type YAMLError } from 'yaml'
+import { LineCounter, parseDocument, type Document, type ErrorCode, type YAMLError } from 'yaml'
 import { messageOf } from '../cert/errors.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { readBoundedFile } from '../host/files.ts'
-import { type KeyPath, pathText, type Problem, type Tree, type TreeValue } from './problem.ts'
+import { pathText, type KeyPath, type Problem, type Tree, type TreeValue } from './config.ts'
 
 /** A configuration is a page of text; more than this is another file by mistake. */
 const MAX_FILE_BYTES = 64 * 1024

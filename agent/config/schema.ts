@@ -1,10 +1,16 @@
 import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
 import { checkCron, longestGapSeconds } from '../host/schedule.ts'
-import { readHealthHost, readHealthListen, readIssuerUrl, readSshdAddress } from './addresses.ts'
-import { auth as authSection, type CredentialContext, toLogin } from './auth-section.ts'
-import type { Config, IssuerConfig } from './config.ts'
-import { hasPath, isTree, type KeyPath, type KeyProblem, type Tree } from './problem.ts'
+import { auth as authSection, toLogin, type CredentialContext } from './auth-section.ts'
+import {
+  hasPath,
+  isTree,
+  type Config,
+  type IssuerConfig,
+  type KeyPath,
+  type KeyProblem,
+  type Tree,
+} from './config.ts'
 import { findUnknownKeys } from './unknown-keys.ts'
 import {
   anyListOf,
@@ -14,16 +20,20 @@ import {
   optionalSection,
   readAbsolutePath,
   readArgument,
+  readHealthHost,
+  readHealthListen,
   readHostKeyPattern,
-  type Reading,
+  readIssuerUrl,
   readJitter,
   readPrincipal,
+  readSshdAddress,
   readTimeout,
   readUuid,
   readWindow,
   section,
   textAs,
   value,
+  type Reading,
 } from './values.ts'
 
 const absolutePath = textAs(readAbsolutePath)

@@ -1,6 +1,6 @@
 import type * as v from 'valibot'
 import { AUTH_SECTIONS, methodOf } from './auth-section.ts'
-import { hasPath, isTree, type KeyPath, type KeyProblem, ownValue, pathText, type Tree } from './problem.ts'
+import { hasPath, isTree, ownValue, pathText, type KeyPath, type KeyProblem, type Tree } from './config.ts'
 
 const INLINE_SECRETS: ReadonlyMap<string, string> = new Map([
   ['client_secret', 'client_secret_file'],

@@ -1,13 +1,12 @@
 import { AgentError } from '../cert/errors.ts'
-import { type Answer, parseObject } from '../issuer/answer.ts'
-import { authenticatorOf, HttpIssuer, type IssuerOptions } from '../issuer/client.ts'
+import { parseObject, type Answer } from '../issuer/answer.ts'
+import { HttpIssuer, authenticatorOf, type IssuerOptions } from '../issuer/client.ts'
 import { answerFailure, localFailure } from '../issuer/failures.ts'
-import { answerOf, HttpExchange } from '../issuer/http-exchange.ts'
-import { authorityOf, send } from '../issuer/http.ts'
+import { HttpExchange, answerOf } from '../issuer/http-exchange.ts'
+import { authorityOf, send, transportFailure } from '../issuer/http.ts'
 import { HealthRecord } from '../issuer/issuer-health.ts'
 import { Secrets } from '../issuer/secrets.ts'
 import { TlsRoots } from '../issuer/tls-roots.ts'
-import { transportFailure } from '../issuer/transport-failure.ts'
 import type { Issuer, IssuerFailure } from '../renewal/ports.ts'
 
 type LoginAnswer = { readonly ok: true } | { readonly ok: false; readonly failure: IssuerFailure }

@@ -1,10 +1,9 @@
 import type { Clock, IssuerFailure, Log, Metrics } from '../renewal/ports.ts'
-import { type Answer, parseErrorBody, parseObject, parseRetryAfter, type Route } from './answer.ts'
-import { authorityOf, type RawReply, send } from './http.ts'
+import { parseErrorBody, parseObject, parseRetryAfter, type Answer, type Route } from './answer.ts'
+import { authorityOf, send, transportFailure, type RawReply } from './http.ts'
 import type { HealthRecord } from './issuer-health.ts'
 import type { Secrets } from './secrets.ts'
 import type { TlsRoots } from './tls-roots.ts'
-import { transportFailure } from './transport-failure.ts'
 
 /** What is asked of the issuer. A credential has no place but those named here. */
 type HttpQuestion =

@@ -5,11 +5,11 @@ import { parse } from 'yaml'
 import { ERROR_CODES } from '../../agent/cert/errors.ts'
 import { EXIT } from '../../agent/cli/context.ts'
 import { NEEDS_RENEWAL } from '../../agent/cli/needs-renewal.ts'
-import type { Tree } from '../../agent/config/problem.ts'
+import type { Tree } from '../../agent/config/config.ts'
 import { checkTree } from '../../agent/config/schema.ts'
 import { CERTIFICATE_STATES } from '../../agent/renewal/certificate-state.ts'
 import { schemaSettings } from '../config/schema-settings.ts'
-import { type CommandShape, flatten, hostcertdShape } from './command-shape.ts'
+import { flatten, hostcertdShape, type CommandShape } from './command-shape.ts'
 import { argumentsOf, entries, options, section } from './mdoc.ts'
 
 const ROOT = join(import.meta.dirname, '../..')

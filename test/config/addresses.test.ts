@@ -6,7 +6,7 @@ import {
   readHealthListen,
   readIssuerUrl,
   readSshdAddress,
-} from '../../agent/config/addresses.ts'
+} from '../../agent/config/values.ts'
 import { outcome } from './outcome.ts'
 
 test.each([

@@ -1,8 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { Config } from '../../agent/config/config.ts'
+import { problemLine, type Config } from '../../agent/config/config.ts'
 import { loadConfig, type LoadedConfig } from '../../agent/config/load.ts'
-import { problemLine } from '../../agent/config/problem.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
 /** Write these files (name to content) into a folder. */

@@ -3,10 +3,10 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { AUTH_SECTIONS } from '../../agent/config/auth-section.ts'
+import { hasPath, type Tree, type TreeValue } from '../../agent/config/config.ts'
 import { loadConfig } from '../../agent/config/load.ts'
-import { hasPath, type Tree, type TreeValue } from '../../agent/config/problem.ts'
 import { configSchema } from '../../agent/config/schema.ts'
-import { type AnySchema, defaultOf, entriesOf } from '../../agent/config/unknown-keys.ts'
+import { defaultOf, entriesOf, type AnySchema } from '../../agent/config/unknown-keys.ts'
 import { INTERFACE_EXAMPLE } from './interface-example.ts'
 
 const EXAMPLE = join(import.meta.dirname, '../../config.example.yaml')

@@ -3,11 +3,11 @@ import { mkdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { problemLine } from '../../agent/config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from '../../agent/config/load.ts'
-import { problemLine } from '../../agent/config/problem.ts'
 import { craftKey } from '../cert/craft.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
-import { configOf, LEAST, linesOf, loadFiles, writeFiles } from './config-folder.ts'
+import { LEAST, configOf, linesOf, loadFiles, writeFiles } from './config-folder.ts'
 
 describe('issuer.command', () => {
   const COMMAND = 'issuer: {command: [/bin/sign, -x], timeout: 2m}\nhost_keys: /nowhere/ssh_host_*_key.pub\n'

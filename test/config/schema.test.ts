@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { mergeTrees, pathText, type Tree } from '../../agent/config/problem.ts'
+import { mergeTrees, pathText, type Tree } from '../../agent/config/config.ts'
 import { parseYaml } from '../../agent/config/read-files.ts'
 import { checkTree } from '../../agent/config/schema.ts'
 import { nearest } from '../../agent/config/unknown-keys.ts'

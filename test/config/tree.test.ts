@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { hasPath, isTree, mergeTrees, type Tree, type TreeValue } from '../../agent/config/problem.ts'
+import { hasPath, isTree, mergeTrees, type Tree, type TreeValue } from '../../agent/config/config.ts'
 
 const { tree } = fc.letrec<{ tree: Tree; value: TreeValue }>((tie) => ({
   tree: fc.dictionary(
