@@ -92,14 +92,14 @@ export class Supervisor {
 
   /** Turn until `stop` fires; returns when the last turn is finished or abandoned. */
   async run(stop: AbortSignal): Promise<void> {
-    const looked = new AbortController()
-    const early = this.#becomeReadySoon(AbortSignal.any([stop, looked.signal]))
+    const firstTurnOver = new AbortController()
+    const early = this.#becomeReadySoon(AbortSignal.any([stop, firstTurnOver.signal]))
     while (!stop.aborted) {
       const reasons = this.#pending.union(this.#unanswered)
       this.#pending = new Set()
       this.#unanswered = new Set()
       const next = await this.#turn(reasons, stop)
-      looked.abort()
+      firstTurnOver.abort()
       await this.#sleepUntil(next, stop)
     }
     await this.#noteStop()
@@ -107,11 +107,11 @@ export class Supervisor {
   }
 
   /** An issuer that does not answer is no reason for the rest of the host to wait. */
-  async #becomeReadySoon(looked: AbortSignal): Promise<void> {
+  async #becomeReadySoon(firstTurnOver: AbortSignal): Promise<void> {
     try {
-      await this.#options.clock.sleep(READY_AFTER_MILLISECONDS, looked)
+      await this.#options.clock.sleep(READY_AFTER_MILLISECONDS, firstTurnOver)
     } catch (error) {
-      if (looked.aborted) return
+      if (firstTurnOver.aborted) return
       throw error
     }
     this.#isReady = true
@@ -124,9 +124,9 @@ export class Supervisor {
     let work: Promise<unknown> | null = null
     try {
       next = await withinLimits(clock, TURN_LIMITS, stop, async (signal) => {
-        const looking = this.#look(reasons, signal)
-        work = looking
-        return looking
+        const working = this.#work(reasons, signal)
+        work = working
+        return working
       })
     } catch (error) {
       if (stop.aborted) return null
@@ -153,7 +153,7 @@ export class Supervisor {
     return next
   }
 
-  async #look(reasons: ReadonlySet<WakeReason>, signal: AbortSignal): Promise<UnixSeconds | null> {
+  async #work(reasons: ReadonlySet<WakeReason>, signal: AbortSignal): Promise<UnixSeconds | null> {
     const enrolment = await this.#options.enrolment()
     if (enrolment.kind === 'not-enrolled') {
       if (reasons.has('start')) this.#unanswered.add('start')
