@@ -15,7 +15,7 @@ import {
   type Finding,
   hasFailure,
   ok,
-  type CheckedHost,
+  type Examined,
   remedyOf,
   skipped,
   unknown,
@@ -32,17 +32,17 @@ const SEE_LOG = "see `journalctl -u 'hostcertd-exchange*'`"
  * @param issue whether to have certificates issued
  */
 export async function examineWayToIssuer(
-  checked: CheckedHost,
+  examined: Examined,
   credentials: readonly Finding[],
   facts: Facts,
   views: readonly HostKeyView[],
   issue: boolean,
 ): Promise<Finding[]> {
-  const { exchangeUser, isRoot, self, daemonUser } = checked
-  const trial = issue ? trialOf(checked, facts, views) : NO_TRIAL
+  const { exchangeUser, isRoot, self, daemonUser } = examined
+  const trial = issue ? trialOf(examined, facts, views) : NO_TRIAL
   const isAsked = trial.issueFor.length > 0
-  const program = await examineCommand(checked)
-  const isCommand = checked.config.issuer.kind === 'command'
+  const program = await examineCommand(examined)
+  const isCommand = examined.config.issuer.kind === 'command'
   const rest = isCommand ? [] : skipOthers(isAsked)
   if (exchangeUser !== null && !isSocket(EXCHANGE_SOCKET)) {
     const message = `the socket ${EXCHANGE_SOCKET} is missing; requests to the issuer go through it`
@@ -54,13 +54,13 @@ export async function examineWayToIssuer(
     return [...program, finding, ...rest, ...trial.findings]
   }
   if (isCommand && (hasFailure(program) || !isAsked)) return [...program, ...trial.findings]
-  const answer = await ask(checked, {
+  const answer = await ask(examined, {
     login: !credentials.some(
       // A file that this user cannot read may be readable for the unit.
       ({ status }) => status === 'failure' || (status === 'unknown' && exchangeUser === null),
     ),
-    pinned: pinnedOf(facts, checked),
-    principals: checked.config.verify.principals === null ? null : [...checked.config.verify.principals],
+    pinned: pinnedOf(facts, examined),
+    principals: examined.config.verify.principals === null ? null : [...examined.config.verify.principals],
     issueFor: trial.issueFor,
   })
   if (!answer.ok) {
@@ -79,7 +79,7 @@ export async function examineWayToIssuer(
 }
 
 async function ask(
-  { config, exchangeUser, exchangeProgram, host, signal }: CheckedHost,
+  { config, exchangeUser, exchangeProgram, host, signal }: Examined,
   question: DiagnosisQuestion,
 ) {
   const way: ExchangeWay =
@@ -127,7 +127,7 @@ const NO_TRIAL: Trial = {
 }
 
 /** Nothing is written, not even the attempt; nor is the lock taken, as its file might have to be created. */
-function trialOf({ attempts, host }: CheckedHost, { pinned }: Facts, views: readonly HostKeyView[]): Trial {
+function trialOf({ attempts, host }: Examined, { pinned }: Facts, views: readonly HostKeyView[]): Trial {
   if (isUnreadable(pinned)) return { issueFor: [], findings: [skipped('issue', 'needs the pinned CAs')] }
   const keys = views.filter(isCertifiable)
   if (keys.length === 0)
@@ -151,7 +151,7 @@ function wantedFor({ name, subject, text }: CertifiableView): Trial['issueFor'][
   return { name, publicKey: `${lineOf(key)} ${comment === '' ? name : comment}`, inPlace: text }
 }
 
-function pinnedOf({ pinned }: Facts, { config }: CheckedHost): DiagnosisQuestion['pinned'] {
+function pinnedOf({ pinned }: Facts, { config }: Examined): DiagnosisQuestion['pinned'] {
   if (pinned === null) return null
   const file = config.verify.hostCaFile ?? 'verify.host_ca_file'
   return { file, keys: isUnreadable(pinned) ? null : pinned.map(lineOf) }
@@ -162,15 +162,15 @@ function lineOf({ type, blob }: PublicKey): string {
 }
 
 /** `issuer.command`: whether the program is there, and the exchange's user may run it. Only issuing shows more. */
-async function examineCommand(checked: CheckedHost): Promise<Finding[]> {
-  const { issuer } = checked.config
+async function examineCommand(examined: Examined): Promise<Finding[]> {
+  const { issuer } = examined.config
   if (issuer.kind !== 'command') return []
   const steps = ['credentials', 'name', 'tcp', 'tls', 'clock', 'login', 'permission'] as const
   const rest = steps.map((step) => skipped(step, 'does not apply: issuer.command signs the certificates'))
-  return [...rest, await examineProgram(issuer.command[0] ?? '', checked)]
+  return [...rest, await examineProgram(issuer.command[0] ?? '', examined)]
 }
 
-async function examineProgram(program: string, { daemonUser, exchangeUser }: CheckedHost): Promise<Finding> {
+async function examineProgram(program: string, { daemonUser, exchangeUser }: Examined): Promise<Finding> {
   const user = exchangeUser ?? daemonUser
   const install = `install the program there (\`chmod 755 ${program}\`), or correct issuer.command`
   try {

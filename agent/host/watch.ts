@@ -99,7 +99,7 @@ export function createFileWatcher(options: FileWatcherOptions): FileWatcher {
     return watcher
   }
 
-  const look = async (folder: string): Promise<void> => {
+  const watchFolder = async (folder: string): Promise<void> => {
     const before = watched.get(folder)
     const identity = await identityOf(folder)
     if (before !== undefined && before.identity === identity) return
@@ -117,10 +117,10 @@ export function createFileWatcher(options: FileWatcherOptions): FileWatcher {
     if (before !== undefined) debounce.event()
   }
 
-  const lookAtAll = async (): Promise<void> => {
+  const watchAll = async (): Promise<void> => {
     for (const folder of folders) {
       try {
-        if (!closed) await look(folder)
+        if (!closed) await watchFolder(folder)
       } catch (error) {
         complain(folder, error)
       }
@@ -130,7 +130,7 @@ export function createFileWatcher(options: FileWatcherOptions): FileWatcher {
 
   const rewatch = async (): Promise<void> => {
     if (closed) return
-    running ??= lookAtAll()
+    running ??= watchAll()
     await running
   }
 

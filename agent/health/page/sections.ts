@@ -80,12 +80,12 @@ function notesCard(notes: readonly string[]): Html {
 
 function servedRow(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): Html {
   const { host_key, served } = certificate
-  const { tone, text } = presented(certificate, isDown, now)
+  const { tone, label } = presented(certificate, isDown, now)
   const at = served === null || served.matches === null ? null : served.checked_at
   return html`<tr role="row">
     <th role="rowheader" scope="row" class="name">${host_key}</th>
     <td role="cell">
-      <span class="mark tone-${tone}">${sign(tone)}<span>${text}</span></span
+      <span class="mark tone-${tone}">${sign(tone)}<span>${label}</span></span
       >${
         served?.matches === false && served.serial !== null
           ? html`<span class="name quiet">serial ${served.serial}</span>`
@@ -103,25 +103,25 @@ function presented(
   { state, served }: CertificateStatus,
   isDown: boolean,
   now: UnixSeconds,
-): { readonly tone: Tone; readonly text: string } {
+): { readonly tone: Tone; readonly label: string } {
   const evidence = servingOf(served, now)
   switch (isDown && evidence === 'served' ? 'served-before' : evidence) {
     case 'not-asked':
-      return { tone: 'idle', text: 'not asked' }
+      return { tone: 'idle', label: 'not asked' }
     case 'unseen':
-      return { tone: 'warn', text: 'not known' }
+      return { tone: 'warn', label: 'not known' }
     case 'refuted':
       return (served?.serial ?? null) === null
-        ? { tone: 'bad', text: 'no usable certificate' }
-        : { tone: 'warn', text: 'another certificate' }
+        ? { tone: 'bad', label: 'no usable certificate' }
+        : { tone: 'warn', label: 'another certificate' }
     case 'served-before':
       return {
         tone: 'warn',
-        text: `this certificate, as last seen ${seenAgo(served?.checked_at ?? null, now)}`,
+        label: `this certificate, as last seen ${seenAgo(served?.checked_at ?? null, now)}`,
       }
     case 'served':
-      if (state === 'expired') return { tone: 'bad', text: 'this certificate, expired' }
-      return { tone: state === 'invalid' ? 'bad' : 'good', text: 'this certificate' }
+      if (state === 'expired') return { tone: 'bad', label: 'this certificate, expired' }
+      return { tone: state === 'invalid' ? 'bad' : 'good', label: 'this certificate' }
   }
 }
 
@@ -135,7 +135,7 @@ export function issuerSection({ status, now }: PageView): Html | null {
   if (status === null || !status.enrolled) return null
   const { url, reachable, last_success, clock_skew_seconds: skew } = status.issuer
   const tone = reachable === null ? 'idle' : reachable ? 'good' : 'bad'
-  const text = { good: 'answers', bad: 'does not answer', idle: 'not asked yet' }[tone]
+  const label = { good: 'answers', bad: 'does not answer', idle: 'not asked yet' }[tone]
   return html`<h2 id="issuer-title">Issuer</h2>
     <div class="card">
       <dl class="facts">
@@ -146,7 +146,7 @@ export function issuerSection({ status, now }: PageView): Html | null {
         <div>
           <dt>State</dt>
           <dd>
-            <span class="mark tone-${tone}">${sign(tone)}<span>${text}</span></span>
+            <span class="mark tone-${tone}">${sign(tone)}<span>${label}</span></span>
           </dd>
         </div>
         <div>
