@@ -65,7 +65,7 @@ export async function doctor(
   const { path, loaded } = await readConfig(context, options, false)
   const findings: Finding[] = await examineConfiguration(path, loaded)
   if (loaded.kind === 'ok') {
-    const examined = await admit(context, options, loaded.config, path, signal)
+    const examined = await gather(context, options, loaded.config, path, signal)
     findings.push(...(await examinePinnedCas(examined)), ...(await examineReadable(examined, loaded.files)))
     findings.push(...(await examine(examined, findings, options, context.version.version)))
   } else {

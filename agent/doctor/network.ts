@@ -6,6 +6,7 @@ import { AgentError, messageOf } from '../cert/errors.ts'
 import { hostAndPort, reasonOf, systemCodeOf } from '../cert/text.ts'
 import type { HttpIssuerConfig, Login } from '../config/config.ts'
 import type { IssuerFinding } from '../issuer/exchange-protocol.ts'
+import { tlsReason } from '../issuer/http-exchange.ts'
 import { authorityOf, TlsRoots } from '../issuer/http.ts'
 import { type Endpoint, endpointOf, type Proxy, proxyFor } from '../issuer/proxy.ts'
 import type { Clock } from '../renewal/ports.ts'
@@ -189,7 +190,14 @@ export async function shakeHands(
       proxy === null ? { host, port } : { socket: await tunnel({ host, port }, proxy, secureContext, limit) }
     const servername = isIP(host) === 0 ? { servername: host } : {}
     // Only to find what is wrong with it: the connection is closed before anything is sent.
-    const socket = connectTls({ ...way, ...servername, secureContext, rejectUnauthorized: false })
+    const socket = connectTls({
+      ...way,
+      ...servername,
+      secureContext,
+      rejectUnauthorized: false,
+      // As in a request: a server that accepts HTTP/2 only refuses it.
+      ALPNProtocols: ['http/1.1'],
+    })
     return await opened(socket, 'secureConnect', limit, () => ({ ...findingsOf(socket), ...known }))
   })
 }
@@ -280,7 +288,6 @@ async function inTime<T extends object>(
   }
 }
 
-/** OpenSSL's own line is cut down to its reason. */
 function whyOf(error: unknown): string {
-  return /:error:[^:]*:[^:]*:[^:]*:([^:]+):/.exec(messageOf(error))?.[1] ?? reasonOf(error)
+  return tlsReason(messageOf(error)) ?? reasonOf(error)
 }

@@ -47,6 +47,8 @@ export function answerFailure(answer: Answer): IssuerFailure {
   const { status } = answer
   if (status === 408 || status === 429 || status >= 500) return busy(answer)
   if (status === 404 && answer.body.requestId === null) return noRoute(answer)
+  if (status === 400 && answer.isHtml && /SSL certificate/.test(answer.text))
+    return noClientCertificate(answer)
   if (status < 400) return redirectOrOdd(answer)
   switch (answer.route) {
     case 'login':
@@ -152,6 +154,12 @@ function busyText(status: number): string {
 function noRoute(answer: Answer): IssuerFailure {
   const message = `${answer.host} has nothing at ${answer.path}: issuer.url is wrong, or a proxy answered (404)`
   return of(answer, 'ISSUER_NOT_FOUND', 'administrator', message)
+}
+
+/** nginx completes the handshake without one, and then answers each request with a page. */
+function noClientCertificate(answer: Answer): IssuerFailure {
+  const message = `${answer.host} requires a client certificate (400, with a web page)`
+  return of(answer, 'ISSUER_FORBIDDEN', 'administrator', message)
 }
 
 function redirectOrOdd(answer: Answer): IssuerFailure {

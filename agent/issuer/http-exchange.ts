@@ -138,6 +138,27 @@ const UNTRUSTED = new Set([
   'DEPTH_ZERO_SELF_SIGNED_CERT',
 ])
 const WRONG_TIME = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
+/** OpenSSL's reasons that need other words; an alert is the server's. */
+const TLS_REASONS: readonly (readonly [reason: RegExp, text: string])[] = [
+  [/alert no application protocol/, 'the server accepts HTTP/2 only, and HTTP/1.1 is needed'],
+  [/alert certificate required/, 'the server requires a client certificate'],
+  [
+    /alert handshake failure/,
+    'the server requires a client certificate, or has no cipher in common with this host',
+  ],
+  [/alert protocol version|unsupported protocol/, 'the server offers neither TLS 1.2 nor TLS 1.3'],
+  [/wrong version number/, 'the server does not use TLS on this port'],
+]
+/** Of undici's errors, those for bytes that are no HTTP/1.1 response. */
+const NOT_HTTP = [
+  errors.HTTPParserError,
+  errors.HeadersOverflowError,
+  errors.ResponseContentLengthMismatchError,
+]
+/** RFC 9113, section 3.4: a server begins with a SETTINGS frame, of stream 0. */
+// eslint-disable-next-line no-control-regex
+const HTTP2_FRAME = /^[^]{3}\x04[^]\0{4}/
+
 /** Addresses that never answered, by the system's time limit rather than ours. */
 const SILENT = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT'])
 
@@ -163,12 +184,12 @@ export function transportFailure(
   }
   if (error instanceof AgentError) return localFailure(error.code, 'local', error.message)
   const reason = plainText(secrets.redact(describe(error)))
-  if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) {
-    return localFailure(
-      'ISSUER_INVALID_RESPONSE',
-      'issuer-backoff',
-      `${host} sent something that is not HTTP: ${reason}`,
-    )
+  if (NOT_HTTP.some((kind) => error instanceof kind)) {
+    const data = error instanceof errors.HTTPParserError && 'data' in error ? String(error.data) : ''
+    const what = HTTP2_FRAME.test(data)
+      ? 'uses HTTP/2 only, and HTTP/1.1 is needed'
+      : `sent something that is not HTTP: ${reason}`
+    return localFailure('ISSUER_INVALID_RESPONSE', 'issuer-backoff', `${host} ${what}`)
   }
   const code = SILENT.has(codeOf(error)) ? 'ISSUER_TIMEOUT' : 'ISSUER_UNREACHABLE'
   return localFailure(code, 'issuer-backoff', `cannot reach ${host}: ${reason}`)
@@ -187,9 +208,16 @@ function describe(error: unknown): string {
   if (error instanceof errors.SocketError) return `${message} before the answer was complete`
   const refusedByProxy = /^Proxy response \((\d+)\)/.exec(message)
   if (refusedByProxy !== null) return `the proxy answered CONNECT with ${refusedByProxy[1]}`
-  // OpenSSL's own line: `…:error:0A00010B:SSL routines:FUNCTION:REASON:FILE:LINE:`.
-  const openssl = /:error:[^:]*:[^:]*:[^:]*:([^:]+):/.exec(message)
-  return openssl === null ? message : `TLS failed: ${openssl[1]}`
+  const reason = tlsReason(message)
+  return reason === null ? message : `TLS failed: ${reason}`
+}
+
+/** Of a message of OpenSSL's, `…:error:0A00010B:SSL routines:FUNCTION:REASON:FILE:LINE:`; null for any other. */
+export function tlsReason(message: string): string | null {
+  const reason = /:error:[^:]*:[^:]*:[^:]*:([^:]+):/.exec(message)?.[1]
+  if (reason === undefined) return null
+  const text = TLS_REASONS.find(([pattern]) => pattern.test(reason))?.[1]
+  return text === undefined ? reason : `${text} (${reason})`
 }
 
 function codeOf(error: unknown): string {

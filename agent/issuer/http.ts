@@ -1,6 +1,8 @@
 import { X509Certificate } from 'node:crypto'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { isIP, type Socket } from 'node:net'
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
-import { Agent, ProxyAgent, request, type Dispatcher } from 'undici'
+import { Agent, errors, ProxyAgent, request, type Dispatcher } from 'undici'
 import { AgentError } from '../cert/errors.ts'
 import { reasonOf } from '../cert/text.ts'
 import { readBoundedFile, fileVersion } from '../host/files.ts'
@@ -41,7 +43,10 @@ export async function send(asked: RawRequest, roots: TlsRoots, signal: AbortSign
   signal.throwIfAborted()
   const dispatcher = await openDispatcher(asked.url, roots, signal)
   try {
-    return await untilAborted(exchange(asked, dispatcher, signal), signal)
+    return await untilAborted(
+      withTlsAlert(() => exchange(asked, dispatcher, signal)),
+      signal,
+    )
   } finally {
     dispatcher.destroy(null, () => {})
   }
@@ -105,6 +110,13 @@ async function openDispatcher(url: URL, roots: TlsRoots, signal: AbortSignal): P
   // Its value may hold a password.
   if (proxy.url === null)
     throw new AgentError('CONFIG_INVALID', `${proxy.variable} in the environment is not the URL of a proxy`)
+  // undici would send the address as a TLS server name, which Node refuses.
+  if (proxy.url.protocol === 'https:' && isIP(endpointOf(proxy.url).host) !== 0) {
+    throw new AgentError(
+      'CONFIG_INVALID',
+      `the https: proxy in ${proxy.variable} is an IP address; set its host name, or use http:`,
+    )
+  }
   return new ProxyAgent({
     uri: proxy.url.href,
     connections: 1,
@@ -128,6 +140,29 @@ async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T
     return await Promise.race([work, aborted])
   } finally {
     signal.removeEventListener('abort', onAbort)
+  }
+}
+
+/** undici publishes each of its connections here, those through a proxy included. */
+const CONNECTED = 'undici:client:connected'
+
+/**
+ * A TLS 1.3 server requires a client certificate only after the handshake, by an alert. undici reports merely that the
+ * connection was closed, so the alert is taken from the socket. One exchange at a time.
+ */
+async function withTlsAlert<T>(work: () => Promise<T>): Promise<T> {
+  let alert: Error | null = null
+  const onConnected = (published: unknown): void => {
+    const { socket } = published as { readonly socket: Socket }
+    socket.once('error', (error) => (alert = error))
+  }
+  subscribe(CONNECTED, onConnected)
+  try {
+    return await work()
+  } catch (error) {
+    throw error instanceof errors.SocketError ? (alert ?? error) : error
+  } finally {
+    unsubscribe(CONNECTED, onConnected)
   }
 }
 

@@ -56,7 +56,7 @@ testBroken([
       await ward.configure({ issuer: { url, ssh_host_id: ward.hostId } })
     },
     troubles: ['tls failure'],
-    message: /the TLS handshake failed with 127\.0\.0\.1:\d+: wrong version number/,
+    message: /the TLS handshake failed with 127\.0\.0\.1:\d+: the server does not use TLS on this port/,
     remedy: /is an https server: correct issuer\.url/,
   },
 ])

@@ -52,7 +52,7 @@ test('https to a server that speaks http', async () => {
   const failure = failureOf(await setup.subject({ url }).issuer.issue(requestFor(setup.publicKey), NEVER))
   expect(failure).toMatchObject({
     code: 'ISSUER_UNREACHABLE',
-    message: `cannot reach 127.0.0.1:${server.port}: TLS failed: wrong version number`,
+    message: `cannot reach 127.0.0.1:${server.port}: TLS failed: the server does not use TLS on this port (wrong version number)`,
   })
 })
 

@@ -81,6 +81,8 @@ for wanted in "$@"; do
     faults)
       has gcc || need gcc 'it builds the library that makes calls fail'
       [ -e /usr/include/stdio.h ] || need libc6-dev 'the same'
+      has openssl || need openssl 'a test runs a server that requires a TLS client certificate'
+      has faketime || need faketime 'tests set the clock of a daemon with it'
       if [ "$(id -u)" = 0 ]; then has ip || need iproute2 'a test makes a network without answers'; fi
       ;;
     browser)
