@@ -153,7 +153,6 @@ const TLS_REASONS: readonly (readonly [reason: RegExp, text: string])[] = [
 const NOT_HTTP = [
   errors.HTTPParserError,
   errors.HeadersOverflowError,
-  errors.ResponseContentLengthMismatchError,
 ]
 /** RFC 9113, section 3.4: a server begins with a SETTINGS frame, of stream 0. */
 // eslint-disable-next-line no-control-regex

@@ -233,7 +233,7 @@ async function portInside(
       .pipe(socket)
   })
   await new Promise<void>((resolve) => outside.listen(path, resolve))
-  const [program = '', ...args] = [...namespace, process.execPath, '-e', RELAY, path]
+  const [program, ...args] = [...namespace, process.execPath, '-e', RELAY, path]
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const dispose = async (): Promise<void> => {
     child.kill()

@@ -43,7 +43,7 @@ const rawServer = (answer: (socket: Socket) => void) =>
 const alertServer = (description: number) =>
   rawServer((socket) => void socket.end(Buffer.from([21, 3, 3, 0, 2, 2, description])))
 /** An HTTP/2 server's first frame, SETTINGS, and its last, GOAWAY. */
-const HTTP2_FRAMES = '\0\0\0\x04\0\0\0\0\0' + '\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01'
+const HTTP2_FRAMES = '\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01'
 
 interface TlsRow {
   readonly name: string
