@@ -5,7 +5,7 @@ import type { Config, IssuerConfig } from './config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from './config/load.ts'
 import { problemLine } from './config/problem.ts'
 import { createHostKeys } from './host/host-keys.ts'
-import { dropPrivileges, systemClock } from './host/machine.ts'
+import { becomeOwnerOf, systemClock } from './host/machine.ts'
 import { createCommandIssuer, secretsOfProgram } from './issuer/command-issuer.ts'
 import { type Answering, serveExchange } from './issuer/exchange-process.ts'
 import type { DiagnosisAnswer } from './issuer/exchange-protocol.ts'
@@ -65,13 +65,14 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
       let readCredentialFile: ReadCredentialFile | undefined
       if (option === '--as-owner-of' && folder !== undefined) {
         readCredentialFile = await holdCredentials(settings.issuer)
-        await dropPrivileges(folder)
+        await becomeOwnerOf(folder)
       }
       const issuer = await issuerHere(settings.issuer, version, log, metrics, readCredentialFile)
       const answering: Answering = {
         issue: async (request, signal) => issuer.issue(request, signal),
         hostCa: async (signal) => issuer.hostCa(signal),
         health: () => issuer.health(),
+        end: () => issuer.end(),
         diagnose: async (question, signal): Promise<DiagnosisAnswer> => {
           // Most exchanges do without.
           const { diagnoseCommand, diagnoseIssuer } = await import('./doctor/issuer-diagnosis.ts')
@@ -134,6 +135,7 @@ function refusing(why: string): Answering {
     hostCa: async () => ({ ok: false, failure, noSuchRoute: false }),
     diagnose: async () => ({ ok: false, failure }),
     health: () => ({ reachable: null, lastSuccess: null, clockSkewSeconds: null }),
+    end: () => undefined,
   }
 }
 

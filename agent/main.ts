@@ -8,7 +8,7 @@ import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog, verbLogSettings } from './compose.ts'
 import { isSocket } from './host/files.ts'
-import { dropPrivileges, systemClock } from './host/machine.ts'
+import { becomeOwnerOf, systemClock } from './host/machine.ts'
 import { EXCHANGE_SOCKET, type ExchangeWay, isForExchange } from './issuer/exchange-channel.ts'
 import { createExchangeClient } from './issuer/exchange-client.ts'
 import { hearSignals } from './signals.ts'
@@ -48,7 +48,7 @@ const context: CliContext = {
   composeHost: (config) => composeHost(config, verbLog(config, version), NO_METRICS, exchange),
   composeIssuer: (config) => {
     const isUnit = exchange.socket !== null && isSocket(exchange.socket)
-    const program = [...exchange.program, '--as-owner-of', config.stateDirectory]
+    const program = isUnit ? [] : [...exchange.program, '--as-owner-of', config.stateDirectory]
     const ports = { clock: systemClock, metrics: NO_METRICS }
     // A verb is for people, and its messages are its own.
     const settings = { ...config, log: verbLogSettings(config) }
@@ -59,11 +59,11 @@ const context: CliContext = {
   exchangeProgram: exchange.program,
   createDaemon: (config, load) => {
     const daemon = new Daemon(composeDaemon(config, version, exchange), load)
-    hearSignals((signal) => (signal === 'SIGHUP' ? daemon.reload() : daemon.startPass()))
+    hearSignals((signal) => (signal === 'SIGHUP' ? daemon.reload() : daemon.lookNow()))
     return daemon
   },
   daemonLog: () => daemonLog(null, version),
-  dropPrivileges,
+  becomeOwnerOf,
 }
 
 // Verbs that only look have nothing to bring to an end, and are ended by the signal itself.

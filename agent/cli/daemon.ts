@@ -75,7 +75,7 @@ export class Daemon {
       enrolment: async () => this.#currentEnrolment(),
       onTurn: async () => {
         await this.#watcher?.rewatch()
-        await this.#updateHealthServer()
+        await this.#seeToHealth()
       },
     })
   }
@@ -90,7 +90,7 @@ export class Daemon {
     await this.#apply(config)
     if (config === null)
       this.#parts.log.info({}, 'not enrolled: there is no configuration; looking again each minute')
-    await this.#updateHealthServer()
+    await this.#seeToHealth()
     stop.addEventListener('abort', () => void this.#parts.serviceManager.stopping(), { once: true })
     await this.#supervisor.run(stop)
     await Promise.all([this.#ticker?.stop(), this.#watcher?.stop(), this.#health?.server?.stop()])
@@ -109,7 +109,7 @@ export class Daemon {
   }
 
   /** SIGUSR1: look at everything at once. */
-  startPass(): void {
+  lookNow(): void {
     this.#supervisor.wake('sigusr1')
   }
 
@@ -170,7 +170,7 @@ export class Daemon {
   }
 
   /** Listen where the configuration says; a port that was taken is tried again after each turn. */
-  async #updateHealthServer(): Promise<void> {
+  async #seeToHealth(): Promise<void> {
     const health = this.#config?.health ?? DEFAULT_HEALTH
     const settings = JSON.stringify(health)
     if (this.#health?.settings === settings && this.#health.server !== null) return

@@ -5,16 +5,9 @@ import type { Config } from '../config/config.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import { pass, type PassResult } from '../renewal/pass.ts'
-import type { Host, AttemptRecords, HostKeyFile, IssuerSession } from '../renewal/ports.ts'
+import type { Host, AttemptRecords, HostKeyFile, Issuer } from '../renewal/ports.ts'
 import type { KeyOutcome } from '../renewal/report.ts'
-import {
-  type CliContext,
-  type ConfigOption,
-  EXIT,
-  failureLine,
-  requireConfig,
-  observeOnce,
-} from './context.ts'
+import { type CliContext, type ConfigOption, EXIT, failureLine, requireConfig, lookOnce } from './context.ts'
 
 const LOCK_WAIT_MILLISECONDS = 60_000
 
@@ -41,13 +34,13 @@ export async function renew(
 }
 
 async function renewWith(
-  issuer: IssuerSession,
+  issuer: Issuer,
   config: Config,
   context: CliContext,
   options: RenewOptions,
   signal: AbortSignal,
 ): Promise<number> {
-  await context.dropPrivileges(config.stateDirectory)
+  await context.becomeOwnerOf(config.stateDirectory)
   const host = { ...context.composeHost(config), issuer }
   const only = options.hostKey === undefined ? null : await nameOf(host, options.hostKey)
   const result = await passWithLock(host, options, only, signal)
@@ -223,8 +216,8 @@ export async function needsRenewal(
   signal: AbortSignal,
 ): Promise<number> {
   const config = await requireConfig(context, options)
-  await context.dropPrivileges(config.stateDirectory)
-  const { views } = await observeOnce(context, config, false, signal)
+  await context.becomeOwnerOf(config.stateDirectory)
+  const { views } = await lookOnce(context, config, false, signal)
   const asked = options.hostKey === undefined ? views.filter(isRenewed) : named(views, options.hostKey)
   if (options.hostKey !== undefined && asked.length === 0) {
     const files = views.map(({ file }) => file)

@@ -81,12 +81,12 @@ const MAX_LENGTH = 64
  *
  * @returns null when none is near
  */
-export function nearest(typed: string, names: readonly string[]): string | null {
+export function nearest(typed: string, words: readonly string[]): string | null {
   if (typed.length > MAX_LENGTH) return null
   let best: string | null = null
   // At most a third of the letters: `log` is not meant by `xyz`.
   let bestDistance = Math.min(MAX_DISTANCE, Math.floor(typed.length / 3)) + 1
-  for (const word of names) {
+  for (const word of words) {
     const apart = distance(plain(typed), plain(word))
     if (apart < bestDistance) {
       best = word

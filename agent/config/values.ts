@@ -136,10 +136,10 @@ export function textAs<T>(read: (text: string) => Reading<T>) {
 }
 
 /** One of a few words. */
-export function oneOf<const Choices extends readonly string[]>(choices: Choices) {
-  return v.picklist(choices, ({ input }) => {
+export function oneOf<const Words extends readonly string[]>(words: Words) {
+  return v.picklist(words, ({ input }) => {
     const is = typeof input === 'string' ? `, is ${quote(input)}` : ''
-    return `must be one of ${choices.join(', ')}${is}`
+    return `must be one of ${words.join(', ')}${is}`
   })
 }
 
@@ -156,7 +156,7 @@ export function listOf<T>(item: v.GenericSchema<unknown, T>) {
 type Entries = v.ObjectEntries
 
 /**
- * A map with known keys. What is unknown is found by `findUnknownKeys`, not here: valibot's strict object reports
+ * A map with known keys. What is unknown is found by `findUnknownKeys`, not here: valibot's strict object tells of
  * the first unknown key only.
  */
 export function section<const E extends Entries>(entries: E) {

@@ -8,7 +8,7 @@ import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { factsOf, type FileFacts, type User, whyDenied } from '../host/file-access.ts'
 import { readCredentialFile } from '../issuer/logins/credential-file.ts'
-import { failure, type Finding, ok, type Examined, unknown, warning } from './finding.ts'
+import { failure, type Finding, ok, type Patient, unknown, warning } from './finding.ts'
 
 /** Whether there is a configuration, and what is wrong with it. */
 export async function examineConfiguration(path: string, loaded: LoadedConfig): Promise<Finding[]> {
@@ -36,7 +36,7 @@ export async function examineConfiguration(path: string, loaded: LoadedConfig): 
 }
 
 /** Whether the pinned CAs can be read: without them no certificate passes, and the daemon does not start. */
-export async function examinePinnedCas({ host }: Examined): Promise<Finding[]> {
+export async function examinePinnedCas({ host }: Patient): Promise<Finding[]> {
   try {
     await host.pinnedCas.read()
     return []
@@ -66,13 +66,13 @@ interface Credential {
 const OTHERS = 0o007
 
 /** Each credential file: whether it exists, has one line, and only the right users can read it. */
-export async function examineCredentials(examined: Examined): Promise<Finding[]> {
+export async function examineCredentials(patient: Patient): Promise<Finding[]> {
   const findings: Finding[] = []
-  for (const credential of credentialsOf(examined)) findings.push(await examine(credential, examined))
+  for (const credential of credentialsOf(patient)) findings.push(await examine(credential, patient))
   return findings
 }
 
-function credentialsOf({ config: { issuer } }: Examined): Credential[] {
+function credentialsOf({ config: { issuer } }: Patient): Credential[] {
   if (issuer.kind === 'command') return []
   const { auth } = issuer
   switch (auth.method) {
@@ -86,8 +86,8 @@ function credentialsOf({ config: { issuer } }: Examined): Credential[] {
   }
 }
 
-async function examine({ what, path }: Credential, examined: Examined): Promise<Finding> {
-  const isSystemds = isFromSystemd(path, examined)
+async function examine({ what, path }: Credential, patient: Patient): Promise<Finding> {
+  const isSystemds = isFromSystemd(path, patient)
   const afterwards = isSystemds ? '; then `systemctl reload hostcertd`' : ''
   let facts: FileFacts | null = null
   let text: string
@@ -98,8 +98,8 @@ async function examine({ what, path }: Credential, examined: Examined): Promise<
     const message = `cannot read the ${what} from ${path}: ${reasonOf(error)}`
     const code = systemCodeOf(error)
     if (code === 'EACCES') {
-      return examined.isRoot || (!isSystemds && (await isDaemonDenied(path, facts, examined)))
-        ? failure('credentials', message, ownershipRemedy(path, examined))
+      return patient.isRoot || (!isSystemds && (await isDaemonDenied(path, facts, patient)))
+        ? failure('credentials', message, ownershipRemedy(path, patient))
         : unknown('credentials', message, 'run `sudo hostcertd doctor`: root may read it')
     }
     if (code === 'ENOENT' && isSystemds) {
@@ -118,14 +118,10 @@ async function examine({ what, path }: Credential, examined: Examined): Promise<
     return failure('credentials', `the ${what} file ${path} is empty`, remedy)
   }
   // systemd reads those as root and passes them to the unit.
-  const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(examined), 'read')
+  const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(patient), 'read')
   if (denied !== null) {
-    const who = `the user that asks the issuer (${credentialUserOf(examined).uid})`
-    return failure(
-      'credentials',
-      `${who} cannot read the ${what}: ${denied}`,
-      ownershipRemedy(path, examined),
-    )
+    const who = `the user that asks the issuer (${credentialUserOf(patient).uid})`
+    return failure('credentials', `${who} cannot read the ${what}: ${denied}`, ownershipRemedy(path, patient))
   }
   const line = text.replace(/[\r\n]+$/, '')
   if (/\s/.test(line)) {
@@ -152,26 +148,26 @@ async function examine({ what, path }: Credential, examined: Examined): Promise<
  *
  * @param facts null if the file is in a folder that we cannot enter: then this is not known
  */
-async function isDaemonDenied(path: string, facts: FileFacts | null, examined: Examined): Promise<boolean> {
-  const { self } = examined
-  const credentialUser = credentialUserOf(examined)
+async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Patient): Promise<boolean> {
+  const { self } = patient
+  const credentialUser = credentialUserOf(patient)
   if (self.uid === credentialUser.uid) return true
   return facts !== null && (await whyDenied(path, credentialUser, 'read')) !== null
 }
 
 /** Whether systemd passes the file to the exchange's unit, which a checkout does not have. */
-function isFromSystemd(path: string, { configPath, environment, exchangeUser }: Examined): boolean {
+function isFromSystemd(path: string, { configPath, environment, exchangeUser }: Patient): boolean {
   if (exchangeUser === null) return false
   const given = environment['CREDENTIALS_DIRECTORY']
   const folders = [join(dirname(configPath), 'credentials'), ...CREDENTIAL_STORES, given]
   return folders.includes(dirname(path))
 }
 
-function ownershipRemedy(path: string, examined: Examined): string {
-  const { uid, gid } = credentialUserOf(examined)
+function ownershipRemedy(path: string, patient: Patient): string {
+  const { uid, gid } = credentialUserOf(patient)
   return `\`chown ${uid}:${gid} ${path} && chmod 400 ${path}\`; that user must be able to enter the folders above it`
 }
 
-function credentialUserOf({ daemonUser, exchangeUser }: Examined): User {
+function credentialUserOf({ daemonUser, exchangeUser }: Patient): User {
   return exchangeUser ?? daemonUser
 }

@@ -31,7 +31,7 @@ import {
   hasFailure,
   inOrder,
   ok,
-  type Examined,
+  type Patient,
   skipped,
   STEPS,
   unknown,
@@ -65,9 +65,9 @@ export async function doctor(
   const { path, loaded } = await readConfig(context, options, false)
   const findings: Finding[] = await examineConfiguration(path, loaded)
   if (loaded.kind === 'ok') {
-    const examined = await admit(context, options, loaded.config, path, signal)
-    findings.push(...(await examinePinnedCas(examined)), ...(await examineReadable(examined, loaded.files)))
-    findings.push(...(await examine(examined, findings, options, context.version.version)))
+    const patient = await admit(context, options, loaded.config, path, signal)
+    findings.push(...(await examinePinnedCas(patient)), ...(await examineReadable(patient, loaded.files)))
+    findings.push(...(await examine(patient, findings, options, context.version.version)))
   } else {
     const rest = STEPS.filter((step) => step !== 'configuration')
     findings.push(...rest.map((step) => skipped(step, 'needs a configuration')))
@@ -84,7 +84,7 @@ async function admit(
   config: Config,
   configPath: string,
   signal: AbortSignal,
-): Promise<Examined> {
+): Promise<Patient> {
   const composed = context.composeHost(config)
   // Changes of the record stay in memory.
   const host = { ...composed, records: { load: async () => composed.records.load(), save: async () => {} } }
@@ -115,21 +115,21 @@ async function admit(
 
 /** @param earlier what was found of the configuration */
 async function examine(
-  examined: Examined,
+  patient: Patient,
   earlier: readonly Finding[],
   { issue = false }: DoctorOptions,
   version: string,
 ): Promise<Finding[]> {
-  const { attempts, config, host, signal } = examined
+  const { attempts, config, host, signal } = patient
   const findings = await examinePrograms(config)
-  const credentials = await examineCredentials(examined)
+  const credentials = await examineCredentials(patient)
   const facts = await observe(host)
   const judged = (): HostKeyView[] => judgeNow(host, attempts.record, facts)
-  findings.push(...credentials, ...(await examineWayToIssuer(examined, credentials, facts, judged(), issue)))
+  findings.push(...credentials, ...(await examineWayToIssuer(patient, credentials, facts, judged(), issue)))
 
   // First: this starts an sshd behind a socket unit, and `sshd -T` needs the /run/sshd that exists only then.
   await askSshd(host, attempts, judged(), signal)
-  const sshd = await readSshd(examined)
+  const sshd = await readSshd(patient)
   const listen = sshd.answer.kind === 'effective' ? sshd.answer.settings.listen : []
   // The address that the helper reported last may be outdated. Without the helper, `auto` is port 22, for the daemon too.
   const isAuto = config.sshd.address === 'auto' && host.sshd.hasHelper
@@ -139,19 +139,19 @@ async function examine(
   }
   const views = judged()
 
-  const hostKeys = await examineHostKeys(examined, views, sshd)
-  const sshdConfig = await examineSshdConfig(examined, views, sshd)
-  const reload = await examineReload(examined)
+  const hostKeys = await examineHostKeys(patient, views, sshd)
+  const sshdConfig = await examineSshdConfig(patient, views, sshd)
+  const reload = await examineReload(patient)
   const remedies = new Map([...sshdConfig.remedies, ...hostKeys.remedies])
   const isConfigurationKnown = sshd.answer.kind !== 'not-root'
   findings.push(
     ...hostKeys.findings,
-    ...(await examineDirectories(examined, await sandboxOf(examined))),
-    await examineDaemon(examined),
+    ...(await examineDirectories(patient, await sandboxOf(patient))),
+    await examineDaemon(patient),
     ...sshdConfig.findings,
     ...reload,
-    ...examineServed(examined, views, { listen, remedies, reload, isConfigurationKnown }),
-    ...(await examineSelinux(placesSshdReads(examined, views), signal)),
+    ...examineServed(patient, views, { listen, remedies, reload, isConfigurationKnown }),
+    ...(await examineSelinux(placesSshdReads(patient, views), signal)),
   )
   const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
   const { certificates } = statusOf(identity, views, attempts, host.issuer.health())
@@ -159,11 +159,11 @@ async function examine(
 }
 
 /** Of the service, when it is the one that runs with this configuration. */
-async function sandboxOf({ configPath, signal }: Examined): Promise<ServiceSandbox | null> {
+async function sandboxOf({ configPath, signal }: Patient): Promise<ServiceSandbox | null> {
   return configPath === configPathFrom(undefined, {}) ? readServiceSandbox(SERVICE, signal) : null
 }
 
-function placesSshdReads({ host }: Examined, views: readonly HostKeyView[]): string[] {
+function placesSshdReads({ host }: Patient, views: readonly HostKeyView[]): string[] {
   const named = views.filter(isCertifiable)
   return named.map(({ name, certificatePath }) =>
     host.sshd.hasHelper ? join(COPIES_DIRECTORY, certificateFileOf(name)) : certificatePath,
@@ -198,7 +198,7 @@ async function examinePrograms({ sshd: { address } }: Config): Promise<Finding[]
 }
 
 /** Whether the daemon runs, completes passes and has this configuration, as its health port shows. */
-async function examineDaemon({ config, signal }: Examined): Promise<Finding> {
+async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
   const { listen } = config.health
   const place = placeOf(listen)
   const answer = await askDaemon(listen, signal)

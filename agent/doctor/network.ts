@@ -237,17 +237,17 @@ async function tunnel(
   return promise
 }
 
-/** Until a socket is open or failed; it is destroyed either way. @param read what is wanted of the open one */
+/** Until a socket is open or failed; it is destroyed either way. @param look what is wanted of the open one */
 async function opened<T>(
   socket: Socket,
   event: 'connect' | 'secureConnect',
   limit: AbortSignal,
-  read: () => T,
+  look: () => T,
 ): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>()
   const onAbort = (): void => reject(limit.reason)
   limit.addEventListener('abort', onAbort, { once: true })
-  socket.once(event, () => resolve(read()))
+  socket.once(event, () => resolve(look()))
   socket.on('error', reject)
   socket.once('close', () => reject(new Error('the connection was closed')))
   try {

@@ -8,7 +8,7 @@ import {
   type Finding,
   isProvenServed,
   ok,
-  type Examined,
+  type Patient,
   RELOAD_SSHD,
   skipped,
   unknown,
@@ -29,20 +29,20 @@ interface ServedContext {
 
 /** What sshd presented in a real handshake, against what is on disk. */
 export function examineServed(
-  examined: Examined,
+  patient: Patient,
   views: readonly HostKeyView[],
   context: ServedContext,
 ): Finding[] {
-  const { attempts, host } = examined
+  const { attempts, host } = patient
   if (!host.served.enabled) return [skipped('served', 'sshd is not asked: sshd.address is none')]
   const keys = views.filter(isCertifiable)
   if (keys.length === 0) return [skipped('served', 'there is no host key to ask about')]
-  if (attempts.record.sshd.state === 'down') return [down(examined, keys, context)]
+  if (attempts.record.sshd.state === 'down') return [down(patient, keys, context)]
   const isServed = keys.some(isProvenServed)
-  return keys.map((view) => examine(view, examined, context, isServed))
+  return keys.map((view) => examine(view, patient, context, isServed))
 }
 
-function down({ config }: Examined, keys: readonly CertifiableView[], { listen }: ServedContext): Finding {
+function down({ config }: Patient, keys: readonly CertifiableView[], { listen }: ServedContext): Finding {
   const { address } = config.sshd
   const where = typeof address === 'string' ? address : `${address.host}:${address.port}`
   const reasons = keys.flatMap(({ served }) => ('unknown' in served ? (served.unknown ?? []) : []))
@@ -55,7 +55,7 @@ function down({ config }: Examined, keys: readonly CertifiableView[], { listen }
 
 function examine(
   view: CertifiableView,
-  { attempts, host }: Examined,
+  { attempts, host }: Patient,
   { remedies, reload, isConfigurationKnown }: ServedContext,
   isAnyServed: boolean,
 ): Finding {
@@ -129,10 +129,10 @@ function endOf(validBefore: UnixSeconds | null, now: UnixSeconds): string {
 const PACKAGED = '`systemctl enable --now hostcertd-reload.socket`'
 
 /** How sshd is reloaded, and what the root helper reported last. The helper is not asked, as it would act. */
-export async function examineReload(examined: Examined): Promise<readonly Finding[]> {
-  const { notes } = examined.attempts.record.sshd
+export async function examineReload(patient: Patient): Promise<readonly Finding[]> {
+  const { notes } = patient.attempts.record.sshd
   return [
-    await examineWay(examined),
+    await examineWay(patient),
     ...notes.map((note) =>
       warning(
         'reload',
@@ -143,7 +143,7 @@ export async function examineReload(examined: Examined): Promise<readonly Findin
   ]
 }
 
-async function examineWay({ config, daemonUser }: Examined): Promise<Finding> {
+async function examineWay({ config, daemonUser }: Patient): Promise<Finding> {
   const { reload, reloadCommand } = config.sshd
   if (reload === 'never') return skipped('reload', 'sshd.reload is never: hostcertd does not reload sshd')
   if (reloadCommand !== null) {

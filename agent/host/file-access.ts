@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import { oneLine, reasonOf, systemCodeOf } from '../cert/text.ts'
 import { runProgram } from './programs.ts'
 
-/** Who a process is, as the kernel compares it; the daemon is in no other group (see `dropPrivileges`). */
+/** Who a process is, as the kernel compares it; the daemon is in no other group (see `become-owner.ts`). */
 export interface User {
   readonly uid: number
   readonly gid: number
@@ -120,7 +120,7 @@ export async function tryWriting(
   if (byMode !== null) return { kind: 'denied', why: byMode }
   const space = await spaceProblem(folder, user, bytes)
   if (space !== null) return space
-  return tried === 'untried' ? 'untried' : { kind: kindOf(tried.message), why: `${folder}: ${tried.message}` }
+  return tried === 'untried' ? 'untried' : { kind: kindOf(tried.words), why: `${folder}: ${tried.words}` }
 }
 
 async function writeAs(
@@ -128,7 +128,7 @@ async function writeAs(
   folder: string,
   bytes: number,
   signal: AbortSignal,
-): Promise<'written' | 'untried' | { readonly message: string }> {
+): Promise<'written' | 'untried' | { readonly words: string }> {
   // The name of a temporary file of ours: the daemon does not take it for a change, and removes one that was left.
   const name = `.doctor.hostcertd-${randomBytes(6).toString('hex')}.tmp`
   const { status, failure, stderr } = await runProgram(
@@ -143,7 +143,7 @@ async function writeAs(
   if (status === 0) return 'written'
   if (status !== WRITE_FAILED || failure !== null) return 'untried'
   const line = stderr.split('\n').find((text) => text.includes(name)) ?? stderr
-  return { message: oneLine(line.replace(/^.*: /, '')) }
+  return { words: oneLine(line.replace(/^.*: /, '')) }
 }
 
 /** From statfs(2); some file systems have no fixed number of files. */
@@ -162,11 +162,11 @@ async function spaceProblem(folder: string, user: User, bytes: number): Promise<
 }
 
 /** This only selects the advice; the message is shown in any case. */
-function kindOf(message: string): WriteProblem['kind'] {
-  if (/no space left/i.test(message)) return 'full'
-  if (/quota/i.test(message)) return 'quota'
-  if (/read-only/i.test(message)) return 'read-only'
-  return /denied|not permitted/i.test(message) ? 'denied' : 'other'
+function kindOf(words: string): WriteProblem['kind'] {
+  if (/no space left/i.test(words)) return 'full'
+  if (/quota/i.test(words)) return 'quota'
+  if (/read-only/i.test(words)) return 'read-only'
+  return /denied|not permitted/i.test(words) ? 'denied' : 'other'
 }
 
 /** From the root on. */

@@ -14,7 +14,7 @@ interface ServiceManagerOptions {
 const TIMEOUT_MILLISECONDS = 5000
 
 /**
- * Notifies systemd of our state, sd_notify(3), by running `systemd-notify`: Node has no datagram sockets of AF_UNIX. The npm
+ * Tells systemd how we are, sd_notify(3), by running `systemd-notify`: Node has no datagram sockets of AF_UNIX. The npm
  * package knows ready and status; the rest is given to the program itself, and never with `--no-block` (loses
  * messages) or `--pid=self` (moves the main process to one that is gone). Messages go one after the other, in the order
  * of the calls. Without NOTIFY_SOCKET in the environment nothing is run.

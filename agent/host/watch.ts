@@ -99,7 +99,7 @@ export function createFileWatcher(options: FileWatcherOptions): FileWatcher {
     return watcher
   }
 
-  const watchFolder = async (folder: string): Promise<void> => {
+  const look = async (folder: string): Promise<void> => {
     const before = watched.get(folder)
     const identity = await identityOf(folder)
     if (before !== undefined && before.identity === identity) return
@@ -117,10 +117,10 @@ export function createFileWatcher(options: FileWatcherOptions): FileWatcher {
     if (before !== undefined) debounce.event()
   }
 
-  const watchAll = async (): Promise<void> => {
+  const lookAtAll = async (): Promise<void> => {
     for (const folder of folders) {
       try {
-        if (!closed) await watchFolder(folder)
+        if (!closed) await look(folder)
       } catch (error) {
         complain(folder, error)
       }
@@ -130,7 +130,7 @@ export function createFileWatcher(options: FileWatcherOptions): FileWatcher {
 
   const rewatch = async (): Promise<void> => {
     if (closed) return
-    running ??= watchAll()
+    running ??= lookAtAll()
     await running
   }
 

@@ -50,6 +50,9 @@ export function createCommandIssuer(options: CommandIssuerOptions): Issuer {
       return { ok: false, failure, noSuchRoute: true }
     },
     health: () => health.current,
+    end: () => {
+      // No process outlives its question.
+    },
   }
 }
 

@@ -132,12 +132,12 @@ function hostCaFailure(answer: Answer): IssuerFailure {
 
 function busy(answer: Answer): IssuerFailure {
   return {
-    ...of(answer, 'ISSUER_BUSY', 'issuer-backoff', said(answer, busyText(answer.status))),
+    ...of(answer, 'ISSUER_BUSY', 'issuer-backoff', said(answer, busyWords(answer.status))),
     retryAfterSeconds: answer.retryAfterSeconds,
   }
 }
 
-function busyText(status: number): string {
+function busyWords(status: number): string {
   switch (status) {
     case 408:
       return 'did not receive the request in time'
@@ -157,7 +157,7 @@ function noRoute(answer: Answer): IssuerFailure {
 function redirectOrOdd(answer: Answer): IssuerFailure {
   const { status, location } = answer
   if (status < 300 || location === null) return invalidAnswer(answer, `with status ${status}, expected 200`)
-  const to = quoteText(location)
+  const to = quoteWords(location)
   return invalidAnswer(
     answer,
     `with a redirect to ${to}, which is not followed; is issuer.url right? (${status})`,
@@ -166,11 +166,11 @@ function redirectOrOdd(answer: Answer): IssuerFailure {
 
 /** `HOST refused the access token: "invalid signature" (403 TokenError)`. */
 function said({ host, status, body, isHtml }: Answer, what: string): string {
-  const quoted = body.message === null ? '' : `: ${quoteText(body.message)}`
+  const words = body.message === null ? '' : `: ${quoteWords(body.message)}`
   const kind =
-    body.error === null ? (isHtml ? ', with a web page' : '') : ` ${quoteText(body.error).slice(1, -1)}`
-  const details = status !== 403 || body.details === null ? '' : `; ${plainText(body.details)}`
-  return `${host} ${what}${quoted} (${status}${kind})${details}`
+    body.error === null ? (isHtml ? ', with a web page' : '') : ` ${quoteWords(body.error).slice(1, -1)}`
+  const details = status !== 403 || body.details === null ? '' : `; ${plainWords(body.details)}`
+  return `${host} ${what}${words} (${status}${kind})${details}`
 }
 
 function of({ body }: Answer, code: ErrorCode, next: NextStep, message: string): IssuerFailure {
@@ -181,11 +181,11 @@ function of({ body }: Answer, code: ErrorCode, next: NextStep, message: string):
 const LONGEST_CHARACTERS = 300
 
 /** A server's words, safe in a log line and on a terminal: one line, cut, quoted, controls escaped. */
-function quoteText(text: string): string {
+function quoteWords(text: string): string {
   return quoteUpTo(LONGEST_CHARACTERS, text)
 }
 
-/** As {@link quoteText} for a library's message: no quotes around it. */
-export function plainText(text: string): string {
-  return quoteText(text.trim().replace(/\s+/g, ' ')).slice(1, -1).replaceAll('\\"', '"')
+/** As {@link quoteWords} for a library's message: no quotes around it. */
+export function plainWords(text: string): string {
+  return quoteWords(text.trim().replace(/\s+/g, ' ')).slice(1, -1).replaceAll('\\"', '"')
 }

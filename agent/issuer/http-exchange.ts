@@ -2,7 +2,7 @@ import { errors } from 'undici'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Clock, IssuerFailure, Log, Metrics } from '../renewal/ports.ts'
 import { type Answer, parseErrorBody, parseObject, parseRetryAfter, type Route } from './answer.ts'
-import { localFailure, plainText } from './failures.ts'
+import { localFailure, plainWords } from './failures.ts'
 import { authorityOf, type RawReply, send, type TlsRoots } from './http.ts'
 import type { HealthRecord } from './issuer-health.ts'
 import type { Secrets } from './secrets.ts'
@@ -162,16 +162,16 @@ export function transportFailure(
     )
   }
   if (error instanceof AgentError) return localFailure(error.code, 'local', error.message)
-  const reason = plainText(secrets.redact(describe(error)))
+  const words = plainWords(secrets.redact(describe(error)))
   if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) {
     return localFailure(
       'ISSUER_INVALID_RESPONSE',
       'issuer-backoff',
-      `${host} sent something that is not HTTP: ${reason}`,
+      `${host} sent something that is not HTTP: ${words}`,
     )
   }
   const code = SILENT.has(codeOf(error)) ? 'ISSUER_TIMEOUT' : 'ISSUER_UNREACHABLE'
-  return localFailure(code, 'issuer-backoff', `cannot reach ${host}: ${reason}`)
+  return localFailure(code, 'issuer-backoff', `cannot reach ${host}: ${words}`)
 }
 
 function describe(error: unknown): string {

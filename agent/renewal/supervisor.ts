@@ -92,14 +92,14 @@ export class Supervisor {
 
   /** Turn until `stop` fires; returns when the last turn is finished or abandoned. */
   async run(stop: AbortSignal): Promise<void> {
-    const firstTurnOver = new AbortController()
-    const early = this.#becomeReadySoon(AbortSignal.any([stop, firstTurnOver.signal]))
+    const looked = new AbortController()
+    const early = this.#becomeReadySoon(AbortSignal.any([stop, looked.signal]))
     while (!stop.aborted) {
       const reasons = this.#pending.union(this.#unanswered)
       this.#pending = new Set()
       this.#unanswered = new Set()
       const next = await this.#turn(reasons, stop)
-      firstTurnOver.abort()
+      looked.abort()
       await this.#sleepUntil(next, stop)
     }
     await this.#noteStop()
@@ -107,11 +107,11 @@ export class Supervisor {
   }
 
   /** An issuer that does not answer is no reason for the rest of the host to wait. */
-  async #becomeReadySoon(firstTurnOver: AbortSignal): Promise<void> {
+  async #becomeReadySoon(looked: AbortSignal): Promise<void> {
     try {
-      await this.#options.clock.sleep(READY_AFTER_MILLISECONDS, firstTurnOver)
+      await this.#options.clock.sleep(READY_AFTER_MILLISECONDS, looked)
     } catch (error) {
-      if (firstTurnOver.aborted) return
+      if (looked.aborted) return
       throw error
     }
     this.#isReady = true
@@ -124,9 +124,9 @@ export class Supervisor {
     let work: Promise<unknown> | null = null
     try {
       next = await withinLimits(clock, TURN_LIMITS, stop, async (signal) => {
-        const working = this.#work(reasons, signal)
-        work = working
-        return working
+        const looking = this.#look(reasons, signal)
+        work = looking
+        return looking
       })
     } catch (error) {
       if (stop.aborted) return null
@@ -153,7 +153,7 @@ export class Supervisor {
     return next
   }
 
-  async #work(reasons: ReadonlySet<WakeReason>, signal: AbortSignal): Promise<UnixSeconds | null> {
+  async #look(reasons: ReadonlySet<WakeReason>, signal: AbortSignal): Promise<UnixSeconds | null> {
     const enrolment = await this.#options.enrolment()
     if (enrolment.kind === 'not-enrolled') {
       if (reasons.has('start')) this.#unanswered.add('start')

@@ -181,7 +181,7 @@ function lifetime(certificate: CertificateStatus, now: UnixSeconds): Html {
   const nowAt = place(now)
   const due = renewal_due === null ? null : { time: renewal_due, at: place(parseTime(renewal_due)) }
   return html`<div class="life ${end === Infinity ? 'endless' : ''} tone-${toneOf(certificate)}">
-    <div role="img" aria-label="${lifetimeText(certificate, nowAt, now)}">
+    <div role="img" aria-label="${inWords(certificate, nowAt, now)}">
       ${end === Infinity ? null : label(nowAt, now >= end ? 'now, past the end' : 'now', 'above')}
       <div class="track">
         <svg width="100%" height="100%" aria-hidden="true">
@@ -230,7 +230,7 @@ function date(name: string, time: string, away: string): Html {
   </div>`
 }
 
-function lifetimeText(
+function inWords(
   { valid_after, valid_before, renewal_due }: CertificateStatus,
   nowAt: number,
   now: UnixSeconds,

@@ -80,12 +80,12 @@ function notesCard(notes: readonly string[]): Html {
 
 function servedRow(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): Html {
   const { host_key, served } = certificate
-  const { tone, label } = presented(certificate, isDown, now)
+  const { tone, words } = presented(certificate, isDown, now)
   const at = served === null || served.matches === null ? null : served.checked_at
   return html`<tr role="row">
     <th role="rowheader" scope="row" class="name">${host_key}</th>
     <td role="cell">
-      <span class="mark tone-${tone}">${sign(tone)}<span>${label}</span></span
+      <span class="mark tone-${tone}">${sign(tone)}<span>${words}</span></span
       >${
         served?.matches === false && served.serial !== null
           ? html`<span class="name quiet">serial ${served.serial}</span>`
@@ -103,25 +103,25 @@ function presented(
   { state, served }: CertificateStatus,
   isDown: boolean,
   now: UnixSeconds,
-): { readonly tone: Tone; readonly label: string } {
+): { readonly tone: Tone; readonly words: string } {
   const evidence = servingOf(served, now)
   switch (isDown && evidence === 'served' ? 'served-before' : evidence) {
     case 'not-asked':
-      return { tone: 'idle', label: 'not asked' }
+      return { tone: 'idle', words: 'not asked' }
     case 'unseen':
-      return { tone: 'warn', label: 'not known' }
+      return { tone: 'warn', words: 'not known' }
     case 'refuted':
       return (served?.serial ?? null) === null
-        ? { tone: 'bad', label: 'no usable certificate' }
-        : { tone: 'warn', label: 'another certificate' }
+        ? { tone: 'bad', words: 'no usable certificate' }
+        : { tone: 'warn', words: 'another certificate' }
     case 'served-before':
       return {
         tone: 'warn',
-        label: `this certificate, as last seen ${seenAgo(served?.checked_at ?? null, now)}`,
+        words: `this certificate, as last seen ${seenAgo(served?.checked_at ?? null, now)}`,
       }
     case 'served':
-      if (state === 'expired') return { tone: 'bad', label: 'this certificate, expired' }
-      return { tone: state === 'invalid' ? 'bad' : 'good', label: 'this certificate' }
+      if (state === 'expired') return { tone: 'bad', words: 'this certificate, expired' }
+      return { tone: state === 'invalid' ? 'bad' : 'good', words: 'this certificate' }
   }
 }
 
@@ -135,7 +135,7 @@ export function issuerSection({ status, now }: PageView): Html | null {
   if (status === null || !status.enrolled) return null
   const { url, reachable, last_success, clock_skew_seconds: skew } = status.issuer
   const tone = reachable === null ? 'idle' : reachable ? 'good' : 'bad'
-  const label = { good: 'answers', bad: 'does not answer', idle: 'not asked yet' }[tone]
+  const words = { good: 'answers', bad: 'does not answer', idle: 'not asked yet' }[tone]
   return html`<h2 id="issuer-title">Issuer</h2>
     <div class="card">
       <dl class="facts">
@@ -146,7 +146,7 @@ export function issuerSection({ status, now }: PageView): Html | null {
         <div>
           <dt>State</dt>
           <dd>
-            <span class="mark tone-${tone}">${sign(tone)}<span>${label}</span></span>
+            <span class="mark tone-${tone}">${sign(tone)}<span>${words}</span></span>
           </dd>
         </div>
         <div>
