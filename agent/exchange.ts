@@ -5,7 +5,7 @@ import type { Config, IssuerConfig } from './config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from './config/load.ts'
 import { problemLine } from './config/problem.ts'
 import { createHostKeys } from './host/host-keys.ts'
-import { becomeOwnerOf, systemClock } from './host/machine.ts'
+import { dropPrivileges, systemClock } from './host/machine.ts'
 import { createCommandIssuer, secretsOfProgram } from './issuer/command-issuer.ts'
 import { type Answering, serveExchange } from './issuer/exchange-process.ts'
 import type { DiagnosisAnswer } from './issuer/exchange-protocol.ts'
@@ -65,7 +65,7 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
       let readCredentialFile: ReadCredentialFile | undefined
       if (option === '--as-owner-of' && folder !== undefined) {
         readCredentialFile = await holdCredentials(settings.issuer)
-        await becomeOwnerOf(folder)
+        await dropPrivileges(folder)
       }
       const issuer = await issuerHere(settings.issuer, version, log, metrics, readCredentialFile)
       const answering: Answering = {

@@ -8,7 +8,7 @@ import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog, verbLogSettings } from './compose.ts'
 import { isSocket } from './host/files.ts'
-import { becomeOwnerOf, systemClock } from './host/machine.ts'
+import { dropPrivileges, systemClock } from './host/machine.ts'
 import { EXCHANGE_SOCKET, type ExchangeWay, isForExchange } from './issuer/exchange-channel.ts'
 import { createExchangeClient } from './issuer/exchange-client.ts'
 import { hearSignals } from './signals.ts'
@@ -59,11 +59,11 @@ const context: CliContext = {
   exchangeProgram: exchange.program,
   createDaemon: (config, load) => {
     const daemon = new Daemon(composeDaemon(config, version, exchange), load)
-    hearSignals((signal) => (signal === 'SIGHUP' ? daemon.reload() : daemon.lookNow()))
+    hearSignals((signal) => (signal === 'SIGHUP' ? daemon.reload() : daemon.requestPass()))
     return daemon
   },
   daemonLog: () => daemonLog(null, version),
-  becomeOwnerOf,
+  dropPrivileges,
 }
 
 // Verbs that only look have nothing to bring to an end, and are ended by the signal itself.

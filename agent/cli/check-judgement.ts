@@ -38,12 +38,12 @@ interface JudgementRules {
 export function judge(certificate: CertificateStatus, rules: JudgementRules, now: UnixSeconds): Judgement {
   const { host_key: hostKey, state } = certificate
   const life = lifeOf(certificate, rules, now)
-  const [status, words] = verdict(certificate, life, rules, now)
+  const [status, phrase] = verdict(certificate, life, rules, now)
   return {
     hostKey,
     status,
     state,
-    message: [words, errorOf(certificate)].filter((text) => text !== '').join('; '),
+    message: [phrase, errorOf(certificate)].filter((text) => text !== '').join('; '),
     secondsLeft: life?.secondsLeft ?? null,
     // Without limits an ignored key has no performance data, so no graph shows it below a limit.
     limits: state === 'ignored' ? null : (life?.limits ?? null),
@@ -131,8 +131,8 @@ function servedVerdict(
     case 'served-before':
       return ['WARNING', `sshd was last seen to present it ${lastSeen(served, now)}${because}`]
     case 'refuted': {
-      const [status, words] = refutedVerdict(served, critical, now)
-      return [status, isOld(served, now) ? `${words} (seen ${lastSeen(served, now)}${because})` : words]
+      const [status, phrase] = refutedVerdict(served, critical, now)
+      return [status, isOld(served, now) ? `${phrase} (seen ${lastSeen(served, now)}${because})` : phrase]
     }
   }
 }

@@ -10,7 +10,7 @@ import {
   type Threshold,
   worst,
 } from './check-judgement.ts'
-import { type CliContext, type ConfigOption, linesOf, lookOnce, requireConfig } from './context.ts'
+import { type CliContext, type ConfigOption, linesOf, observeOnce, requireConfig } from './context.ts'
 import { askDaemon, remarkLine, remarksOn, sshdDown } from './daemon-client.ts'
 
 export interface CheckOptions extends ConfigOption {
@@ -34,10 +34,10 @@ export async function check(
   const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MILLISECONDS)])
   try {
     const config = await requireConfig(context, options)
-    await context.becomeOwnerOf(config.stateDirectory)
+    await context.dropPrivileges(config.stateDirectory)
     const answer = await askDaemon(config.health.listen, limit)
     const fromDaemon = answer.kind === 'runs' ? answer.status : null
-    const document = fromDaemon ?? (await lookOnce(context, config, true, limit)).status
+    const document = fromDaemon ?? (await observeOnce(context, config, true, limit)).status
     return report(context, options, config, document, remarksOn(document, answer, config).map(remarkLine))
   } catch (error) {
     const isLate = limit.aborted && !signal.aborted

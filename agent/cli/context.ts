@@ -24,7 +24,7 @@ export interface CliContext {
   readonly terminal: { readonly colour: boolean; readonly columns: number }
   /** The ports of this host, for a verb that acts once. */
   readonly composeHost: (config: Config) => Host
-  /** The issuer for `renew`. Call it before {@link becomeOwnerOf}: only root may be able to read the credentials. */
+  /** The issuer for `renew`. Call it before {@link dropPrivileges}: only root may be able to read the credentials. */
   readonly composeIssuer: (config: Config) => Issuer
   /** The command that starts an exchange with the issuer as a child. */
   readonly exchangeProgram: readonly string[]
@@ -33,7 +33,7 @@ export interface CliContext {
   /** The daemon's log, for what is wrong before there is a configuration. */
   readonly daemonLog: () => Log
   /** Become the owner of this folder when run as root; does nothing else, and nothing when it is not there. */
-  readonly becomeOwnerOf: (folder: string) => Promise<void>
+  readonly dropPrivileges: (folder: string) => Promise<void>
 }
 
 /** sysexits(3), as the interface has them. */
@@ -102,7 +102,7 @@ export async function readConfigAsOwner(
 ): Promise<{ readonly path: string; readonly loaded: LoadedConfig }> {
   const { path, loaded } = await readConfig(context, options)
   if (loaded.kind !== 'ok') return { path, loaded }
-  await context.becomeOwnerOf(loaded.config.stateDirectory)
+  await context.dropPrivileges(loaded.config.stateDirectory)
   return { path, loaded: await recheckPinnedCas(loaded) }
 }
 
@@ -141,7 +141,7 @@ export function notEnrolledLine(path: string): string {
 }
 
 /** What can be found without the daemon. */
-interface Look {
+interface Observed {
   readonly host: Host
   readonly attempts: Attempts
   readonly views: readonly HostKeyView[]
@@ -153,12 +153,12 @@ interface Look {
  *
  * @throws AgentError CONFIG_INVALID when the pinned CAs cannot be read
  */
-export async function lookOnce(
+export async function observeOnce(
   context: CliContext,
   config: Config,
   askServed: boolean,
   signal: AbortSignal,
-): Promise<Look> {
+): Promise<Observed> {
   const host = context.composeHost(config)
   const attempts = new Attempts(host.records, host.clock)
   await attempts.load()

@@ -75,7 +75,7 @@ export class Daemon {
       enrolment: async () => this.#currentEnrolment(),
       onTurn: async () => {
         await this.#watcher?.rewatch()
-        await this.#seeToHealth()
+        await this.#listenForHealth()
       },
     })
   }
@@ -90,7 +90,7 @@ export class Daemon {
     await this.#apply(config)
     if (config === null)
       this.#parts.log.info({}, 'not enrolled: there is no configuration; looking again each minute')
-    await this.#seeToHealth()
+    await this.#listenForHealth()
     stop.addEventListener('abort', () => void this.#parts.serviceManager.stopping(), { once: true })
     await this.#supervisor.run(stop)
     await Promise.all([this.#ticker?.stop(), this.#watcher?.stop(), this.#health?.server?.stop()])
@@ -109,7 +109,7 @@ export class Daemon {
   }
 
   /** SIGUSR1: look at everything at once. */
-  lookNow(): void {
+  requestPass(): void {
     this.#supervisor.wake('sigusr1')
   }
 
@@ -164,13 +164,16 @@ export class Daemon {
       configureLog(config)
       const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
       this.#enrolment = { kind: 'enrolled', host: composeHost(config), identity }
-      this.#watcher = await startWatcher(config, () => this.#supervisor.wake('file-event'))
+      const watcher = startWatcher(config, () => this.#supervisor.wake('file-event'))
+      // Monitors are answered while the watcher still reads its folders.
+      await this.#listenForHealth()
+      this.#watcher = await watcher
     }
     this.#ticker = startTicker(config?.renewal.tick ?? DEFAULT_TICK, () => this.#supervisor.wake('tick'))
   }
 
   /** Listen where the configuration says; a port that was taken is tried again after each turn. */
-  async #seeToHealth(): Promise<void> {
+  async #listenForHealth(): Promise<void> {
     const health = this.#config?.health ?? DEFAULT_HEALTH
     const settings = JSON.stringify(health)
     if (this.#health?.settings === settings && this.#health.server !== null) return

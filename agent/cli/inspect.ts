@@ -62,7 +62,7 @@ export async function inspect(
 /** The configuration serves only to name the user to become: one that is bad or absent is no reason to fail. */
 async function dropPrivileges(context: CliContext, options: InspectOptions): Promise<void> {
   const { loaded } = await readConfig(context, options, false)
-  if (loaded.kind === 'ok') await context.becomeOwnerOf(loaded.config.stateDirectory)
+  if (loaded.kind === 'ok') await context.dropPrivileges(loaded.config.stateDirectory)
 }
 
 /**

@@ -4,7 +4,7 @@ import type { Config } from '../config/config.ts'
 import { PrometheusMetrics } from '../health/metrics.ts'
 import { replaceFile } from '../host/files.ts'
 import { notEnrolledStatus } from '../renewal/status.ts'
-import { type CliContext, configForVerb, type ConfigOption, EXIT, lookOnce, VerbError } from './context.ts'
+import { type CliContext, configForVerb, type ConfigOption, EXIT, observeOnce, VerbError } from './context.ts'
 import { getFromDaemon } from './daemon-client.ts'
 
 /** The collector runs as a user of its own. */
@@ -24,7 +24,7 @@ export async function metricsWrite(
 ): Promise<number> {
   const path = resolve(file)
   const config = await configForVerb(context, options)
-  if (config !== null) await context.becomeOwnerOf(config.stateDirectory)
+  if (config !== null) await context.dropPrivileges(config.stateDirectory)
   const text = await metricsText(context, config, signal)
   try {
     await replaceFile(path, text, FILE_MODE)
@@ -44,7 +44,7 @@ async function metricsText(context: CliContext, config: Config | null, signal: A
   }
   const fromDaemon = await getFromDaemon(config.health.listen, '/metrics', signal)
   if (fromDaemon !== null && SIGN.test(fromDaemon)) return fromDaemon
-  const { status } = await lookOnce(context, config, true, signal)
+  const { status } = await observeOnce(context, config, true, signal)
   metrics.status(status)
   return metrics.metricsText()
 }

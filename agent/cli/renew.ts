@@ -7,7 +7,14 @@ import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import { pass, type PassResult } from '../renewal/pass.ts'
 import type { Host, AttemptRecords, HostKeyFile, Issuer } from '../renewal/ports.ts'
 import type { KeyOutcome } from '../renewal/report.ts'
-import { type CliContext, type ConfigOption, EXIT, failureLine, requireConfig, lookOnce } from './context.ts'
+import {
+  type CliContext,
+  type ConfigOption,
+  EXIT,
+  failureLine,
+  requireConfig,
+  observeOnce,
+} from './context.ts'
 
 const LOCK_WAIT_MILLISECONDS = 60_000
 
@@ -40,7 +47,7 @@ async function renewWith(
   options: RenewOptions,
   signal: AbortSignal,
 ): Promise<number> {
-  await context.becomeOwnerOf(config.stateDirectory)
+  await context.dropPrivileges(config.stateDirectory)
   const host = { ...context.composeHost(config), issuer }
   const only = options.hostKey === undefined ? null : await nameOf(host, options.hostKey)
   const result = await passWithLock(host, options, only, signal)
@@ -216,8 +223,8 @@ export async function needsRenewal(
   signal: AbortSignal,
 ): Promise<number> {
   const config = await requireConfig(context, options)
-  await context.becomeOwnerOf(config.stateDirectory)
-  const { views } = await lookOnce(context, config, false, signal)
+  await context.dropPrivileges(config.stateDirectory)
+  const { views } = await observeOnce(context, config, false, signal)
   const asked = options.hostKey === undefined ? views.filter(isRenewed) : named(views, options.hostKey)
   if (options.hostKey !== undefined && asked.length === 0) {
     const files = views.map(({ file }) => file)

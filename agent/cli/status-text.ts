@@ -11,7 +11,14 @@ import {
   waitText,
 } from '../renewal/status-document.ts'
 import { notEnrolledStatus } from '../renewal/status.ts'
-import { failureLine, type CliContext, configForVerb, type ConfigOption, EXIT, lookOnce } from './context.ts'
+import {
+  failureLine,
+  type CliContext,
+  configForVerb,
+  type ConfigOption,
+  EXIT,
+  observeOnce,
+} from './context.ts'
 import { type Remark, askDaemon, remarksOn } from './daemon-client.ts'
 
 export interface Terminal {
@@ -271,10 +278,10 @@ export async function showStatus(
     print(context, options, notEnrolledStatus(context.version.version), [])
     return EXIT.ok
   }
-  await context.becomeOwnerOf(config.stateDirectory)
+  await context.dropPrivileges(config.stateDirectory)
   const answer = await askDaemon(config.health.listen, signal)
   const fromDaemon = answer.kind === 'runs' ? answer.status : null
-  const document = fromDaemon ?? (await lookOnce(context, config, true, signal)).status
+  const document = fromDaemon ?? (await observeOnce(context, config, true, signal)).status
   print(context, options, document, remarksOn(document, answer, config))
   return EXIT.ok
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/config.ts'
 import { readinessOf, type StatusDocument } from '../renewal/status-document.ts'
-import { type CliContext, type ConfigOption, EXIT, lookOnce, requireConfig } from './context.ts'
+import { type CliContext, type ConfigOption, EXIT, observeOnce, requireConfig } from './context.ts'
 import { daemonStatus, sshdDown } from './daemon-client.ts'
 
 /** The daemon is asked often; sshd, without a daemon, rarely: it limits how often a client connects (PerSourcePenalties). */
@@ -28,7 +28,7 @@ export async function wait(context: CliContext, options: WaitOptions, signal: Ab
   const milliseconds = Math.min(Math.max(seconds * 1000, SHORTEST_MILLISECONDS), LONGEST_MILLISECONDS)
   const limit = AbortSignal.any([signal, AbortSignal.timeout(milliseconds)])
   const config = await requireConfig(context, options)
-  await context.becomeOwnerOf(config.stateDirectory)
+  await context.dropPrivileges(config.stateDirectory)
   const readStatus = createStatusReader(context, config)
   let last: StatusDocument | null = null
   try {
@@ -56,7 +56,7 @@ function createStatusReader(
     const fromDaemon = await daemonStatus(config.health.listen, signal)
     if (fromDaemon !== null) return fromDaemon
     if (own === null || performance.now() >= own.at + interval) {
-      const { status } = await lookOnce(context, config, asksSshd, signal)
+      const { status } = await observeOnce(context, config, asksSshd, signal)
       own = { status, at: performance.now() }
     }
     return own.status

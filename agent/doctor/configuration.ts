@@ -8,7 +8,7 @@ import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { factsOf, type FileFacts, type User, whyDenied } from '../host/file-access.ts'
 import { readCredentialFile } from '../issuer/logins/credential-file.ts'
-import { failure, type Finding, ok, type Patient, unknown, warning } from './finding.ts'
+import { failure, type Finding, ok, type CheckedHost, unknown, warning } from './finding.ts'
 
 /** Whether there is a configuration, and what is wrong with it. */
 export async function examineConfiguration(path: string, loaded: LoadedConfig): Promise<Finding[]> {
@@ -36,7 +36,7 @@ export async function examineConfiguration(path: string, loaded: LoadedConfig): 
 }
 
 /** Whether the pinned CAs can be read: without them no certificate passes, and the daemon does not start. */
-export async function examinePinnedCas({ host }: Patient): Promise<Finding[]> {
+export async function examinePinnedCas({ host }: CheckedHost): Promise<Finding[]> {
   try {
     await host.pinnedCas.read()
     return []
@@ -66,13 +66,13 @@ interface Credential {
 const OTHERS = 0o007
 
 /** Each credential file: whether it exists, has one line, and only the right users can read it. */
-export async function examineCredentials(patient: Patient): Promise<Finding[]> {
+export async function examineCredentials(checked: CheckedHost): Promise<Finding[]> {
   const findings: Finding[] = []
-  for (const credential of credentialsOf(patient)) findings.push(await examine(credential, patient))
+  for (const credential of credentialsOf(checked)) findings.push(await examine(credential, checked))
   return findings
 }
 
-function credentialsOf({ config: { issuer } }: Patient): Credential[] {
+function credentialsOf({ config: { issuer } }: CheckedHost): Credential[] {
   if (issuer.kind === 'command') return []
   const { auth } = issuer
   switch (auth.method) {
@@ -86,8 +86,8 @@ function credentialsOf({ config: { issuer } }: Patient): Credential[] {
   }
 }
 
-async function examine({ what, path }: Credential, patient: Patient): Promise<Finding> {
-  const isSystemds = isFromSystemd(path, patient)
+async function examine({ what, path }: Credential, checked: CheckedHost): Promise<Finding> {
+  const isSystemds = isFromSystemd(path, checked)
   const afterwards = isSystemds ? '; then `systemctl reload hostcertd`' : ''
   let facts: FileFacts | null = null
   let text: string
@@ -98,8 +98,8 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
     const message = `cannot read the ${what} from ${path}: ${reasonOf(error)}`
     const code = systemCodeOf(error)
     if (code === 'EACCES') {
-      return patient.isRoot || (!isSystemds && (await isDaemonDenied(path, facts, patient)))
-        ? failure('credentials', message, ownershipRemedy(path, patient))
+      return checked.isRoot || (!isSystemds && (await isDaemonDenied(path, facts, checked)))
+        ? failure('credentials', message, ownershipRemedy(path, checked))
         : unknown('credentials', message, 'run `sudo hostcertd doctor`: root may read it')
     }
     if (code === 'ENOENT' && isSystemds) {
@@ -118,10 +118,10 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
     return failure('credentials', `the ${what} file ${path} is empty`, remedy)
   }
   // systemd reads those as root and passes them to the unit.
-  const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(patient), 'read')
+  const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(checked), 'read')
   if (denied !== null) {
-    const who = `the user that asks the issuer (${credentialUserOf(patient).uid})`
-    return failure('credentials', `${who} cannot read the ${what}: ${denied}`, ownershipRemedy(path, patient))
+    const who = `the user that asks the issuer (${credentialUserOf(checked).uid})`
+    return failure('credentials', `${who} cannot read the ${what}: ${denied}`, ownershipRemedy(path, checked))
   }
   const line = text.replace(/[\r\n]+$/, '')
   if (/\s/.test(line)) {
@@ -148,26 +148,26 @@ async function examine({ what, path }: Credential, patient: Patient): Promise<Fi
  *
  * @param facts null if the file is in a folder that we cannot enter: then this is not known
  */
-async function isDaemonDenied(path: string, facts: FileFacts | null, patient: Patient): Promise<boolean> {
-  const { self } = patient
-  const credentialUser = credentialUserOf(patient)
+async function isDaemonDenied(path: string, facts: FileFacts | null, checked: CheckedHost): Promise<boolean> {
+  const { self } = checked
+  const credentialUser = credentialUserOf(checked)
   if (self.uid === credentialUser.uid) return true
   return facts !== null && (await whyDenied(path, credentialUser, 'read')) !== null
 }
 
 /** Whether systemd passes the file to the exchange's unit, which a checkout does not have. */
-function isFromSystemd(path: string, { configPath, environment, exchangeUser }: Patient): boolean {
+function isFromSystemd(path: string, { configPath, environment, exchangeUser }: CheckedHost): boolean {
   if (exchangeUser === null) return false
   const given = environment['CREDENTIALS_DIRECTORY']
   const folders = [join(dirname(configPath), 'credentials'), ...CREDENTIAL_STORES, given]
   return folders.includes(dirname(path))
 }
 
-function ownershipRemedy(path: string, patient: Patient): string {
-  const { uid, gid } = credentialUserOf(patient)
+function ownershipRemedy(path: string, checked: CheckedHost): string {
+  const { uid, gid } = credentialUserOf(checked)
   return `\`chown ${uid}:${gid} ${path} && chmod 400 ${path}\`; that user must be able to enter the folders above it`
 }
 
-function credentialUserOf({ daemonUser, exchangeUser }: Patient): User {
+function credentialUserOf({ daemonUser, exchangeUser }: CheckedHost): User {
   return exchangeUser ?? daemonUser
 }

@@ -3,7 +3,7 @@ import { dirname, join, relative } from 'node:path'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { factsOf, tryWriting, type User, whyDenied, type WriteProblem } from '../host/file-access.ts'
 import { runProgram } from '../host/programs.ts'
-import { failure, type Finding, ok, type Patient, skipped, unknown } from './finding.ts'
+import { failure, type Finding, ok, type CheckedHost, skipped, unknown } from './finding.ts'
 
 /**
  * Files that root can read, but the daemon or the exchange cannot, as a strict umask makes them.
@@ -11,7 +11,7 @@ import { failure, type Finding, ok, type Patient, skipped, unknown } from './fin
  * @param files of the configuration
  */
 export async function examineReadable(
-  { config, daemonUser, exchangeUser, host }: Patient,
+  { config, daemonUser, exchangeUser, host }: CheckedHost,
   files: readonly string[],
 ): Promise<Finding[]> {
   const caFile = config.issuer.kind === 'http' ? config.issuer.caFile : null
@@ -53,7 +53,7 @@ type Setting = 'state_directory' | 'certificates.directory'
  * @param sandbox of the service; null where it is not one of systemd's
  */
 export async function examineDirectories(
-  { config, daemonUser, signal }: Pick<Patient, 'config' | 'daemonUser' | 'signal'>,
+  { config, daemonUser, signal }: Pick<CheckedHost, 'config' | 'daemonUser' | 'signal'>,
   sandbox: ServiceSandbox | null,
 ): Promise<Finding[]> {
   const { stateDirectory, certificates } = config

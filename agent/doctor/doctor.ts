@@ -31,7 +31,7 @@ import {
   hasFailure,
   inOrder,
   ok,
-  type Patient,
+  type CheckedHost,
   skipped,
   STEPS,
   unknown,
@@ -65,9 +65,9 @@ export async function doctor(
   const { path, loaded } = await readConfig(context, options, false)
   const findings: Finding[] = await examineConfiguration(path, loaded)
   if (loaded.kind === 'ok') {
-    const patient = await admit(context, options, loaded.config, path, signal)
-    findings.push(...(await examinePinnedCas(patient)), ...(await examineReadable(patient, loaded.files)))
-    findings.push(...(await examine(patient, findings, options, context.version.version)))
+    const checked = await gather(context, options, loaded.config, path, signal)
+    findings.push(...(await examinePinnedCas(checked)), ...(await examineReadable(checked, loaded.files)))
+    findings.push(...(await examine(checked, findings, options, context.version.version)))
   } else {
     const rest = STEPS.filter((step) => step !== 'configuration')
     findings.push(...rest.map((step) => skipped(step, 'needs a configuration')))
@@ -78,13 +78,13 @@ export async function doctor(
   return hasFailure(findings) ? EXIT.failed : EXIT.ok
 }
 
-async function admit(
+async function gather(
   context: CliContext,
   { sshdConfig = SSHD_CONFIG_FILE }: DoctorOptions,
   config: Config,
   configPath: string,
   signal: AbortSignal,
-): Promise<Patient> {
+): Promise<CheckedHost> {
   const composed = context.composeHost(config)
   // Changes of the record stay in memory.
   const host = { ...composed, records: { load: async () => composed.records.load(), save: async () => {} } }
@@ -115,21 +115,21 @@ async function admit(
 
 /** @param earlier what was found of the configuration */
 async function examine(
-  patient: Patient,
+  checked: CheckedHost,
   earlier: readonly Finding[],
   { issue = false }: DoctorOptions,
   version: string,
 ): Promise<Finding[]> {
-  const { attempts, config, host, signal } = patient
+  const { attempts, config, host, signal } = checked
   const findings = await examinePrograms(config)
-  const credentials = await examineCredentials(patient)
+  const credentials = await examineCredentials(checked)
   const facts = await observe(host)
   const judged = (): HostKeyView[] => judgeNow(host, attempts.record, facts)
-  findings.push(...credentials, ...(await examineWayToIssuer(patient, credentials, facts, judged(), issue)))
+  findings.push(...credentials, ...(await examineWayToIssuer(checked, credentials, facts, judged(), issue)))
 
   // First: this starts an sshd behind a socket unit, and `sshd -T` needs the /run/sshd that exists only then.
   await askSshd(host, attempts, judged(), signal)
-  const sshd = await readSshd(patient)
+  const sshd = await readSshd(checked)
   const listen = sshd.answer.kind === 'effective' ? sshd.answer.settings.listen : []
   // The address that the helper reported last may be outdated. Without the helper, `auto` is port 22, for the daemon too.
   const isAuto = config.sshd.address === 'auto' && host.sshd.hasHelper
@@ -139,19 +139,19 @@ async function examine(
   }
   const views = judged()
 
-  const hostKeys = await examineHostKeys(patient, views, sshd)
-  const sshdConfig = await examineSshdConfig(patient, views, sshd)
-  const reload = await examineReload(patient)
+  const hostKeys = await examineHostKeys(checked, views, sshd)
+  const sshdConfig = await examineSshdConfig(checked, views, sshd)
+  const reload = await examineReload(checked)
   const remedies = new Map([...sshdConfig.remedies, ...hostKeys.remedies])
   const isConfigurationKnown = sshd.answer.kind !== 'not-root'
   findings.push(
     ...hostKeys.findings,
-    ...(await examineDirectories(patient, await sandboxOf(patient))),
-    await examineDaemon(patient),
+    ...(await examineDirectories(checked, await sandboxOf(checked))),
+    await examineDaemon(checked),
     ...sshdConfig.findings,
     ...reload,
-    ...examineServed(patient, views, { listen, remedies, reload, isConfigurationKnown }),
-    ...(await examineSelinux(placesSshdReads(patient, views), signal)),
+    ...examineServed(checked, views, { listen, remedies, reload, isConfigurationKnown }),
+    ...(await examineSelinux(placesSshdReads(checked, views), signal)),
   )
   const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
   const { certificates } = statusOf(identity, views, attempts, host.issuer.health())
@@ -159,11 +159,11 @@ async function examine(
 }
 
 /** Of the service, when it is the one that runs with this configuration. */
-async function sandboxOf({ configPath, signal }: Patient): Promise<ServiceSandbox | null> {
+async function sandboxOf({ configPath, signal }: CheckedHost): Promise<ServiceSandbox | null> {
   return configPath === configPathFrom(undefined, {}) ? readServiceSandbox(SERVICE, signal) : null
 }
 
-function placesSshdReads({ host }: Patient, views: readonly HostKeyView[]): string[] {
+function placesSshdReads({ host }: CheckedHost, views: readonly HostKeyView[]): string[] {
   const named = views.filter(isCertifiable)
   return named.map(({ name, certificatePath }) =>
     host.sshd.hasHelper ? join(COPIES_DIRECTORY, certificateFileOf(name)) : certificatePath,
@@ -198,7 +198,7 @@ async function examinePrograms({ sshd: { address } }: Config): Promise<Finding[]
 }
 
 /** Whether the daemon runs, completes passes and has this configuration, as its health port shows. */
-async function examineDaemon({ config, signal }: Patient): Promise<Finding> {
+async function examineDaemon({ config, signal }: CheckedHost): Promise<Finding> {
   const { listen } = config.health
   const place = placeOf(listen)
   const answer = await askDaemon(listen, signal)

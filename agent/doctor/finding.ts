@@ -104,7 +104,7 @@ export function toneFor(keys: readonly HostKeyView[]): Tone {
 }
 
 /** The host that is examined. Nothing of it is written to. */
-export interface Patient {
+export interface CheckedHost {
   readonly config: Config
   /** Of the main configuration file. */
   readonly configPath: string

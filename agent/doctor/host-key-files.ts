@@ -3,7 +3,7 @@ import { isIssuedKeyType } from '../cert/public-key.ts'
 import { failureLine } from '../cli/context.ts'
 import type { Config } from '../config/config.ts'
 import type { HostKeyView } from '../renewal/judge.ts'
-import { failure, type Finding, isProvenServed, ok, type Patient, skipped, warning } from './finding.ts'
+import { failure, type Finding, isProvenServed, ok, type CheckedHost, skipped, warning } from './finding.ts'
 import {
   isThere,
   type PrivateHalf,
@@ -25,21 +25,21 @@ interface HostKeyExamination {
 
 /** Which host keys there are, whether their halves belong together, and which of them can be signed. */
 export async function examineHostKeys(
-  patient: Patient,
+  checked: CheckedHost,
   views: readonly HostKeyView[],
   sshd: SshdFacts,
 ): Promise<HostKeyExamination> {
-  const { config, signal } = patient
+  const { config, signal } = checked
   const findings: Finding[] = []
   const remedies = new Map<string, string>()
   for (const view of views) {
     const half = await readPrivateHalf(privatePathOf(view.file.path), signal)
-    const finding = await examine(view, half, patient, sshd)
+    const finding = await examine(view, half, checked, sshd)
     findings.push(finding)
     if (half.kind === 'read' && finding.remedy !== null) remedies.set(view.name, finding.remedy)
   }
   const isUsable = findings.some(({ status }) => status === 'ok')
-  findings.push(...(await withoutPublicHalf(patient, views, isUsable)))
+  findings.push(...(await withoutPublicHalf(checked, views, isUsable)))
   if (views.length === 0 && findings.length === 0) findings.push(await nothingFound(config, sshd))
   const isSigned = views.some(({ subject }) => subject !== null)
   if (!isSigned && !findings.some(({ status }) => status === 'failure'))
@@ -50,7 +50,7 @@ export async function examineHostKeys(
 async function examine(
   view: HostKeyView,
   half: PrivateHalf,
-  { config }: Patient,
+  { config }: CheckedHost,
   sshd: SshdFacts,
 ): Promise<Finding> {
   const { content, path } = view.file
@@ -93,7 +93,7 @@ async function examine(
 
 /** Private halves where `host_keys` would find the public ones. */
 async function withoutPublicHalf(
-  { config, signal }: Patient,
+  { config, signal }: CheckedHost,
   views: readonly HostKeyView[],
   isUsable: boolean,
 ): Promise<Finding[]> {

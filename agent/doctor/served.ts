@@ -8,7 +8,7 @@ import {
   type Finding,
   isProvenServed,
   ok,
-  type Patient,
+  type CheckedHost,
   RELOAD_SSHD,
   skipped,
   unknown,
@@ -29,20 +29,20 @@ interface ServedContext {
 
 /** What sshd presented in a real handshake, against what is on disk. */
 export function examineServed(
-  patient: Patient,
+  checked: CheckedHost,
   views: readonly HostKeyView[],
   context: ServedContext,
 ): Finding[] {
-  const { attempts, host } = patient
+  const { attempts, host } = checked
   if (!host.served.enabled) return [skipped('served', 'sshd is not asked: sshd.address is none')]
   const keys = views.filter(isCertifiable)
   if (keys.length === 0) return [skipped('served', 'there is no host key to ask about')]
-  if (attempts.record.sshd.state === 'down') return [down(patient, keys, context)]
+  if (attempts.record.sshd.state === 'down') return [down(checked, keys, context)]
   const isServed = keys.some(isProvenServed)
-  return keys.map((view) => examine(view, patient, context, isServed))
+  return keys.map((view) => examine(view, checked, context, isServed))
 }
 
-function down({ config }: Patient, keys: readonly CertifiableView[], { listen }: ServedContext): Finding {
+function down({ config }: CheckedHost, keys: readonly CertifiableView[], { listen }: ServedContext): Finding {
   const { address } = config.sshd
   const where = typeof address === 'string' ? address : `${address.host}:${address.port}`
   const reasons = keys.flatMap(({ served }) => ('unknown' in served ? (served.unknown ?? []) : []))
@@ -55,7 +55,7 @@ function down({ config }: Patient, keys: readonly CertifiableView[], { listen }:
 
 function examine(
   view: CertifiableView,
-  { attempts, host }: Patient,
+  { attempts, host }: CheckedHost,
   { remedies, reload, isConfigurationKnown }: ServedContext,
   isAnyServed: boolean,
 ): Finding {
@@ -129,10 +129,10 @@ function endOf(validBefore: UnixSeconds | null, now: UnixSeconds): string {
 const PACKAGED = '`systemctl enable --now hostcertd-reload.socket`'
 
 /** How sshd is reloaded, and what the root helper reported last. The helper is not asked, as it would act. */
-export async function examineReload(patient: Patient): Promise<readonly Finding[]> {
-  const { notes } = patient.attempts.record.sshd
+export async function examineReload(checked: CheckedHost): Promise<readonly Finding[]> {
+  const { notes } = checked.attempts.record.sshd
   return [
-    await examineWay(patient),
+    await examineWay(checked),
     ...notes.map((note) =>
       warning(
         'reload',
@@ -143,7 +143,7 @@ export async function examineReload(patient: Patient): Promise<readonly Finding[
   ]
 }
 
-async function examineWay({ config, daemonUser }: Patient): Promise<Finding> {
+async function examineWay({ config, daemonUser }: CheckedHost): Promise<Finding> {
   const { reload, reloadCommand } = config.sshd
   if (reload === 'never') return skipped('reload', 'sshd.reload is never: hostcertd does not reload sshd')
   if (reloadCommand !== null) {

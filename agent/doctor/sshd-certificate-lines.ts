@@ -4,19 +4,19 @@ import { certificateFileOf } from '../cert/host-certificate.ts'
 import { outlineOf } from '../cert/wire.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import type { CertifiableView } from '../renewal/judge.ts'
-import { type Cause, failure, type Patient, RELOAD_SSHD, skipped, type Tone } from './finding.ts'
+import { type Cause, failure, type CheckedHost, RELOAD_SSHD, skipped, type Tone } from './finding.ts'
 import type { CertificateLine, SshdFacts } from './sshd-files.ts'
 
 /** Whether a HostCertificate line names the certificate, and none behind it another one for the same key. */
 export async function notNamed(
-  patient: Patient,
+  checked: CheckedHost,
   facts: SshdFacts,
   views: readonly CertifiableView[],
   tone: Tone,
 ): Promise<Cause[]> {
   const causes: Cause[] = []
   for (const view of views) {
-    const { places, hasHelper } = placesOf(view, patient)
+    const { places, hasHelper } = placesOf(view, checked)
     const lines = await linesNaming(places, facts)
     const winner = winnerFor(view, facts)
     if (lines.length > 0) {
@@ -65,13 +65,13 @@ export async function notNamed(
 
 /** For who may not ask sshd: by the lines as written, only that a later one wins. */
 export async function overruled(
-  patient: Patient,
+  checked: CheckedHost,
   facts: SshdFacts,
   views: readonly CertifiableView[],
 ): Promise<Cause[]> {
   const causes: Cause[] = []
   for (const view of views) {
-    const lines = await linesNaming(placesOf(view, patient).places, facts)
+    const lines = await linesNaming(placesOf(view, checked).places, facts)
     if (lines.length > 0) causes.push(...overrule(view, lines, winnerFor(view, facts), () => failure))
   }
   return causes
@@ -93,7 +93,7 @@ function overrule(
 /** Where sshd is to find the certificate of a host key; the first is the usual place. */
 function placesOf(
   { name, certificatePath }: CertifiableView,
-  { config, host }: Patient,
+  { config, host }: CheckedHost,
 ): { readonly places: readonly string[]; readonly hasHelper: boolean } {
   const copy = join(COPIES_DIRECTORY, certificateFileOf(name))
   const { hasHelper } = host.sshd

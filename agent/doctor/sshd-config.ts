@@ -7,7 +7,7 @@ import {
   type Finding,
   isProvenServed,
   ok,
-  type Patient,
+  type CheckedHost,
   RELOAD_SSHD,
   skipped,
   type Tone,
@@ -34,7 +34,7 @@ const DEFAULT_HOST_KEYS = ['rsa', 'ecdsa', 'ed25519'].map((type) => `/etc/ssh/ss
  * its configuration may be another file than the one looked at here.
  */
 export async function examineSshdConfig(
-  patient: Patient,
+  checked: CheckedHost,
   views: readonly HostKeyView[],
   facts: SshdFacts,
 ): Promise<SshdExamination> {
@@ -43,7 +43,7 @@ export async function examineSshdConfig(
   const keys = views.filter(isCertifiable)
   const lacking = keys.filter((view) => !isProvenServed(view))
   const isServed = keys.length > 0 && lacking.length === 0
-  const causes = await causesIn(patient, facts, keys, lacking)
+  const causes = await causesIn(checked, facts, keys, lacking)
   const findings = causes.map(({ finding }) => finding)
   const remedies = new Map(
     causes.flatMap(({ finding, keys: concerned }) =>
@@ -61,7 +61,7 @@ export async function examineSshdConfig(
 }
 
 async function causesIn(
-  patient: Patient,
+  checked: CheckedHost,
   facts: SshdFacts,
   keys: readonly CertifiableView[],
   lacking: readonly CertifiableView[],
@@ -83,7 +83,7 @@ async function causesIn(
     case 'no-sshd':
       return []
     case 'not-root': {
-      const seen = [...stuck, ...(await overruled(patient, facts, lacking))]
+      const seen = [...stuck, ...(await overruled(checked, facts, lacking))]
       const message = 'only root can make sshd print its configuration (`sshd -T`)'
       return seen.length > 0 ? seen : notKnown(message, 'run `sudo hostcertd doctor`')
     }
@@ -93,7 +93,7 @@ async function causesIn(
       return stuck.length > 0 ? stuck : [whole(message, remedy)]
     }
     case 'no-host-keys': {
-      const { message, remedy } = await whyNoHostKeys(patient, facts, answer.why)
+      const { message, remedy } = await whyNoHostKeys(checked, facts, answer.why)
       return [...stuck, whole(message, remedy)]
     }
     case 'no-runtime-folder': {
@@ -121,7 +121,7 @@ async function causesIn(
           return { finding: unknown('sshd-config', message), keys: [] }
         }),
         ...notOffered(unoffered, facts, tone),
-        ...(await notNamed(patient, facts, offered, tone)),
+        ...(await notNamed(checked, facts, offered, tone)),
       ]
     }
   }
@@ -148,7 +148,7 @@ function stuckInMatch(written: readonly SshdDirective[]): { message: string; rem
 }
 
 async function whyNoHostKeys(
-  { config, signal }: Patient,
+  { config, signal }: CheckedHost,
   facts: SshdFacts,
   why: string,
 ): Promise<{ message: string; remedy: string }> {

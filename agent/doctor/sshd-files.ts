@@ -5,7 +5,7 @@ import { oneLine } from '../cert/text.ts'
 import { outlineOf } from '../cert/wire.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { findProgram, type ProgramResult, runProgram } from '../host/programs.ts'
-import type { Patient } from './finding.ts'
+import type { CheckedHost } from './finding.ts'
 import { type LoadedKey, readLoadedKey } from './key-pairs.ts'
 
 interface SshdConfigurationOptions {
@@ -190,8 +190,8 @@ export interface CertificateLine {
   readonly blob: Buffer | null
 }
 
-export async function readSshd(patient: Patient): Promise<SshdFacts> {
-  const { isRoot, signal, sshdConfigFile } = patient
+export async function readSshd(checked: CheckedHost): Promise<SshdFacts> {
+  const { isRoot, signal, sshdConfigFile } = checked
   const program = await findProgram('sshd')
   const sshd = new SshdConfiguration({ file: sshdConfigFile, program: program ?? '' })
   const { file } = sshd

@@ -10,7 +10,16 @@ import { waitOf } from '../renewal/backoff.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import { type Facts, isUnreadable } from '../renewal/observe.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
-import { failure, type Finding, hasFailure, ok, type Patient, remedyOf, skipped, unknown } from './finding.ts'
+import {
+  failure,
+  type Finding,
+  hasFailure,
+  ok,
+  type CheckedHost,
+  remedyOf,
+  skipped,
+  unknown,
+} from './finding.ts'
 
 const START = '`systemctl enable --now hostcertd-exchange.socket`'
 const SEE_LOG = "see `journalctl -u 'hostcertd-exchange*'`"
@@ -23,17 +32,17 @@ const SEE_LOG = "see `journalctl -u 'hostcertd-exchange*'`"
  * @param issue whether to have certificates issued
  */
 export async function examineWayToIssuer(
-  patient: Patient,
+  checked: CheckedHost,
   credentials: readonly Finding[],
   facts: Facts,
   views: readonly HostKeyView[],
   issue: boolean,
 ): Promise<Finding[]> {
-  const { exchangeUser, isRoot, self, daemonUser } = patient
-  const trial = issue ? trialOf(patient, facts, views) : NO_TRIAL
+  const { exchangeUser, isRoot, self, daemonUser } = checked
+  const trial = issue ? trialOf(checked, facts, views) : NO_TRIAL
   const isAsked = trial.issueFor.length > 0
-  const program = await examineCommand(patient)
-  const isCommand = patient.config.issuer.kind === 'command'
+  const program = await examineCommand(checked)
+  const isCommand = checked.config.issuer.kind === 'command'
   const rest = isCommand ? [] : skipOthers(isAsked)
   if (exchangeUser !== null && !isSocket(EXCHANGE_SOCKET)) {
     const message = `the socket ${EXCHANGE_SOCKET} is missing; requests to the issuer go through it`
@@ -45,13 +54,13 @@ export async function examineWayToIssuer(
     return [...program, finding, ...rest, ...trial.findings]
   }
   if (isCommand && (hasFailure(program) || !isAsked)) return [...program, ...trial.findings]
-  const answer = await ask(patient, {
+  const answer = await ask(checked, {
     login: !credentials.some(
       // A file that this user cannot read may be readable for the unit.
       ({ status }) => status === 'failure' || (status === 'unknown' && exchangeUser === null),
     ),
-    pinned: pinnedOf(facts, patient),
-    principals: patient.config.verify.principals === null ? null : [...patient.config.verify.principals],
+    pinned: pinnedOf(facts, checked),
+    principals: checked.config.verify.principals === null ? null : [...checked.config.verify.principals],
     issueFor: trial.issueFor,
   })
   if (!answer.ok) {
@@ -70,7 +79,7 @@ export async function examineWayToIssuer(
 }
 
 async function ask(
-  { config, exchangeUser, exchangeProgram, host, signal }: Patient,
+  { config, exchangeUser, exchangeProgram, host, signal }: CheckedHost,
   question: DiagnosisQuestion,
 ) {
   const way: ExchangeWay =
@@ -118,7 +127,7 @@ const NO_TRIAL: Trial = {
 }
 
 /** Nothing is written, not even the attempt; nor is the lock taken, as its file might have to be created. */
-function trialOf({ attempts, host }: Patient, { pinned }: Facts, views: readonly HostKeyView[]): Trial {
+function trialOf({ attempts, host }: CheckedHost, { pinned }: Facts, views: readonly HostKeyView[]): Trial {
   if (isUnreadable(pinned)) return { issueFor: [], findings: [skipped('issue', 'needs the pinned CAs')] }
   const keys = views.filter(isCertifiable)
   if (keys.length === 0)
@@ -142,7 +151,7 @@ function wantedFor({ name, subject, text }: CertifiableView): Trial['issueFor'][
   return { name, publicKey: `${lineOf(key)} ${comment === '' ? name : comment}`, inPlace: text }
 }
 
-function pinnedOf({ pinned }: Facts, { config }: Patient): DiagnosisQuestion['pinned'] {
+function pinnedOf({ pinned }: Facts, { config }: CheckedHost): DiagnosisQuestion['pinned'] {
   if (pinned === null) return null
   const file = config.verify.hostCaFile ?? 'verify.host_ca_file'
   return { file, keys: isUnreadable(pinned) ? null : pinned.map(lineOf) }
@@ -153,15 +162,15 @@ function lineOf({ type, blob }: PublicKey): string {
 }
 
 /** `issuer.command`: whether the program is there, and the exchange's user may run it. Only issuing shows more. */
-async function examineCommand(patient: Patient): Promise<Finding[]> {
-  const { issuer } = patient.config
+async function examineCommand(checked: CheckedHost): Promise<Finding[]> {
+  const { issuer } = checked.config
   if (issuer.kind !== 'command') return []
   const steps = ['credentials', 'name', 'tcp', 'tls', 'clock', 'login', 'permission'] as const
   const rest = steps.map((step) => skipped(step, 'does not apply: issuer.command signs the certificates'))
-  return [...rest, await examineProgram(issuer.command[0] ?? '', patient)]
+  return [...rest, await examineProgram(issuer.command[0] ?? '', checked)]
 }
 
-async function examineProgram(program: string, { daemonUser, exchangeUser }: Patient): Promise<Finding> {
+async function examineProgram(program: string, { daemonUser, exchangeUser }: CheckedHost): Promise<Finding> {
   const user = exchangeUser ?? daemonUser
   const install = `install the program there (\`chmod 755 ${program}\`), or correct issuer.command`
   try {

@@ -75,7 +75,7 @@ export interface WriteProblem {
    * - `full`: no space that this user may use
    * - `no-inodes`: no more files, though there is space
    * - `quota`: the user's own limit
-   * - `other`: the words say what
+   * - `other`: see `why`
    */
   readonly kind: 'denied' | 'read-only' | 'full' | 'no-inodes' | 'quota' | 'other'
   readonly why: string
@@ -120,7 +120,7 @@ export async function tryWriting(
   if (byMode !== null) return { kind: 'denied', why: byMode }
   const space = await spaceProblem(folder, user, bytes)
   if (space !== null) return space
-  return tried === 'untried' ? 'untried' : { kind: kindOf(tried.words), why: `${folder}: ${tried.words}` }
+  return tried === 'untried' ? 'untried' : { kind: kindOf(tried.reason), why: `${folder}: ${tried.reason}` }
 }
 
 async function writeAs(
@@ -128,7 +128,7 @@ async function writeAs(
   folder: string,
   bytes: number,
   signal: AbortSignal,
-): Promise<'written' | 'untried' | { readonly words: string }> {
+): Promise<'written' | 'untried' | { readonly reason: string }> {
   // The name of a temporary file of ours: the daemon does not take it for a change, and removes one that was left.
   const name = `.doctor.hostcertd-${randomBytes(6).toString('hex')}.tmp`
   const { status, failure, stderr } = await runProgram(
@@ -143,7 +143,7 @@ async function writeAs(
   if (status === 0) return 'written'
   if (status !== WRITE_FAILED || failure !== null) return 'untried'
   const line = stderr.split('\n').find((text) => text.includes(name)) ?? stderr
-  return { words: oneLine(line.replace(/^.*: /, '')) }
+  return { reason: oneLine(line.replace(/^.*: /, '')) }
 }
 
 /** From statfs(2); some file systems have no fixed number of files. */
@@ -162,11 +162,11 @@ async function spaceProblem(folder: string, user: User, bytes: number): Promise<
 }
 
 /** This only selects the advice; the message is shown in any case. */
-function kindOf(words: string): WriteProblem['kind'] {
-  if (/no space left/i.test(words)) return 'full'
-  if (/quota/i.test(words)) return 'quota'
-  if (/read-only/i.test(words)) return 'read-only'
-  return /denied|not permitted/i.test(words) ? 'denied' : 'other'
+function kindOf(reason: string): WriteProblem['kind'] {
+  if (/no space left/i.test(reason)) return 'full'
+  if (/quota/i.test(reason)) return 'quota'
+  if (/read-only/i.test(reason)) return 'read-only'
+  return /denied|not permitted/i.test(reason) ? 'denied' : 'other'
 }
 
 /** From the root on. */

@@ -1,3 +1,4 @@
+import { readlink } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { messageOf } from '../cert/errors.ts'
 import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
@@ -45,7 +46,11 @@ async function readHostKey(path: string): Promise<HostKeyFile | null> {
   try {
     text = await readBoundedFile(path, SMALL_FILE_BYTES)
   } catch (error) {
-    return isGone(error) ? null : unreadable(path, reasonOf(error))
+    if (!isGone(error)) return unreadable(path, reasonOf(error))
+    const target = await readlink(path).catch(() => null)
+    return target === null
+      ? null
+      : unreadable(path, `it is a symbolic link to ${quote(target)}, which does not exist`)
   }
   try {
     const line = parsePublicKeyLine(text)

@@ -85,7 +85,7 @@ async function namesOf(name: string): Promise<readonly string[]> {
  *
  * @throws Error when the kernel forbids it
  */
-export async function becomeOwnerOf(folder: string): Promise<void> {
+export async function dropPrivileges(folder: string): Promise<void> {
   if (process.geteuid?.() !== 0) return
   const owner = await stat(folder).catch(() => null)
   if (owner === null || owner.uid === 0) return

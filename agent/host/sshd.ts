@@ -242,8 +242,8 @@ export function dropInText(directory: string, files: readonly string[]): string 
   if (files.length === 0) return null
   const sorted = files.toSorted((one, other) => Buffer.compare(Buffer.from(one), Buffer.from(other)))
   const paths = sorted.map((file) => join(directory, file))
-  const words = paths.map((path) => (/[^A-Za-z0-9._/@+-]/.test(path) ? `"${path}"` : path))
-  return [FIRST_LINE, ...words.map((word) => `HostCertificate ${word}`), ''].join('\n')
+  const quoted = paths.map((path) => (/[^A-Za-z0-9._/@+-]/.test(path) ? `"${path}"` : path))
+  return [FIRST_LINE, ...quoted.map((path) => `HostCertificate ${path}`), ''].join('\n')
 }
 
 /** File names of the copies, as far as the helper takes them for such; null when that cannot be known. */

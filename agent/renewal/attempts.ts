@@ -8,7 +8,7 @@ import {
   type Wait,
 } from './backoff.ts'
 import type { IssuerFailure } from './ports.ts'
-import type { ErrorScope, HostKeyRecord, KeyIdentity } from './record.ts'
+import type { AttemptRecord, ErrorScope, HostKeyRecord, KeyIdentity } from './record.ts'
 import { SshdAttempts } from './sshd-attempts.ts'
 import { errorAt, withCas, withOnly, withoutErrors, withoutWaits, WorkingRecord } from './working-record.ts'
 
@@ -80,7 +80,7 @@ export class Attempts extends WorkingRecord {
               backoffSeconds(next, failures, validitySecondsLeft, dice),
             )
     const wait: Wait = { code, failures, until: this.now + seconds }
-    this.change({ [slot]: wait })
+    this.change({ ...provenBy(slot), [slot]: wait })
     return wait
   }
 
@@ -199,6 +199,15 @@ export class Attempts extends WorkingRecord {
     const failures = this.of(key).failures + 1
     this.update(key, { ...change, failures, lastAttempt: at, lastError: errorAt(failure, at, scope) })
   }
+}
+
+/**
+ * What a failure shows to be well, so that its next failure is a first one: who refused a login was reached, and who
+ * refused a permission had accepted the login.
+ */
+function provenBy(slot: 'issuer' | 'login' | 'administrator'): Partial<AttemptRecord> {
+  if (slot === 'issuer') return {}
+  return slot === 'login' ? { issuer: null } : { issuer: null, login: null }
 }
 
 function slotOf(next: Exclude<NextStep, 'local'>): 'issuer' | 'login' | 'administrator' {

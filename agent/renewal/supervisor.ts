@@ -20,7 +20,7 @@ const STOP_LOCK_WAIT_MILLISECONDS = 500
 /** The wall clock is read anew at least this often, whatever the timers say. */
 const LONGEST_SLEEP_MILLISECONDS = 60_000
 
-/** READY is given no later, whatever the first look waits for: until then systemd holds up the boot. */
+/** READY is given no later, whatever the first pass waits for: until then systemd holds up the boot. */
 const READY_AFTER_MILLISECONDS = 5_000
 
 /** The host as it is configured now, or that it is not. */
@@ -52,7 +52,7 @@ interface SupervisorOptions {
 export class Supervisor {
   readonly #options: SupervisorOptions
   #pending = new Set<WakeReason>(['start'])
-  #rouse: (() => void) | null = null
+  #interruptSleep: (() => void) | null = null
   #current: { readonly host: Host; readonly attempts: Attempts } | null = null
   /** The host of the last pass that was completed: for another one sshd and the helper are asked anew. */
   #passed: Host | null = null
@@ -82,7 +82,7 @@ export class Supervisor {
   /** Look again soon: now, or when the turn under way is over. */
   wake(reason: WakeReason): void {
     this.#pending.add(reason)
-    this.#rouse?.()
+    this.#interruptSleep?.()
   }
 
   /** The service manager was notified of a reload: notify it after the current turn that the daemon is ready again. */
@@ -92,14 +92,14 @@ export class Supervisor {
 
   /** Turn until `stop` fires; returns when the last turn is finished or abandoned. */
   async run(stop: AbortSignal): Promise<void> {
-    const looked = new AbortController()
-    const early = this.#becomeReadySoon(AbortSignal.any([stop, looked.signal]))
+    const firstTurn = new AbortController()
+    const early = this.#notifyReadySoon(AbortSignal.any([stop, firstTurn.signal]))
     while (!stop.aborted) {
       const reasons = this.#pending.union(this.#unanswered)
       this.#pending = new Set()
       this.#unanswered = new Set()
       const next = await this.#turn(reasons, stop)
-      looked.abort()
+      firstTurn.abort()
       await this.#sleepUntil(next, stop)
     }
     await this.#noteStop()
@@ -107,11 +107,11 @@ export class Supervisor {
   }
 
   /** An issuer that does not answer is no reason for the rest of the host to wait. */
-  async #becomeReadySoon(looked: AbortSignal): Promise<void> {
+  async #notifyReadySoon(firstTurn: AbortSignal): Promise<void> {
     try {
-      await this.#options.clock.sleep(READY_AFTER_MILLISECONDS, looked)
+      await this.#options.clock.sleep(READY_AFTER_MILLISECONDS, firstTurn)
     } catch (error) {
-      if (looked.aborted) return
+      if (firstTurn.aborted) return
       throw error
     }
     this.#isReady = true
@@ -124,9 +124,9 @@ export class Supervisor {
     let work: Promise<unknown> | null = null
     try {
       next = await withinLimits(clock, TURN_LIMITS, stop, async (signal) => {
-        const looking = this.#look(reasons, signal)
-        work = looking
-        return looking
+        const running = this.#observeAndAct(reasons, signal)
+        work = running
+        return running
       })
     } catch (error) {
       if (stop.aborted) return null
@@ -153,7 +153,7 @@ export class Supervisor {
     return next
   }
 
-  async #look(reasons: ReadonlySet<WakeReason>, signal: AbortSignal): Promise<UnixSeconds | null> {
+  async #observeAndAct(reasons: ReadonlySet<WakeReason>, signal: AbortSignal): Promise<UnixSeconds | null> {
     const enrolment = await this.#options.enrolment()
     if (enrolment.kind === 'not-enrolled') {
       if (reasons.has('start')) this.#unanswered.add('start')
@@ -273,17 +273,17 @@ export class Supervisor {
     const { clock, serviceManager } = this.#options
     const watchdog = clock.now() + (serviceManager.watchdogSeconds ?? Infinity) / 2
     const until = Math.min(next ?? Infinity, watchdog)
-    const roused = new AbortController()
-    this.#rouse = () => roused.abort()
+    const interrupted = new AbortController()
+    this.#interruptSleep = () => interrupted.abort()
     try {
       while (this.#pending.size === 0 && !stop.aborted && clock.now() < until) {
         const milliseconds = Math.max(10, Math.min(LONGEST_SLEEP_MILLISECONDS, (until - clock.now()) * 1000))
-        await clock.sleep(milliseconds, AbortSignal.any([stop, roused.signal]))
+        await clock.sleep(milliseconds, AbortSignal.any([stop, interrupted.signal]))
       }
     } catch (error) {
-      if (!stop.aborted && !roused.signal.aborted) throw error
+      if (!stop.aborted && !interrupted.signal.aborted) throw error
     } finally {
-      this.#rouse = null
+      this.#interruptSleep = null
     }
   }
 }

@@ -19,7 +19,7 @@ export function inertContext(): CliContext {
     exchangeProgram: [],
     createDaemon: never,
     daemonLog: never,
-    becomeOwnerOf: async () => never(),
+    dropPrivileges: async () => never(),
   }
 }
 

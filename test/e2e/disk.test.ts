@@ -9,7 +9,7 @@ import {
   hostKeyName,
   isServed,
   leftovers,
-  lookNow,
+  requestPass,
   requestsTo,
   untilReady,
 } from '../support/looks.ts'
@@ -188,7 +188,7 @@ test('a folder in the place of a certificate is told of, costs no storm, and hea
   await agent.start()
   expect(await agent.stateOf(hostKeyName('ed25519'))).toBe('invalid STORE_FAILED')
   expect((await agent.status())?.certificates[0]?.last_error).toMatchObject({ code: 'STORE_FAILED' })
-  for (let look = 0; look < 3; look += 1) await lookNow(world)
+  for (let look = 0; look < 3; look += 1) await requestPass(world)
   expect(issuer.issued).toHaveLength(1)
   await rmdir(path)
   await untilReady(world)

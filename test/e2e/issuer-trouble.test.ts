@@ -7,7 +7,7 @@ import {
   certificateOnDisk,
   hostKeyName,
   isServed,
-  lookNow,
+  requestPass,
   readiness,
   requestsTo,
   untilReady,
@@ -66,10 +66,10 @@ test.concurrent('Retry-After is obeyed, by looks and over a crash; SIGHUP ends t
   await agent.start()
   const refusal = agent.log.find(({ code }) => code === 'ISSUER_BUSY')
   expect(refusal?.['retry_in_seconds']).toBeGreaterThanOrEqual(200)
-  await lookNow(world)
+  await requestPass(world)
   await agent.stop('SIGKILL')
   await agent.start()
-  await lookNow(world)
+  await requestPass(world)
   expect(requestsTo(issuer, 'issue')).toBe(count + 1)
   expect((await agent.status())?.waits).toMatchObject([{ for: 'issuer', code: 'ISSUER_BUSY' }])
   expect((await agent.verb('status')).stdout).toMatch(/^next request to the issuer in 3m.* \(ISSUER_BUSY\)$/m)
@@ -85,7 +85,7 @@ test.concurrent('after a fix, a restart ends the wait, and `renew` skips it', as
   issuer.failNext(errorRow('permission-denied'), 2, 'issue')
   const count = requestsTo(issuer, 'issue')
   await agent.start()
-  await lookNow(world)
+  await requestPass(world)
   expect(requestsTo(issuer, 'issue')).toBe(count + 1)
   expect((await agent.verb('renew')).stderr).toContain('ISSUER_FORBIDDEN')
   expect(requestsTo(issuer, 'issue')).toBe(count + 2)

@@ -6,7 +6,7 @@ import {
   certificatesOnDisk,
   HOST_KEY_TYPES,
   isServed,
-  lookNow,
+  requestPass,
   requestsTo,
   untilReady,
 } from '../support/looks.ts'
@@ -66,7 +66,7 @@ test.concurrent('a new certificate is not due again before half of its life is o
   await world.agent.start()
   await untilReady(world)
   await sleep(8_000)
-  for (let look = 0; look < 2; look += 1) await lookNow(world)
+  for (let look = 0; look < 2; look += 1) await requestPass(world)
   expect(requestsTo(world.issuer, 'issue')).toBe(1)
   const certificate = (await world.agent.status())?.certificates[0]
   const left = Date.parse(certificate?.valid_before ?? '') - Date.parse(certificate?.renewal_due ?? '')

@@ -7,7 +7,7 @@ import {
   hostKeyName,
   HOST_KEY_TYPES,
   isServed,
-  lookNow,
+  requestPass,
   requestsTo,
   untilReady,
 } from '../support/looks.ts'
@@ -68,7 +68,7 @@ test('all host keys rotated at once: one batch, one reload', async () => {
     return now.every((line, index) => line !== before[index])
   })
   await agent.waitFor('sshd is reloaded', async () => (await sshd.reloadCount()) > 1)
-  await lookNow(world)
+  await requestPass(world)
   await untilReady(world)
   expect(requestsTo(issuer, 'issue')).toBe(6)
   expect(await sshd.reloadCount()).toBe(2)

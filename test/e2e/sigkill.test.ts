@@ -7,7 +7,7 @@ import {
   certificateOnDisk,
   hostKeyName,
   isServed,
-  lookNow,
+  requestPass,
   requestsTo,
   untilReady,
 } from '../support/looks.ts'
@@ -72,7 +72,7 @@ test('killed between the swap and its record: what was swapped is served, and no
   await untilReady(world)
   expect(await isServed(world, 'ed25519')).toBe(true)
   expect(await agent.stateOf(NAME)).toBe('valid null')
-  await lookNow(world)
+  await requestPass(world)
   expect(requestsTo(issuer, 'issue')).toBe(2)
 })
 
@@ -103,7 +103,7 @@ test('killed at rest: the next start goes on where it was', async () => {
   await untilReady(world)
   await agent.stop('SIGKILL')
   await agent.start()
-  await lookNow(world)
+  await requestPass(world)
   await untilReady(world)
   expect(issuer.issued).toHaveLength(1)
 })

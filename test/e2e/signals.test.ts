@@ -7,7 +7,7 @@ import {
   certificateOnDisk,
   hostKeyName,
   isServed,
-  lookNow,
+  requestPass,
   readiness,
   requestsTo,
   untilReady,
@@ -103,7 +103,7 @@ test('what waits for an administrator: SIGUSR1 looks and goes on waiting, SIGHUP
   const refusal = agent.log.find(({ code }) => code === 'ISSUER_FORBIDDEN')
   expect(refusal?.['retry_in_seconds']).toBeGreaterThan(60)
   issuer.heal()
-  for (let look = 0; look < 3; look += 1) await lookNow(world)
+  for (let look = 0; look < 3; look += 1) await requestPass(world)
   expect(requestsTo(issuer, 'issue')).toBe(1)
   agent.signal('SIGHUP')
   await untilReady(world)
@@ -117,7 +117,7 @@ test('a wrong secret is tried once, whatever happens, and again after SIGHUP', a
   const secret = (await readFile(client_secret_file, 'utf8')).trim()
   issuer.setClientSecret(client_id, 'another')
   await agent.start()
-  for (let look = 0; look < 3; look += 1) await lookNow(world)
+  for (let look = 0; look < 3; look += 1) await requestPass(world)
   expect(requestsTo(issuer, 'login')).toBe(1)
   const { stdout } = await agent.verb('needs-renewal')
   expect(stdout).toContain(NAME)

@@ -6,7 +6,7 @@ import {
   hostKeyName,
   HOST_KEY_TYPES,
   isServed,
-  lookNow,
+  requestPass,
   readiness,
   requestsTo,
   untilReady,
@@ -32,7 +32,7 @@ test('sshd is down: certificates are issued all the same, and confirmed when it 
   expect(issuer.issued).toHaveLength(3)
 
   await sshd.start()
-  await lookNow(world)
+  await requestPass(world)
   await untilReady(world)
   for (const type of HOST_KEY_TYPES) expect(await isServed(world, type), type).toBe(true)
   expect(issuer.issued).toHaveLength(3)
@@ -47,7 +47,7 @@ test('sshd goes down after it was confirmed: the state stays, and that it is dow
   expect(before?.sshd.state).toBe('up')
   expect((await agent.verb('check')).status).toBe(0)
   await sshd.stop()
-  await lookNow(world)
+  await requestPass(world)
   const expectDown = async (): Promise<string | null | undefined> => {
     expect(await agent.stateOf(NAME)).toBe('valid null')
     expect(await readiness(agent)).toBe(200)
@@ -102,7 +102,7 @@ test("somebody broke sshd's configuration: it is not reloaded, goes on serving, 
   expect(error?.code).toBe('SSHD_CONFIG_INVALID')
   expect(error?.message).toContain('NoSuchKeyword')
   expect(await readiness(agent)).toBe(503)
-  await lookNow(world)
+  await requestPass(world)
   expect(sshd.running).toBe(true)
   expect(sshd.pid).toBe(pid)
   expect(await sshd.reloadCount()).toBe(1)
@@ -148,7 +148,7 @@ test('sshd goes on serving an old certificate: told, reloads back off, and nothi
   const certificate = (await agent.status())?.certificates[0]
   expect(certificate?.served).toMatchObject({ matches: false })
   expect(certificate?.served?.serial).not.toBe(certificate?.serial)
-  for (let look = 0; look < 3; look += 1) await lookNow(world)
+  for (let look = 0; look < 3; look += 1) await requestPass(world)
   // `renew` has just reloaded in vain. The restart ended that wait, so there was one more; SIGUSR1 ends no wait.
   expect(await sshd.reloadCount()).toBe(reloads + 1)
   expect(requestsTo(issuer, 'issue')).toBe(2)
@@ -193,7 +193,7 @@ test('host keys that sshd does not offer, or the issuer does not sign, are left 
   )
   expect(await agent.stateOf('ssh_host_p521_key')).toMatch(/^ignored .*ecdsa-sha2-nistp521/)
   const requests = requestsTo(issuer, 'issue')
-  for (let look = 0; look < 2; look += 1) await lookNow(world)
+  for (let look = 0; look < 2; look += 1) await requestPass(world)
   expect(requestsTo(issuer, 'issue')).toBe(requests)
   expect(JSON.stringify(issuer.requests)).not.toContain('nistp521')
 })
@@ -207,7 +207,7 @@ test('an sshd that is told to offer no certificates: seen, and no reason to issu
   for (const type of HOST_KEY_TYPES) {
     expect(await agent.stateOf(hostKeyName(type)), type).toBe('unconfirmed SSHD_NOT_SERVING')
   }
-  await lookNow(world)
+  await requestPass(world)
   expect(issuer.issued).toHaveLength(3)
   expect(await certificateOnDisk(world, 'ed25519')).not.toBeNull()
   expect(await readFile(world.sshd.configPath, 'utf8')).toContain(algorithms)

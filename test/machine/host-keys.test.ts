@@ -55,6 +55,20 @@ test('paths, question marks and classes; a path that two patterns name comes onc
   expect(await listed(at('none.pub'), at('none*.pub'), at('no/such/folder.pub'))).toEqual({})
 })
 
+test('a symbolic link that leads nowhere is unreadable, not gone, and says where it leads', async () => {
+  await symlink('/nowhere/ssh_host_rsa_key.pub', at('ssh_host_rsa_key.pub'))
+  const [file] = await createHostKeys({ patterns: [at('*.pub')] }).list()
+  expect(file?.content).toMatchObject({
+    kind: 'unreadable',
+    failure: {
+      code: 'HOST_KEY_UNREADABLE',
+      message: expect.stringContaining(
+        'it is a symbolic link to "/nowhere/ssh_host_rsa_key.pub", which does not exist',
+      ),
+    },
+  })
+})
+
 test('of two paths with one file name the later is shadowed', async () => {
   await mkdir(at('a'))
   await mkdir(at('b'))

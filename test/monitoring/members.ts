@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
-import { lookNow, untilReady } from '../support/looks.ts'
+import { requestPass, untilReady } from '../support/looks.ts'
 import { HOSTNAME } from '../support/world.ts'
 import { EACH_SECOND, healthPortOf, startWell, type Member } from './member.ts'
 import { UNSERVED } from './unserved.ts'
@@ -38,7 +38,7 @@ export const MEMBERS: Readonly<Record<string, Member>> = {
         await issuer.start()
         issuer.setTtl(hostId, 3600)
         await agent.verb('renew')
-        await lookNow(world)
+        await requestPass(world)
       }
     },
   },
@@ -53,7 +53,7 @@ export const MEMBERS: Readonly<Record<string, Member>> = {
       return async () => {
         issuer.addHost({ hostname: HOSTNAME, ttlSeconds: 3600, id: hostId })
         await agent.verb('renew')
-        await lookNow(world)
+        await requestPass(world)
       }
     },
   },

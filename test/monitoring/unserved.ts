@@ -1,6 +1,6 @@
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { hostKeyName, lookNow } from '../support/looks.ts'
+import { hostKeyName, requestPass } from '../support/looks.ts'
 import type { World } from '../support/world.ts'
 import { EACH_SECOND, type Member } from './member.ts'
 
@@ -38,7 +38,7 @@ export const UNSERVED: Readonly<Record<string, Member>> = {
       return async () => {
         await publish()
         await agent.verb('renew')
-        await lookNow(world)
+        await requestPass(world)
       }
     },
   },
@@ -60,7 +60,7 @@ async function renewWithoutReload(world: World): Promise<() => Promise<void>> {
     await sshd.mendConfig()
     await publish()
     await agent.verb('renew')
-    await lookNow(world)
+    await requestPass(world)
   }
 }
 

@@ -154,9 +154,21 @@ describe('a failure of the issuer', () => {
     for (let failure = 0; failure < 5; failure++) attempts.issuerFailed([A], down, null)
     const wait = attempts.issuerFailed([A], failureOf('ISSUER_UNAUTHORIZED', 'login-backoff'), null)
     expect(wait).toMatchObject({ failures: 1, until: START + 150 })
-    expect(attempts.record).toMatchObject({ login: wait, issuer: { failures: 5 } })
+    expect(attempts.record).toMatchObject({ login: wait })
     attempts.issuerFailed([A], failureOf('ISSUER_UNAUTHORIZED', 'login-backoff'), null)
-    expect(attempts.record).toMatchObject({ login: { failures: 2 }, issuer: { failures: 5 } })
+    expect(attempts.record).toMatchObject({ login: { failures: 2 } })
+  })
+
+  test('ends the count of what it shows to be well: a refused login was answered, a missing permission follows a login', () => {
+    const { attempts } = start()
+    const refused = failureOf('ISSUER_UNAUTHORIZED', 'login-backoff')
+    for (let failure = 0; failure < 5; failure++) attempts.issuerFailed([A], down, null)
+    attempts.issuerFailed([A], refused, null)
+    expect(attempts.record).toMatchObject({ issuer: null, login: { failures: 1 } })
+    attempts.issuerFailed([A], down, null)
+    expect(attempts.record).toMatchObject({ issuer: { failures: 1 }, login: { failures: 1 } })
+    attempts.issuerFailed([A], failureOf('ISSUER_FORBIDDEN', 'administrator'), null)
+    expect(attempts.record).toMatchObject({ issuer: null, login: null, administrator: { failures: 1 } })
   })
 
   test.each([

@@ -60,7 +60,7 @@ export async function leftovers({ folder }: World): Promise<string[]> {
 }
 
 /** SIGUSR1 to an agent at rest, and wait until it has looked. */
-export async function lookNow({ agent }: World): Promise<void> {
+export async function requestPass({ agent }: World): Promise<void> {
   const before = await lastTurn(agent)
   agent.signal('SIGUSR1')
   await agent.waitFor('the turn after SIGUSR1', async () => (await lastTurn(agent)) > before)

@@ -87,8 +87,8 @@ export function distance(at: UnixSeconds, now: UnixSeconds): string {
   const rest = Math.round(at - now)
   if (rest === 0) return 'now'
   const years = Math.round(Math.abs(rest) / YEAR_SECONDS)
-  const words = years >= LONG_YEARS ? `${years} years` : formatDuration(Math.abs(rest))
-  return rest > 0 ? `in ${words}` : `${words} ago`
+  const text = years >= LONG_YEARS ? `${years} years` : formatDuration(Math.abs(rest))
+  return rest > 0 ? `in ${text}` : `${text} ago`
 }
 
 /** `1 host key`, `3 host keys`. */

@@ -80,12 +80,12 @@ function notesCard(notes: readonly string[]): Html {
 
 function servedRow(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): Html {
   const { host_key, served } = certificate
-  const { tone, words } = presented(certificate, isDown, now)
+  const { tone, text } = presented(certificate, isDown, now)
   const at = served === null || served.matches === null ? null : served.checked_at
   return html`<tr role="row">
     <th role="rowheader" scope="row" class="name">${host_key}</th>
     <td role="cell">
-      <span class="mark tone-${tone}">${sign(tone)}<span>${words}</span></span
+      <span class="mark tone-${tone}">${sign(tone)}<span>${text}</span></span
       >${
         served?.matches === false && served.serial !== null
           ? html`<span class="name quiet">serial ${served.serial}</span>`
@@ -103,25 +103,25 @@ function presented(
   { state, served }: CertificateStatus,
   isDown: boolean,
   now: UnixSeconds,
-): { readonly tone: Tone; readonly words: string } {
+): { readonly tone: Tone; readonly text: string } {
   const evidence = servingOf(served, now)
   switch (isDown && evidence === 'served' ? 'served-before' : evidence) {
     case 'not-asked':
-      return { tone: 'idle', words: 'not asked' }
+      return { tone: 'idle', text: 'not asked' }
     case 'unseen':
-      return { tone: 'warn', words: 'not known' }
+      return { tone: 'warn', text: 'not known' }
     case 'refuted':
       return (served?.serial ?? null) === null
-        ? { tone: 'bad', words: 'no usable certificate' }
-        : { tone: 'warn', words: 'another certificate' }
+        ? { tone: 'bad', text: 'no usable certificate' }
+        : { tone: 'warn', text: 'another certificate' }
     case 'served-before':
       return {
         tone: 'warn',
-        words: `this certificate, as last seen ${seenAgo(served?.checked_at ?? null, now)}`,
+        text: `this certificate, as last seen ${seenAgo(served?.checked_at ?? null, now)}`,
       }
     case 'served':
-      if (state === 'expired') return { tone: 'bad', words: 'this certificate, expired' }
-      return { tone: state === 'invalid' ? 'bad' : 'good', words: 'this certificate' }
+      if (state === 'expired') return { tone: 'bad', text: 'this certificate, expired' }
+      return { tone: state === 'invalid' ? 'bad' : 'good', text: 'this certificate' }
   }
 }
 
@@ -135,7 +135,7 @@ export function issuerSection({ status, now }: PageView): Html | null {
   if (status === null || !status.enrolled) return null
   const { url, reachable, last_success, clock_skew_seconds: skew } = status.issuer
   const tone = reachable === null ? 'idle' : reachable ? 'good' : 'bad'
-  const words = { good: 'answers', bad: 'does not answer', idle: 'not asked yet' }[tone]
+  const text = { good: 'answers', bad: 'does not answer', idle: 'not asked yet' }[tone]
   return html`<h2 id="issuer-title">Issuer</h2>
     <div class="card">
       <dl class="facts">
@@ -146,7 +146,7 @@ export function issuerSection({ status, now }: PageView): Html | null {
         <div>
           <dt>State</dt>
           <dd>
-            <span class="mark tone-${tone}">${sign(tone)}<span>${words}</span></span>
+            <span class="mark tone-${tone}">${sign(tone)}<span>${text}</span></span>
           </dd>
         </div>
         <div>
