@@ -72,7 +72,6 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
         issue: async (request, signal) => issuer.issue(request, signal),
         hostCa: async (signal) => issuer.hostCa(signal),
         health: () => issuer.health(),
-        end: () => issuer.end(),
         diagnose: async (question, signal): Promise<DiagnosisAnswer> => {
           // Most exchanges do without.
           const { diagnoseCommand, diagnoseIssuer } = await import('./doctor/issuer-diagnosis.ts')
@@ -135,7 +134,6 @@ function refusing(why: string): Answering {
     hostCa: async () => ({ ok: false, failure, noSuchRoute: false }),
     diagnose: async () => ({ ok: false, failure }),
     health: () => ({ reachable: null, lastSuccess: null, clockSkewSeconds: null }),
-    end: () => undefined,
   }
 }
 

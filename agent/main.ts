@@ -48,7 +48,7 @@ const context: CliContext = {
   composeHost: (config) => composeHost(config, verbLog(config, version), NO_METRICS, exchange),
   composeIssuer: (config) => {
     const isUnit = exchange.socket !== null && isSocket(exchange.socket)
-    const program = isUnit ? [] : [...exchange.program, '--as-owner-of', config.stateDirectory]
+    const program = [...exchange.program, '--as-owner-of', config.stateDirectory]
     const ports = { clock: systemClock, metrics: NO_METRICS }
     // A verb is for people, and its messages are its own.
     const settings = { ...config, log: verbLogSettings(config) }

@@ -6,7 +6,7 @@ import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, judgeNow } from '../renewal/judge.ts'
 import { isUnreadable, observe } from '../renewal/observe.ts'
-import type { Host, Issuer, Log } from '../renewal/ports.ts'
+import type { Host, IssuerSession, Log } from '../renewal/ports.ts'
 import type { StatusDocument } from '../renewal/status-document.ts'
 import { statusOf } from '../renewal/status.ts'
 import type { VersionInfo } from '../version.ts'
@@ -25,7 +25,7 @@ export interface CliContext {
   /** The ports of this host, for a verb that acts once. */
   readonly composeHost: (config: Config) => Host
   /** The issuer for `renew`. Call it before {@link dropPrivileges}: only root may be able to read the credentials. */
-  readonly composeIssuer: (config: Config) => Issuer
+  readonly composeIssuer: (config: Config) => IssuerSession
   /** The command that starts an exchange with the issuer as a child. */
   readonly exchangeProgram: readonly string[]
   /** The daemon, already listening to SIGHUP and SIGUSR1. */

@@ -5,7 +5,7 @@ import type { Config } from '../config/config.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import { pass, type PassResult } from '../renewal/pass.ts'
-import type { Host, AttemptRecords, HostKeyFile, Issuer } from '../renewal/ports.ts'
+import type { Host, AttemptRecords, HostKeyFile, IssuerSession } from '../renewal/ports.ts'
 import type { KeyOutcome } from '../renewal/report.ts'
 import {
   type CliContext,
@@ -41,7 +41,7 @@ export async function renew(
 }
 
 async function renewWith(
-  issuer: Issuer,
+  issuer: IssuerSession,
   config: Config,
   context: CliContext,
   options: RenewOptions,

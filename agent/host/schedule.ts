@@ -62,7 +62,10 @@ const YEAR_OF_RUNS = 13
  * @param expression one that {@link checkCron} finds nothing wrong with
  */
 export function longestGapDays(expression: string): number {
-  const { dayOfMonth, month, dayOfWeek } = parse(expression)
+  const fields = parse(expression)
+  // Almost always, and then no year is gone through at the start of the program.
+  if (isEveryDay(fields)) return 1
+  const { dayOfMonth, month, dayOfWeek } = fields
   const isLiteral = [...dayOfMonth, ...dayOfWeek].every((value) => typeof value === 'number')
   if (!isLiteral) {
     // `L` and the like, which only node-cron works out: such a day is one of each month.

@@ -107,10 +107,6 @@ export class HttpIssuer implements Issuer {
     return this.#health.current
   }
 
-  end(): void {
-    // No connection is kept; a token stays in memory.
-  }
-
   #askToIssue(publicKey: string, token: string, signal: AbortSignal): Promise<Outcome> {
     const path = `${this.#hostPath}/issue-host-cert`
     return this.#exchange.ask({ route: 'issue', path, body: { publicKey }, token }, signal)

@@ -50,9 +50,6 @@ export function createCommandIssuer(options: CommandIssuerOptions): Issuer {
       return { ok: false, failure, noSuchRoute: true }
     },
     health: () => health.current,
-    end: () => {
-      // No process outlives its question.
-    },
   }
 }
 

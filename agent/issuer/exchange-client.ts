@@ -7,7 +7,7 @@ import type {
   HostCaAnswer,
   IssueAnswer,
   IssueRequest,
-  Issuer,
+  IssuerSession,
   IssuerFailure,
   IssuerHealth,
   Metrics,
@@ -39,7 +39,7 @@ export interface ExchangeClientOptions extends ExchangeWay {
   readonly metrics: Pick<Metrics, 'issuerRequest'>
 }
 
-export interface ExchangeClient extends Issuer {
+export interface ExchangeClient extends IssuerSession {
   /** Start the exchange now, not at the first question: as the user that this process still is. */
   start(): void
   /**

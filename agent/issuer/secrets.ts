@@ -67,7 +67,6 @@ export class Secrets {
         return answer.ok ? answer : { ...answer, failure: cleanFailure(answer.failure) }
       },
       health: () => issuer.health(),
-      end: () => issuer.end(),
     }
   }
 }

@@ -114,6 +114,10 @@ export interface Issuer {
   /** The CA that signs this host's certificates. Needs no login. */
   hostCa(signal: AbortSignal): Promise<HostCaAnswer>
   health(): IssuerHealth
+}
+
+/** An issuer as a pass asks it. */
+export interface IssuerSession extends Issuer {
   /** Nothing more is asked in this pass: whatever was kept for the next question may go. */
   end(): void
 }
@@ -273,7 +277,7 @@ export interface Host {
   readonly clock: Clock
   readonly hostKeys: HostKeys
   readonly store: CertificateStore
-  readonly issuer: Issuer
+  readonly issuer: IssuerSession
   readonly served: ServedCertificates
   readonly sshd: Sshd
   readonly records: AttemptRecords

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { IssuerConfig } from '../../agent/config/config.ts'
 import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
-import type { Issuer } from '../../agent/renewal/ports.ts'
+import type { IssuerSession } from '../../agent/renewal/ports.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 import { NEVER } from './harness.ts'
@@ -36,7 +36,7 @@ const commandIssuer = (): IssuerConfig => ({
 })
 
 /** `hostcertd exchange --configured`, as the unit starts it, with this configuration. */
-async function unitWith(configured: object, issuer: IssuerConfig): Promise<Issuer> {
+async function unitWith(configured: object, issuer: IssuerConfig): Promise<IssuerSession> {
   const log = { level: 'error', format: 'json' } as const
   await writeFile(at('hostcertd.yaml'), JSON.stringify({ host_keys: at('keys/*.pub'), log, ...configured }))
   const node = [process.execPath, '--import', hooks(at('undici')), MAIN, 'exchange', '--configured']
