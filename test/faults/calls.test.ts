@@ -1,39 +1,10 @@
-import { readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { Agent } from '../support/agent.ts'
 import { certificateOnDisk, isServed, leftovers, requestsTo, untilReady } from '../support/looks.ts'
-import { makeWorld, type World } from '../support/world.ts'
-import { type Fault, Injector } from './injection.ts'
+import type { World } from '../support/world.ts'
+import { enrolledWorld, flawsOf, injectorFor, placeDueCertificate } from './enrolled-world.ts'
+import type { Fault, Injector } from './injection.ts'
 import { pointsOf, report } from './rows.ts'
-
-const ONE_KEY = { sshd: { hostKeyTypes: ['ed25519'] } } as const
-
-/** A host with a valid certificate, and what injects faults into its files and connections. */
-async function enrolledWorld(): Promise<{ readonly world: World; readonly injector: Injector }> {
-  const world = await makeWorld(ONE_KEY)
-  await world.agent.configure(world.configWith({}))
-  const { status, stderr } = await world.agent.verb('renew')
-  if (status !== 0) throw new Error(stderr)
-  const injector = await Injector.build(world.folder, [
-    join(world.agent.folder, 'state'),
-    world.sshd.certificateDirectory ?? join(world.folder, 'host', 'certs'),
-  ])
-  return { world, injector }
-}
-
-/** What is wrong with the certificate in place; none when it is one that was issued, whole, and readable for sshd. */
-async function flawsOf(world: World): Promise<string[]> {
-  const onDisk = await certificateOnDisk(world, 'ed25519')
-  if (onDisk === null) return ['lost: there is no certificate']
-  const path = world.sshd.certificatePath('ed25519')
-  const text = await readFile(path, 'utf8')
-  const isIssued = world.issuer.issued.some(({ line }) => line.startsWith(onDisk))
-  const { mode } = await stat(path)
-  return [
-    ...(isIssued && text.endsWith('\n') ? [] : ['lost: it is torn, or none that was issued']),
-    ...((mode & 0o777) === 0o644 ? [] : [`its mode is ${(mode & 0o777).toString(8)}`]),
-  ]
-}
 
 /** Put it right without the fault, and say what is not as it must be then. */
 async function recover(world: World, before: number): Promise<{ flaws: string[]; seconds: number }> {
@@ -61,8 +32,9 @@ async function tryEach(
   some: number,
   milliseconds?: number,
 ): Promise<string[]> {
-  const { world, injector } = await enrolledWorld()
+  const world = await enrolledWorld()
   await using _ = world
+  const injector = await injectorFor(world)
   const { agent, issuer } = world
   const renew = ['renew', '--force']
   const { calls, status } = await injector.verb(agent.configPath, renew, { kind: 'none', at: 0 })
@@ -76,8 +48,9 @@ async function tryEach(
       const fault: Fault = { kind, at, ...(milliseconds === undefined ? {} : { milliseconds }) }
       const faulty = await injector.verb(agent.configPath, renew, fault)
       const at_ = `${kind} at call ${at}, ${faulty.calls[at - 1] ?? 'which never came'}`
-      const ended =
-        kind === 'kill' ? faulty.signal === 'SIGKILL' || faulty.calls.length < at : faulty.status !== null
+      const ended = kind.endsWith('kill')
+        ? faulty.signal === 'SIGKILL' || faulty.calls.length < at
+        : faulty.status !== null
       const during = await flawsOf(world)
       const after = await recover(world, before)
       tried += 1
@@ -98,8 +71,96 @@ async function tryEach(
   return flaws
 }
 
+/** The daemon with a fault, until it has renewed a certificate that is due, or has ended. */
+async function faultyDaemon(world: World, injector: Injector, fault: Fault, due: string): Promise<string[]> {
+  await injector.calls()
+  const { folder } = world.agent
+  const environment = injector.environment(fault)
+  await using daemon = new Agent({ folder, config: world.configWith({}), environment })
+  await daemon.launch()
+  const hasRenewed = async (): Promise<boolean> =>
+    (await certificateOnDisk(world, 'ed25519')) !== due &&
+    (await daemon.stateOf('ssh_host_ed25519_key')) === 'valid null'
+  await daemon.waitFor(
+    'it has renewed, or has ended',
+    async () => !daemon.running || (await hasRenewed()),
+    60,
+  )
+  await daemon.stop()
+  return injector.calls()
+}
+
+/** The next start of the daemon, without a fault, and what is not as it must be then. */
+async function recoverByStart(world: World, due: string): Promise<{ flaws: string[]; seconds: number }> {
+  const { agent } = world
+  const began = performance.now()
+  await agent.start()
+  const isDone = async (): Promise<boolean> =>
+    (await certificateOnDisk(world, 'ed25519')) !== due && (await isServed(world, 'ed25519'))
+  await agent.waitFor('a new certificate is served', isDone, 60)
+  await untilReady(world)
+  const seconds = (performance.now() - began) / 1000
+  await agent.stop()
+  const left = await leftovers(world)
+  const flaws = [...(await flawsOf(world)), ...(left.length === 0 ? [] : [`left behind: ${left.join(' ')}`])]
+  return { flaws, seconds }
+}
+
+/** Run the daemon with one renewal to do, and kill it at one call after the other, from its start to its end. */
+async function tryDaemon(name: string, kind: string, some: number): Promise<string[]> {
+  const world = await enrolledWorld()
+  await using _ = world
+  const injector = await injectorFor(world)
+  const first = await placeDueCertificate(world)
+  const calls = await faultyDaemon(world, injector, { kind: 'none', at: 0 }, first)
+  expect(calls.length).toBeGreaterThan(40)
+  const flaws: string[] = []
+  let [tried, lost, longest] = [0, 0, 0]
+  for (const at of pointsOf(calls.length, some)) {
+    const due = await placeDueCertificate(world)
+    const before = requestsTo(world.issuer, 'issue')
+    const made = await faultyDaemon(world, injector, { kind, at }, due)
+    const during = await flawsOf(world, due)
+    const after = await recoverByStart(world, due)
+    const asked = requestsTo(world.issuer, 'issue') - before
+    tried += 1
+    longest = Math.max(longest, after.seconds)
+    const found = [
+      ...during,
+      ...after.flaws,
+      ...(asked <= 2 ? [] : [`${asked} requests for one certificate`]),
+    ]
+    lost += found.filter((flaw) => flaw.startsWith('lost: ')).length
+    for (const flaw of found)
+      flaws.push(`${kind} at call ${at}, ${made[at - 1] ?? 'which never came'}: ${flaw}`)
+  }
+  const wrong = flaws.length - lost
+  await report({
+    part: 'Files and connections',
+    fault: name,
+    tried,
+    lost,
+    wrong,
+    recoveredSeconds: longest,
+    remark: `of ${calls.length} calls`,
+  })
+  return flaws
+}
+
 test('`renew` killed before each call', async () => {
   expect(await tryEach('`renew` killed before each call', ['kill'], 14)).toEqual([])
+})
+
+test('`renew` killed after each call', async () => {
+  expect(await tryEach('`renew` killed after each call', ['after-kill'], 5)).toEqual([])
+})
+
+test('`run` with a renewal to do, killed before each call', async () => {
+  expect(await tryDaemon('`run` killed before each call', 'kill', 7)).toEqual([])
+})
+
+test('`run` with a renewal to do, killed after each call', async () => {
+  expect(await tryDaemon('`run` killed after each call', 'after-kill', 5)).toEqual([])
 })
 
 test('`renew` with an error at each call, made or not', async () => {
@@ -113,8 +174,9 @@ test('`renew` with a slow disk', async () => {
 })
 
 test('a crash loop of twenty starts of `run`: the certificate stays, and the issuer is hardly asked', async () => {
-  const { world, injector } = await enrolledWorld()
+  const world = await enrolledWorld()
   await using _ = world
+  const injector = await injectorFor(world)
   const { agent, issuer, sshd } = world
   const before = requestsTo(issuer, 'issue')
   await sshd.rotateKey('ed25519', 'rename')
