@@ -161,7 +161,7 @@ test('the root helper killed at each command of `install`', needsRoot, async () 
     ]
   }
   const name = 'the root helper killed before and after each command of `install`'
-  expect(await tryEach(name, 'install', helper, 8, look, async () => flawsOf(host, texts))).toEqual([])
+  expect(await tryEach(name, 'install', helper, 6, look, async () => flawsOf(host, texts))).toEqual([])
 })
 
 test('the root helper killed at each command of `reload`', needsRoot, async () => {
