@@ -1,8 +1,9 @@
 /*
  * LD_PRELOAD library: makes one call of a process fail, from outside the program. It counts the calls that touch a file
  * below FAULT_FOLDERS (colon-separated) and every connect(), writes a line for each to FAULT_LOG, and does at call number
- * FAULT_AT what FAULT says: `kill` (SIGKILL before the call), the name of an error (the call is not made), `after-NAME`
- * (the call is made and reported failed), or `slow` (the call takes FAULT_MILLISECONDS longer).
+ * FAULT_AT what FAULT says: `kill` (SIGKILL before the call), `after-kill` (SIGKILL after it), the name of an error (the
+ * call is not made), `after-NAME` (the call is made and reported failed), or `slow` (the call takes FAULT_MILLISECONDS
+ * longer).
  * Children do not inherit it unless they are given these variables too.
  */
 #define _GNU_SOURCE
@@ -60,6 +61,11 @@ static int is_fd_below(int fd) {
   return 0;
 }
 
+static void die(void) {
+  raise(SIGKILL);
+  pause();
+}
+
 /* Returns 0: make the call; 1: fail with errno set; 2: make it, then fail with errno set by `fail_after`. */
 static int fault(const char *call, const char *what) {
   const char *kind = getenv("FAULT"), *at = getenv("FAULT_AT"), *path = getenv("FAULT_LOG");
@@ -74,10 +80,7 @@ static int fault(const char *call, const char *what) {
   ssize_t (*write_)(int, const void *, size_t) = real("write");
   if (log_fd >= 0 && length > 0) (void)!write_(log_fd, line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1);
   if (kind == NULL || at == NULL || number != atoi(at)) return 0;
-  if (strcmp(kind, "kill") == 0) {
-    raise(SIGKILL);
-    pause();
-  }
+  if (strcmp(kind, "kill") == 0) die();
   if (strcmp(kind, "slow") == 0) {
     const char *text = getenv("FAULT_MILLISECONDS");
     long milliseconds = text == NULL ? 1000 : atol(text);
@@ -90,7 +93,11 @@ static int fault(const char *call, const char *what) {
   return 1;
 }
 
-static void fail_after(void) { errno = number_of(getenv("FAULT") + strlen("after-")); }
+static void fail_after(void) {
+  const char *name = getenv("FAULT") + strlen("after-");
+  if (strcmp(name, "kill") == 0) die();
+  errno = number_of(name);
+}
 
 #define GUARD(CONDITION, NAME, WHAT, RESULT_TYPE, CALL)                 \
   int step = (CONDITION) ? fault(NAME, WHAT) : 0;                       \

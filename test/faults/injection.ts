@@ -11,7 +11,7 @@ const PROGRAM = fileURLToPath(new URL('../../dist/hostcertd.js', import.meta.url
 
 /** What happens at one call: see `fault-shim.c`. */
 export interface Fault {
-  /** `kill`, the name of an error, `after-` and the name of an error, or `slow`. */
+  /** `kill`, the name of an error, `after-` and either of them, or `slow`. */
   readonly kind: string
   /** Of the calls that are counted, from 1; 0: none, they are only listed. */
   readonly at: number
@@ -70,7 +70,13 @@ function residentOf(pid: number): number[] {
   }
 }
 
-/** Injects faults into hostcertd from outside: it knows nothing of it. */
+/** Build a library for LD_PRELOAD. @returns its path */
+export async function buildLibrary(source: string, library: string): Promise<string> {
+  await run('gcc', ['-shared', '-fPIC', '-O1', '-o', library, source, '-ldl'])
+  return library
+}
+
+/** Injects faults into hostcertd from outside. */
 export class Injector {
   readonly #library: string
   readonly #log: string
@@ -87,8 +93,7 @@ export class Injector {
    * @param folders calls that touch a file in one of these count, and every connect()
    */
   static async build(folder: string, folders: readonly string[]): Promise<Injector> {
-    const library = join(folder, 'fault-shim.so')
-    await run('gcc', ['-shared', '-fPIC', '-O1', '-o', library, SOURCE, '-ldl'])
+    const library = await buildLibrary(SOURCE, join(folder, 'fault-shim.so'))
     return new Injector(library, join(folder, 'calls'), folders)
   }
 
