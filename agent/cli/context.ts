@@ -1,6 +1,6 @@
 import { AgentError, ERRORS } from '../cert/errors.ts'
 import { type Config, issuerUrlOf } from '../config/config.ts'
-import { configPathFrom, loadConfig, type LoadedConfig, recheckPinnedCas } from '../config/load.ts'
+import { configPathFrom, loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
@@ -102,8 +102,18 @@ export async function readConfigAsOwner(
 ): Promise<{ readonly path: string; readonly loaded: LoadedConfig }> {
   const { path, loaded } = await readConfig(context, options)
   if (loaded.kind !== 'ok') return { path, loaded }
-  await context.dropPrivileges(loaded.config.stateDirectory)
-  return { path, loaded: await recheckPinnedCas(loaded) }
+  const { stateDirectory } = loaded.config
+  const before = process.geteuid?.()
+  await context.dropPrivileges(stateDirectory)
+  const user = process.geteuid?.()
+  if (user === before) return { path, loaded }
+  const { loaded: again } = await readConfig(context, options)
+  if (again.kind !== 'invalid') return { path, loaded: again }
+  const reader = `(read as user ${user}, the owner of ${stateDirectory})`
+  const problems = again.problems.map((problem) =>
+    Object.assign({}, problem, { message: `${problem.message} ${reader}` }),
+  )
+  return { path, loaded: { kind: 'invalid', problems } }
 }
 
 /**

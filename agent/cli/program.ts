@@ -1,7 +1,8 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { parseDuration } from '../cert/time.ts'
-import type { LoadedConfig } from '../config/load.ts'
-import { problemLine } from '../config/problem.ts'
+import { configPathFrom, type LoadedConfig } from '../config/load.ts'
+import { type Problem, problemLine } from '../config/problem.ts'
+import { userNamed, whyDenied } from '../host/file-access.ts'
 import type { VersionInfo } from '../version.ts'
 import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
@@ -11,6 +12,7 @@ import {
   EXIT,
   linesOf,
   notEnrolledLine,
+  readConfig,
   readConfigAsOwner,
 } from './context.ts'
 import { inspect } from './inspect.ts'
@@ -144,7 +146,7 @@ export function buildProgram(
   const config = add('config', 'check the configuration').helpCommand(false)
   verb('validate', 'list every problem in the configuration, each with its path', config)
     .addOption(jsonOption())
-    .action(async (options) => act(async () => configValidate(context, options)))
+    .action(async (options) => act(async () => configValidate(context, options, signal)))
 
   const metrics = add('metrics', 'export the metrics').helpCommand(false)
   verb('write', 'write the metrics to a file for a textfile collector', metrics)
@@ -252,9 +254,16 @@ interface ConfigValidateOptions extends ConfigOption {
 }
 
 /** `config validate`: every problem, each with its path. */
-async function configValidate(context: CliContext, options: ConfigValidateOptions): Promise<number> {
+async function configValidate(
+  context: CliContext,
+  options: ConfigValidateOptions,
+  signal: AbortSignal,
+): Promise<number> {
+  const ofExchange = await unreadableForExchange(context, options, signal)
   const { path, loaded } = await readConfigAsOwner(context, options)
-  const problems = loaded.kind === 'invalid' ? loaded.problems : []
+  const own = loaded.kind === 'invalid' ? loaded.problems : []
+  const reported = new Set(own.map((problem) => problem.path))
+  const problems = [...own, ...ofExchange.filter((problem) => !reported.has(problem.path))]
   const warnings = loaded.kind === 'ok' ? loaded.warnings : []
   if (options.json === true) {
     const errors = problems.map(({ path: where, message, file }) => ({
@@ -269,7 +278,32 @@ async function configValidate(context: CliContext, options: ConfigValidateOption
     for (const problem of problems) context.err(`CONFIG_INVALID: ${problemLine(problem)}`)
     for (const warning of warnings) context.err(`warning: ${warning}`)
     if (loaded.kind === 'not-enrolled') context.err(notEnrolledLine(path))
-    if (loaded.kind === 'ok') context.out(`${loaded.files.join(', ')}: valid\n`)
+    if (loaded.kind === 'ok' && problems.length === 0) context.out(`${loaded.files.join(', ')}: valid\n`)
   }
   return problems.length === 0 ? EXIT.ok : EXIT.config
+}
+
+/** For root: files that the exchange of the packaged unit, a user of its own, cannot read, as a strict umask makes them. */
+async function unreadableForExchange(
+  context: CliContext,
+  options: ConfigOption,
+  signal: AbortSignal,
+): Promise<Problem[]> {
+  if (process.geteuid?.() !== 0) return []
+  const { path, loaded } = await readConfig(context, options)
+  // The unit uses this file, and no other.
+  if (loaded.kind !== 'ok' || path !== configPathFrom(undefined, {})) return []
+  const user = await userNamed('hostcertd-exchange', signal)
+  if (user === null) return []
+  const { issuer } = loaded.config
+  const caFile = issuer.kind === 'http' ? issuer.caFile : null
+  const wanted = loaded.files.map((file) => ({ where: file, file }))
+  if (caFile !== null) wanted.push({ where: 'issuer.ca_file', file: caFile })
+  const problems: Problem[] = []
+  for (const { where, file } of wanted) {
+    const denied = await whyDenied(file, user, 'read')
+    if (denied !== null)
+      problems.push({ path: where, message: `the user hostcertd-exchange cannot read it: ${denied}` })
+  }
+  return problems
 }

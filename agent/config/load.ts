@@ -111,18 +111,6 @@ export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
   }
 }
 
-/**
- * Look at the pinned CAs again, as the user that this process has become since the configuration was loaded: what root could
- * read the daemon must be able to read too.
- */
-export async function recheckPinnedCas(loaded: LoadedConfig): Promise<LoadedConfig> {
-  const file = loaded.kind === 'ok' ? loaded.config.verify.hostCaFile : null
-  const problems = file === null ? [] : await hostCaProblemsOf(file)
-  return problems.length === 0
-    ? loaded
-    : { kind: 'invalid', problems: problems.map((problem) => locate(problem, [])) }
-}
-
 /** Also done when another key has a problem: all problems at once. */
 async function findHostKeys(tree: Tree): Promise<HostKeyFindings> {
   const patterns = v.safeParse(hostKeys, ownValue(tree, 'host_keys'))
@@ -221,11 +209,7 @@ async function findHostCaProblems(tree: Tree, defaultFile: string | null): Promi
   const configured = isTree(verify) ? ownValue(verify, 'host_ca_file') : undefined
   const file = configured ?? defaultFile
   // What is not a path is reported already.
-  return typeof file === 'string' && isAbsolutePath(file) ? hostCaProblemsOf(file) : []
-}
-
-/** The same for a file by its path. */
-async function hostCaProblemsOf(file: string): Promise<KeyProblem[]> {
+  if (typeof file !== 'string' || !isAbsolutePath(file)) return []
   try {
     await readCaKeys(file)
     return []

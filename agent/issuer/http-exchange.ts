@@ -150,10 +150,7 @@ const TLS_REASONS: readonly (readonly [reason: RegExp, text: string])[] = [
   [/wrong version number/, 'the server does not use TLS on this port'],
 ]
 /** Of undici's errors, those for bytes that are no HTTP/1.1 response. */
-const NOT_HTTP = [
-  errors.HTTPParserError,
-  errors.HeadersOverflowError,
-]
+const NOT_HTTP = [errors.HTTPParserError, errors.HeadersOverflowError]
 /** RFC 9113, section 3.4: a server begins with a SETTINGS frame, of stream 0. */
 // eslint-disable-next-line no-control-regex
 const HTTP2_FRAME = /^[^]{3}\x04[^]\0{4}/

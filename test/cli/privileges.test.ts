@@ -81,6 +81,20 @@ describe('run as root', needsRoot, () => {
     },
   )
 
+  test.each([{ verb: ['config', 'validate'] }, { verb: ['run'] }])(
+    '$verb: a configuration that the owner cannot read, as umask 077 makes it, is a problem',
+    async ({ verb }) => {
+      const { host } = await hostOfAnother()
+      await using _host = host
+      await chmod(host.configPath, 0o600)
+      const { status, stdout, stderr } = await host.verb(verb)
+      expect({ status, stdout }).toEqual({ status: 78, stdout: '' })
+      expect(stderr).toContain(
+        `${host.configPath}: cannot be read: permission denied (EACCES) (read as user `,
+      )
+    },
+  )
+
   test('inspect becomes the owner also where no CA can be read', async () => {
     const { host } = await hostOfAnother()
     await using _host = host
