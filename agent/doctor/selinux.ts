@@ -18,7 +18,7 @@ export async function examineSelinux(
   selinux: Selinux = createSelinux(),
 ): Promise<Finding[]> {
   const mode = await selinux.mode()
-  if (mode === null) return [skipped('selinux', 'there is no SELinux on this host')]
+  if (mode === null) return [skipped('selinux', 'SELinux is not enabled on this host')]
   const places = new Set(paths.map((path) => (existsSync(path) ? path : dirname(path))))
   const findings: Finding[] = []
   for (const place of places) {
@@ -26,10 +26,10 @@ export async function examineSelinux(
     if (type === null) {
       findings.push(skipped('selinux', `the label of ${place} cannot be read`))
     } else if (READABLE_TYPES.includes(type)) {
-      findings.push(ok('selinux', `${place} is ${type}, which sshd may read`))
+      findings.push(ok('selinux', `${place} is ${type}, which sshd can read`))
     } else {
       const folder = dirname(paths.find((path) => path === place) ?? `${place}/x`)
-      const message = `${place} is ${type}, which sshd may not read (${mode})`
+      const message = `${place} is ${type}, which sshd cannot read (${mode})`
       const remedy = `semanage fcontext -a -t sshd_key_t '${folder}(/.*)?' && restorecon -R ${folder}`
       findings.push((mode === 'enforcing' ? failure : warning)('selinux', message, remedy))
     }
