@@ -92,7 +92,7 @@ function filled(text: string): string {
   return text.replace(/(?=.{81})(.{1,80}) /g, '$1\n')
 }
 
-const NOT_SERVED = `Clients are asked about the host key, although a valid certificate is on disk. ${ERRORS.SSHD_NOT_SERVING.remedy}`
+const NOT_SERVED = `Clients refuse the host or prompt for its key, although a valid certificate is on disk. ${ERRORS.SSHD_NOT_SERVING.remedy}`
 const SERVED_DIFFERS = `${ERRORS.SSHD_NOT_SERVING.cause}. ${ERRORS.SSHD_NOT_SERVING.remedy}`
 const NOT_RELOADED = 'New certificates are not served until that is fixed'
 /** An alert knows the code alone. */

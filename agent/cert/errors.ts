@@ -17,63 +17,64 @@ export interface ErrorEntry extends Explanation {
   readonly exitStatus?: number
 }
 
-/** What is wrong with an issued certificate is found before it is installed; one on disk is renewed. */
+/** An issued certificate with a flaw is never installed; one on disk is renewed. */
 const REPLACED =
   'If it is on disk, it is replaced automatically. If the issuer sent it, nothing was installed'
 const CHECK_CA = `${REPLACED}: check the CA and this host's settings at the issuer`
 
 /**
- * Every code that a log line, a status document or an exit can carry, and what people are told about it: by `status`,
- * the status page and `doctor` as they run; in docs/errors.md, hostcertd(8) and the alerts through `npm run docs`. A code
- * is stable; its words are not.
+ * Every code that a log line, a status document or an exit can carry, with its texts: `status`, the status page and
+ * `doctor` show them, and `npm run docs` writes them into docs/errors.md, hostcertd(8) and the alerts. A code is stable;
+ * its texts are not.
  */
 export const ERRORS = {
   ISSUER_UNREACHABLE: {
     title: 'Issuer unreachable',
     cause:
-      'There is no connection to the issuer: name resolution, network, firewall or TLS; or the program of `issuer.command` cannot be started',
+      'The connection to the issuer failed (name resolution, network, firewall or TLS), or the program of `issuer.command` could not be started',
     remedy:
-      "Try `curl -v` with the issuer's URL from this host. If a private CA signed its TLS certificate, set `issuer.ca_file`. Check that the program of `issuer.command` can be run",
+      "Try `curl -v` with the issuer's URL from this host. If a private CA signed its TLS certificate, set `issuer.ca_file`. If `issuer.command` is set, check that the program is executable",
   },
   ISSUER_TIMEOUT: {
     title: 'Issuer timed out',
-    cause: 'The issuer accepted the request and did not answer within `issuer.timeout`',
+    cause: 'The issuer accepted the connection but did not respond within `issuer.timeout`',
     remedy:
-      'Look at the log of the issuer, or of the proxy or load balancer in front of it. hostcertd retries automatically',
+      'Check the log of the issuer, and of any proxy or load balancer in front of it. hostcertd retries automatically',
   },
   ISSUER_BUSY: {
     title: 'Issuer busy or failing',
-    cause: 'The issuer limits the rate of requests (429), or it has a problem of its own (408, 5xx)',
+    cause: 'The issuer rate-limits this host (429), or has an internal problem (408, 5xx)',
     remedy:
-      "hostcertd retries automatically. If 5xx or 408 persists, look at the issuer's log, or that of the proxy in front of it. If 429 persists, ask for a higher rate limit: all hosts behind one address share it",
+      'hostcertd retries automatically. If 408 or 5xx persists, check the log of the issuer, and of any proxy in front of it. If 429 persists, request a higher rate limit: all hosts behind one address share it',
   },
   ISSUER_UNAUTHORIZED: {
     title: 'Login refused',
     cause: 'The issuer refused the login or the access token',
-    remedy: 'Put a valid credential in place, then `systemctl reload hostcertd`',
+    remedy: 'Install a valid credential, then run `systemctl reload hostcertd`',
   },
   ISSUER_FORBIDDEN: {
     title: 'Not permitted',
-    cause: 'The identity may not issue certificates for this host, or not from this address',
+    cause: 'The identity is not permitted to issue certificates for this host, or not from this address',
     remedy:
-      "An administrator of the issuer must act: if the message is about the address, allow the identity to use this host's address; otherwise make it a member of the host's project and grant it `issue-host-cert` on `ssh-hosts` for this host. A grant takes effect after about 10 s; then `systemctl reload hostcertd` tries again",
+      "Ask an administrator of the issuer: if the message is about the address, allow the identity to log in from this host's address; otherwise make it a member of the host's project and grant it `issue-host-cert` on `ssh-hosts` for this host. A grant takes effect after about 10 s; then run `systemctl reload hostcertd` to retry",
   },
   ISSUER_NOT_FOUND: {
     title: 'Host or route not found',
     cause: 'The issuer has no such SSH host, or no such route',
-    remedy: 'Check `issuer.ssh_host_id` and `issuer.url`. A host that was deleted must be registered again',
+    remedy: 'Check `issuer.ssh_host_id` and `issuer.url`. If the host was deleted, register it again',
   },
   ISSUER_REJECTED: {
     title: 'Request rejected',
     cause: 'The issuer rejected the public key or the request',
     remedy:
-      'The message has the reason. The issuer signs RSA, ED25519, ECDSA P-256 and P-384 keys; if it does not accept this one, remove it from `host_keys`',
+      'The message gives the reason. The issuer signs RSA, ED25519, ECDSA P-256 and P-384 keys; remove keys that it does not accept from `host_keys`',
   },
   ISSUER_INVALID_RESPONSE: {
     title: 'Invalid response',
-    cause: 'The response is not from the issuer, or the program of `issuer.command` printed something else',
+    cause:
+      'The response is not from the issuer, or the program of `issuer.command` did not print a valid response',
     remedy:
-      'Check `issuer.url`, and whether a proxy or a login page answers in its place. Run the program of `issuer.command` by hand',
+      'Check `issuer.url`, and whether a proxy or a login page responds instead. If `issuer.command` is set, run the program manually',
   },
   CERT_UNPARSABLE: {
     title: 'Certificate cannot be parsed',
@@ -87,7 +88,7 @@ export const ERRORS = {
   },
   CERT_KEY_MISMATCH: {
     title: 'Certificate for another key',
-    cause: 'The certificate is for a different key, not for this host key',
+    cause: 'The certificate is for a different key than this host key',
     remedy:
       'This is normal right after a key change; if it persists, find out what else writes the certificate or the host key',
   },
@@ -99,14 +100,14 @@ export const ERRORS = {
   CERT_CA_MISMATCH: {
     title: 'Signed by another CA',
     cause:
-      'The certificate is signed by a CA that this host does not trust: not the pinned one or, if none is pinned, not the one that the issuer names',
+      'The certificate is signed by a CA that this host does not trust: neither a pinned CA nor, if none is pinned, the one that the issuer publishes',
     remedy:
-      'If the CA was changed on purpose, put its public key into `verify.host_ca_file`, then `systemctl reload hostcertd`. If not, find out who signed the certificate',
+      'If the CA was changed on purpose, add its public key to `verify.host_ca_file`, then run `systemctl reload hostcertd`. If not, find out who signed the certificate',
   },
   CERT_NO_PRINCIPALS: {
     title: 'No principals',
-    cause: 'The certificate names no principals, so it would be valid for any host name',
-    remedy: `${CHECK_CA}; the host needs a name there`,
+    cause: 'The certificate has no principals, so it would be valid for any host name',
+    remedy: `${CHECK_CA}; it must have a host name there`,
   },
   CERT_PRINCIPALS_MISMATCH: {
     title: 'Principals missing',
@@ -116,13 +117,13 @@ export const ERRORS = {
   },
   CERT_CRITICAL_OPTION: {
     title: 'Critical option',
-    cause: 'The certificate has a critical option, and clients refuse such host certificates',
+    cause: 'The certificate has a critical option, which clients refuse in host certificates',
     remedy: CHECK_CA,
   },
   CERT_SIGNATURE_ALGORITHM: {
     title: 'Signed with SHA-1',
     cause: 'The certificate is signed with RSA and SHA-1, which clients refuse',
-    remedy: 'Have the CA sign with rsa-sha2-256 or rsa-sha2-512, or give it an ED25519 key',
+    remedy: 'Configure the CA to sign with rsa-sha2-256 or rsa-sha2-512, or use an ED25519 CA key',
   },
   CERT_NOT_YET_VALID: {
     title: 'Not yet valid',
@@ -133,7 +134,7 @@ export const ERRORS = {
     title: 'Expired',
     cause: "By this host's clock, the certificate has expired",
     remedy:
-      'hostcertd asks for a new one automatically. If none comes, see the last error, and check the clock with `timedatectl`',
+      'hostcertd renews it automatically. If this persists, see the last error, and check the clock with `timedatectl`',
   },
   CERT_NOT_NEWER: {
     title: 'Not newer',
@@ -144,62 +145,61 @@ export const ERRORS = {
     title: 'Host key unreadable',
     cause: 'A public host key is missing, damaged or not readable',
     remedy:
-      'As root, write the public half again: `ssh-keygen -y -f KEY > KEY.pub`. Everyone must be able to read it',
+      'As root, recreate the public key file: `ssh-keygen -y -f KEY > KEY.pub`. It must be world-readable',
   },
   HOST_KEY_UNSUPPORTED: {
     title: 'Key type not supported',
     cause: 'The issuer does not sign keys of this type',
     remedy:
-      'Nothing to do as long as another host key is served. Otherwise add a key of another type; `host_keys` names which are used',
+      'No action is needed if another host key is served. Otherwise, add a key of another type, and check that `host_keys` matches it',
   },
   STORE_FAILED: {
     title: 'File access failed',
     cause: 'A file could not be read, written or locked',
-    remedy: 'The message names the path: check its owner and mode, and the free space on that disk',
+    remedy: 'Check the owner and mode of the path in the message, and the free space on its file system',
   },
   SSHD_CONFIG_INVALID: {
     title: 'sshd configuration invalid',
     cause:
-      "`sshd -t` fails, or sshd does not read hostcertd's lines; sshd was not reloaded and keeps its previous configuration",
+      "`sshd -t` fails, or the configuration of sshd does not include hostcertd's lines; sshd was not reloaded and keeps its previous configuration",
     remedy:
-      'Run `sshd -t` as root and fix what it and the message name; hostcertd then continues automatically',
+      'Run `sshd -t` as root, and fix the problems that it and the message report; hostcertd then continues automatically',
   },
   SSHD_RELOAD_FAILED: {
     title: 'sshd not reloaded',
     cause: 'sshd could not be reloaded',
-    remedy: 'The message has the reason. Try `systemctl reload ssh` (or `sshd`) as root',
+    remedy: 'The message gives the reason. Try `systemctl reload ssh` (or `sshd`) as root',
   },
   SSHD_NOT_SERVING: {
     title: 'Certificate not served',
-    cause: 'sshd presents a different certificate than the one on disk, or none',
+    cause: 'sshd presents no certificate, or a different one than on disk',
     remedy:
-      "Run `hostcertd doctor`: it names the line of sshd's configuration to change. `sshd -T` shows `HostCertificate`, `HostKey` and `HostKeyAlgorithms`",
+      "Run `hostcertd doctor`: it reports which line of sshd's configuration to change. `sshd -T` shows `HostCertificate`, `HostKey` and `HostKeyAlgorithms`",
   },
   SSHD_UNREACHABLE: {
     title: 'sshd did not answer',
-    cause: 'sshd could not be asked, and was not seen to present this certificate before',
-    remedy:
-      'Start sshd if it is down, or correct `sshd.address`. `hostcertd status` shows why there was no answer',
+    cause: 'sshd did not respond, and has not been seen to present this certificate before',
+    remedy: 'Start sshd if it is down, or correct `sshd.address`. `hostcertd status` shows the reason',
   },
   CONFIG_INVALID: {
     title: 'Invalid configuration',
     cause: 'The configuration has errors',
     remedy:
-      'Fix what the message names; `hostcertd config validate` lists every problem. Then `systemctl reload-or-restart hostcertd`',
+      'Fix the problem in the message; `hostcertd config validate` lists every problem. Then run `systemctl reload-or-restart hostcertd`',
     exitStatus: 78,
   },
   LOGIN_LOCKED: {
     title: 'Identity locked',
     cause:
-      'The issuer locked this login after several refused attempts, by this host or by another that shares it',
+      'The issuer locked this login after several refused attempts, by this host or by another host that uses it',
     remedy:
-      'Find the host with the wrong secret and put a valid one in place. The lock ends after about five minutes; hostcertd waits for that and tries again',
+      'Find the host with the wrong secret, and install a valid one. The lock expires after about five minutes; hostcertd then retries automatically',
   },
   CREDENTIAL_UNREADABLE: {
     title: 'Credential unreadable',
     cause: 'A credential file is missing, empty or not readable',
     remedy:
-      'Put one line into the file that the message names, and make it readable for the user `hostcertd-exchange`, on a host without the package for the user that runs hostcertd; then `systemctl reload hostcertd`',
+      'Write the credential, as one line, to the file in the message, and make it readable by the user `hostcertd-exchange` (without the package, by the user that runs hostcertd); then run `systemctl reload hostcertd`',
   },
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 
@@ -217,14 +217,14 @@ export function errorOf(code: string | null): ErrorEntry | null {
 /** Conditions that are no error of an attempt and have no code. */
 export const SSHD_DOWN: Explanation = {
   title: 'sshd is down',
-  cause: 'Nothing accepts connections where sshd was last known to listen',
-  remedy: 'Start it: `systemctl start ssh` (or `sshd`). If it runs elsewhere, correct `sshd.address`',
+  cause: 'Connections to the last known address of sshd are refused',
+  remedy: 'Start sshd: `systemctl start ssh` (or `sshd`). If it listens elsewhere, correct `sshd.address`',
 }
 
 export const CLOCKS_DIFFER: Explanation = {
   title: 'The clocks differ',
   cause:
-    "One of the two clocks is wrong, usually this host's. New certificates may seem not yet valid, or expired",
+    'The clock of this host or of the issuer is wrong, usually that of this host. New certificates may appear expired or not yet valid',
   remedy: 'Set the clock and keep it synchronised: `timedatectl set-ntp true`, or chrony',
 }
 
@@ -234,7 +234,7 @@ export interface Failure {
   readonly message: string
 }
 
-/** The thrown form of a {@link Failure}, for what cannot go on where it happened. */
+/** The thrown form of a {@link Failure}, for failures that end the operation. */
 export class AgentError extends Error {
   readonly code: ErrorCode
 

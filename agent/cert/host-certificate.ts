@@ -41,7 +41,7 @@ export interface Certificate {
   /** Empty when the certificate names none: then it is valid for any name. `*` here is a literal star. */
   readonly principals: readonly string[]
   readonly validAfter: bigint
-  /** {@link FOREVER} when it never ends. */
+  /** {@link FOREVER} when it never expires. */
   readonly validBefore: bigint
   readonly criticalOptions: ReadonlyMap<string, string>
   readonly extensions: ReadonlyMap<string, string>

@@ -15,9 +15,9 @@ export interface Judgement {
   readonly status: CheckStatus
   readonly state: CertificateStatus['state']
   readonly message: string
-  /** Negative once it has expired; null without a certificate, and for one that never ends. */
+  /** Negative once it has expired; null without a certificate, and for one that never expires. */
   readonly secondsLeft: number | null
-  /** Null without a certificate, for one that never ends, and for an ignored host key. */
+  /** Null without a certificate, for one that never expires, and for an ignored host key. */
   readonly limits: Limits | null
   readonly lifetimeSeconds: number | null
 }
@@ -58,7 +58,7 @@ interface Life {
   readonly lifetimeSeconds: number
 }
 
-/** @returns null without a certificate, and for one that never ends */
+/** @returns null without a certificate, and for one that never expires */
 function lifeOf(
   { valid_after, valid_before, last_success }: CertificateStatus,
   { policy, warning, critical }: JudgementRules,
@@ -89,18 +89,18 @@ function verdict(
     case 'ignored':
       return ['OK', `ignored${why}`]
     case 'absent':
-      return ['CRITICAL', 'there is no certificate']
+      return ['CRITICAL', 'no certificate']
     case 'invalid':
       return ['CRITICAL', `the certificate on disk cannot be used${why}`]
     case 'expired':
-      return ['CRITICAL', `the certificate ended ${formatDuration(-left)} ago`]
+      return ['CRITICAL', `the certificate expired ${formatDuration(-left)} ago`]
     case 'overdue':
     case 'unconfirmed':
     case 'due':
     case 'valid':
       break
   }
-  const onDisk = serial !== null && valid_before === null ? 'never ends' : `${formatDuration(left)} left`
+  const onDisk = serial !== null && valid_before === null ? 'never expires' : `${formatDuration(left)} left`
   const byDisk: Verdict = [statusByTime(life), state === 'valid' ? onDisk : `${state}, ${onDisk}`]
   const byServed = servedVerdict(certificate, life?.limits.critical ?? shortest(rules), now)
   if (byServed === null) return byDisk
@@ -143,11 +143,11 @@ function refutedVerdict({ serial, valid_before }: ServedStatus, critical: number
   const another = `sshd presents another certificate, serial ${serial}`
   if (valid_before === null) return ['WARNING', another]
   const left = parseTime(valid_before) - now
-  if (left <= 0) return ['CRITICAL', `${another}, which ended ${formatDuration(-left)} ago`]
-  return [left < critical ? 'CRITICAL' : 'WARNING', `${another}, which ends in ${formatDuration(left)}`]
+  if (left <= 0) return ['CRITICAL', `${another}, which expired ${formatDuration(-left)} ago`]
+  return [left < critical ? 'CRITICAL' : 'WARNING', `${another}, which expires in ${formatDuration(left)}`]
 }
 
-/** The limit for a certificate that never ends: it has no lifetime to take a share of. */
+/** The limit for a certificate that never expires: it has no lifetime to take a share of. */
 function shortest({ critical }: JudgementRules): number {
   return critical?.kind === 'duration' ? critical.seconds : 0
 }

@@ -61,7 +61,7 @@ function report(
   const judgements = document.certificates.map((one) => judge(one, rules, Date.now() / 1000))
   if (judgements.every(({ state }) => state === 'ignored')) {
     const why = judgements.length === 0 ? 'none was found' : 'all are ignored'
-    const summary = `there is no certificate to check: ${why}`
+    const summary = `no certificate to check: ${why}`
     return print(context, options, 'CRITICAL', summary, judgements, remarks)
   }
   const down = sshdDown(document)

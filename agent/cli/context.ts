@@ -147,7 +147,7 @@ export async function requireConfig(context: CliContext, options: ConfigOption):
 }
 
 export function notEnrolledLine(path: string): string {
-  return `not enrolled: there is no ${path}`
+  return `not enrolled: ${path} does not exist`
 }
 
 /** What can be found without the daemon. */

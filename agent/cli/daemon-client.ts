@@ -163,9 +163,10 @@ export function remarkLine({ text, remedy }: Remark): string {
   return remedy === null ? text : `${text} -> ${remedy}`
 }
 
-export const START_DAEMON = '`systemctl enable --now hostcertd`; `journalctl -u hostcertd` shows why it ended'
+export const START_DAEMON =
+  '`systemctl enable --now hostcertd`; `journalctl -u hostcertd` shows why it stopped'
 export const RESTART_DAEMON =
-  '`systemctl restart hostcertd`; `journalctl -u hostcertd` shows what it did last'
+  '`systemctl restart hostcertd`; `journalctl -u hostcertd` shows its last messages'
 
 /** Remarks on the daemon, sshd, the root helper, the issuer and the clock. */
 export function remarksOn(document: StatusDocument, answer: DaemonAnswer, { health }: Config): Remark[] {
@@ -186,30 +187,30 @@ export function sshdDown({ sshd: { state, since } }: StatusDocument): string | n
 
 function onDaemon(answer: DaemonAnswer, listen: Config['health']['listen']): Remark[] {
   const place = placeOf(listen)
-  const without = 'this is what can be seen without it'
+  const without = 'these results come from a direct check'
   switch (answer.kind) {
     case 'not-asked':
     case 'runs':
       return []
     case 'nobody':
-      return [{ text: `the daemon does not answer; ${without}`, remedy: START_DAEMON }]
+      return [{ text: `the daemon does not respond; ${without}`, remedy: START_DAEMON }]
     case 'hangs':
       return [{ text: `the daemon ${hangingSince(answer.lastTurn)}; ${without}`, remedy: RESTART_DAEMON }]
     case 'silent':
       return [
-        { text: `the program that listens at ${place} does not answer; ${without}`, remedy: findOut(listen) },
+        { text: `the program listening on ${place} does not respond; ${without}`, remedy: findOut(listen) },
       ]
     case 'stranger':
       return [
         {
-          text: `another program answers at ${place}, not the daemon; ${without}`,
+          text: `another program is listening on ${place}, not the daemon; ${without}`,
           remedy: takenBy(listen),
         },
       ]
     case 'denied':
       return [
         {
-          text: `the daemon cannot be asked at ${place}: ${answer.why}; ${without}`,
+          text: `cannot connect to the daemon at ${place}: ${answer.why}; ${without}`,
           remedy: 'run this as root, or make the folders above the socket accessible (`chmod o+x`)',
         },
       ]
@@ -218,7 +219,7 @@ function onDaemon(answer: DaemonAnswer, listen: Config['health']['listen']): Rem
 
 /** `hangs: it has not looked at anything since TIME`. */
 export function hangingSince(lastTurn: string | null): string {
-  return `hangs: no pass was completed${lastTurn === null ? ' yet' : ` since ${lastTurn}`}`
+  return `hangs: no pass completed${lastTurn === null ? ' yet' : ` since ${lastTurn}`}`
 }
 
 /** For a listener that may be the daemon, if it hangs, or another program. */
@@ -248,7 +249,7 @@ function onIssuer({ issuer: { url, reachable } }: StatusDocument): Remark[] {
   if (reachable !== false) return []
   return [
     {
-      text: `the issuer ${url ?? ''} did not answer the last time it was asked`,
+      text: `the issuer ${url ?? ''} did not respond to the last request`,
       remedy: '`hostcertd doctor` shows where the connection to it fails',
     },
   ]

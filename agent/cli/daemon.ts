@@ -89,7 +89,7 @@ export class Daemon {
     this.#startedAt = this.#parts.clock.now()
     await this.#apply(config)
     if (config === null)
-      this.#parts.log.info({}, 'not enrolled: there is no configuration; looking again each minute')
+      this.#parts.log.info({}, 'not enrolled: no configuration file; checking again every minute')
     await this.#listenForHealth()
     stop.addEventListener('abort', () => void this.#parts.serviceManager.stopping(), { once: true })
     await this.#supervisor.run(stop)
@@ -139,7 +139,10 @@ export class Daemon {
         return
       case 'not-enrolled':
         if (isReload && this.#config !== null) {
-          log.error({ code: 'CONFIG_INVALID' }, 'there is no configuration any more; the old one is kept')
+          log.error(
+            { code: 'CONFIG_INVALID' },
+            'the configuration file is missing; the previous configuration stays in effect',
+          )
         }
         return
       case 'invalid': {
@@ -147,7 +150,7 @@ export class Daemon {
         // While not enrolled this is read each minute: the same problems are told once.
         if (!isReload && this.#lastProblems === problems.join('\n')) return
         this.#lastProblems = problems.join('\n')
-        const kept = this.#config === null ? '' : '; the old configuration is kept'
+        const kept = this.#config === null ? '' : '; the previous configuration stays in effect'
         for (const problem of problems) log.error({ code: 'CONFIG_INVALID' }, `${problem}${kept}`)
       }
     }

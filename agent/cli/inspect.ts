@@ -150,7 +150,7 @@ function formatEntry(entry: InspectEntry, now: UnixSeconds | undefined): string 
     ['key id', `"${escapeControls(entry.key_id)}"`],
     ['serial', entry.serial],
     ['validity', validity(entry) + (now === undefined ? '' : validityHint(entry, now))],
-    ['principals', entry.principals.map(listed).join(', ') || 'none: good for any name'],
+    ['principals', entry.principals.map(listed).join(', ') || 'none: valid for any name'],
     ...optionRow('critical', entry.critical_options),
     ...optionRow('extensions', entry.extensions),
     ['CA', `${entry.ca_key_type} ${entry.ca_fingerprint}`],
@@ -160,7 +160,7 @@ function formatEntry(entry: InspectEntry, now: UnixSeconds | undefined): string 
 }
 
 function signatureText({ signature_algorithm, signature_valid }: InspectedCertificate): string {
-  return `${escapeControls(signature_algorithm)}, ${signature_valid ? 'good' : 'BAD: it does not hold'}`
+  return `${escapeControls(signature_algorithm)}, ${signature_valid ? 'valid' : 'INVALID'}`
 }
 
 function validity({ valid_after, valid_before }: InspectedCertificate): string {
@@ -171,9 +171,9 @@ function validity({ valid_after, valid_before }: InspectedCertificate): string {
 function validityHint({ valid_after, valid_before }: InspectedCertificate, now: UnixSeconds): string {
   const starts = Date.parse(valid_after ?? '') / 1000
   const ends = Date.parse(valid_before ?? '') / 1000
-  if (ends <= now) return ` (ended ${formatDuration(now - ends)} ago)`
+  if (ends <= now) return ` (expired ${formatDuration(now - ends)} ago)`
   if (starts > now) return ` (starts in ${formatDuration(starts - now)})`
-  return ends > now ? ` (ends in ${formatDuration(ends - now)})` : ''
+  return ends > now ? ` (expires in ${formatDuration(ends - now)})` : ''
 }
 
 function optionRow(label: string, options: Readonly<Record<string, string>>): [string, string][] {

@@ -30,7 +30,7 @@ export async function metricsWrite(
     await replaceFile(path, text, FILE_MODE)
   } catch (error) {
     const isDenied = systemCodeOf(error) === 'EACCES'
-    const advice = isDenied ? '; its folder must be writable for the owner of state_directory' : ''
+    const advice = isDenied ? '; its folder must be writable by the owner of state_directory' : ''
     throw new VerbError(`cannot write ${path}: ${reasonOf(error)}${advice}`)
   }
   return EXIT.ok

@@ -201,7 +201,8 @@ function sshdConfigOption(): Option {
 function thresholdOption(flags: string, description: string, byDefault: string): Option {
   const parse = (text: string): Threshold => {
     const threshold = parseThreshold(text)
-    if (threshold === null) throw new InvalidArgumentError('It must be a share (15%) or a duration (3d).')
+    if (threshold === null)
+      throw new InvalidArgumentError('It must be a percentage (15%) or a duration (3d).')
     return threshold
   }
   return new Option(flags, `${description}: 15% of the lifetime, or 3d (default: ${byDefault})`).argParser(

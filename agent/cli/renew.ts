@@ -132,7 +132,7 @@ function reportOutcomes(
 /** What "nothing is due" does not say: it is about the files, and sshd may not be known to serve them. */
 function doubtsOf(views: readonly HostKeyView[]): string[] {
   const keys = views.filter(isCertifiable)
-  if (keys.length === 0) return ['there is no host key that a certificate could be issued for']
+  if (keys.length === 0) return ['no host key can be issued a certificate']
   return keys.flatMap(({ name, served }) =>
     served.kind === 'not-asked' || served.unknown === null
       ? []
@@ -159,7 +159,7 @@ function outcomeText(outcome: KeyOutcome, now: UnixSeconds): string {
 /** @param until null: the host key changed under each request */
 function waitingText(until: UnixSeconds | null, now: UnixSeconds): string {
   if (until === null) return 'the host key kept changing'
-  return `the issuer has locked the login for ${formatDuration(until - now)} more`
+  return `the issuer has locked the login for another ${formatDuration(until - now)}`
 }
 
 /** The same for `--json`, one object for each host key that was due. */
@@ -201,7 +201,7 @@ function findHostKey(files: readonly HostKeyFile[], given: string): HostKeyFile 
 /** What to say when {@link findHostKey} found none. */
 function noSuchHostKey(files: readonly HostKeyFile[], given: string): string {
   const names = files.map(({ name }) => name).join(', ')
-  return `there is no host key ${given}${names === '' ? '' : `; there are ${names}`}`
+  return `no such host key: ${given}${names === '' ? '' : ` (available: ${names})`}`
 }
 
 function withoutSuffix(text: string): string {

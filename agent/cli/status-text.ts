@@ -63,7 +63,7 @@ export function formatStatus(
   const { columns } = terminal
   const lines = status.enrolled
     ? hostKeyLines(status, now, terminal)
-    : ['not enrolled: there is no configuration']
+    : ['not enrolled: no configuration file']
   const waits = status.waits.flatMap((wait) => wrap(escapeControls(waitText(wait, now)), columns, ''))
   const last = remarks.flatMap(({ text, remedy }) => [
     ...wrap(escapeControls(text), columns, ''),
@@ -141,7 +141,7 @@ function troublesOf(certificate: CertificateStatus, columns: number, explained: 
     lines.push(...say(cause === undefined ? reason : failureLine({ code: reason, message: cause })))
   }
   if (serial !== null && served?.matches === false && served.serial !== null)
-    lines.push(...say(`sshd presents serial ${served.serial}, on disk is ${serial}`))
+    lines.push(...say(`sshd presents serial ${served.serial}, but ${serial} is on disk`))
   if (served !== null) lines.push(...unknownOf(served, explained).flatMap(say))
   if (reason !== null && reason !== error?.code) lines.push(...advise(reason))
   if (error !== null) {
@@ -153,9 +153,9 @@ function troublesOf(certificate: CertificateStatus, columns: number, explained: 
 
 function left({ serial, valid_before }: CertificateStatus, now: UnixSeconds): string {
   if (serial === null) return ''
-  if (valid_before === null) return 'never ends'
+  if (valid_before === null) return 'never expires'
   const rest = parseTime(valid_before) - now
-  return rest > 0 ? `${formatDuration(rest)} left` : `ended ${formatDuration(-rest)} ago`
+  return rest > 0 ? `${formatDuration(rest)} left` : `expired ${formatDuration(-rest)} ago`
 }
 
 function dueIn({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
@@ -193,7 +193,7 @@ function servedText({ served, serial }: CertificateStatus, isDown: boolean, now:
  * so that both are seen and stand in their order.
  *
  * @param cells between the brackets, 2 at least
- * @returns null for what has no lifetime: no certificate, or one that never ends
+ * @returns null for what has no lifetime: no certificate, or one that never expires
  */
 export function lifetimeBar(
   { valid_after, valid_before, renewal_due }: CertificateStatus,

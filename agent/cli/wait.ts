@@ -71,7 +71,7 @@ function isServed(status: StatusDocument): boolean {
 }
 
 function whatIsMissing(status: StatusDocument | null): string {
-  if (status === null) return 'no status could be read in that time'
+  if (status === null) return 'the status could not be read in that time'
   if (!status.enrolled) return 'the daemon reports that this host is not enrolled'
   const counted = status.certificates.filter(({ state }) => state !== 'ignored')
   const open = counted.filter(({ state }) => state !== 'valid' && state !== 'due')
@@ -80,7 +80,7 @@ function whatIsMissing(status: StatusDocument | null): string {
       .map(({ host_key, state, reason }) => `${host_key} is ${state}${reason === null ? '' : ` (${reason})`}`)
       .join(', ')
   }
-  if (counted.length === 0) return 'there is no host key that a certificate could be issued for'
+  if (counted.length === 0) return 'no host key can be issued a certificate'
   const unknown = counted.map(({ served }) => served?.unknown ?? null).find((why) => why !== null)
   return (
     sshdDown(status) ??

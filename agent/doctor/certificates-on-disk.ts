@@ -41,17 +41,17 @@ function examine(certificate: CertificateStatus, earlier: readonly Finding[], no
     case 'ignored':
       return skipped('certificates', `${host_key}: host key ignored: ${reason}`)
     case 'absent':
-      return failure('certificates', `there is no ${path}${last}`, remedy)
+      return failure('certificates', `${path} does not exist${last}`, remedy)
     case 'expired':
       return failure(
         'certificates',
-        `${path} ended ${formatDuration(-left(certificate, now))} ago${last}`,
+        `${path} expired ${formatDuration(-left(certificate, now))} ago${last}`,
         remedy,
       )
     case 'invalid':
       // The host key is what is wrong; its own step says how.
       if (reason === 'HOST_KEY_UNREADABLE')
-        return skipped('certificates', `${host_key}: needs a public host key that can be read`)
+        return skipped('certificates', `${host_key}: needs a readable public host key`)
       return failure(
         'certificates',
         `${path} cannot be used: ${reason}${last}`,
@@ -60,7 +60,7 @@ function examine(certificate: CertificateStatus, earlier: readonly Finding[], no
     case 'overdue':
       return failure(
         'certificates',
-        `${path} ends in ${formatDuration(left(certificate, now))} and is not renewed${last}`,
+        `${path} expires in ${formatDuration(left(certificate, now))} and has not been renewed${last}`,
         remedy,
       )
     case 'due':
@@ -74,7 +74,7 @@ function examine(certificate: CertificateStatus, earlier: readonly Finding[], no
   }
 }
 
-/** Seconds; `Infinity` for one that never ends. */
+/** Seconds; `Infinity` for one that never expires. */
 function left({ valid_before }: CertificateStatus, now: number): number {
   return valid_before === null ? Infinity : parseTime(valid_before) - now
 }
@@ -83,8 +83,8 @@ function left({ valid_before }: CertificateStatus, now: number): number {
 function startRemedy(earlier: readonly Finding[]): string {
   const isRunning = earlier.some(({ step, status }) => step === 'daemon' && status === 'ok')
   return isRunning
-    ? '`hostcertd renew` asks for one now'
-    : 'start the daemon (`systemctl start hostcertd`), or once by hand: `hostcertd renew`'
+    ? '`hostcertd renew` requests one now'
+    : 'start the daemon (`systemctl start hostcertd`), or run `hostcertd renew` once'
 }
 
 /** The cause as it is found now; where none is, what the code stands for. */
@@ -95,7 +95,7 @@ function remedyAfter(code: string, earlier: readonly Finding[]): string {
   const isWayFree = earlier.some(({ step, status }) => step === 'tcp' && status === 'ok')
   // `renew` does not end that wait.
   if (code === 'LOGIN_LOCKED') return remedyOf(code)
-  if (code === 'ISSUER_UNREACHABLE' && isWayFree) return 'the issuer can be reached now: `hostcertd renew`'
+  if (code === 'ISSUER_UNREACHABLE' && isWayFree) return 'the issuer is reachable now: `hostcertd renew`'
   return `${remedyOf(code)}; then \`hostcertd renew\``
 }
 
@@ -128,7 +128,7 @@ export async function examineSelinux(
   selinux: Selinux = createSelinux(),
 ): Promise<Finding[]> {
   const mode = await selinux.mode()
-  if (mode === null) return [skipped('selinux', 'there is no SELinux on this host')]
+  if (mode === null) return [skipped('selinux', 'SELinux is not enabled on this host')]
   const places = new Set(paths.map((path) => (existsSync(path) ? path : dirname(path))))
   const findings: Finding[] = []
   for (const place of places) {
@@ -136,10 +136,10 @@ export async function examineSelinux(
     if (type === null) {
       findings.push(skipped('selinux', `the label of ${place} cannot be read`))
     } else if (READABLE_TYPES.includes(type)) {
-      findings.push(ok('selinux', `${place} is ${type}, which sshd may read`))
+      findings.push(ok('selinux', `${place} is ${type}, which sshd can read`))
     } else {
       const folder = dirname(paths.find((path) => path === place) ?? `${place}/x`)
-      const message = `${place} is ${type}, which sshd may not read (${mode})`
+      const message = `${place} is ${type}, which sshd cannot read (${mode})`
       const remedy = `semanage fcontext -a -t sshd_key_t '${folder}(/.*)?' && restorecon -R ${folder}`
       findings.push((mode === 'enforcing' ? failure : warning)('selinux', message, remedy))
     }

@@ -17,7 +17,7 @@ export async function examineConfiguration(path: string, loaded: LoadedConfig): 
       return [
         failure(
           'configuration',
-          `this host is not enrolled: there is no ${path}`,
+          `not enrolled: ${path} does not exist`,
           `write ${path} with issuer.url, issuer.ssh_host_id and auth; config.example.yaml explains each key`,
         ),
       ]
@@ -43,7 +43,7 @@ export async function examinePinnedCas({ host }: Examined): Promise<Finding[]> {
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
     const remedy =
-      'write the public key of the host CA into that file, one key a line; then `systemctl restart hostcertd`'
+      'write the public key of the host CA into that file, one per line; then `systemctl restart hostcertd`'
     return [failure('configuration', failureLine(error), remedy)]
   }
 }
@@ -52,7 +52,7 @@ export async function examinePinnedCas({ host }: Examined): Promise<Finding[]> {
 async function remedyFor(file: string): Promise<string> {
   const code = await access(file, constants.R_OK).then(() => null, systemCodeOf)
   return code === 'EACCES'
-    ? `run \`sudo hostcertd doctor\`; or \`chmod a+rX ${file}\`: it holds no secrets, and the daemon reads it too`
+    ? `run \`sudo hostcertd doctor\`; or \`chmod a+rX ${file}\`: it contains no secrets, and the daemon reads it too`
     : `correct it in ${file}; \`hostcertd config validate\` checks it`
 }
 
@@ -100,27 +100,27 @@ async function examine({ what, path }: Credential, examined: Examined): Promise<
     if (code === 'EACCES') {
       return examined.isRoot || (!isSystemds && (await isDaemonDenied(path, facts, examined)))
         ? failure('credentials', message, ownershipRemedy(path, examined))
-        : unknown('credentials', message, 'run `sudo hostcertd doctor`: root may read it')
+        : unknown('credentials', message, 'run `sudo hostcertd doctor`; root can read it')
     }
     if (code === 'ENOENT' && isSystemds) {
-      const unless = `unless systemd passes it to the unit from elsewhere, write it: \`(umask 077; cat > ${path})\`${afterwards}`
+      const unless = `unless systemd passes it to the unit from another location, create it: \`(umask 077; cat > ${path})\`${afterwards}`
       return unknown('credentials', message, unless)
     }
-    const write = `write the ${what} into it: \`(umask 077; cat > ${path})\`${afterwards}`
+    const write = `write the ${what} to it: \`(umask 077; cat > ${path})\`${afterwards}`
     return failure(
       'credentials',
       message,
-      code === 'ENOENT' ? write : `replace it by a file with the ${what}`,
+      code === 'ENOENT' ? write : `replace it with a file that contains the ${what}`,
     )
   }
   if (text.trim() === '') {
-    const remedy = `write the ${what} into it: \`(umask 077; cat > ${path})\`${afterwards}`
+    const remedy = `write the ${what} to it: \`(umask 077; cat > ${path})\`${afterwards}`
     return failure('credentials', `the ${what} file ${path} is empty`, remedy)
   }
   // systemd reads those as root and passes them to the unit.
   const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(examined), 'read')
   if (denied !== null) {
-    const who = `the user that asks the issuer (${credentialUserOf(examined).uid})`
+    const who = `the user of the exchange (${credentialUserOf(examined).uid})`
     return failure(
       'credentials',
       `${who} cannot read the ${what}: ${denied}`,
@@ -130,11 +130,7 @@ async function examine({ what, path }: Credential, examined: Examined): Promise<
   const line = text.replace(/[\r\n]+$/, '')
   if (/\s/.test(line)) {
     const message = `the ${what} in ${path} contains spaces or line breaks, which are sent as part of it`
-    return warning(
-      'credentials',
-      message,
-      `leave nothing in ${path} but the ${what} on one line${afterwards}`,
-    )
+    return warning('credentials', message, `${path} must contain only the ${what}, on one line${afterwards}`)
   }
   if ((facts.mode & OTHERS) !== 0 && what !== 'client id') {
     const message = `${path} has mode 0${facts.mode.toString(8)}: every user of this host can read the ${what}`
@@ -148,7 +144,7 @@ async function examine({ what, path }: Credential, examined: Examined): Promise<
 }
 
 /**
- * Whether the user that asks the issuer cannot read a file either that we cannot.
+ * Whether the user of the exchange cannot read a file either that we cannot.
  *
  * @param facts null if the file is in a folder that we cannot enter: then this is not known
  */

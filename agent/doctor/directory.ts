@@ -22,7 +22,7 @@ export async function examineReadable(
     { user: daemonUser, who: "the daemon's user", paths: [...files, ...named, ...keys] },
     {
       user: exchangeUser,
-      who: 'the user that asks the issuer',
+      who: 'the user of the exchange',
       paths: [...files, caFile ?? []].flat(),
     },
   ]
@@ -87,16 +87,16 @@ async function examineDirectory(
   const bytes = Math.max(LEAST_BYTES, await sizeOf(join(folder, 'attempts.json')))
   const outcome = await tryWriting(there, { uid, gid }, bytes, signal)
   if (outcome === 'untried') {
-    const message = `whether ${who} can write in ${folder} could not be tried`
+    const message = `could not check whether ${who} can write to ${folder}`
     return unknown('directory', message, 'run `sudo hostcertd doctor`')
   }
   if (outcome !== 'written') {
     const remedy = outcome.kind === 'denied' ? make : remedyFor(outcome, there, setting, uid)
-    return failure('directory', `${who} cannot write in ${folder}: ${outcome.why}`, remedy)
+    return failure('directory', `${who} cannot write to ${folder}: ${outcome.why}`, remedy)
   }
   return there === folder
-    ? ok('directory', `${who} can write in ${folder}`)
-    : skipped('directory', `there is no ${folder} yet; the daemon makes it`)
+    ? ok('directory', `${who} can write to ${folder}`)
+    : skipped('directory', `${folder} does not exist yet; the daemon creates it`)
 }
 
 function remedyFor({ kind }: WriteProblem, folder: string, setting: Setting, uid: number): string {
@@ -109,7 +109,7 @@ function remedyFor({ kind }: WriteProblem, folder: string, setting: Setting, uid
     case 'quota':
       return `raise the limit of user ${uid} (\`quota -u '#${uid}'\`, \`repquota -a\`), ${elsewhere}`
     case 'read-only':
-      return `\`findmnt -T ${folder}\` shows which: mount it writable, ${elsewhere}. A damaged disk becomes read-only: \`dmesg\``
+      return `\`findmnt -T ${folder}\` shows the file system: mount it read-write, ${elsewhere}. A damaged disk becomes read-only: \`dmesg\``
     case 'denied':
     case 'other':
       return `look at the file system (\`findmnt -T ${folder}\`, \`dmesg\`), ${elsewhere}`
@@ -163,13 +163,13 @@ export function obstacleIn(sandbox: ServiceSandbox, folder: string, setting: str
   const elsewhere = `set ${setting} to a folder below /var/lib/hostcertd`
   if (sandbox.hasPrivateTmp && isBelow(folder, TEMPORARY))
     return {
-      why: 'hostcertd.service has a /tmp of its own (PrivateTmp), so sshd never sees it',
+      why: 'hostcertd.service has a private /tmp (PrivateTmp), which sshd cannot see',
       remedy: elsewhere,
     }
   if (isBelow(folder, sandbox.writable)) return null
   if (sandbox.protectHome !== 'no' && sandbox.protectHome !== '' && isBelow(folder, HOMES))
     return {
-      why: `hostcertd.service may not write below home folders (ProtectHome=${sandbox.protectHome})`,
+      why: `hostcertd.service cannot write to home directories (ProtectHome=${sandbox.protectHome})`,
       remedy: elsewhere,
     }
   if (!isBelow(folder, PROTECTED[sandbox.protectSystem] ?? [])) return null

@@ -191,7 +191,7 @@ async function examinePrograms({ sshd: { address } }: Config): Promise<Finding[]
   if ((await findProgram('sshd')) !== null) present.push('sshd')
   else {
     const remedy = 'install the package openssh-server, if sshd should run here'
-    findings.push(warning('programs', 'there is no sshd on this host', remedy))
+    findings.push(warning('programs', 'sshd is not installed', remedy))
   }
   if (present.length > 0) findings.unshift(ok('programs', `${present.join(', ')}: found`))
   return findings
@@ -207,40 +207,40 @@ async function examineDaemon({ config, signal }: Examined): Promise<Finding> {
       if (answer.status === null)
         return ok(
           'daemon',
-          `it answers at ${place}; its first pass is under way, or it is an older version: then \`systemctl restart hostcertd\``,
+          `running on ${place}; its first pass is not complete, or it is an older version: then \`systemctl restart hostcertd\``,
         )
-      const well = ok('daemon', `it runs, version ${answer.status.version}, and answers at ${place}`)
+      const well = ok('daemon', `running, version ${answer.status.version}, listening on ${place}`)
       return differs(answer.status, issuerUrlOf(config.issuer)) ?? well
     }
     case 'hangs':
-      return failure('daemon', `it answers at ${place}, but ${hangingSince(answer.lastTurn)}`, RESTART_DAEMON)
+      return failure('daemon', `listening on ${place}, but ${hangingSince(answer.lastTurn)}`, RESTART_DAEMON)
     case 'silent':
       return warning(
         'daemon',
-        `the program that listens at ${place} does not answer: hostcertd, which hangs, or another program`,
+        `the program listening on ${place} does not respond: hostcertd, which hangs, or another program`,
         findOut(listen),
       )
     case 'stranger':
       return warning(
         'daemon',
-        `another program answers at ${place}, so it is not known whether hostcertd runs`,
-        `${takenBy(listen)}; \`systemctl status hostcertd\` shows whether it runs`,
+        `another program is listening on ${place}, so the state of hostcertd is unknown`,
+        `${takenBy(listen)}; \`systemctl status hostcertd\` shows whether it is running`,
       )
     case 'denied':
-      return unknown('daemon', `it cannot be asked at ${place}: ${answer.why}`, 'run `sudo hostcertd doctor`')
+      return unknown('daemon', `cannot connect to ${place}: ${answer.why}`, 'run `sudo hostcertd doctor`')
     case 'nobody':
       return warning(
         'daemon',
-        `no hostcertd answers at ${place}: nothing is renewed while it does not run`,
+        `not running, or not listening on ${place}: no certificate is renewed while it is down`,
         START_DAEMON,
       )
     case 'not-asked':
-      return skipped('daemon', 'it cannot be asked: health.listen is none')
+      return skipped('daemon', 'not checked: health.listen is none')
   }
 }
 
 function differs({ enrolled, issuer }: StatusDocument, url: string | null): Finding | null {
   if (enrolled && issuer.url === url) return null
   const has = enrolled ? `another configuration (${issuer.url ?? 'issuer.command'})` : 'no configuration yet'
-  return warning('daemon', `it runs with ${has}`, '`systemctl reload hostcertd`')
+  return warning('daemon', `running with ${has}`, '`systemctl reload hostcertd`')
 }

@@ -162,9 +162,6 @@ function summaryOf(findings: readonly Finding[]): string {
   }
   const parts = [...count('failure', 'failure', 'failures'), ...count('warning', 'warning', 'warnings')]
   const unseen = [...new Set(of('unknown').map(({ step }) => step))].join(', ')
-  if (parts.length > 0)
-    return `${parts.join(', ')}${unseen === '' ? '' : `; could not be found out: ${unseen}`}`
-  return unseen === ''
-    ? 'nothing is wrong'
-    : `nothing wrong was found, but this could not be found out: ${unseen}`
+  if (parts.length > 0) return `${parts.join(', ')}${unseen === '' ? '' : `; could not check: ${unseen}`}`
+  return unseen === '' ? 'no problems found' : `no problems found; could not check: ${unseen}`
 }

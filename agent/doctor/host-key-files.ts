@@ -43,7 +43,9 @@ export async function examineHostKeys(
   if (views.length === 0 && findings.length === 0) findings.push(await nothingFound(config, sshd))
   const isSigned = views.some(({ subject }) => subject !== null)
   if (!isSigned && !findings.some(({ status }) => status === 'failure'))
-    findings.push(failure('host-keys', 'the issuer signs no keys of these types', anotherKeyRemedy(views)))
+    findings.push(
+      failure('host-keys', 'the issuer does not sign keys of these types', anotherKeyRemedy(views)),
+    )
   return { findings, remedies }
 }
 
@@ -77,7 +79,7 @@ async function examine(
       }
       if (isServed || half.kind === 'read' || half.kind === 'unknown') return ok('host-keys', what)
       if (half.kind === 'refused') {
-        const remedy = `sshd must be able to read it: \`chmod 600 ${privatePath}\`, and without a passphrase`
+        const remedy = `sshd must be able to read it: \`chmod 600 ${privatePath}\`, and remove any passphrase`
         return warning('host-keys', `${what}; ${privatePath} ${describeHalf(half)}`, remedy)
       }
       const agent = agentOf(sshd)
@@ -86,7 +88,7 @@ async function examine(
       const restore = `restore ${privatePath}, or remove ${path} if that key is no longer used`
       const made = await newKeysRemedy(config, sshd)
       const remedy = made === null ? restore : `${restore}; ${made}`
-      return warning('host-keys', `${what}, but there is no ${privatePath}`, remedy)
+      return warning('host-keys', `${what}, but ${privatePath} is missing`, remedy)
     }
   }
 }
@@ -101,10 +103,10 @@ async function withoutPublicHalf(
   for (const path of await privatePathsOf(config.hostKeys)) {
     if (views.some(({ file }) => file.path === `${path}.pub`)) continue
     const half = await readPrivateHalf(path, signal)
-    const message = `${path} has no public half, so no certificate is issued for it: there is no ${path}.pub`
+    const message = `${path} has no public half, so no certificate is issued for it: ${path}.pub is missing`
     if (half.kind === 'read' && !isIssuedKeyType(half.type))
       findings.push(
-        skipped('host-keys', `${path}: the issuer signs no keys of type ${half.type}; host key ignored`),
+        skipped('host-keys', `${path}: the issuer does not sign keys of type ${half.type}; host key ignored`),
       )
     else findings.push((isUsable ? warning : failure)('host-keys', message, publicHalfRemedy(path)))
   }
@@ -122,13 +124,13 @@ async function nothingFound(config: Config, sshd: SshdFacts): Promise<Finding> {
   const elsewhere = await privateHalves(config, sshd)
   if (elsewhere.length > 0) {
     const paths = elsewhere.map((path) => `${path}.pub`).join(', ')
-    const remedy = `set host_keys to where they are (${paths}); a public half that is missing is written by \`ssh-keygen -y -f KEY > KEY.pub\``
+    const remedy = `set host_keys to their location (${paths}); a public half that is missing is written by \`ssh-keygen -y -f KEY > KEY.pub\``
     return failure('host-keys', message, remedy)
   }
   return failure(
     'host-keys',
     message,
-    (await newKeysRemedy(config, sshd)) ?? 'set host_keys to where they are',
+    (await newKeysRemedy(config, sshd)) ?? 'set host_keys to their location',
   )
 }
 
@@ -164,7 +166,7 @@ async function privateHalves(config: Config, sshd: SshdFacts): Promise<readonly 
 
 /** For a public half that cannot be read, when the private one is not there either. */
 function repairRemedy(path: string): string {
-  return `write it anew, as one line \`TYPE BASE64\`: a file in the format of RFC 4716 is converted by \`ssh-keygen -i -f ${path}\`, a byte order mark is removed by \`sed -i '1s/^\\xEF\\xBB\\xBF//' ${path}\``
+  return `rewrite it as one line \`TYPE BASE64\`: a file in the format of RFC 4716 is converted by \`ssh-keygen -i -f ${path}\`, a byte order mark is removed by \`sed -i '1s/^\\xEF\\xBB\\xBF//' ${path}\``
 }
 
 /** The keys that there are stay as they are. */
@@ -173,11 +175,11 @@ function anotherKeyRemedy([first]: readonly HostKeyView[]): string {
   return `add one that it signs, beside those: \`ssh-keygen -q -t ed25519 -N '' -f ${folder}/ssh_host_ed25519_key\`, and if sshd has HostKey lines, one for it`
 }
 
-/** `is not there`: behind its path. */
+/** `does not exist`: behind its path. */
 export function describeHalf(half: PrivateHalf): string {
   switch (half.kind) {
     case 'absent':
-      return 'is not there'
+      return 'does not exist'
     case 'refused':
     case 'unknown':
       return `cannot be read: ${half.why}`

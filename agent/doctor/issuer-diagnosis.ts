@@ -53,7 +53,7 @@ export async function diagnoseIssuer(
 }
 
 function needsWay(step: IssuerFinding['step']): IssuerFinding {
-  return skipped(step, 'needs a way to the issuer')
+  return skipped(step, 'needs a connection to the issuer')
 }
 
 function skippedIssue({ issueFor }: DiagnosisQuestion): IssuerFinding[] {
@@ -76,7 +76,7 @@ async function examineIssuer(
   const finding = answer.noSuchRoute
     ? warning(
         'issuer',
-        `the issuer does not name its host CA: ${line}`,
+        `the issuer does not publish its host CA: ${line}`,
         'if the issuer is an old version, pin its CA with verify.host_ca_file; otherwise correct issuer.url',
       )
     : failure('issuer', line, issuerRemedy(answer.failure, examination))
@@ -88,7 +88,7 @@ function caFinding(keys: readonly PublicKey[], { pinned }: DiagnosisQuestion): I
   const signs = `the issuer answers; its CA for this host is ${fingerprints}`
   if (pinned === null) return ok('issuer', `${signs} (none is pinned)`)
   const { file } = pinned
-  if (pinned.keys === null) return ok('issuer', `${signs} (what is pinned cannot be read)`)
+  if (pinned.keys === null) return ok('issuer', `${signs} (the pinned CA cannot be read)`)
   const known = parseCaKeys(pinned.keys.join('\n'))
   if (keys.some((key) => known.some(({ blob }) => blob.equals(key.blob))))
     return ok('issuer', `${signs}, as pinned`)
@@ -139,8 +139,8 @@ async function examinePermission(examination: Examination): Promise<IssuerFindin
       if (missing.length === 0) return ok('permission', `host ${sshHostId} is ${name}`)
       return failure(
         'permission',
-        `certificates will be for ${name}, but verify.principals requires ${missing.join(', ')} too`,
-        'remove from verify.principals what the host is not registered for, or add the name at the issuer',
+        `certificates will be for ${name}, but verify.principals also requires ${missing.join(', ')}`,
+        'add the missing names at the issuer, or remove them from verify.principals',
       )
     }
   }
@@ -205,8 +205,8 @@ async function issueOne(
   if (answer.serialNumber === null || String(serial) === answer.serialNumber) return ok('issue', what)
   return warning(
     'issue',
-    `${what}; the response names another serial, ${answer.serialNumber}`,
-    'tell the administrators of the issuer; the certificate itself is valid',
+    `${what}; the response has a different serial, ${answer.serialNumber}`,
+    'report this to the administrators of the issuer; the certificate itself is valid',
   )
 }
 
@@ -216,8 +216,9 @@ function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examin
   if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(examination)
   if (code === 'ISSUER_UNAUTHORIZED')
     return `${credentialRemedy(examination)}. A locked identity is unlocked after 5 minutes`
-  if (code === 'ISSUER_NOT_FOUND') return `${remedyOf(code)}. Configured are ${url} and ${sshHostId}`
-  if (code === 'ISSUER_INVALID_RESPONSE') return `${remedyOf(code)}. Configured is ${url}`
+  if (code === 'ISSUER_NOT_FOUND')
+    return `${remedyOf(code)}. The configured values are ${url} and ${sshHostId}`
+  if (code === 'ISSUER_INVALID_RESPONSE') return `${remedyOf(code)}. The configured URL is ${url}`
   return remedyOf(code)
 }
 
@@ -227,21 +228,21 @@ function unreachableRemedy({ issuer, environment }: Examination): string {
   const cut = `the connection was closed before a response arrived: check the log of the load balancer or firewall in front of ${issuer.url}, and try again`
   return proxy === null
     ? cut
-    : `${cut}; or at that of the proxy (${proxy.variable}). To bypass it, add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
+    : `${cut}; also check the log of the proxy (${proxy.variable}). To bypass it, add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
 }
 
 function loginRemedy(failed: Pick<IssuerFailure, 'code'>, examination: Examination): string {
   // No permission is needed to log in: only the address can be what is forbidden.
   if (failed.code === 'ISSUER_FORBIDDEN')
-    return "add this host's address to those that the issuer allows the identity"
+    return "at the issuer, allow the identity to log in from this host's address"
   if (failed.code === 'LOGIN_LOCKED')
-    return `wait 5 minutes: for that long the issuer locks an identity after wrong secrets. If it then still refuses the secret: ${credentialRemedy(examination)}`
+    return `wait 5 minutes: the issuer locks an identity for that long after wrong secrets. If it still refuses the secret then, ${credentialRemedy(examination)}`
   return issuerRemedy(failed, examination)
 }
 
 function credentialRemedy({ shownAuth: auth }: Examination): string {
   if (auth.method === 'token')
-    return `put a new access token of the identity into ${auth.tokenFile}; an access token expires`
+    return `write a new access token of the identity to ${auth.tokenFile}; access tokens expire`
   const id = 'value' in auth.clientId ? `auth.client_id (${auth.clientId.value})` : auth.clientId.file
-  return `check ${id}, make a new client secret for that identity and put it into ${auth.clientSecretFile}; then \`systemctl reload hostcertd\``
+  return `check ${id}, create a new client secret for that identity, and write it to ${auth.clientSecretFile}; then \`systemctl reload hostcertd\``
 }

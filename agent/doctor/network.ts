@@ -25,7 +25,7 @@ export interface WayToIssuer {
 }
 
 /** Not the environment of a shell. */
-export const WHERE_PROXIES_ARE_SET = 'for the service they are set in /etc/default/hostcertd'
+export const WHERE_PROXIES_ARE_SET = 'the service reads it from /etc/default/hostcertd'
 
 /** The other end of the first connection on the way to the issuer. */
 interface FarEnd extends Endpoint {
@@ -88,9 +88,12 @@ async function examineTls(
   { clock, issuer, signal }: WayToIssuer,
 ): Promise<IssuerFinding> {
   const { proxy } = end
-  if (url.protocol !== 'https:') return skipped('tls', `${issuer.url} is on this host and does without TLS`)
+  if (url.protocol !== 'https:') return skipped('tls', `${issuer.url} is on this host, without TLS`)
   if (proxy !== null && !['http:', 'https:'].includes(proxy.url?.protocol ?? ''))
-    return skipped('tls', `a SOCKS proxy (${proxy.variable}) is in between; asking the issuer shows it`)
+    return skipped(
+      'tls',
+      `not checked separately through a SOCKS proxy (${proxy.variable}): see the step issuer`,
+    )
   try {
     const endpoint = endpointOf(url)
     const { caFile } = issuer
@@ -100,19 +103,19 @@ async function examineTls(
       return tlsFinding(shaken, { host: endpoint.host, caFile, proxyVariable, now: clock.now() })
     }
     if (proxy !== null && [PROXY_REFUSED, PROXY_FAILED].includes(shaken.code)) {
-      const message = `the proxy (${proxy.variable}) does not connect to ${authorityOf(url)}: ${shaken.why}`
-      const wanted = `allow this host to connect to ${authorityOf(url)} at the proxy; if the proxy requires a login (407), put user and password into ${proxy.variable}`
+      const message = `the proxy (${proxy.variable}) refused the connection to ${authorityOf(url)}: ${shaken.why}`
+      const wanted = `allow this host to connect to ${authorityOf(url)} at the proxy; if the proxy requires a login (407), set the user and the password in ${proxy.variable}`
       const remedy =
         shaken.code === PROXY_REFUSED
           ? wanted
-          : `check that ${proxy.variable} names a proxy, and that the proxy accepts ${proxy.url?.protocol}//`
+          : `check that ${proxy.variable} names a proxy, and that it accepts ${proxy.url?.protocol}// connections`
       return failure('tls', message, `${remedy}${pastProxy(url, end)}`)
     }
     const remedy = `check that ${authorityOf(url)} is an https server: correct issuer.url, or what is in front of the issuer`
     return failure('tls', `the TLS handshake failed with ${authorityOf(url)}: ${shaken.why}`, remedy)
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
-    const remedy = 'put the certificates (PEM) of the TLS root CAs there, or remove issuer.ca_file'
+    const remedy = 'write the certificates (PEM) of the TLS root CAs to that file, or remove issuer.ca_file'
     return failure('tls', error.message, remedy)
   }
 }
@@ -140,7 +143,7 @@ function tcpRemedy({ port, proxy, source }: FarEnd, code: string): string {
     case 'EHOSTUNREACH':
       return 'there is no route: check the network of this host (`ip route`)'
     default:
-      return `a firewall drops it, or the ${who} is down: let this host connect to port ${port}`
+      return `a firewall drops the connection, or the ${who} is down: allow this host to connect to port ${port}`
   }
 }
 
@@ -232,14 +235,14 @@ async function tunnel(
     createConnection: () => (proxy.protocol === 'https:' ? connectTls({ ...end, ...tls }) : connectTcp(end)),
   })
   connecting.once('error', (error) => fail(PROXY_FAILED, whyOf(error)))
-  connecting.once('response', () => fail(PROXY_FAILED, 'it does not answer CONNECT as a proxy does'))
+  connecting.once('response', () => fail(PROXY_FAILED, 'it does not respond to CONNECT like a proxy'))
   connecting.once('connect', ({ statusCode = 0 }: IncomingMessage, socket: Socket) => {
     if (statusCode === 200) {
       resolve(socket)
       return
     }
     socket.destroy()
-    fail(PROXY_REFUSED, `it answered CONNECT with ${statusCode}`)
+    fail(PROXY_REFUSED, `it responded to CONNECT with ${statusCode}`)
   })
   connecting.end()
   return promise

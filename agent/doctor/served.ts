@@ -34,9 +34,9 @@ export function examineServed(
   context: ServedContext,
 ): Finding[] {
   const { attempts, host } = examined
-  if (!host.served.enabled) return [skipped('served', 'sshd is not asked: sshd.address is none')]
+  if (!host.served.enabled) return [skipped('served', 'not checked: sshd.address is none')]
   const keys = views.filter(isCertifiable)
-  if (keys.length === 0) return [skipped('served', 'there is no host key to ask about')]
+  if (keys.length === 0) return [skipped('served', 'no host key to check')]
   if (attempts.record.sshd.state === 'down') return [down(examined, keys, context)]
   const isServed = keys.some(isProvenServed)
   return keys.map((view) => examine(view, examined, context, isServed))
@@ -47,7 +47,7 @@ function down({ config }: Examined, keys: readonly CertifiableView[], { listen }
   const where = typeof address === 'string' ? address : `${address.host}:${address.port}`
   const reasons = keys.flatMap(({ served }) => ('unknown' in served ? (served.unknown ?? []) : []))
   const message = `SSHD_UNREACHABLE: sshd is not running, or not at this address: ${[...new Set(reasons)].join('; ')}`
-  const says = listen.length === 0 ? '' : `: by its configuration on ${listen.join(', ')}`
+  const says = listen.length === 0 ? '' : `; its configuration sets ${listen.join(', ')}`
   const elsewhere = `, or set sshd.address (${where}) to where it listens${says}`
   const remedy = `start sshd: \`systemctl start ssh\` (sshd)${listen.includes(where) ? '' : elsewhere}`
   return failure('served', message, remedy)
@@ -65,13 +65,13 @@ function examine(
     lastError?.scope === 'sshd' && lastError.code !== 'SSHD_NOT_SERVING'
       ? `; the last attempt: ${lastError.code}: ${lastError.message}`
       : ''
-  const first = isConfigurationKnown ? '' : '`sudo hostcertd doctor` looks at the configuration of sshd; '
+  const first = isConfigurationKnown ? '' : '`sudo hostcertd doctor` checks the configuration of sshd; '
   const noWay = reload.find(({ status }) => status === 'failure' || status === 'warning')
-  const byProgram = host.sshd.canReload ? '`hostcertd renew` reloads sshd; by hand: ' : 'reload sshd: '
+  const byProgram = host.sshd.canReload ? '`hostcertd renew` reloads sshd; manually: ' : 'reload sshd: '
   const remedy =
     remedies.get(name) ??
-    `${first}${noWay === undefined ? byProgram : `${noWay.remedy}; at once: `}${RELOAD_SSHD}`
-  if (served.kind === 'not-asked') return skipped('served', `${name}: sshd is not asked about it`)
+    `${first}${noWay === undefined ? byProgram : `${noWay.remedy}; to reload sshd now: `}${RELOAD_SSHD}`
+  if (served.kind === 'not-asked') return skipped('served', `${name}: not checked`)
   if (served.unknown !== null) return notSeen(view, served.unknown)
   switch (served.kind) {
     case 'nothing-known':
@@ -83,18 +83,15 @@ function examine(
       if (onDisk.kind === 'absent')
         return skipped('served', `${presented}; there is no certificate on disk to replace it`)
       if (onDisk.kind === 'unusable') {
-        const which = served.matches ? 'it is what is on disk' : 'what is on disk cannot be used'
+        const which = served.matches ? 'the same as on disk' : 'the certificate on disk cannot be used'
         return skipped('served', `${presented}; ${which} (${onDisk.failure.code})`)
       }
-      const message = `SSHD_NOT_SERVING: ${presented}, on disk is serial ${onDisk.certificate.serial}`
+      const message = `SSHD_NOT_SERVING: ${presented}, but serial ${onDisk.certificate.serial} is on disk`
       return failure('served', `${message}${earlier}`, remedy)
     }
     case 'none':
       if (onDisk.kind !== 'usable')
-        return skipped(
-          'served',
-          `${name}: sshd presents no certificate, and there is none on disk that it could`,
-        )
+        return skipped('served', `${name}: sshd presents no certificate, and there is no usable one on disk`)
       return failure('served', `SSHD_NOT_SERVING: ${name}: sshd presents no certificate${earlier}`, remedy)
     case 'not-offered':
     case 'other-key': {
@@ -113,7 +110,7 @@ function notSeen({ name, served }: CertifiableView, why: string): Finding {
       : ''
   const remedy =
     'check that the sshd of this host listens at sshd.address, and see its log: `journalctl -u ssh` (sshd)'
-  return unknown('served', `${name}: what sshd presents could not be found out: ${why}${before}`, remedy)
+  return unknown('served', `${name}: could not check what sshd presents: ${why}${before}`, remedy)
 }
 
 function serialOf(serial: string | null): string {
@@ -123,7 +120,7 @@ function serialOf(serial: string | null): string {
 function endOf(validBefore: UnixSeconds | null, now: UnixSeconds): string {
   return validBefore === null || now < validBefore
     ? ''
-    : `, which ended ${formatDuration(now - validBefore)} ago`
+    : `, which expired ${formatDuration(now - validBefore)} ago`
 }
 
 const PACKAGED = '`systemctl enable --now hostcertd-reload.socket`'
@@ -150,14 +147,16 @@ async function examineWay({ config, daemonUser }: Examined): Promise<Finding> {
     const [program = ''] = reloadCommand
     if ((await findProgram(program)) !== null) return ok('reload', `by ${reloadCommand.join(' ')}`)
     const isThere = (await factsOf(program).catch(() => null)) !== null
-    const message = `sshd.reload_command: ${program} ${isThere ? 'cannot be executed' : 'is not there'}`
-    const remedy = isThere ? `chmod 755 ${program}` : 'correct sshd.reload_command, or put the program there'
+    const message = `sshd.reload_command: ${program} ${isThere ? 'cannot be executed' : 'does not exist'}`
+    const remedy = isThere
+      ? `chmod 755 ${program}`
+      : 'correct sshd.reload_command, or install the program there'
     return failure('reload', message, remedy)
   }
   const socket = await factsOf(HELPER_SOCKET).catch(() => null)
   if (socket === null) {
     const remedy = `with the package: ${PACKAGED}; without it set sshd.reload_command to a program that reloads sshd`
-    const message = `there is no ${HELPER_SOCKET} and no sshd.reload_command: sshd from 9.8 on serves a new certificate only after a reload`
+    const message = `${HELPER_SOCKET} does not exist and sshd.reload_command is not set: sshd from 9.8 on serves a new certificate only after a reload`
     return warning('reload', message, remedy)
   }
   if (daemonUser.uid !== 0 && socket.uid !== daemonUser.uid) {
@@ -165,7 +164,7 @@ async function examineWay({ config, daemonUser }: Examined): Promise<Finding> {
     return failure(
       'reload',
       message,
-      `chown ${socket.uid} ${config.stateDirectory}, or restart the socket: ${PACKAGED}`,
+      `chown ${socket.uid} ${config.stateDirectory}; or restart the socket: ${PACKAGED}`,
     )
   }
   return ok('reload', `by the root helper behind ${HELPER_SOCKET}`)

@@ -25,16 +25,16 @@ export async function notNamed(
     }
     const [path = ''] = places
     if (hasHelper && view.onDisk.kind === 'absent') {
-      const message = `${path} is named as soon as there is a certificate`
+      const message = `${path} is added to the configuration once a certificate is issued`
       causes.push({ finding: skipped('sshd-config', message), keys: [] })
       continue
     }
     const named = facts.certificates.map((line) => line.path).join(', ')
     const instead =
       winner === null
-        ? `; it names ${named === '' ? 'none' : named}`
-        : `; for this host key it names ${describeLine(winner)}`
-    const message = `sshd's configuration does not name ${path}${instead}`
+        ? `; current lines: ${named === '' ? 'none' : named}`
+        : `; for this host key it has ${describeLine(winner)}`
+    const message = `sshd's configuration has no HostCertificate line for ${path}${instead}`
     const because = (why: string, remedy: string): Cause => ({
       finding: tone([view])('sshd-config', `${message}${why}`, remedy),
       keys: [view],
@@ -50,11 +50,11 @@ export async function notNamed(
       causes.push(
         because(
           '',
-          `\`hostcertd renew\` has the root helper write the line, or says why it cannot${removing(winner)}`,
+          `\`hostcertd renew\` makes the root helper add the line, or reports why it cannot${removing(winner)}`,
         ),
       )
     } else if (winner !== null && winner.at !== null) {
-      causes.push(because('', `replace ${winner.at} by \`HostCertificate ${path}\`; then ${RELOAD_SSHD}`))
+      causes.push(because('', `replace ${winner.at} with \`HostCertificate ${path}\`; then ${RELOAD_SSHD}`))
     } else {
       const line = `add \`HostCertificate ${path}\` near the top of ${facts.file}, above any Match line`
       causes.push(because('', `${line}; then ${RELOAD_SSHD}`))
@@ -85,7 +85,7 @@ function overrule(
 ): Cause[] {
   if (winner === null || lines.includes(winner)) return []
   const ours = lines.map(describeLine).join(', ')
-  const message = `${describeLine(winner)} comes after ${ours}: of several HostCertificate lines for one host key sshd presents the last`
+  const message = `${describeLine(winner)} comes after ${ours}: if several HostCertificate lines are for one host key, sshd uses the last`
   const remedy = `remove ${winner.at ?? `the line for ${winner.path}`}; then ${RELOAD_SSHD}`
   return [{ finding: tone([view])('sshd-config', message, remedy), keys: [view] }]
 }

@@ -39,7 +39,7 @@ export async function examineSshdConfig(
   facts: SshdFacts,
 ): Promise<SshdExamination> {
   if (facts.answer.kind === 'no-sshd')
-    return { findings: [skipped('sshd-config', 'there is no sshd here')], remedies: new Map() }
+    return { findings: [skipped('sshd-config', 'sshd is not installed')], remedies: new Map() }
   const keys = views.filter(isCertifiable)
   const lacking = keys.filter((view) => !isProvenServed(view))
   const isServed = keys.length > 0 && lacking.length === 0
@@ -52,7 +52,7 @@ export async function examineSshdConfig(
   )
   if (isServed && findings.length === 0) {
     const isNow = keys.every(({ served }) => served.kind !== 'not-asked' && served.unknown === null)
-    const presents = isNow ? 'sshd presents' : 'when sshd answered last, it presented'
+    const presents = isNow ? 'sshd presents' : 'when last checked, sshd presented'
     findings.push(ok('sshd-config', `${presents} the certificate of each host key`))
   }
   if (findings.length === 0)
@@ -72,7 +72,10 @@ async function causesIn(
   const whole = (message: string, remedy: string): Cause => {
     const elsewhere = `${remedy}. If sshd runs with another file: \`hostcertd doctor --sshd-config FILE\``
     return isServed
-      ? { finding: warning('sshd-config', `sshd serves now, but: ${message}`, elsewhere), keys: [] }
+      ? {
+          finding: warning('sshd-config', `sshd serves the certificates now, but: ${message}`, elsewhere),
+          keys: [],
+        }
       : { finding: failure('sshd-config', message, remedy), keys }
   }
   const notKnown = (message: string, remedy: string | null): Cause[] =>
@@ -84,11 +87,11 @@ async function causesIn(
       return []
     case 'not-root': {
       const seen = [...stuck, ...(await overruled(examined, facts, lacking))]
-      const message = 'only root can make sshd print its configuration (`sshd -T`)'
+      const message = 'printing the configuration of sshd (`sshd -T`) requires root'
       return seen.length > 0 ? seen : notKnown(message, 'run `sudo hostcertd doctor`')
     }
     case 'refused': {
-      const remedy = `correct what it names until \`sshd -t -f ${facts.file}\` prints nothing; until then sshd is not reloaded`
+      const remedy = `fix the reported lines until \`sshd -t -f ${facts.file}\` prints nothing; until then sshd is not reloaded`
       const message = `SSHD_CONFIG_INVALID: sshd does not accept its configuration: ${answer.why}`
       return stuck.length > 0 ? stuck : [whole(message, remedy)]
     }
@@ -99,7 +102,7 @@ async function causesIn(
     case 'no-runtime-folder': {
       const remedy =
         'start sshd. Behind a socket unit the folder is missing while there is no connection: run doctor again while one is open'
-      return [...stuck, ...notKnown(`sshd cannot be asked: ${answer.why}`, remedy)]
+      return [...stuck, ...notKnown(`cannot run sshd -T: ${answer.why}`, remedy)]
     }
     case 'unknown': {
       const message = `sshd did not print its configuration (${facts.file}): ${answer.why}`
@@ -117,7 +120,7 @@ async function causesIn(
         ...stuck,
         ...notLoaded(absent, facts, tone),
         ...unclear.map(({ file }): Cause => {
-          const message = `whether sshd loads ${privatePathOf(file.path)} could not be found out: a host key that it names cannot be read`
+          const message = `could not check whether sshd loads ${privatePathOf(file.path)}: one of its host keys cannot be read`
           return { finding: unknown('sshd-config', message), keys: [] }
         }),
         ...notOffered(unoffered, facts, tone),
@@ -141,7 +144,7 @@ function stuckInMatch(written: readonly SshdDirective[]): { message: string; rem
       {
         message: `${placeOf(directive)}: ${name} ${directive.value} is below a Match line, where sshd does not allow it`,
         remedy:
-          'move it above the first Match line; if it comes by an Include, move that to the top of the file',
+          'move it above the first Match line; if it is in an included file, move the Include line to the top of the file',
       },
     ]
   })
@@ -157,7 +160,7 @@ async function whyNoHostKeys(
   if (agent !== null) {
     const remedy = `start the agent and add the keys to it, until \`SSH_AUTH_SOCK=${agent.value} ssh-add -l\` lists them; or remove ${placeOf(agent)}`
     return {
-      message: `sshd finds no host key; ${placeOf(agent)} names HostKeyAgent ${agent.value}: ${why}`,
+      message: `sshd finds no host key; ${placeOf(agent)} sets HostKeyAgent ${agent.value}: ${why}`,
       remedy,
     }
   }
@@ -175,7 +178,7 @@ async function whyNoHostKeys(
     details.push(`${path}${at} ${describeHalf(half)}`)
   }
   const restore = lines.length > 0 ? 'correct those HostKey lines, or restore the files' : 'restore the files'
-  const readable = `make ${refused.join(', ')} readable for sshd: \`chmod 600\`, and without a passphrase`
+  const readable = `make ${refused.join(', ')} readable for sshd: \`chmod 600\`, and remove any passphrase`
   const made = absent.length === wanted.length ? await newKeysRemedy(config, facts) : null
   const remedy = [
     ...(refused.length > 0 ? [readable] : []),
@@ -206,14 +209,14 @@ function notLoaded(views: readonly CertifiableView[], facts: SshdFacts, tone: To
   if (views.length === 0) return []
   const places = linesOf(facts.written, 'hostkey').map(placeOf)
   const paths = views.map(({ file }) => privatePathOf(file.path))
-  const by = places.length === 0 ? '' : `: the HostKey lines at ${places.join(', ')} replace its own list`
+  const by = places.length === 0 ? '' : `: the HostKey lines at ${places.join(', ')} replace the default list`
   const wanted = paths.map((path) => `\`HostKey ${path}\``).join(', ')
   const now = facts.loaded.map(({ path }) => path).join(', ')
   // The first HostKey line replaces sshd's own list: whoever adds one must name all of them.
   const remedy =
     places.length > 0
       ? `add ${wanted} there, then ${RELOAD_SSHD}; or remove the key from host_keys`
-      : `remove the key from host_keys; or add to ${facts.file}, above any Match line, ${wanted} and such a line for each key that sshd loads now (${now}), for HostKey lines replace its own list`
+      : `remove the key from host_keys; or add to ${facts.file}, above any Match line, ${wanted} and one for each key that sshd loads now (${now}), because HostKey lines replace the default list`
   return [
     {
       finding: tone(views)('sshd-config', `sshd does not load ${paths.join(', ')}${by}`, remedy),
@@ -248,7 +251,7 @@ function notOffered(views: readonly CertifiableView[], { written }: SshdFacts, t
   const [line] = linesOf(written, 'hostkeyalgorithms')
   const where = line === undefined ? 'HostKeyAlgorithms' : `${placeOf(line)}: HostKeyAlgorithms`
   const types = [...new Set(views.flatMap(({ subject }) => algorithmsFor(subject.key.type).slice(0, 1)))]
-  const message = `${where} leaves out ${types.join(', ')}, so those certificates are never presented`
+  const message = `${where} does not include ${types.join(', ')}, so those certificates are never presented`
   const remedy = `remove the HostKeyAlgorithms line, or add these types to it; then ${RELOAD_SSHD}`
   return [{ finding: tone(views)('sshd-config', message, remedy), keys: views }]
 }

@@ -63,15 +63,15 @@ export function tlsFinding(seen: TlsFindings, question: TlsQuestion): Finding<'t
   const [own] = seen.sent
   if (own === undefined) {
     const remedy = `configure a TLS certificate for ${question.host} at the server`
-    return failure('tls', 'the server sends no certificate', remedy)
+    return failure('tls', 'the server sent no certificate', remedy)
   }
   const end = endOf(own)
-  const who = `certificate of "${nameOf(own)}", signed by "${issuerNameOf(own)}", good until ${formatTime(end)}`
+  const who = `certificate of "${nameOf(own)}", signed by "${issuerNameOf(own)}", valid until ${formatTime(end)}`
   if (seen.distrust !== null) return distrusted(who, own, seen, seen.distrust, question)
   const left = end - question.now
   if (left >= WARNING_SECONDS) return ok('tls', who)
   const remedy = `have the TLS certificate of ${question.host} renewed`
-  return warning('tls', `${who}: it ends in ${formatDuration(left)}`, remedy)
+  return warning('tls', `${who}: it expires in ${formatDuration(left)}`, remedy)
 }
 
 function distrusted(
@@ -86,7 +86,7 @@ function distrusted(
     ? withoutRoot(path, seen, question)
     : (reasonFor(code, path, seen, question) ?? {
         why: 'OpenSSL does not accept it',
-        remedy: `have the TLS certificate of ${question.host} replaced by one without this flaw`,
+        remedy: `have the TLS certificate of ${question.host} replaced with a valid one`,
       })
   return failure('tls', `${who}: ${reason.why} (${code})`, reason.remedy)
 }
@@ -123,18 +123,20 @@ function withoutRoot(
   const top = path.at(-1) ?? own
   const places = caFile === null ? "the system's store" : `the system's store or in ${caFile}`
   const put = (what: string): string =>
-    caFile === null ? `put ${what} into a file and set issuer.ca_file to it` : `add ${what} to ${caFile}`
+    caFile === null
+      ? `write ${what} to a file and set issuer.ca_file to its path`
+      : `add ${what} to ${caFile}`
   const certificateOf = (name: string): string => `the certificate (PEM) of "${name}"`
-  const otherwise = `; if you do not expect that CA, the connection is intercepted${proxyVariable === null ? '' : `, by the proxy (${proxyVariable}) perhaps: ask who runs it`}`
+  const otherwise = `; if you do not expect that CA, the connection is intercepted${proxyVariable === null ? '' : `, possibly by the proxy (${proxyVariable}): ask its administrator`}`
   const isPinned = isIn(inCaFile, own) && !signed(own, own)
   const pinned = isPinned
-    ? `; ${caFile} holds the server's own certificate, but the certificate of its CA is needed`
+    ? `; ${caFile} contains the server's own certificate, but the certificate of its CA is required`
     : ''
 
   if (signed(top, top)) {
     if (top === own) {
       const remedy = `if it is the issuer's own (SHA-256 fingerprint ${own.fingerprint256}), ${put('that certificate (PEM)')}; if not, the connection is intercepted`
-      return { why: `it is self-signed, and not in ${places}`, remedy }
+      return { why: `it is self-signed and not in ${places}`, remedy }
     }
     const name = nameOf(top)
     return {
@@ -149,19 +151,19 @@ function withoutRoot(
     const isOurs = isIn(inCaFile, namesake)
     const current = `the current certificate (PEM) of "${issuer}"`
     return {
-      why: `the CA "${issuer}" in ${isOurs ? caFile : "the system's store"} has another key than the one that signed it`,
-      remedy: `${isOurs ? `replace it in ${caFile} by ${current}` : put(current)}${otherwise}`,
+      why: `the CA "${issuer}" in ${isOurs ? caFile : "the system's store"} has a different key from the one that signed it`,
+      remedy: `${isOurs ? `replace it in ${caFile} with ${current}` : put(current)}${otherwise}`,
     }
   }
   if (top !== own && isIn(inCaFile, top)) {
     const keep = isIn(sent, top) ? '' : `, and keep "${nameOf(top)}" there: the server does not send it`
     return {
-      why: `${caFile} holds "${nameOf(top)}", an intermediate CA, and not the root CA above it, "${issuer}"`,
+      why: `${caFile} contains "${nameOf(top)}", an intermediate CA, but not the root CA above it, "${issuer}"`,
       remedy: `${put(certificateOf(issuer))}${keep}`,
     }
   }
   if (top === own) {
-    const remedy = `if "${issuer}" is an intermediate CA, have the server send its certificate too (nginx, Apache: a file with the full chain)${caFile === null ? '' : `, or add it to ${caFile} beside the root CA's`}; if it is the root CA, ${put(certificateOf(issuer))}${otherwise}`
+    const remedy = `if "${issuer}" is an intermediate CA, have the server send its certificate too (nginx, Apache: a file with the full chain)${caFile === null ? '' : `, or add it to ${caFile} in addition to the root CA's`}; if it is the root CA, ${put(certificateOf(issuer))}${otherwise}`
     return {
       why: `the server does not send the certificate of "${issuer}", and it is not in ${places}${pinned}`,
       remedy,
@@ -176,7 +178,7 @@ function withoutRoot(
 /** ` (which holds "X", an intermediate CA)`: what of a path without its root is in `ca_file`. */
 function heldBelow([, ...above]: readonly X509Certificate[], inCaFile: readonly X509Certificate[]): string {
   const held = above.filter((one) => isIn(inCaFile, one)).map((one) => `"${nameOf(one)}"`)
-  return held.length === 0 ? '' : ` (which holds ${held.join(', ')}, an intermediate CA)`
+  return held.length === 0 ? '' : ` (which contains ${held.join(', ')}, an intermediate CA)`
 }
 
 function reasonFor(
@@ -194,7 +196,7 @@ function reasonFor(
         return { why: 'it has expired', remedy: `have the TLS certificate of ${host} renewed; ${clock}` }
       const renewed = `a current certificate of "${nameOf(ended)}"`
       const remedy = isIn(inCaFile, ended)
-        ? `put ${renewed} (PEM) into ${caFile}`
+        ? `add ${renewed} (PEM) to ${caFile}`
         : isIn(sent, ended)
           ? `have the server send ${renewed}`
           : `update the system's store of CA certificates (the package ca-certificates)`

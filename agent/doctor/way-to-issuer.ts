@@ -49,7 +49,7 @@ export async function examineWayToIssuer(
     return [...program, failure('issuer', message, START), ...rest, ...trial.findings]
   }
   if (exchangeUser !== null && !isRoot && self.uid !== daemonUser.uid) {
-    const message = `only root and the daemon's user can connect to ${EXCHANGE_SOCKET}, through which requests to the issuer go`
+    const message = `only root and the daemon's user can connect to ${EXCHANGE_SOCKET}, which carries the requests to the issuer`
     const finding = unknown('issuer', message, 'run `sudo hostcertd doctor`')
     return [...program, finding, ...rest, ...trial.findings]
   }
@@ -104,7 +104,7 @@ function exchangeRemedy(failed: IssuerFailure, isUnit: boolean): string {
   if (isOfExchange(failed))
     return isUnit
       ? `${SEE_LOG}; ${START}`
-      : 'what it wrote to standard error is on this terminal; Node and the program must be readable for this user'
+      : 'see its standard error on this terminal; Node and the program must be readable by this user'
   if (failed.code === 'CONFIG_INVALID') return 'correct that; then `systemctl reload hostcertd`'
   return remedyOf(failed.code)
 }
@@ -123,7 +123,7 @@ interface Trial {
 
 const NO_TRIAL: Trial = {
   issueFor: [],
-  findings: [skipped('issue', 'nothing is issued unless asked for with --issue')],
+  findings: [skipped('issue', 'not tried; to issue and verify certificates, use --issue')],
 }
 
 /** Nothing is written, not even the attempt; nor is the lock taken, as its file might have to be created. */
@@ -131,7 +131,7 @@ function trialOf({ attempts, host }: Examined, { pinned }: Facts, views: readonl
   if (isUnreadable(pinned)) return { issueFor: [], findings: [skipped('issue', 'needs the pinned CAs')] }
   const keys = views.filter(isCertifiable)
   if (keys.length === 0)
-    return { issueFor: [], findings: [skipped('issue', 'there is no host key to issue for')] }
+    return { issueFor: [], findings: [skipped('issue', 'no host key to issue a certificate for')] }
   const issueFor: Trial['issueFor'] = []
   const findings: Finding[] = []
   for (const view of keys) {

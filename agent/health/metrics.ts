@@ -12,7 +12,7 @@ import { servingOf, type CertificateStatus, type StatusDocument } from '../renew
 /** From a server next door to the default time-out of an exchange. */
 const DURATION_BUCKETS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
-/** A certificate that never ends has no renewal time in these states; in the others its renewal is not "never". */
+/** A certificate that never expires has no renewal time in these states; in the others its renewal is not "never". */
 const SETTLED: readonly CertificateState[] = ['valid', 'unconfirmed']
 
 const KEY_LABELS = ['host_key', 'key_type'] as const
@@ -143,7 +143,7 @@ class CertificateSeries {
     )
     this.#renewal = this.#gauge(
       'certificate_renewal_timestamp_seconds',
-      'When the renewal of the certificate on disk is due; +Inf for one that never ends',
+      'When the renewal of the certificate on disk is due; +Inf for one that never expires',
     )
     this.#servedNotAfter = this.#gauge(
       'served_certificate_not_after_timestamp_seconds',

@@ -176,7 +176,7 @@ export const STATES = {
     status: () => NOT_ENROLLED,
     recentEvents: () => [
       event(-50, 'info', 'the health server listens'),
-      event(-51, 'info', 'not enrolled: there is no configuration; looking again each minute'),
+      event(-51, 'info', 'not enrolled: no configuration file; checking again every minute'),
     ],
   },
 } satisfies Record<string, ShownState>

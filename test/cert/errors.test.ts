@@ -33,11 +33,11 @@ test('what is no code has no entry', () => {
 test('a busy issuer: the remedy fits a rate limit and a problem of its own', () => {
   const { cause, remedy } = ERRORS.ISSUER_BUSY
   for (const status of ['429', '408', '5xx']) expect(`${cause} ${remedy}`).toContain(status)
-  expect(remedy).toMatch(/5xx or 408 .*look at the issuer's log.*\. If 429 .*rate limit/)
+  expect(remedy).toMatch(/408 or 5xx .*check the log of the issuer.*\. If 429 .*rate limit/)
 })
 
 test('what an administrator granted takes effect after about 10 s: the remedy says to try again then', () => {
   expect(ERRORS.ISSUER_FORBIDDEN.remedy).toMatch(
-    /A grant takes effect after about 10 s; then .* tries again$/,
+    /A grant takes effect after about 10 s; then run .* to retry$/,
   )
 })

@@ -50,9 +50,9 @@ describe('by what is on disk, without a daemon', () => {
       name: 'expired',
       certificate: { validity: '-2h:-1h' },
       status: 2,
-      says: /CRITICAL - .*: the certificate ended 1h.* ago/,
+      says: /CRITICAL - .*: the certificate expired 1h.* ago/,
     },
-    { name: 'absent', certificate: null, status: 2, says: /CRITICAL - .*: there is no certificate/ },
+    { name: 'absent', certificate: null, status: 2, says: /CRITICAL - .*: no certificate/ },
     { name: 'invalid', certificate: { kind: 'user' }, status: 2, says: /cannot be used \(CERT_NOT_HOST\)/ },
     {
       name: '--warning as a duration',
@@ -141,7 +141,7 @@ test('with --json', async () => {
 describe('unknown', () => {
   test('not enrolled', async () => {
     const result = await hostcertd(['check', '--config', '/nonexistent/hostcertd.yaml'])
-    const stdout = 'HOSTCERTD UNKNOWN - not enrolled: there is no /nonexistent/hostcertd.yaml\n'
+    const stdout = 'HOSTCERTD UNKNOWN - not enrolled: /nonexistent/hostcertd.yaml does not exist\n'
     expect(result).toEqual({ status: 3, stdout, stderr: '' })
   })
 
@@ -166,12 +166,12 @@ test('no host key at all is critical: nothing is protected', async () => {
   await rm(host.hostKeyPath(ED25519))
   const { status, stdout } = await host.verb(['check'])
   expect(status).toBe(2)
-  expect(stdout).toContain('CRITICAL - there is no certificate to check: none was found')
+  expect(stdout).toContain('CRITICAL - no certificate to check: none was found')
 })
 
 test.each([
-  { args: ['--warning', '3'], says: 'It must be a share' },
-  { args: ['--critical', '101%'], says: 'It must be a share' },
+  { args: ['--warning', '3'], says: 'It must be a percentage' },
+  { args: ['--critical', '101%'], says: 'It must be a percentage' },
   { args: ['--warning', '10%', '--critical', '20%'], says: '--warning must not be less than --critical' },
   { args: ['--warning', '1d', '--critical', '25h'], says: '--warning must not be less than --critical' },
 ])('a usage error: $args', async ({ args, says }) => {
@@ -260,25 +260,25 @@ describe('by what the daemon says', () => {
       name: 'sshd presents another, which has ended: clients are refused, whatever lies on disk',
       change: anotherServed(-3 * 3600),
       status: 2,
-      says: /^HOSTCERTD CRITICAL - .*unconfirmed, 19d .* left; sshd .* certificate, serial 6, which ended 3h.* ago/,
+      says: /^HOSTCERTD CRITICAL - .*unconfirmed, 19d .* left; sshd .* certificate, serial 6, which expired 3h.* ago/,
     },
     {
       name: 'sshd presents another, which is about to end',
       change: anotherServed(DAY),
       status: 2,
-      says: /^HOSTCERTD CRITICAL - .*serial 6, which ends in (23h|1d)/,
+      says: /^HOSTCERTD CRITICAL - .*serial 6, which expires in (23h|1d)/,
     },
     {
       name: 'sshd presents another, which ends soon, and what is on disk never does',
       change: { ...anotherServed(DAY), valid_before: null, renewal_due: null },
       status: 1,
-      says: /^HOSTCERTD WARNING - .*never ends; .*serial 6, which ends in (23h|1d)/,
+      says: /^HOSTCERTD WARNING - .*never expires; .*serial 6, which expires in (23h|1d)/,
     },
     {
       name: 'sshd presents another, which holds for long',
       change: anotherServed(10 * DAY),
       status: 1,
-      says: /^HOSTCERTD WARNING - .*serial 6, which ends in (9d|10d)/,
+      says: /^HOSTCERTD WARNING - .*serial 6, which expires in (9d|10d)/,
     },
     {
       name: 'overdue, and sshd presents none',
@@ -290,7 +290,7 @@ describe('by what the daemon says', () => {
       name: 'overdue, and sshd presents another, which has ended',
       change: { ...anotherServed(-60), state: 'overdue', reason: null },
       status: 2,
-      says: /serial 6, which ended \d+m/,
+      says: /serial 6, which expired \d+m/,
     },
     {
       name: 'overdue, and sshd is not asked',
@@ -384,13 +384,13 @@ describe('by what the daemon says', () => {
       change: { state: 'absent' },
       sshd: { state: 'down', since: '2026-11-23T13:00:00Z' },
       status: 2,
-      says: /^HOSTCERTD CRITICAL - key'=\/: there is no certificate \|[^]*\nsshd has been down since 2026-11-23T13:00:00Z -> Start it: /,
+      says: /^HOSTCERTD CRITICAL - key'=\/: no certificate \|[^]*\nsshd has been down since 2026-11-23T13:00:00Z -> Start sshd: /,
     },
     {
       name: 'all ignored, whatever is known of them',
       change: { state: 'ignored', reason: 'P-521' },
       status: 2,
-      says: 'CRITICAL - there is no certificate to check: all are ignored',
+      says: 'CRITICAL - no certificate to check: all are ignored',
     },
   ]
   test.each(rows)('$name: $status', async ({ change, sshd, status, says }) => {
@@ -408,7 +408,7 @@ describe('by what the daemon says', () => {
     expect(performance).toContain("'key''_/'=")
     expect(more).toEqual([])
     expect(result.stdout).toContain("the issuer's clock and this host's differ by 90 s -> Set the clock")
-    expect(result.stdout).toContain('the issuer https://issuer did not answer')
+    expect(result.stdout).toContain('the issuer https://issuer did not respond')
     expect(result.stdout).not.toContain('the daemon')
   })
 
@@ -422,7 +422,7 @@ describe('by what the daemon says', () => {
     expect(stdout).not.toContain("'other'=")
   })
 
-  test('a limit for what never ends: as a duration it holds for what sshd presents', async () => {
+  test('a limit for what never expires: as a duration it holds for what sshd presents', async () => {
     await using host = await makeHostWithDaemon(
       statusAnswer([{ ...usual, ...anotherServed(DAY), valid_before: null }]),
     )

@@ -96,7 +96,7 @@ test('a damaged signature: told, not sound, and ssh-keygen refuses it as well', 
   const entries = await inspectFiles([good, file])
   expect(entries[1]).toMatchObject({ signature_valid: false, key_id: 'crafted' })
   expect(isEachSound(entries)).toBe(false)
-  expect(formatInspection(entries)).toContain('signature   ssh-ed25519, BAD: it does not hold')
+  expect(formatInspection(entries)).toContain('signature   ssh-ed25519, INVALID')
   await expect(listCertificate(file)).rejects.toThrow('incorrect signature')
 })
 
@@ -147,17 +147,17 @@ describe('for people', () => {
   key         ssh-ed25519 ${keyIn(key).fingerprint}
   key id      "host-8c1efcfc"
   serial      9223372036854775809
-  validity    from 2026-11-23T12:59:01Z to 2026-12-05T14:00:00Z (ends in 12d 1h)
+  validity    from 2026-11-23T12:59:01Z to 2026-12-05T14:00:00Z (expires in 12d 1h)
   principals  web1.example.com, web1
   extensions  flag, note@example.com="two words"
   CA          ecdsa-sha2-nistp256 ${keyIn(ca).fingerprint}
-  signature   ecdsa-sha2-nistp256, good`)
+  signature   ecdsa-sha2-nistp256, valid`)
   })
 
   test.each([
     { name: 'no clock, no hint', now: undefined, after: 0n, before: 60n, says: 'to 1970-01-01T00:01:00Z' },
-    { name: 'ended', now: 3660, after: 0n, before: 60n, says: '(ended 1h ago)' },
-    { name: 'ends now', now: 60, after: 0n, before: 60n, says: '(ended 0s ago)' },
+    { name: 'ended', now: 3660, after: 0n, before: 60n, says: '(expired 1h ago)' },
+    { name: 'ends now', now: 60, after: 0n, before: 60n, says: '(expired 0s ago)' },
     { name: 'not yet', now: 10, after: 40n, before: 60n, says: '(starts in 30s)' },
     {
       name: 'forever',
@@ -177,7 +177,7 @@ describe('for people', () => {
 
   test('no principals is said aloud', async () => {
     const file = await putCrafted('nobody', { principals: stringList([]) })
-    expect(formatInspection(await inspectFiles([file]))).toContain('principals  none: good for any name')
+    expect(formatInspection(await inspectFiles([file]))).toContain('principals  none: valid for any name')
   })
 
   test('nothing in a certificate steers the terminal', async () => {

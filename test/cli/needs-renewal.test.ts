@@ -81,7 +81,7 @@ const CASES: readonly Case[] = [
     args: ['--host-key', 'ssh_host_dsa_key'],
     status: 2,
     stdout: '',
-    stderr: /^there is no host key ssh_host_dsa_key; there are ssh_host_ed25519_key\n$/,
+    stderr: /^no such host key: ssh_host_dsa_key \(available: ssh_host_ed25519_key\)\n$/,
   },
   {
     name: 'pinned CA unreadable',

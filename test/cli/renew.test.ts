@@ -97,7 +97,7 @@ test('--host-key: only that one; one that is not there is an error and nothing i
   expect(unknown).toEqual({
     status: 1,
     stdout: '',
-    stderr: `HOST_KEY_UNREADABLE: there is no host key /etc/other.pub; there are ${ECDSA}, ${ED25519}\n`,
+    stderr: `HOST_KEY_UNREADABLE: no such host key: /etc/other.pub (available: ${ECDSA}, ${ED25519})\n`,
   })
   expect(issuer.issued).toHaveLength(1)
 })
@@ -120,7 +120,7 @@ test('a locked login is waited out: 1, not asked again, and says for how long', 
   const [text, json] = [await host.verb(['renew', '--force']), await host.verb(['renew', '--json'])]
   expect(text).toMatchObject({ status: 1, stdout: '' })
   expect(text.stderr).toMatch(
-    /^ssh_host_ed25519_key: due \(absent\), not tried: the issuer has locked the login for [45]m.* more\n$/,
+    /^ssh_host_ed25519_key: due \(absent\), not tried: the issuer has locked the login for another [45]m.*\n$/,
   )
   expect(json.status).toBe(1)
   expect(JSON.parse(json.stdout)).toEqual([

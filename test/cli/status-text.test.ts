@@ -82,7 +82,7 @@ const CASES: readonly Case[] = [
     },
     says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not served
     SSHD_NOT_SERVING: ${ERRORS.SSHD_NOT_SERVING.cause}
-    sshd presents serial 9223372036854775806, on disk is 9223372036854775807
+    sshd presents serial 9223372036854775806, but 9223372036854775807 is on disk
 ${LOOK}`,
   },
   {
@@ -100,7 +100,7 @@ ${LOOK}`,
     },
     says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not served as of 2h ago
     SSHD_NOT_SERVING: ${ERRORS.SSHD_NOT_SERVING.cause}
-    sshd presents serial 1, on disk is 9223372036854775807
+    sshd presents serial 1, but 9223372036854775807 is on disk
     sshd could not be asked: no common MAC
 ${LOOK}`,
   },
@@ -165,7 +165,7 @@ ${LOOK}`,
   {
     name: 'forever',
     change: { valid_before: null, renewal_due: null },
-    says: `valid       ${' '.repeat(BAR.length)} never ends, served`,
+    says: `valid       ${' '.repeat(BAR.length)} never expires, served`,
   },
   {
     name: 'past the year 9999, which Date does not read',
@@ -175,7 +175,7 @@ ${LOOK}`,
   {
     name: 'expired',
     change: { state: 'expired', valid_before: time(NOW - 3600), renewal_due: time(NOW - DAY) },
-    says: 'expired     [==================!>] ended 1h ago, renewal due, served',
+    says: 'expired     [==================!>] expired 1h ago, renewal due, served',
   },
   {
     name: 'nothing steers the terminal',
@@ -261,14 +261,15 @@ test('40 columns: a line each, words unbroken', () => {
     [===========>-------------!--------]
     26d 23h left, renewal in 16d 23h,
     not served
-    SSHD_NOT_SERVING: sshd presents a
-      different certificate than the one
-      on disk, or none
-    sshd presents serial 1, on disk is
-      9223372036854775807
-    -> Run \`hostcertd doctor\`: it names
-       the line of sshd's configuration
-       to change. \`sshd -T\` shows
+    SSHD_NOT_SERVING: sshd presents no
+      certificate, or a different one
+      than on disk
+    sshd presents serial 1, but
+      9223372036854775807 is on disk
+    -> Run \`hostcertd doctor\`: it
+       reports which line of sshd's
+       configuration to change.
+       \`sshd -T\` shows
        \`HostCertificate\`, \`HostKey\` and
        \`HostKeyAlgorithms\`
 the issuer's clock and this host's

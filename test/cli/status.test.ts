@@ -102,7 +102,7 @@ test.each([
 
 const STARTING: FakeAnswer = { status: 503, body: '{"error":"starting"}' }
 const stranger =
-  /\nanother program answers at 127.*, not the daemon; .*\n {4}-> `ss -ltnp` shows which program it is: stop it, or /
+  /\nanother program is listening on 127.*, not the daemon; .*\n {4}-> `ss -ltnp` shows which program it is: stop it, or /
 
 test.each<{
   name: string
@@ -112,22 +112,22 @@ test.each<{
   {
     name: 'down',
     answers: null,
-    says: /\nthe daemon does not answer; this is what .*\n {4}-> `systemctl enable --now hostcertd`;/,
+    says: /\nthe daemon does not respond; these results .*\n {4}-> `systemctl enable --now hostcertd`;/,
   },
   {
     name: 'hangs',
     answers: { '/status': statusAnswer([]), '/livez': HANGS },
-    says: /\nthe daemon hangs: .* since 2026-11-23T13:00:00Z; this is .*\n {4}-> `systemctl restart hostcertd`;/,
+    says: /\nthe daemon hangs: .* since 2026-11-23T13:00:00Z; these results .*\n {4}-> `systemctl restart hostcertd`;/,
   },
   {
     name: 'hangs since it was started',
     answers: { '/status': STARTING, '/livez': { status: 503, body: '{"status":"fail","last_turn":null}' } },
-    says: /\nthe daemon hangs: no pass was completed yet; /,
+    says: /\nthe daemon hangs: no pass completed yet; /,
   },
   {
     name: 'stopped, or another program that says nothing',
     answers: { '/status': null },
-    says: /\nthe program that listens at 127.* does not answer; .*\n {4}-> `ss -ltnp` shows which program it is: if it is hostcertd, /,
+    says: /\nthe program listening on 127.* does not respond; .*\n {4}-> `ss -ltnp` shows which program it is: if it is hostcertd, /,
   },
   { name: 'another program on its port', answers: { '/': LIVE }, says: stranger },
   {
@@ -152,7 +152,7 @@ test('an issuer that does not answer, and clocks that differ, are told below', a
   await using host = await makeHostWithDaemon(answer)
   const { stdout } = await host.verb(['status'])
   expect(stdout).toBe(`no host keys found
-the issuer https://issuer did not answer the last time it was asked
+the issuer https://issuer did not respond to the last request
     -> \`hostcertd doctor\` shows where the connection to it fails
 the issuer's clock and this host's differ by 90 s
     -> ${CLOCKS_DIFFER.remedy}

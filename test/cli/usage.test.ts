@@ -93,7 +93,7 @@ test.concurrent.each([
   await using folder = await makeTemporaryFolder()
   const config = join(folder.path, 'hostcertd.yaml')
   const result = await hostcertd([...name.split(' '), '--config', config])
-  expect(result).toEqual({ status, stdout: '', stderr: `not enrolled: there is no ${config}\n` })
+  expect(result).toEqual({ status, stdout: '', stderr: `not enrolled: ${config} does not exist\n` })
 })
 
 test.concurrent('status on a host that is not enrolled', async () => {
@@ -104,7 +104,7 @@ test.concurrent('status on a host that is not enrolled', async () => {
     hostcertd(['status'], { environment }),
     hostcertd(['status', '--json'], { environment }),
   ])
-  expect(forPeople).toEqual({ status: 0, stdout: 'not enrolled: there is no configuration\n', stderr: '' })
+  expect(forPeople).toEqual({ status: 0, stdout: 'not enrolled: no configuration file\n', stderr: '' })
   expect(JSON.parse(json.stdout)).toEqual({
     version: manifest.version,
     enrolled: false,

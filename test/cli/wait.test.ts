@@ -54,7 +54,7 @@ test.concurrent('a daemon that accepts and never answers does not outlast the ti
     expect(result).toEqual({
       status: 1,
       stdout: '',
-      stderr: 'not all certificates are served after 1s: no status could be read in that time\n',
+      stderr: 'not all certificates are served after 1s: the status could not be read in that time\n',
     })
   } finally {
     server.close()
@@ -137,7 +137,7 @@ test.concurrent.each<{
   {
     name: 'one is ignored, and there is no other',
     keys: [{ ...valid('a', SERVED), state: 'ignored' }],
-    missing: 'there is no host key that a certificate could be issued for',
+    missing: 'no host key can be issued a certificate',
   },
   {
     name: 'one is not there',

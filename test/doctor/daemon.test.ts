@@ -18,18 +18,18 @@ test.each<{
     name: 'it hangs',
     answers: { '/status': statusAnswer([]), '/livez': HANGS },
     status: 'failure',
-    message: /^it answers at 127.*, but hangs: no pass was completed since 2026-11-23T13:00:00Z$/,
+    message: /^listening on 127.*, but hangs: no pass completed since 2026-11-23T13:00:00Z$/,
     remedy: /^`systemctl restart hostcertd`; `journalctl/,
   },
   {
     name: 'it starts',
     answers: { '/status': STARTING, '/livez': LIVE },
     status: 'ok',
-    message: /^it answers at 127.*; its first pass is under way, or it is an older version/,
+    message: /^running on 127.*; its first pass is not complete, or it is an older version/,
     remedy: /^$/,
   },
   {
-    name: 'it runs with another configuration',
+    name: 'running with another configuration',
     answers: { '/status': statusAnswer([]), '/livez': LIVE },
     status: 'warning',
     message: /another configuration \(https:\/\/issuer\)/,
@@ -39,7 +39,7 @@ test.each<{
     name: 'another program has its port',
     answers: { '/': LIVE },
     status: 'warning',
-    message: /^another program answers at 127.*, so it is not known whether hostcertd runs$/,
+    message: /^another program is listening on 127.*, so the state of hostcertd is unknown$/,
     remedy:
       /^`ss -ltnp` shows which program it is: stop it, or set another health\.listen .*`systemctl status hostcertd` shows/,
   },
@@ -47,8 +47,7 @@ test.each<{
     name: 'somebody accepts connections there and says nothing',
     answers: { '/status': null },
     status: 'warning',
-    message:
-      /^the program that listens at 127.* does not answer: hostcertd, which hangs, or another program$/,
+    message: /^the program listening on 127.* does not respond: hostcertd, which hangs, or another program$/,
     remedy: /^`ss -ltnp` shows which program it is: if it is hostcertd, `systemctl restart hostcertd`/,
   },
 ])('$name', async ({ answers, status, message, remedy }) => {
@@ -66,5 +65,5 @@ test('a program that does not speak HTTP has its port', async () => {
   await using ward = await makeWard()
   await ward.configure({ health: { listen: `127.0.0.1:${stranger.port}` } })
   const { findings } = await ward.diagnose()
-  expect(of('daemon', findings)[0]?.message).toMatch(/^another program answers at /)
+  expect(of('daemon', findings)[0]?.message).toMatch(/^another program is listening on /)
 })

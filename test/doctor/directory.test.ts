@@ -36,7 +36,7 @@ testBroken([
       await ward.configure({ certificates: { directory: join(folder, 'srv', 'a', 'b') } })
     },
     troubles: ['certificates failure', 'directory failure', 'sshd-config failure'],
-    message: /there is no .*srv\/a\/b/,
+    message: /srv\/a\/b\S* does not exist/,
     remedy: /hostcertd renew/,
   },
 ])
@@ -56,7 +56,7 @@ const FILE_SYSTEMS: readonly {
     mount: 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"',
     message: /state: the file system of \S+state is mounted read-only$/,
     remedy:
-      /^`findmnt -T \S+state` shows which: mount it writable, or set state_directory to a folder on another/,
+      /^`findmnt -T \S+state` shows the file system: mount it read-write, or set state_directory to a folder on another/,
   },
   {
     name: 'full',
@@ -109,7 +109,7 @@ ls -A "$state" >"$out/left"`
     const [state, certificates] = of('directory', findings)
     expect(state).toMatchObject({
       status: 'failure',
-      message: expect.stringMatching(/^the daemon's user \(65534\) cannot write in /) as string,
+      message: expect.stringMatching(/^the daemon's user \(65534\) cannot write to /) as string,
     })
     expect(state?.message).toMatch(message)
     expect(state?.remedy).toMatch(remedy)
@@ -156,9 +156,9 @@ describe('what the sandbox of the service keeps it from', () => {
       { folder: '/etc/ssh', change: { protectSystem: 'full' }, why: /ProtectSystem=full/ },
       { folder: '/etc/ssh', change: { protectSystem: 'yes' }, why: /^$/ },
       { folder: '/etc/ssh', change: { protectSystem: 'no' }, why: /^$/ },
-      { folder: '/root/certs', change: { protectSystem: 'no' }, why: /home folders \(ProtectHome=yes\)/ },
+      { folder: '/root/certs', change: { protectSystem: 'no' }, why: /home directories \(ProtectHome=yes\)/ },
       { folder: '/root/certs', change: { protectSystem: 'no', protectHome: 'no' }, why: /^$/ },
-      { folder: '/tmp/certs', why: /a \/tmp of its own \(PrivateTmp\)/, remedy: /^set X to a folder below/ },
+      { folder: '/tmp/certs', why: /a private \/tmp \(PrivateTmp\)/, remedy: /^set X to a folder below/ },
       { folder: '/tmp/certs', change: { protectSystem: 'no', hasPrivateTmp: false }, why: /^$/ },
     ]
   test.each(rows)('$folder $change: $why', ({ folder, change = {}, why, remedy = /^/ }) => {

@@ -22,7 +22,7 @@ test('all is well: no failure, nothing is changed, one login, nothing is issued'
     `GET ${ward.hostId}`,
   ])
   expect(ward.issuer.issued).toEqual([])
-  expect(of('tls', findings)[0]?.message).toMatch(/signed by "hostcertd local issuer", good until \d{4}-/)
+  expect(of('tls', findings)[0]?.message).toMatch(/signed by "hostcertd local issuer", valid until \d{4}-/)
   expect(of('permission', findings)[0]?.message).toContain('is web1.example.com')
   expect(Object.keys(findings[0] ?? {})).toEqual(['step', 'status', 'message', 'remedy'])
   const secret = (await readFile(ward.secretFile, 'utf8')).trim()

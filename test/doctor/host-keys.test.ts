@@ -36,7 +36,7 @@ const BROKEN: readonly Broken[] = [
       await rm(join(etc, 'ssh_host_p521_key.pub'))
     },
     troubles: ['host-keys warning'],
-    message: /ssh_host_ecdsa_key has no public half, so no certificate is issued for it: there is no /,
+    message: /ssh_host_ecdsa_key has no public half, so no certificate is issued for it: \S+\.pub is missing/,
     remedy: /`ssh-keygen -y -f \S+ssh_host_ecdsa_key > \S+ssh_host_ecdsa_key\.pub && chmod 644 /,
   },
   ...(
@@ -66,8 +66,7 @@ const BROKEN: readonly Broken[] = [
     troubles: ['host-keys failure', 'sshd-config failure'],
     onlyRoot,
     message: /is in RFC 4716 format/,
-    remedy:
-      /^write it anew, as one line `TYPE BASE64`: .* by `ssh-keygen -i -f \S+ssh_host_ed25519_key\.pub`/,
+    remedy: /^rewrite it as one line `TYPE BASE64`: .* by `ssh-keygen -i -f \S+ssh_host_ed25519_key\.pub`/,
   },
   {
     name: 'halves of two keys',
@@ -89,7 +88,7 @@ const BROKEN: readonly Broken[] = [
     breakIt: async ({ host }) => chmod(host.hostKeyPath(ED25519).replace(/\.pub$/, ''), 0o644),
     troubles: ['host-keys warning', 'sshd-config failure'],
     message: /ssh_host_ed25519_key cannot be read: .*bad permissions$/,
-    remedy: /^sshd must be able to read it: `chmod 600 \S+ssh_host_ed25519_key`, and without a passphrase$/,
+    remedy: /^sshd must be able to read it: `chmod 600 \S+ssh_host_ed25519_key`, and remove any passphrase$/,
   },
   {
     name: 'a public half without its private half',
@@ -100,7 +99,7 @@ const BROKEN: readonly Broken[] = [
       await generateKey(join(host.folder, 'etc', 'ssh_host_rsa_key'), 'rsa')
     },
     troubles: ['host-keys warning', 'certificates failure', 'sshd-config failure'],
-    message: /, but there is no \S+ssh_host_ed25519_key$/,
+    message: /, but \S+ssh_host_ed25519_key is missing$/,
     remedy: /^restore \S+ssh_host_ed25519_key, or remove \S+\.pub if that key is no longer used$/,
   },
   {
@@ -112,7 +111,7 @@ const BROKEN: readonly Broken[] = [
     },
     troubles: ['host-keys failure', 'sshd-config failure'],
     onlyRoot,
-    message: /the issuer signs no keys of these types/,
+    message: /the issuer does not sign keys of these types/,
     remedy:
       /^add one that it signs, beside those: `ssh-keygen -q -t ed25519 -N '' -f \S+\/etc\/ssh_host_ed25519_key`/,
   },
@@ -139,7 +138,7 @@ test.each([
     files: { 'elsewhere/key': 'private' },
     config: 'HostKey /etc/ssh/elsewhere/key\n',
     remedy:
-      /^set host_keys to where they are \(\/etc\/ssh\/elsewhere\/key\.pub\); a public half that is missing is/,
+      /^set host_keys to their location \(\/etc\/ssh\/elsewhere\/key\.pub\); a public half that is missing is/,
   },
   {
     name: 'a private half under a usual name',

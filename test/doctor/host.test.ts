@@ -9,7 +9,7 @@ const CONFIGURATION: readonly Broken[] = [
     name: 'no configuration',
     breakIt: async ({ host }) => rm(host.configPath),
     troubles: ['configuration failure'],
-    message: /not enrolled: there is no .*hostcertd\.yaml/,
+    message: /not enrolled: .*hostcertd\.yaml does not exist/,
     remedy: /write .*hostcertd\.yaml with issuer\.url/,
   },
   {
@@ -62,7 +62,7 @@ const CREDENTIALS: readonly Broken[] = [
     breakIt: async ({ secretFile }) => writeFile(secretFile, '\n'),
     troubles: ['credentials failure'],
     message: /client-secret is empty/,
-    remedy: /write the client secret into it/,
+    remedy: /write the client secret to it/,
   },
   {
     name: 'a credential that everybody can read',
@@ -77,7 +77,7 @@ const CREDENTIALS: readonly Broken[] = [
       writeFile(secretFile, `${(await readFile(secretFile, 'utf8')).trim()} \n`),
     troubles: ['credentials warning', 'login failure'],
     message: /contains spaces or line breaks/,
-    remedy: /leave nothing in .* but the client secret on one line/,
+    remedy: /must contain only the client secret, on one line/,
   },
   {
     name: 'a credential that the daemon cannot read, though root can',
@@ -87,7 +87,7 @@ const CREDENTIALS: readonly Broken[] = [
       await chown(join(host.folder, 'certs'), OWNER, OWNER)
     },
     troubles: ['credentials failure'],
-    message: /the user that asks the issuer \(65534\) cannot read the client secret: .*mode 0600/,
+    message: /the user of the exchange \(65534\) cannot read the client secret: .*mode 0600/,
     remedy: /chown 65534:65534 .*client-secret && chmod 400/,
   },
 ]
@@ -97,7 +97,7 @@ const CERTIFICATES: readonly Broken[] = [
     name: 'no certificate yet',
     breakIt: async ({ host }) => rm(host.certificatePath(ED25519)),
     troubles: ['certificates failure'],
-    message: /there is no .*ssh_host_ed25519_key-cert\.pub/,
+    message: /ssh_host_ed25519_key-cert\.pub does not exist/,
     remedy: /systemctl start hostcertd.*hostcertd renew/,
   },
   {
@@ -116,8 +116,8 @@ const CERTIFICATES: readonly Broken[] = [
       await issuer.start()
     },
     troubles: ['certificates failure'],
-    message: /ended 1h.* ago; the last attempt: ISSUER_UNREACHABLE: cannot reach \S+: connect ECONNREFUSED/,
-    remedy: /^the issuer can be reached now: `hostcertd renew`$/,
+    message: /expired 1h.* ago; the last attempt: ISSUER_UNREACHABLE: cannot reach \S+: connect ECONNREFUSED/,
+    remedy: /^the issuer is reachable now: `hostcertd renew`$/,
   },
   {
     name: 'an expired certificate, and the cause of the last error is still there',
@@ -128,9 +128,9 @@ const CERTIFICATES: readonly Broken[] = [
     },
     troubles: ['login failure', 'certificates failure'],
     message: /ISSUER_UNAUTHORIZED/,
-    remedy: /^check auth\.client_id .*, make a new client secret/,
+    remedy: /^check auth\.client_id .*, create a new client secret/,
     remedies: {
-      certificates: /^check auth\.client_id .*, make a new client secret .*; then `hostcertd renew`$/,
+      certificates: /^check auth\.client_id .*, create a new client secret .*; then `hostcertd renew`$/,
     },
   },
   {
@@ -141,7 +141,7 @@ const CERTIFICATES: readonly Broken[] = [
       await chown(ward.secretFile, OWNER, OWNER)
     },
     troubles: ['directory failure'],
-    message: /the daemon's user \(65534\) cannot write in .*certs: .*of user 0/,
+    message: /the daemon's user \(65534\) cannot write to .*certs: .*of user 0/,
     remedy: /install -d -o 65534 -g 65534 -m 755 .*certs/,
   },
 ]
@@ -151,7 +151,7 @@ const SERVICES: readonly Broken[] = [
     name: 'no daemon',
     breakIt: async (ward) => ward.configure({ health: { listen: `127.0.0.1:${await closedPort()}` } }),
     troubles: ['daemon warning'],
-    message: /no hostcertd answers at 127\.0\.0\.1:\d+/,
+    message: /not running, or not listening on 127\.0\.0\.1:\d+/,
     remedy: /systemctl enable --now hostcertd/,
   },
   {
@@ -159,7 +159,7 @@ const SERVICES: readonly Broken[] = [
     breakIt: async (ward) =>
       ward.configure({ sshd: { address: 'none', reload_command: ['/nonexistent/reload'] } }),
     troubles: ['reload failure'],
-    message: /sshd\.reload_command: \/nonexistent\/reload is not there/,
+    message: /sshd\.reload_command: \/nonexistent\/reload does not exist/,
     remedy: /correct sshd\.reload_command/,
   },
   {
@@ -177,7 +177,7 @@ const SERVICES: readonly Broken[] = [
     name: 'no way to reload',
     breakIt: async (ward) => ward.configure({ sshd: { address: 'none' } }),
     troubles: ['reload warning'],
-    message: /no \/run\/hostcertd-reload\.sock and no sshd\.reload_command/,
+    message: /\/run\/hostcertd-reload\.sock does not exist and sshd\.reload_command is not set/,
     remedy: /hostcertd-reload\.socket.*set sshd\.reload_command/,
   },
   {

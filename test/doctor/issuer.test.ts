@@ -14,7 +14,8 @@ testBroken([
     breakIt: async ({ issuer, hostId }) => issuer.removeHost(hostId),
     troubles: ['issuer failure', 'permission failure'],
     message: /ISSUER_NOT_FOUND: .*has no such host/,
-    remedy: /^check `issuer\.ssh_host_id` and `issuer\.url`\..* Configured are http:.* and [0-9a-f-]{36}$/,
+    remedy:
+      /^check `issuer\.ssh_host_id` and `issuer\.url`\..* The configured values are http:.* and [0-9a-f-]{36}$/,
   },
   {
     name: 'a base URL with a path too much',
@@ -31,7 +32,8 @@ testBroken([
     breakIt: async ({ issuer }) => issuer.failAlways({ kind: 'html', status: 200 }),
     troubles: ['issuer failure', 'login failure'],
     message: /ISSUER_INVALID_RESPONSE/,
-    remedy: /^check `issuer\.url`, and whether a proxy or a login page answers .* Configured is http:/,
+    remedy:
+      /^check `issuer\.url`, and whether a proxy or a login page responds .* The configured URL is http:/,
   },
   {
     name: 'a clock that is six minutes behind',
@@ -76,14 +78,14 @@ testBroken([
     breakIt: async ({ issuer, clientId }) => issuer.setClientSecret(clientId, 'another'),
     troubles: ['login failure'],
     message: /ISSUER_UNAUTHORIZED: .*Invalid credentials/,
-    remedy: /check auth\.client_id \([0-9a-f-]{36}\), make a new client secret .*client-secret/,
+    remedy: /check auth\.client_id \([0-9a-f-]{36}\), create a new client secret .*client-secret/,
   },
   {
     name: 'an identity that is locked after wrong secrets',
     breakIt: async ({ issuer }) => issuer.failAlways(errorRow('identity-locked'), 'login'),
     troubles: ['login failure'],
     message: /LOGIN_LOCKED: .*temporarily locked/,
-    remedy: /^wait 5 minutes: .*If it then still refuses the secret: check auth\.client_id/,
+    remedy: /^wait 5 minutes: .*If it still refuses the secret then, check auth\.client_id/,
   },
   {
     name: 'an address that the issuer lets nobody in from',
@@ -91,7 +93,7 @@ testBroken([
     troubles: ['issuer failure', 'login failure'],
     message: /ISSUER_FORBIDDEN: .*current IP address" \(403 ForbiddenError\)$/,
     remedy:
-      /^an administrator of the issuer must act: if the message is about the address, allow the identity to use/,
+      /^ask an administrator of the issuer: if the message is about the address, allow the identity to log in/,
   },
   {
     name: 'an address that it lets in, but not to issue',
@@ -99,7 +101,7 @@ testBroken([
     breakIt: async ({ issuer }) => issuer.failAlways(errorRow('forbidden-ip'), 'issue'),
     troubles: ['issue failure'],
     message: /ISSUER_FORBIDDEN: .*current IP address" \(403 ForbiddenError\)$/,
-    remedy: /if the message is about the address, allow the identity to use this host's address/,
+    remedy: /if the message is about the address, allow the identity to log in from this host's address/,
   },
   {
     name: 'an access token that is no good',
@@ -109,7 +111,7 @@ testBroken([
     },
     troubles: ['permission failure'],
     message: /ISSUER_UNAUTHORIZED: .*refused the access token/,
-    remedy: /put a new access token of the identity into .*client-secret/,
+    remedy: /write a new access token of the identity to .*client-secret/,
   },
   {
     name: 'no leave to issue',
@@ -119,7 +121,7 @@ testBroken([
     troubles: ['issue failure'],
     message:
       /ssh_host_ed25519_key: ISSUER_FORBIDDEN: .*You are not allowed to issue-host-cert.*permissions for this: none$/,
-    remedy: /grant it `issue-host-cert` on `ssh-hosts` .* after about 10 s; then .* tries again$/,
+    remedy: /grant it `issue-host-cert` on `ssh-hosts` .* after about 10 s; then run .* to retry$/,
   },
   {
     name: 'principals that will never be in the certificate',
@@ -129,8 +131,8 @@ testBroken([
       await ward.configure({ verify: { host_ca_file: ward.caFile, principals: ['web2.example.com'] } })
     },
     troubles: ['permission failure'],
-    message: /will be for web1\.example\.com, but verify\.principals requires web2\.example\.com too/,
-    remedy: /^remove from verify\.principals what the host is not registered for/,
+    message: /will be for web1\.example\.com, but verify\.principals also requires web2\.example\.com/,
+    remedy: /^add the missing names at the issuer, or remove them from verify\.principals/,
   },
 ])
 
@@ -141,9 +143,11 @@ test('a server that accepts connections and says nothing ends the waiting', asyn
   await ward.configure({ issuer: { url, ssh_host_id: ward.hostId, timeout: '1s' } })
   const { findings } = await ward.diagnose()
   expect(troubles(findings)).toEqual(['issuer failure'])
-  expect(of('login', findings)).toMatchObject([{ status: 'skipped', message: 'needs a way to the issuer' }])
+  expect(of('login', findings)).toMatchObject([
+    { status: 'skipped', message: 'needs a connection to the issuer' },
+  ])
   expect(of('issuer', findings)[0]).toMatchObject({
     message: expect.stringMatching(/^ISSUER_TIMEOUT/) as string,
-    remedy: expect.stringContaining('look at the log of the issuer') as string,
+    remedy: expect.stringContaining('check the log of the issuer') as string,
   })
 })

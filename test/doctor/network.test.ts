@@ -38,8 +38,8 @@ testBroken([
     options: { https: true },
     breakIt: async (ward) => ward.configure({ issuer: { url: ward.issuer.url, ssh_host_id: ward.hostId } }),
     troubles: ['tls failure'],
-    message: /it is self-signed, and not in the system's store \(DEPTH_ZERO_SELF_SIGNED_CERT\)/,
-    remedy: /put that certificate \(PEM\) into a file and set issuer\.ca_file/,
+    message: /it is self-signed and not in the system's store \(DEPTH_ZERO_SELF_SIGNED_CERT\)/,
+    remedy: /write that certificate \(PEM\) to a file and set issuer\.ca_file/,
   },
   {
     name: 'a ca_file without a certificate',
@@ -47,7 +47,7 @@ testBroken([
     breakIt: async ({ issuer }) => writeFile(issuer.tlsCaFile, 'not PEM\n'),
     troubles: ['tls failure'],
     message: /issuer\.ca_file .* holds no certificate/,
-    remedy: /put the certificates \(PEM\) of the TLS root CAs there/,
+    remedy: /write the certificates \(PEM\) of the TLS root CAs to that file/,
   },
   {
     name: 'https to a server that speaks http',
@@ -90,7 +90,9 @@ test('a TLS certificate that soon ends', runsIf(HAS_OPENSSL, 'openssl is missing
   const { findings } = await ward.diagnose()
   expect(of('tls', findings)[0]).toMatchObject({
     status: 'warning',
-    message: expect.stringMatching(/"short", signed by "short", good until .*: it ends in 2d 23h$/) as string,
+    message: expect.stringMatching(
+      /"short", signed by "short", valid until .*: it expires in 2d 23h$/,
+    ) as string,
     remedy: 'have the TLS certificate of 127.0.0.1 renewed',
   })
 })
@@ -155,10 +157,10 @@ describe('behind a proxy', () => {
     expect(wayOf(findings)).toEqual(['ok', 'ok', 'failure', 'skipped', 'skipped'])
     expect(of('tls', findings)[0]).toMatchObject({
       message: expect.stringMatching(
-        /^the proxy \(HTTPS_PROXY\) does not connect to 127\.0\.0\.1:\d+: it answered CONNECT with 407$/,
+        /^the proxy \(HTTPS_PROXY\) refused the connection to 127\.0\.0\.1:\d+: it responded to CONNECT with 407$/,
       ) as string,
       remedy: expect.stringMatching(
-        /^allow this host to connect to \S+ at the proxy; if the proxy requires a login \(407\), put user and password into HTTPS_PROXY/,
+        /^allow this host to connect to \S+ at the proxy; if the proxy requires a login \(407\), set the user and the password in HTTPS_PROXY/,
       ) as string,
     })
     expect(ward.issuer.requests).toEqual([])
@@ -170,9 +172,9 @@ describe('behind a proxy', () => {
     const findings = await diagnoseBehind(ward, { HTTPS_PROXY: other.url })
     expect(wayOf(findings)).toEqual(['ok', 'ok', 'failure', 'skipped', 'skipped'])
     expect(of('tls', findings)[0]).toMatchObject({
-      message: expect.stringMatching(/^the proxy \(HTTPS_PROXY\) does not connect to .*: /) as string,
+      message: expect.stringMatching(/^the proxy \(HTTPS_PROXY\) refused the connection to .*: /) as string,
       remedy: expect.stringMatching(
-        /^check that HTTPS_PROXY names a proxy, and that the proxy accepts http:\/\//,
+        /^check that HTTPS_PROXY names a proxy, and that it accepts http:\/\/ connections/,
       ) as string,
     })
   })
@@ -186,7 +188,7 @@ describe('behind a proxy', () => {
     await writeFile(ward.issuer.tlsCaFile, certificate)
     const findings = await diagnoseBehind(ward, environment)
     expect(wayOf(findings)).toEqual(['ok', 'ok', 'failure', 'skipped', 'skipped'])
-    expect(of('tls', findings)[0]?.message).toMatch(/it is self-signed, and not in the system's store or in /)
+    expect(of('tls', findings)[0]?.message).toMatch(/it is self-signed and not in the system's store or in /)
     const tunnel = `127.0.0.1:${ward.issuer.port}`
     expect(new Set(proxy.tunnels)).toEqual(new Set([`user:hidden ${tunnel}`]))
   })

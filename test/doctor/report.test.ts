@@ -19,16 +19,16 @@ failure  daemon         no hostcertd
 })
 
 test.each([
-  { rest: [], summary: 'nothing is wrong' },
+  { rest: [], summary: 'no problems found' },
   {
     rest: [unknown('served', 'who knows'), unknown('served', 'why'), unknown('login', 'x')],
-    summary: 'nothing wrong was found, but this could not be found out: served, login',
+    summary: 'no problems found; could not check: served, login',
   },
   {
     rest: [unknown('served', 'x'), failure('tls', 'x', 'y'), warning('daemon', 'x', 'y')],
-    summary: '1 failure, 1 warning; could not be found out: served',
+    summary: '1 failure, 1 warning; could not check: served',
   },
-  { rest: [skipped('selinux', 'there is none')], summary: 'nothing is wrong' },
+  { rest: [skipped('selinux', 'there is none')], summary: 'no problems found' },
 ])('sums up: $summary', ({ rest, summary }) => {
   const text = formatFindings([ok('name', 'x'), ...rest], { colour: false, columns: Infinity })
   expect(text.trimEnd().split('\n').at(-1)).toBe(summary)

@@ -40,7 +40,7 @@ test.each([
   const [finding] = await examineSelinux([certificate], NEVER, createSelinux({ enforceFile, program }))
   expect(finding?.status).toBe(status)
   if (status !== 'failure' && status !== 'warning') return
-  expect(finding?.message).toContain('is var_lib_t, which sshd may not read')
+  expect(finding?.message).toContain('is var_lib_t, which sshd cannot read')
   expect(finding?.remedy).toBe(
     `semanage fcontext -a -t sshd_key_t '${folder}(/.*)?' && restorecon -R ${folder}`,
   )

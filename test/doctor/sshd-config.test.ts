@@ -17,7 +17,7 @@ const BROKEN: readonly Broken[] = [
     onlyRoot,
     breakIt: async ({ sshdConfig }) => change(sshdConfig, (text) => text.replace(/HostCertificate .*\n/, '')),
     troubles: ['sshd-config failure'],
-    message: /does not name .*ssh_host_ed25519_key-cert\.pub; it names none/,
+    message: /has no HostCertificate line for .*ssh_host_ed25519_key-cert\.pub; current lines: none/,
     remedy: /add `HostCertificate .*ssh_host_ed25519_key-cert\.pub` near the top of .*sshd_config/,
   },
   {
@@ -26,7 +26,7 @@ const BROKEN: readonly Broken[] = [
     breakIt: async ({ sshdConfig }) =>
       change(sshdConfig, (text) => text.replace(/(HostCertificate ).*/, '$1/etc/ssh/old-cert.pub')),
     troubles: ['sshd-config failure'],
-    message: /does not name .*; it names \/etc\/ssh\/old-cert\.pub/,
+    message: /has no HostCertificate line for .*; current lines: \/etc\/ssh\/old-cert\.pub/,
     remedy: /add `HostCertificate/,
   },
   {
@@ -50,7 +50,7 @@ const BROKEN: readonly Broken[] = [
     },
     troubles: ['sshd-config failure'],
     message: /40-hostcertd\.conf:1: HostCertificate .* is below a Match line/,
-    remedy: /if it comes by an Include, move that to the top of the file/,
+    remedy: /if it is in an included file, move the Include line to the top of the file/,
   },
   {
     name: 'a drop-in that nothing includes',
@@ -72,7 +72,7 @@ const BROKEN: readonly Broken[] = [
       await change(sshdConfig, (text) => text.replace(/HostKey .*/, `HostKey ${other}`))
     },
     troubles: ['sshd-config failure'],
-    message: /does not load .*ssh_host_ed25519_key: the HostKey lines at .*sshd_config:1 replace its own/,
+    message: /does not load .*ssh_host_ed25519_key: the HostKey lines at .*sshd_config:1 replace the default/,
     remedy: /add `HostKey .*ssh_host_ed25519_key` there/,
   },
   {
@@ -80,7 +80,7 @@ const BROKEN: readonly Broken[] = [
     onlyRoot,
     breakIt: async ({ sshdConfig }) => change(sshdConfig, (text) => `${text}HostKeyAlgorithms ssh-ed25519\n`),
     troubles: ['sshd-config failure'],
-    message: /sshd_config:3: HostKeyAlgorithms leaves out ssh-ed25519-cert-v01@openssh\.com/,
+    message: /sshd_config:3: HostKeyAlgorithms does not include ssh-ed25519-cert-v01@openssh\.com/,
     remedy: /^remove the HostKeyAlgorithms line, or add these types to it; then `sshd -t && /,
   },
   {
@@ -97,7 +97,7 @@ const BROKEN: readonly Broken[] = [
     breakIt: async ({ sshdConfig }) =>
       change(sshdConfig, (text) => text.replace(/HostKey .*/, 'HostKey /nonexistent/key')),
     troubles: ['sshd-config failure'],
-    message: /sshd can load none of its host keys: \/nonexistent\/key \(\S+sshd_config:1\) is not there$/,
+    message: /sshd can load none of its host keys: \/nonexistent\/key \(\S+sshd_config:1\) does not exist$/,
     remedy: /^correct those HostKey lines, or restore the files$/,
   },
   {
@@ -110,7 +110,7 @@ const BROKEN: readonly Broken[] = [
       ),
     troubles: ['sshd-config failure'],
     message:
-      /sshd finds no host key; \S+sshd_config:3 names HostKeyAgent \/nonexistent\.sock: Could not connect/,
+      /sshd finds no host key; \S+sshd_config:3 sets HostKeyAgent \/nonexistent\.sock: Could not connect/,
     remedy:
       /^start the agent and add the keys to it, until `SSH_AUTH_SOCK=\/nonexistent\.sock ssh-add -l` lists them/,
   },
@@ -123,7 +123,7 @@ const BROKEN: readonly Broken[] = [
     },
     troubles: ['sshd-config failure'],
     message:
-      /^\S+sshd_config:4: HostCertificate \S+old-cert\.pub \(serial 99\) comes after \S+sshd_config:2: HostCertificate \S+ssh_host_ed25519_key-cert\.pub \(serial 7\): of several .* sshd presents the last$/,
+      /^\S+sshd_config:4: HostCertificate \S+old-cert\.pub \(serial 99\) comes after \S+sshd_config:2: HostCertificate \S+ssh_host_ed25519_key-cert\.pub \(serial 7\): if several .* sshd uses the last$/,
     remedy: /^remove \S+sshd_config:4; then `sshd -t && systemctl reload ssh` \(sshd\)$/,
   },
   {
@@ -149,9 +149,9 @@ const BROKEN: readonly Broken[] = [
     },
     troubles: ['sshd-config failure'],
     message:
-      /does not name \S+; for this host key it names \S+sshd_config:2: HostCertificate \S+ \(serial 99\)$/,
+      /has no HostCertificate line for \S+; for this host key it has \S+sshd_config:2: HostCertificate \S+ \(serial 99\)$/,
     remedy:
-      /^replace \S+sshd_config:2 by `HostCertificate \S+certs\/ssh_host_ed25519_key-cert\.pub`; then `sshd -t/,
+      /^replace \S+sshd_config:2 with `HostCertificate \S+certs\/ssh_host_ed25519_key-cert\.pub`; then `sshd -t/,
   },
 ]
 
@@ -205,7 +205,7 @@ beforeAll(async () => {
 
 testBroken(BROKEN)
 
-describe('nothing is wrong', needsRoot, () => {
+describe('no problems found', needsRoot, () => {
   test.each(FINE)('$name', async ({ change: make }) => {
     await using ward = await makeWard()
     await make(ward)
@@ -248,7 +248,7 @@ const OTHER_SSHDS: readonly {
     name: 'no /run/sshd',
     script: 'echo "Missing privilege separation directory: /run/sshd" >&2; exit 255',
     status: 'unknown',
-    message: /^sshd cannot be asked: Missing privilege separation directory: \/run\/sshd$/,
+    message: /^cannot run sshd -T: Missing privilege separation directory: \/run\/sshd$/,
   },
   {
     name: 'killed',

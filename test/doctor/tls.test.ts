@@ -58,7 +58,7 @@ const ROWS: readonly Row[] = [
     message:
       /the server does not send the certificate of "Example Issuing CA", and it is not in the system's store or in .*tls-ca\.pem \(UNABLE_TO_VERIFY_LEAF_SIGNATURE\)$/,
     remedy:
-      /^if "Example Issuing CA" is an intermediate CA, have the server send its certificate too .*, or add it to .*tls-ca\.pem beside the root CA's; if it is the root CA, add the certificate \(PEM\) of "Example Issuing CA" to /,
+      /^if "Example Issuing CA" is an intermediate CA, have the server send its certificate too .*, or add it to .*tls-ca\.pem in addition to the root CA's; if it is the root CA, add the certificate \(PEM\) of "Example Issuing CA" to /,
     fixes: [{ sent: [OWN, ISSUING] }, { caFile: [ROOT, ISSUING] }],
   },
   {
@@ -68,7 +68,7 @@ const ROWS: readonly Row[] = [
     message:
       /the server does not send the certificate of "Example Root CA", and it is not in the system's store \(/,
     remedy:
-      /if it is the root CA, put the certificate \(PEM\) of "Example Root CA" into a file and set issuer\.ca_file to it; if you do not expect that CA, the connection is intercepted$/,
+      /if it is the root CA, write the certificate \(PEM\) of "Example Root CA" to a file and set issuer\.ca_file to its path; if you do not expect that CA, the connection is intercepted$/,
     fixes: [{ caFile: [ROOT] }],
   },
   {
@@ -76,7 +76,7 @@ const ROWS: readonly Row[] = [
     sent: [OWN, ISSUING],
     caFile: [ISSUING],
     message:
-      /tls-ca\.pem holds "Example Issuing CA", an intermediate CA, and not the root CA above it, "Example Root CA" \(UNABLE_TO_GET_ISSUER_CERT\)$/,
+      /tls-ca\.pem contains "Example Issuing CA", an intermediate CA, but not the root CA above it, "Example Root CA" \(UNABLE_TO_GET_ISSUER_CERT\)$/,
     remedy: /^add the certificate \(PEM\) of "Example Root CA" to \S+tls-ca\.pem$/,
     fixes: [{ caFile: [ISSUING, ROOT] }, { caFile: [ROOT] }],
   },
@@ -84,7 +84,7 @@ const ROWS: readonly Row[] = [
     name: 'ca_file holds the intermediate, which the server does not send',
     sent: [OWN],
     caFile: [ISSUING],
-    message: /tls-ca\.pem holds "Example Issuing CA", an intermediate CA, and not the root CA above it/,
+    message: /tls-ca\.pem contains "Example Issuing CA", an intermediate CA, but not the root CA above it/,
     remedy:
       /^add the certificate \(PEM\) of "Example Root CA" to \S+, and keep "Example Issuing CA" there: the server does not send it$/,
     fixes: [{ caFile: [ISSUING, ROOT] }],
@@ -94,7 +94,7 @@ const ROWS: readonly Row[] = [
     sent: [OWN, ISSUING, ROOT],
     caFile: [ISSUING],
     message:
-      /its root CA "Example Root CA" is not in .* \(which holds "Example Issuing CA", an intermediate CA\) \(/,
+      /its root CA "Example Root CA" is not in .* \(which contains "Example Issuing CA", an intermediate CA\) \(/,
     remedy: /^add the certificate \(PEM\) of "Example Root CA" to /,
     fixes: [{ caFile: [ISSUING, ROOT] }],
   },
@@ -103,7 +103,7 @@ const ROWS: readonly Row[] = [
     sent: [OWN, ISSUING],
     caFile: [OWN],
     message:
-      /the CA above "Example Issuing CA", "Example Root CA", is not in .*; \S+ holds the server's own certificate, but the certificate of its CA is needed \(/,
+      /the CA above "Example Issuing CA", "Example Root CA", is not in .*; \S+ contains the server's own certificate, but the certificate of its CA is required \(/,
     remedy: /^add the certificate \(PEM\) of "Example Root CA" to /,
     fixes: [{ caFile: [OWN, ROOT] }],
   },
@@ -111,7 +111,7 @@ const ROWS: readonly Row[] = [
     name: "ca_file holds the server's own certificate, and that is all that it sends",
     sent: [DIRECT],
     caFile: [DIRECT],
-    message: /does not send the certificate of "Example Root CA".*holds the server's own certificate, but/,
+    message: /does not send the certificate of "Example Root CA".*contains the server's own certificate, but/,
     remedy: /if it is the root CA, add the certificate \(PEM\) of "Example Root CA" to /,
     fixes: [{ caFile: [DIRECT, ROOT] }],
   },
@@ -128,18 +128,18 @@ const ROWS: readonly Row[] = [
     name: 'a root CA of the same name and another key',
     sent: [OWN, ISSUING],
     caFile: [NAMESAKE],
-    message: /the CA "Example Root CA" in \S+tls-ca\.pem has another key than the one that signed it \(/,
+    message: /the CA "Example Root CA" in \S+tls-ca\.pem has a different key from the one that signed it \(/,
     remedy:
-      /^replace it in \S+tls-ca\.pem by the current certificate \(PEM\) of "Example Root CA"; if you do/,
+      /^replace it in \S+tls-ca\.pem with the current certificate \(PEM\) of "Example Root CA"; if you do/,
     fixes: [{ caFile: [ROOT] }],
   },
   {
     name: 'self-signed',
     sent: [SELF_SIGNED],
     caFile: null,
-    message: /it is self-signed, and not in the system's store \(DEPTH_ZERO_SELF_SIGNED_CERT\)$/,
+    message: /it is self-signed and not in the system's store \(DEPTH_ZERO_SELF_SIGNED_CERT\)$/,
     remedy:
-      /^if it is the issuer's own \(SHA-256 fingerprint (?:[0-9A-F]{2}:){31}[0-9A-F]{2}\), put that certificate \(PEM\) into a file and set issuer\.ca_file to it; if not/,
+      /^if it is the issuer's own \(SHA-256 fingerprint (?:[0-9A-F]{2}:){31}[0-9A-F]{2}\), write that certificate \(PEM\) to a file and set issuer\.ca_file to its path; if not/,
     fixes: [{ caFile: [SELF_SIGNED] }],
   },
   {
@@ -163,7 +163,7 @@ const ROWS: readonly Row[] = [
     sent: [BELOW_ENDED_ROOT],
     caFile: [ENDED_ROOT],
     message: /: that of the CA "Old Root CA" expired at \d{4}-.* \(CERT_HAS_EXPIRED\)$/,
-    remedy: /^put a current certificate of "Old Root CA" \(PEM\) into \S+tls-ca\.pem; if `date` is wrong/,
+    remedy: /^add a current certificate of "Old Root CA" \(PEM\) to \S+tls-ca\.pem; if `date` is wrong/,
     fixes: [{ sent: [DIRECT], caFile: [ROOT] }],
   },
   {

@@ -53,7 +53,7 @@ describe('doctor, run by the wrong user', needsRoot, () => {
     await using ward = await makeWard()
     const findings = await diagnoseAs(NOBODY, ward)
     expect(of('credentials', findings)).toMatchObject([
-      { status: 'unknown', remedy: 'run `sudo hostcertd doctor`: root may read it' },
+      { status: 'unknown', remedy: 'run `sudo hostcertd doctor`; root can read it' },
     ])
     expect(of('login', findings)).toMatchObject([{ status: 'skipped' }])
     expect(troubles(findings)).toEqual([])

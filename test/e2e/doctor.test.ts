@@ -31,7 +31,7 @@ test('a host that is well: nothing to say, and the daemon does not notice', asyn
   expect(troubles(findings)).toEqual([])
   expect(of('served', findings).map(({ status }) => status)).toEqual(['ok', 'ok', 'ok'])
   expect(of('issue', findings).map(({ status }) => status)).toEqual(['ok', 'ok', 'ok'])
-  expect(of('daemon', findings)[0]?.message).toMatch(/^it runs, version .* and answers at 127\.0\.0\.1:\d+$/)
+  expect(of('daemon', findings)[0]?.message).toMatch(/^running, version .*, listening on 127\.0\.0\.1:\d+$/)
   expect(of('sshd-config', findings)).toMatchObject([{ status: isRoot ? 'ok' : 'skipped' }])
   expect(issuer.issued).toHaveLength(issued + 3)
   expect(await readFile(join(agent.folder, 'state', 'attempts.json'), 'utf8')).toBe(record)
@@ -52,7 +52,7 @@ test('sshd does not run', async () => {
   expect(served?.remedy).toMatch(isRoot ? /\(sshd\)$/ : /set sshd\.address/)
   // What was seen before is not said as if it were so now.
   const [config] = of('sshd-config', findings)
-  expect(config?.message).toMatch(isRoot ? /^when sshd answered last, it presented/ : /^/)
+  expect(config?.message).toMatch(isRoot ? /^when last checked, sshd presented/ : /^/)
   const { port } = world.sshd
   const elsewhere = await closedPort()
   await world.agent.configure(world.configWith({ sshd: { address: `127.0.0.1:${elsewhere}` } }))
@@ -74,12 +74,14 @@ test('sshd serves another certificate than the one on disk', async () => {
   const findings = await diagnose(world)
   const [served] = of('served', findings)
   expect(served).toMatchObject({ status: 'failure' })
-  expect(served?.message).toMatch(/^SSHD_NOT_SERVING: .*sshd presents serial \d+, on disk is serial \d+$/)
+  expect(served?.message).toMatch(/^SSHD_NOT_SERVING: .*sshd presents serial \d+, but serial \d+ is on disk$/)
   const [config] = of('sshd-config', findings)
   const line = `${world.sshd.configPath}:`
-  const asRoot = `does not name ${staged}/ssh_host_ed25519_key-cert.pub; for this host key it names ${line}`
-  expect(config?.message).toContain(isRoot ? asRoot : 'only root')
-  expect(config?.remedy).toMatch(isRoot ? /^replace \S+:\d+ by `HostCertificate \S+`; then `sshd -t/ : /sudo/)
+  const asRoot = `has no HostCertificate line for ${staged}/ssh_host_ed25519_key-cert.pub; for this host key it has ${line}`
+  expect(config?.message).toContain(isRoot ? asRoot : 'requires root')
+  expect(config?.remedy).toMatch(
+    isRoot ? /^replace \S+:\d+ with `HostCertificate \S+`; then `sshd -t/ : /sudo/,
+  )
   // The same cause, so the same remedy.
   expect(served?.remedy).toContain(isRoot ? config?.remedy : 'hostcertd renew')
 })
@@ -99,13 +101,13 @@ test('an expired certificate, which sshd serves: that is what is wrong, and a re
     {
       status: 'skipped',
       message: expect.stringMatching(
-        /presents serial 7, which ended 1h ago; it is what is on disk \(CERT_EXPIRED\)$/,
+        /presents serial 7, which expired 1h ago; the same as on disk \(CERT_EXPIRED\)$/,
       ) as string,
       remedy: null,
     },
   ])
   const { stdout } = await agent.verb('status')
-  expect(stdout).toMatch(/ expired .* ended 1h ago, renewal due, served\n/)
+  expect(stdout).toMatch(/ expired .* expired 1h ago, renewal due, served\n/)
   expect(stdout).not.toContain('sshd serves serial')
 })
 
@@ -120,10 +122,10 @@ test('renewed on disk, while what sshd still presents has expired: check is crit
   const staged = { certificates: { directory: join(world.folder, 'staged') }, sshd: { reload: 'never' } }
   await agent.configure(world.configWith(staged))
   const says =
-    /^HOSTCERTD CRITICAL - \S+: unconfirmed, \d+m.* left; sshd .* certificate, serial 7, which ended 1h.* ago;/
+    /^HOSTCERTD CRITICAL - \S+: unconfirmed, \d+m.* left; sshd .* certificate, serial 7, which expired 1h.* ago;/
   await agent.verb('renew')
   expect(of('served', await diagnose(world))[0]?.message).toMatch(
-    /presents serial 7, which ended 1h.* ago, on disk is serial \d+$/,
+    /presents serial 7, which expired 1h.* ago, but serial \d+ is on disk$/,
   )
   expect(await agent.verb('check')).toMatchObject({
     status: 2,
@@ -166,7 +168,7 @@ test('host keys behind symlinks, sshd with another configuration file: what is s
   const { status, stdout } = await agent.verb('doctor', '--sshd-config', other)
   expect({ status, last: stdout.trimEnd().split('\n').at(-1) }).toEqual({
     status: 0,
-    last: 'nothing is wrong',
+    last: 'no problems found',
   })
 })
 
@@ -178,7 +180,7 @@ test('served, and the configuration would not survive a reload: a warning', asyn
   const findings = await diagnose(world)
   expect(troubles(findings)).toEqual(isRoot ? ['sshd-config warning'] : [])
   expect(of('sshd-config', findings)[0]?.message).toMatch(
-    isRoot ? /^sshd serves now, but: SSHD_CONFIG_INVALID: .*NoSuchKeyword/ : /only root/,
+    isRoot ? /^sshd serves the certificates now, but: SSHD_CONFIG_INVALID: .*NoSuchKeyword/ : /only root/,
   )
 })
 
@@ -213,7 +215,7 @@ test('a later HostCertificate line for the same key: sshd presents that one, doc
   expect(of('served', findings)).toEqual([
     expect.objectContaining({
       message: expect.stringMatching(
-        /^SSHD_NOT_SERVING: .*sshd presents serial 99, on disk is serial \d+$/,
+        /^SSHD_NOT_SERVING: .*sshd presents serial 99, but serial \d+ is on disk$/,
       ) as string,
       remedy: config?.remedy,
     }),

@@ -90,7 +90,7 @@ test('SIGHUP with a bad configuration: every problem with its path, and the old 
   await rm(sshd.certificatePath('ed25519'))
   await agent.waitFor('it is renewed as before', async () => isServed(world, 'ed25519'))
   await rm(agent.configPath)
-  await hangUp(world, 'there is no configuration any more; the old one is kept')
+  await hangUp(world, 'the configuration file is missing; the previous configuration stays in effect')
   expect(await readiness(agent)).toBe(200)
 })
 

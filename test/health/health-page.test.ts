@@ -321,7 +321,7 @@ test('the same error of several host keys is told once, with its remedy', async 
   const { title, cause } = ERRORS.ISSUER_TIMEOUT
   expect(body).toMatch(new RegExp(`<h3>\\s*${title} <code>ISSUER_TIMEOUT</code`))
   expect(body).toContain(cause.replace('`issuer.timeout`', '<code>issuer.timeout</code>'))
-  expect(body).toContain('<dd>Look at the log of the issuer, or of the proxy')
+  expect(body).toContain('<dd>Check the log of the issuer, and of any proxy')
 })
 
 test.each([

@@ -100,7 +100,7 @@ describe('the root helper, install', needsRoot, () => {
     await host.stage(ED25519, { serial: 2n })
     const { stdout } = await host.ask('install\n', { before: await sshdThatSays(host, says) })
     expect(stdout).toBe(
-      'error SSHD_CONFIG_INVALID listen= : sshd -T names no host key, nothing was touched\n',
+      'error SSHD_CONFIG_INVALID listen= : sshd -T prints no host key, nothing was changed\n',
     )
     expect(await host.installed()).toEqual(good)
   })
@@ -111,7 +111,7 @@ describe('the root helper, install', needsRoot, () => {
     const before = inFrontOf('/usr/sbin/sshd', 'case $1 in -T) echo >>/etc/ssh/asked; exec sleep 30 ;; esac')
     const { stdout } = await host.ask('install\n', { before })
     expect(stdout).toBe(
-      'error SSHD_CONFIG_INVALID listen= : sshd -T was not done within 3 s, nothing was touched\n',
+      'error SSHD_CONFIG_INVALID listen= : sshd -T did not finish within 3 s, nothing was changed\n',
     )
     expect(await readFile(join(host.ssh, 'asked'), 'utf8')).toBe('\n')
     expect((await host.ask('install\n')).stdout).toMatch(answer('ok', 'reload=yes'))
@@ -136,7 +136,7 @@ describe('the root helper, install', needsRoot, () => {
     ]) {
       const before = inFrontOf('/usr/bin/ssh-keygen', `case $1 in ${option}) ${does} ;; esac`)
       const { stdout } = await host.ask('install\n', { before })
-      expect(stdout).toMatch(answer('error STORE_FAILED', ` : ssh-keygen could not look at ${file}.*`))
+      expect(stdout).toMatch(answer('error STORE_FAILED', ` : ssh-keygen could not read ${file}.*`))
       expect(await host.installed()).toEqual(good)
     }
   })
@@ -219,7 +219,7 @@ describe('the root helper, install', needsRoot, () => {
     await appendFile(join(host.ssh, 'sshd_config'), 'NonsenseByAnAdministrator yes\n')
     const { stdout } = await host.ask('install\n')
     expect(stdout).toMatch(
-      /^error SSHD_CONFIG_INVALID listen= : sshd -t fails, nothing was touched: .*Nonsense.*\n$/,
+      /^error SSHD_CONFIG_INVALID listen= : sshd -t fails, nothing was changed: .*Nonsense.*\n$/,
     )
     expect(await host.installed()).toEqual({})
   })
@@ -275,7 +275,7 @@ describe('the root helper, install', needsRoot, () => {
     await host.stage(ED25519, { serial: 2n })
     const before = 'mount -o remount,ro,bind /etc/ssh'
     expect((await host.ask('install\n', { before })).stdout).toMatch(
-      answer('error STORE_FAILED', ' : cannot make a folder in /etc/ssh/hostcertd: Read-only file system'),
+      answer('error STORE_FAILED', ' : cannot create a folder in /etc/ssh/hostcertd: Read-only file system'),
     )
     expect(await host.installed()).toMatchObject({ [`hostcertd/${ED25519}-cert.pub`]: good })
   })
@@ -342,7 +342,9 @@ describe('the root helper, install', needsRoot, () => {
     const good = await host.installed()
     const says = `hostkey /etc/ssh/${ED25519}\nhostkey "/etc/ssh/${ECDSA}"\n`
     const { stdout } = await host.ask('install\n', { before: await sshdThatSays(host, says) })
-    expect(stdout).toMatch(/^error SSHD_CONFIG_INVALID listen= : .* not understood, nothing was touched\n$/)
+    expect(stdout).toMatch(
+      /^error SSHD_CONFIG_INVALID listen= : .* unsupported host keys, nothing was changed\n$/,
+    )
     expect(await host.installed()).toEqual(good)
   })
 })

@@ -59,7 +59,7 @@ describe('the root helper, reload', needsRoot, () => {
     await using host = await makeHelperHost()
     await host.systemctl('exec sleep 60')
     expect((await host.ask('reload\n')).stdout).toBe(
-      'error SSHD_RELOAD_FAILED listen= : systemctl does not say whether ssh.service is running\n',
+      'error SSHD_RELOAD_FAILED listen= : systemctl does not report whether ssh.service is running\n',
     )
   })
 
@@ -170,7 +170,7 @@ describe('the root helper, reload', needsRoot, () => {
         `case "$*" in *is-active*) echo 'Failed to connect to bus' >&2; exit ${status} ;; esac`,
       )
       expect((await host.ask('reload\n')).stdout).toMatch(
-        /^error SSHD_RELOAD_FAILED listen= : systemctl does not say whether ssh.service is running\n$/,
+        /^error SSHD_RELOAD_FAILED listen= : systemctl does not report whether ssh.service is running\n$/,
       )
     },
   )
@@ -214,7 +214,7 @@ describe('the root helper, reload', needsRoot, () => {
       await appendFile(join(host.ssh, 'sshd_config'), 'HostCertificate /run/fifo\n')
       const { stdout } = await host.ask('reload\n', { before: 'mkfifo /run/fifo' })
       expect(stdout).toBe(
-        'error SSHD_CONFIG_INVALID listen= : sshd -t fails, sshd was not reloaded: sshd -t was not done within 8 s\n',
+        'error SSHD_CONFIG_INVALID listen= : sshd -t fails, sshd was not reloaded: sshd -t did not finish within 8 s\n',
       )
       expect(await host.orders()).toEqual([])
     },
@@ -244,7 +244,7 @@ describe('the root helper, reload', needsRoot, () => {
     await host.systemctl(active('ssh.service'))
     await host.stage('ssh_host_ed25519_key')
     const { stdout } = await host.ask(words)
-    expect(stdout).toBe('error SSHD_RELOAD_FAILED listen= : the one word to say is install or reload\n')
+    expect(stdout).toBe('error SSHD_RELOAD_FAILED listen= : the request must be install or reload\n')
     expect(await host.orders()).toEqual([])
     expect(await host.installed()).toEqual({})
   })
@@ -261,7 +261,7 @@ describe('the root helper, reload', needsRoot, () => {
     await using host = await makeHelperHost()
     const before = 'chmod 644 /run/test/ca; mount --bind /run/test/ca /usr/sbin/sshd'
     expect((await host.ask('install\n', { before })).stdout).toBe(
-      'error SSHD_RELOAD_FAILED listen= : there is no sshd on this host\n',
+      'error SSHD_RELOAD_FAILED listen= : sshd is not installed on this host\n',
     )
   })
 })

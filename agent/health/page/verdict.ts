@@ -42,24 +42,24 @@ interface Grave {
   readonly detail: string
 }
 
-const CLIENTS_ARE_ASKED = 'Clients that trust only the CA are refused, or ask their users about the host key'
+const CLIENTS_REFUSE = 'Clients that trust only the CA refuse this host, or prompt for its key'
 
 /** The gravest first. */
 const GRAVE: readonly Grave[] = [
   {
     is: ({ state }) => state === 'expired',
     title: (number) => `${count(number, 'certificate')} expired`,
-    detail: CLIENTS_ARE_ASKED,
+    detail: CLIENTS_REFUSE,
   },
   {
     is: ({ state }) => state === 'absent',
     title: (number) => `${count(number, 'host key')} without a certificate`,
-    detail: CLIENTS_ARE_ASKED,
+    detail: CLIENTS_REFUSE,
   },
   {
     is: isBare,
     title: (number) => `${count(number, 'certificate')} not served`,
-    detail: `The certificate on disk is good, but sshd presents no usable certificate. ${CLIENTS_ARE_ASKED}`,
+    detail: `The certificate on disk is good, but sshd presents no usable certificate. ${CLIENTS_REFUSE}`,
   },
   {
     is: ({ state }) => state === 'invalid',
