@@ -232,10 +232,11 @@ export function fingerprintOf(blob: Uint8Array): string {
  * @returns `blob` null when the base64 is absent or not in its one canonical form
  */
 export function splitKeyLine(line: string): { type: string; blob: Buffer | null; comment: string } {
-  // With `s` and nested optional parts no input makes this backtrack: a file may be 64 KiB of blanks.
-  const match = /^(\S+)(?:[ \t]+(\S+)(?:[ \t]+(.*))?)?$/s.exec(line.trim())
+  // Blanks and tabs, as in OpenSSH: to it a byte order mark or a no-break space is no white space. With `s` and nested
+  // optional parts no input makes this backtrack: a file may be 64 KiB of blanks.
+  const match = /^[ \t]*(\S+)(?:[ \t]+(\S+)(?:[ \t\r\n]+(.*))?)?[ \t\r\n]*$/s.exec(line)
   const [, type = '', base64 = '', comment = ''] = match ?? []
   const blob = Buffer.from(base64, 'base64')
   const canonical = base64 !== '' && blob.toString('base64') === base64
-  return { type, blob: canonical ? blob : null, comment }
+  return { type, blob: canonical ? blob : null, comment: comment.trim() }
 }

@@ -1,6 +1,14 @@
 import { lstat, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type Document, type ErrorCode, LineCounter, parseDocument, type YAMLError } from 'yaml'
+import {
+  type Document,
+  type ErrorCode,
+  isScalar,
+  LineCounter,
+  parseDocument,
+  visit,
+  type YAMLError,
+} from 'yaml'
 import { messageOf } from '../cert/errors.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { readBoundedFile } from '../host/files.ts'
@@ -133,6 +141,8 @@ function parseText(text: string, file: string): ParsedYaml {
     version: '1.2',
     merge: false,
     stringKeys: true,
+    // The library compares each key with all others of its map; findDuplicates does not.
+    uniqueKeys: false,
     resolveKnownTags: false,
     // Pretty errors repeat the line, which might hold a secret.
     prettyErrors: false,
@@ -140,7 +150,7 @@ function parseText(text: string, file: string): ParsedYaml {
     lineCounter: lines,
   })
   // A tag that is not of the core schema is only a warning to the library.
-  const faults = [...document.errors, ...document.warnings]
+  const faults: Fault[] = [...document.errors, ...document.warnings, ...findDuplicates(document)]
   if (faults.length > 0) {
     const problems = faults.slice(0, MAX_ERRORS).map((fault) => {
       const { line, col } = lines.linePos(fault.pos[0])
@@ -149,6 +159,25 @@ function parseText(text: string, file: string): ParsedYaml {
     return { tree: null, problems }
   }
   return readDocument(document, file)
+}
+
+type Fault = Pick<YAMLError, 'code' | 'message' | 'pos'>
+
+/** Each key that its map has already. */
+function findDuplicates(document: Document): Fault[] {
+  const faults: Fault[] = []
+  visit(document, {
+    Map: (_, { items }) => {
+      const seen = new Set<unknown>()
+      for (const { key } of items) {
+        if (!isScalar(key)) continue
+        const [start = 0, end = 0] = key.range ?? []
+        if (seen.has(key.value)) faults.push({ code: 'DUPLICATE_KEY', message: 'twice', pos: [start, end] })
+        seen.add(key.value)
+      }
+    },
+  })
+  return faults
 }
 
 function readDocument(document: Document, file: string): ParsedYaml {
@@ -207,7 +236,7 @@ const EXPLANATIONS: Partial<Record<ErrorCode, string>> = {
   TAG_RESOLVE_FAILED: 'a value that begins with ! is a tag in YAML: put it in quotes',
 }
 
-function explain({ code, message }: YAMLError): string {
+function explain({ code, message }: Fault): string {
   return EXPLANATIONS[code] ?? `is not YAML: ${withoutQuotation(message)}`
 }
 

@@ -7,13 +7,18 @@ const INLINE_SECRETS: ReadonlyMap<string, string> = new Map([
   ['token', 'token_file'],
 ])
 
+/** A file with more unknown keys is another file by mistake, and guesses take time. */
+const MOST_GUESSES = 100
+
 /** Every key that the schema does not have, with a guess at what was meant; a secret in the configuration is one. */
 export function findUnknownKeys(schema: AnySchema, tree: Tree): KeyProblem[] {
   const unknown = [...unknownKeys(schema, tree, [])]
     .filter(({ keys: [name, key] }) => name !== 'auth' || !INLINE_SECRETS.has(String(key)))
-    .map(({ keys, siblings }) => ({
+    .map(({ keys, siblings }, index) => ({
       keys,
-      message: explainAuthKey(keys, tree) ?? `unknown key${guess(schema, keys, siblings)}`,
+      message:
+        explainAuthKey(keys, tree) ??
+        `unknown key${index < MOST_GUESSES ? guess(schema, keys, siblings) : ''}`,
     }))
   return [...findSecrets(tree), ...unknown]
 }

@@ -93,9 +93,11 @@ function longestStep(days: readonly number[]): number {
 
 /** In seconds since midnight, in order. */
 function timesOfDay({ hour, minute, second }: ParsedFields): readonly number[] {
-  return hour
-    .flatMap((hours) => minute.map((minutes) => hours * 60 + minutes))
-    .flatMap((minutes) => second.map((seconds) => minutes * 60 + seconds))
+  // A list may name a value any number of times.
+  const [minutes, seconds] = [new Set(minute), new Set(second)]
+  return [...new Set(hour)]
+    .flatMap((hours) => Array.from(minutes, (some) => hours * 60 + some))
+    .flatMap((some) => Array.from(seconds, (more) => some * 60 + more))
     .sort((a, b) => a - b)
 }
 

@@ -25,7 +25,7 @@ export interface Answering extends Issuer {
   diagnose(question: DiagnosisQuestion, signal: AbortSignal): Promise<DiagnosisAnswer>
 }
 
-/** Of texts of the issuer, in characters: a reply has to fit into a line. */
+/** Of texts of the issuer, in characters: a reply has to fit into a line. All CA keys together are one text. */
 const LONGEST_CERTIFICATE = 32 * 1024
 const LONGEST_MESSAGE = 4096
 
@@ -140,7 +140,10 @@ function diagnosed(answer: DiagnosisAnswer): Reply['answer'] {
 
 function hostCa(answer: HostCaAnswer): Reply['answer'] {
   if (!answer.ok) return failed(answer.failure, answer.noSuchRoute)
-  return { kind: 'host-ca', keys: answer.keys.map(({ type, blob }) => `${type} ${blob.toString('base64')}`) }
+  const keys = answer.keys.map(({ type, blob }) => `${type} ${blob.toString('base64')}`)
+  if (keys.join('').length <= LONGEST_CERTIFICATE) return { kind: 'host-ca', keys }
+  const flaw = `the issuer sent ${keys.length} CA keys, which is too many`
+  return failed(localFailure('ISSUER_INVALID_RESPONSE', 'issuer-backoff', flaw))
 }
 
 function failed(failure: IssuerFailure, noSuchRoute = false): Reply['answer'] {

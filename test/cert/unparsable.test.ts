@@ -177,3 +177,7 @@ describe('a field that is not well-formed, though signed', () => {
     expect(parseCertificate(craftCertificate(key, ca)).keyId).toBe('crafted')
   })
 })
+
+test.each(['\u{FEFF}', '\u{A0}', '\f'])('%j in front is no white space, as in OpenSSH', (odd) => {
+  expect(accepted([` \t${line}`, `${odd}${line}`, ` ${odd}${line}`])).toEqual([` \t${line}`])
+})

@@ -1,13 +1,15 @@
+import { execFile } from 'node:child_process'
 import { appendFile, mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 
 /** Where the rows of a run are kept for `table.ts`. */
 export const ROWS = fileURLToPath(new URL('../../reports/faults.jsonl', import.meta.url))
 
-/** A fault of a kind, and what came of it. */
+/** One kind of fault, and the result of injecting it. */
 export interface Row {
-  /** The heading that it belongs to. */
+  /** The heading of its table. */
   readonly part: string
   readonly fault: string
   readonly tried: number
@@ -19,6 +21,15 @@ export interface Row {
   readonly recoveredSeconds: number | null
   /** What else was measured. */
   readonly remark?: string
+}
+
+/** A line of {@link ROWS}. */
+export interface KeptRow extends Row {
+  readonly form: 'short' | 'whole'
+  /** Abbreviated; with `-dirty` when the working tree differs from it. */
+  readonly commit: string
+  /** RFC 3339. */
+  readonly at: string
 }
 
 /** The whole suite, instead of the form that is a part of each run of all tests. */
@@ -35,12 +46,19 @@ export function pointsOf(count: number, some: number): number[] {
   ]
 }
 
+const COMMIT = promisify(execFile)('git', ['describe', '--always', '--dirty', '--exclude=*'])
+  .then(({ stdout }) => stdout.trim())
+  .catch(() => 'unknown')
+
+/** Print a row, and keep it for `npm run faults:table`. */
 export async function report(row: Row): Promise<void> {
   const { fault, tried, lost, wrong, recoveredSeconds, remark } = row
   const recovered = recoveredSeconds === null ? '' : `, recovered within ${recoveredSeconds.toFixed(1)} s`
   console.log(
     `${fault}: ${tried} tried, ${lost} lost, ${wrong} wrong${recovered}${remark === undefined ? '' : `; ${remark}`}`,
   )
+  const form = isWhole ? 'whole' : 'short'
+  const kept: KeptRow = { ...row, form, commit: await COMMIT, at: new Date().toISOString() }
   await mkdir(dirname(ROWS), { recursive: true })
-  await appendFile(ROWS, `${JSON.stringify(row)}\n`)
+  await appendFile(ROWS, `${JSON.stringify(kept)}\n`)
 }

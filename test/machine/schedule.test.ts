@@ -50,6 +50,7 @@ test.each([
   ['0 * * * *', 3600],
   ['0 0 * * *', 86_400],
   ['* * 1-31 1-12 0-7', 60],
+  [`${'1,'.repeat(30_000)}31 * * * *`, 1800],
 ])('the longest gap of %s is %d s', (expression, seconds) => {
   expect(longestGapSeconds(expression)).toBe(seconds)
 })
