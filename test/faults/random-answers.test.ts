@@ -16,7 +16,7 @@ import { report } from './rows.ts'
 const PART = 'Input: answers of the issuer and lines of the exchange'
 const CA = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINNz7I6MPrGDOFEbIuwHcKUX+ffHwUpIqOErk35XwDCw'
 /** For each seed. */
-const ANSWERS = 300
+const ANSWERS = 250
 
 let folder: TemporaryFolder
 beforeEach(async () => {

@@ -9,7 +9,7 @@ import { Dice, mutate, SEEDS } from './mutate.ts'
 import { report } from './rows.ts'
 
 /** For each seed. */
-const CASES = 400
+const CASES = 300
 /** Of computing, for any configuration within the size limit of its files; a fifth of it on a quiet machine. */
 const MOST_CPU_SECONDS = 5
 

@@ -13,7 +13,7 @@ import { report } from './rows.ts'
 
 const run = promisify(execFile)
 /** For each seed. Each runs sshd and ssh-keygen several times. */
-const CASES = 40
+const CASES = 30
 const KEYS = ['ssh_host_ed25519_key', 'ssh_host_ecdsa_key']
 
 /** The forms that the head of the helper names. */
