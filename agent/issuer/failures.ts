@@ -146,7 +146,7 @@ function busyText(status: number): string {
     case 429:
       return 'limits the rate of requests'
     default:
-      return 'has a problem of its own'
+      return 'has an internal error'
   }
 }
 

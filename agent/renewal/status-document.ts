@@ -171,7 +171,7 @@ export function waitText(
 
 /** One line for people, `systemctl status` among them. */
 export function summarize(status: StatusDocument, now: UnixSeconds): string {
-  if (!status.enrolled) return 'not enrolled: there is no configuration'
+  if (!status.enrolled) return 'not enrolled: no configuration file'
   const { certificates } = status
   if (certificates.length === 0) return 'no host keys found'
   const counts = CERTIFICATE_STATES.toReversed().flatMap((state) => {

@@ -30,7 +30,7 @@ test('what is no code has no entry', () => {
   expect(errorOf('STORE_FAILED')).toBe(ERRORS.STORE_FAILED)
 })
 
-test('a busy issuer: the remedy fits a rate limit and a problem of its own', () => {
+test('a busy issuer: the remedy fits a rate limit and an internal error', () => {
   const { cause, remedy } = ERRORS.ISSUER_BUSY
   for (const status of ['429', '408', '5xx']) expect(`${cause} ${remedy}`).toContain(status)
   expect(remedy).toMatch(/408 or 5xx .*check the log of the issuer.*\. If 429 .*rate limit/)

@@ -92,5 +92,5 @@ test('run as root: written by the owner of the state directory', needsRoot, asyn
   expect(await stat(file)).toMatchObject({ uid: 65_534 })
   const elsewhere = await host.verb(['metrics', 'write', join(host.folder, 'hostcertd.prom')])
   expect(elsewhere.status).toBe(1)
-  expect(elsewhere.stderr).toContain('must be writable for the owner of state_directory')
+  expect(elsewhere.stderr).toContain('must be writable by the owner of state_directory')
 })

@@ -62,7 +62,7 @@ test.each([
   const from = agent.log.length
   await agent.configure(world.configWith({ renewal: { tick: '* * * * * *' } }))
   agent.signal('SIGHUP')
-  const { level, code, msg } = await agent.waitForLog(/the old configuration is kept$/, 20, from)
+  const { level, code, msg } = await agent.waitForLog(/the previous configuration stays in effect$/, 20, from)
   expect({ level, code }).toEqual({ level: 'error', code: 'CONFIG_INVALID' })
   expect(msg).toContain(`verify.host_ca_file: ${path}: `)
   expect(agent.log.slice(from).map((line) => line.msg)).not.toContain('the configuration was read')

@@ -75,7 +75,7 @@ test('SIGHUP with a bad configuration: every problem with its path, and the old 
   await untilReady(world)
   const bad = world.configWith({ renewal: { tick: '99 * * * *' }, issuer: { url: 'http://example.com' } })
   await agent.configure(bad)
-  await hangUp(world, /the old configuration is kept$/)
+  await hangUp(world, /the previous configuration stays in effect$/)
   for (const path of ['renewal.tick', 'issuer.url'])
     await agent.waitFor(path, () =>
       agent.log.some(
@@ -84,7 +84,7 @@ test('SIGHUP with a bad configuration: every problem with its path, and the old 
       ),
     )
   await agent.configure('issuer: [')
-  await hangUp(world, /the old configuration is kept$/)
+  await hangUp(world, /the previous configuration stays in effect$/)
 
   expect(await readiness(agent)).toBe(200)
   await rm(sshd.certificatePath('ed25519'))

@@ -49,7 +49,7 @@ describe('answers that are none', () => {
     expect(failureOf(await issuer.issue(requestFor('k'), NEVER))).toMatchObject({
       code: 'ISSUER_BUSY',
       retryAfterSeconds: 7,
-      message: `127.0.0.1:${server.port} has a problem of its own (503, with a web page)`,
+      message: `127.0.0.1:${server.port} has an internal error (503, with a web page)`,
     })
   })
 

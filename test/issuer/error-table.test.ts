@@ -159,8 +159,8 @@ describe('what a message says', () => {
   test.each([
     { status: 408, words: 'did not receive the request in time' },
     { status: 429, words: 'limits the rate of requests' },
-    { status: 500, words: 'has a problem of its own' },
-    { status: 503, words: 'has a problem of its own' },
+    { status: 500, words: 'has an internal error' },
+    { status: 503, words: 'has an internal error' },
   ])('why it is busy: $status', async ({ status, words }) => {
     setup.server.failNext({ status, body: {} }, 1, 'issue')
     const { message } = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))

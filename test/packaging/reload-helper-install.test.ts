@@ -335,7 +335,7 @@ describe('the root helper, install', needsRoot, () => {
     },
   )
 
-  test('sshd -T names host keys in a way that is not understood: nothing is touched', async () => {
+  test('sshd -T prints unsupported host keys: nothing is changed', async () => {
     await using host = await makeHelperHost()
     await host.stage(ECDSA)
     await host.ask('install\n')

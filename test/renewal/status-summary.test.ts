@@ -66,7 +66,7 @@ test.each<{ name: string; status: StatusDocument; says: string }>([
   {
     name: 'not enrolled',
     status: { ...document([]), enrolled: false },
-    says: 'not enrolled: there is no configuration',
+    says: 'not enrolled: no configuration file',
   },
   { name: 'no host keys', status: document([]), says: 'no host keys found' },
   { name: 'all served', status: document([key('valid')]), says: '1 host key: 1 valid; next renewal in 1h' },

@@ -415,7 +415,7 @@ describe('the loop', () => {
       enrolled ? { kind: 'enrolled', host, identity } : { kind: 'not-enrolled' },
     )
     await host.clock.advance(1)
-    expect(daemon.told).toEqual(['ready not enrolled: there is no configuration', 'watchdog'])
+    expect(daemon.told).toEqual(['ready not enrolled: no configuration file', 'watchdog'])
     enrolled = true
     await daemon.live(60)
     await host.clock.advance(1)
