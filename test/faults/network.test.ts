@@ -80,12 +80,12 @@ const MISBEHAVIOURS: readonly (readonly [name: string, code: string, answer: (so
   ['sends 102 without end', 'ISSUER_TIMEOUT', (socket) => flood(socket, 'HTTP/1.1 102 Processing\r\n\r\n')],
   [
     'sends two different Content-Length headers',
-    'ISSUER_INVALID_RESPONSE',
+    'ISSUER_UNREACHABLE',
     (socket) => void socket.end(`${OK}content-length: 2\r\ncontent-length: 50\r\n\r\n{}`),
   ],
   [
     'sends both Content-Length and chunks',
-    'ISSUER_INVALID_RESPONSE',
+    'ISSUER_UNREACHABLE',
     (socket) => void socket.end(`${OK}content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`),
   ],
   [
@@ -221,7 +221,7 @@ createServer((client) => {
 
 /** A port of 127.0.0.1 in a namespace that leads to a port of ours. */
 async function portInside(
-  namespace: readonly string[],
+  namespace: readonly [string, ...string[]],
   folder: string,
   to: number,
 ): Promise<AsyncDisposable & { number: number }> {
@@ -250,7 +250,7 @@ test('a network without answers', needsRoot, async () => {
   await using renewals = await FailingRenewals.start()
   const name = `hostcertd${process.pid}net`
   await using _network = await silentNetwork(name)
-  const wrapper = ['ip', 'netns', 'exec', name]
+  const wrapper = ['ip', 'netns', 'exec', name] as const
   const sshd = { address: 'none' }
   for (const [fault, url] of [
     ['name servers that never answer', 'https://issuer.example.com'],

@@ -14,6 +14,7 @@ import {
 } from '../support/local-issuer/tls-certificate.ts'
 import { freePort } from '../support/private-sshd/process.ts'
 import { FailingRenewals, flood, Port } from './failing-renewals.ts'
+import { pointsOf } from './rows.ts'
 
 const DAYS_AGO = { startsInDays: -9, endsInDays: -1 }
 const ROOT = issueTlsCertificate({ name: 'Example Root CA' })
@@ -232,7 +233,11 @@ test('TLS that is wrong', async () => {
     if (finding?.status !== 'failure' || !words.test(finding.message))
       renewals.flaws.push(`${name}: doctor: ${JSON.stringify(finding)}`)
   }
-  for (const row of TLS_ROWS) {
+  // What `doctor` names too is always tried.
+  const points = pointsOf(TLS_ROWS.length, 7)
+  for (const row of TLS_ROWS.filter(
+    ({ doctor }, index) => doctor !== undefined || points.includes(index + 1),
+  )) {
     await using port = await Port.of(row.server())
     await attempt(port.number, row)
   }
@@ -375,7 +380,8 @@ test('proxies that are wrong', async () => {
     const environment = { HTTPS_PROXY: url.replace('PORT', String(port)) }
     await renewals.attempt({ name, code, words, environment, ...(secret === undefined ? {} : { secret }) })
   }
-  for (const row of PROXY_ROWS) {
+  const points = pointsOf(PROXY_ROWS.length, 12)
+  for (const row of PROXY_ROWS.filter((_row, index) => points.includes(index + 1))) {
     await using port = await Port.answering(row.answer ?? (() => {}))
     await attempt(row.answer === null ? await freePort() : port.number, row)
   }
