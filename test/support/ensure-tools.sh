@@ -81,6 +81,7 @@ for wanted in "$@"; do
     faults)
       has gcc || need gcc 'it builds the library that makes calls fail'
       [ -e /usr/include/stdio.h ] || need libc6-dev 'the same'
+      has strace || need strace 'a test watches which files are opened with it'
       if [ "$(id -u)" = 0 ]; then has ip || need iproute2 'a test makes a network without answers'; fi
       ;;
     browser)
