@@ -149,8 +149,6 @@ const TLS_REASONS: readonly (readonly [reason: RegExp, text: string])[] = [
   [/alert protocol version|unsupported protocol/, 'the server offers neither TLS 1.2 nor TLS 1.3'],
   [/wrong version number/, 'the server does not use TLS on this port'],
 ]
-/** Of undici's errors, those for bytes that are no HTTP/1.1 response. */
-const NOT_HTTP = [errors.HTTPParserError, errors.HeadersOverflowError]
 /** RFC 9113, section 3.4: a server begins with a SETTINGS frame, of stream 0. */
 // eslint-disable-next-line no-control-regex
 const HTTP2_FRAME = /^[^]{3}\x04[^]\0{4}/
@@ -180,8 +178,8 @@ export function transportFailure(
   }
   if (error instanceof AgentError) return localFailure(error.code, 'local', error.message)
   const reason = plainText(secrets.redact(describe(error)))
-  if (NOT_HTTP.some((kind) => error instanceof kind)) {
-    const data = error instanceof errors.HTTPParserError && 'data' in error ? String(error.data) : ''
+  if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) {
+    const data = 'data' in error ? String(error.data) : ''
     const what = HTTP2_FRAME.test(data)
       ? 'uses HTTP/2 only, and HTTP/1.1 is needed'
       : `sent something that is not HTTP: ${reason}`

@@ -83,6 +83,7 @@ for wanted in "$@"; do
       [ -e /usr/include/stdio.h ] || need libc6-dev 'the same'
       has openssl || need openssl 'a test runs a server that requires a TLS client certificate'
       has faketime || need faketime 'tests set the clock of a daemon with it'
+      has strace || need strace 'a test watches which files are opened with it'
       if [ "$(id -u)" = 0 ]; then has ip || need iproute2 'a test makes a network without answers'; fi
       ;;
     browser)
