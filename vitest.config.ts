@@ -45,8 +45,8 @@ export default defineConfig({
       {
         test: {
           name: 'faults',
-          // Each fault is a process of its own, some of them hundreds.
-          fileParallelism: false,
+          // Each fault is a process of its own, some of them hundreds; the soak test mostly waits.
+          maxWorkers: 2,
           include: ['test/faults/**/*.test.ts'],
           testTimeout: 3_600_000,
           hookTimeout: 60_000,
