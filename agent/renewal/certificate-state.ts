@@ -169,7 +169,7 @@ export interface StateFacts {
   /** Why the key is ignored; null when it is not. */
   readonly ignored: string | null
   readonly onDisk: OnDisk
-  /** Null unless what is on disk is usable. */
+  /** Null unless what is on disk can be read and has an end. */
   readonly times: RenewalTimes | null
   readonly served: Served
   /** The code of the last failure of this key since its last success. */
