@@ -104,8 +104,9 @@ export class Daemon {
 
   /** SIGHUP: read the configuration anew, then look at everything at once. */
   reload(): void {
+    // Once until the next turn: each notification is a process, and the turn waits for all of them.
+    if (!this.#reloadRequested) void this.#parts.serviceManager.reloading()
     this.#reloadRequested = true
-    void this.#parts.serviceManager.reloading()
     this.#supervisor.wake('sighup')
   }
 
