@@ -9,6 +9,8 @@ export type IssuerRequest =
   | { readonly do: 'heal' | 'stop' | 'start' }
   /** How many certificates it has signed. */
   | { readonly do: 'count' }
+  /** How many requests have reached it, answered or not. */
+  | { readonly do: 'count-requests' }
 
 export type IssuerAnswer =
   | { readonly ok: true; readonly value: unknown }

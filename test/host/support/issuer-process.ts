@@ -39,6 +39,8 @@ function carryOut(request: IssuerRequest): unknown {
       return issuer.start()
     case 'count':
       return issuer.issued.length
+    case 'count-requests':
+      return issuer.requests.length
   }
 }
 
