@@ -37,9 +37,9 @@ export const ERRORS = {
   },
   ISSUER_TIMEOUT: {
     title: 'Issuer timed out',
-    cause: 'The issuer accepted the connection but did not respond within `issuer.timeout`',
+    cause: 'The issuer, or the program of `issuer.command`, did not respond within the time limit',
     remedy:
-      'Check the log of the issuer, and of any proxy or load balancer in front of it. hostcertd retries automatically',
+      'Check that no firewall drops the connection (`hostcertd doctor`), then the log of the issuer, and of any proxy or load balancer in front of it. hostcertd retries automatically',
   },
   ISSUER_BUSY: {
     title: 'Issuer busy or failing',
@@ -56,7 +56,7 @@ export const ERRORS = {
     title: 'Not permitted',
     cause: 'The identity is not permitted to issue certificates for this host, or not from this address',
     remedy:
-      "Ask an administrator of the issuer: if the message is about the address, allow the identity to log in from this host's address; otherwise make it a member of the host's project and grant it `issue-host-cert` on `ssh-hosts` for this host. A grant takes effect after about 10 s; then run `systemctl reload hostcertd` to retry",
+      "Ask an administrator of the issuer: if the message is about the address, allow the identity to log in from this host's address; if it is about a client certificate, exempt this host at the server in front of the issuer, or correct `issuer.url`; otherwise make it a member of the host's project and grant it `issue-host-cert` on `ssh-hosts` for this host. A grant takes effect after about 10 s; then run `systemctl reload hostcertd` to retry",
   },
   ISSUER_NOT_FOUND: {
     title: 'Host or route not found',

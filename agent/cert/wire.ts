@@ -120,7 +120,7 @@ const KEY_FIELDS: Readonly<Record<string, number>> = {
 
 /**
  * Read the key, the serial and the end of a certificate that sshd presented. For what
- * {@link parseCertificate} refuses too: a CA in a security key, a key id that is not UTF-8.
+ * `parseCertificate` (host-certificate.ts) refuses too: a CA in a security key, a key id that is not UTF-8.
  *
  * @returns null when it is not laid out as a certificate
  */

@@ -93,8 +93,8 @@ export async function readConfig(
 }
 
 /**
- * As {@link readConfig}; if it is valid, then become the daemon's user. A file that this user cannot read is a problem of
- * the configuration, whichever user started the verb.
+ * As {@link readConfig}; if it is valid, then become the daemon's user. For `run` and `config
+ * validate`: a file that this user cannot read is a problem of the configuration, whichever user started them.
  */
 export async function readConfigAsOwner(
   context: CliContext,

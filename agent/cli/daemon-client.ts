@@ -217,7 +217,7 @@ function onDaemon(answer: DaemonAnswer, listen: Config['health']['listen']): Rem
   }
 }
 
-/** `hangs: it has not looked at anything since TIME`. */
+/** `hangs: no pass completed since TIME`. */
 export function hangingSince(lastTurn: string | null): string {
   return `hangs: no pass completed${lastTurn === null ? ' yet' : ` since ${lastTurn}`}`
 }

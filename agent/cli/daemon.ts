@@ -88,9 +88,10 @@ export class Daemon {
   async run(config: Config | null, stop: AbortSignal): Promise<void> {
     this.#startedAt = this.#parts.clock.now()
     await this.#apply(config)
-    if (config === null)
+    if (config === null) {
       this.#parts.log.info({}, 'not enrolled: no configuration file; checking again every minute')
-    await this.#listenForHealth()
+      await this.#listenForHealth()
+    }
     stop.addEventListener('abort', () => void this.#parts.serviceManager.stopping(), { once: true })
     await this.#supervisor.run(stop)
     await Promise.all([this.#ticker?.stop(), this.#watcher?.stop(), this.#health?.server?.stop()])
@@ -148,7 +149,7 @@ export class Daemon {
         return
       case 'invalid': {
         const problems = loaded.problems.map(problemLine)
-        // While not enrolled this is read each minute: the same problems are told once.
+        // While not enrolled this is read each minute: the same problems are logged once.
         if (!isReload && this.#lastProblems === problems.join('\n')) return
         this.#lastProblems = problems.join('\n')
         const kept = this.#config === null ? '' : '; the previous configuration stays in effect'
@@ -168,10 +169,10 @@ export class Daemon {
       configureLog(config)
       const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
       this.#enrolment = { kind: 'enrolled', host: composeHost(config), identity }
-      const watcher = startWatcher(config, () => this.#supervisor.wake('file-event'))
       // Monitors are answered while the watcher still reads its folders.
-      await this.#listenForHealth()
-      this.#watcher = await watcher
+      const wake = (): void => this.#supervisor.wake('file-event')
+      const [watcher] = await Promise.all([startWatcher(config, wake), this.#listenForHealth()])
+      this.#watcher = watcher
     }
     this.#ticker = startTicker(config?.renewal.tick ?? DEFAULT_TICK, () => this.#supervisor.wake('tick'))
   }

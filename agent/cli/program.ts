@@ -2,7 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { parseDuration } from '../cert/time.ts'
 import { configPathFrom, type LoadedConfig } from '../config/load.ts'
 import { type Problem, problemLine } from '../config/problem.ts'
-import { userNamed, whyDenied } from '../host/file-access.ts'
+import { canRead, userNamed, whyDenied } from '../host/file-access.ts'
 import type { VersionInfo } from '../version.ts'
 import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
@@ -274,15 +274,19 @@ async function configValidate(
       file: file ?? null,
     }))
     const enrolled = loaded.kind !== 'not-enrolled'
-    context.out(`${JSON.stringify({ valid: problems.length === 0, enrolled, errors, warnings }, null, 2)}\n`)
+    const valid = enrolled ? problems.length === 0 : null
+    context.out(`${JSON.stringify({ valid, enrolled, errors, warnings }, null, 2)}\n`)
   } else {
-    for (const problem of problems) context.err(`CONFIG_INVALID: ${problemLine(problem)}`)
+    for (const problem of problems) context.out(`CONFIG_INVALID: ${problemLine(problem)}\n`)
     for (const warning of warnings) context.err(`warning: ${warning}`)
-    if (loaded.kind === 'not-enrolled') context.err(notEnrolledLine(path))
+    if (loaded.kind === 'not-enrolled') context.out(`${notEnrolledLine(path)}\n`)
     if (loaded.kind === 'ok' && problems.length === 0) context.out(`${loaded.files.join(', ')}: valid\n`)
   }
   return problems.length === 0 ? EXIT.ok : EXIT.config
 }
+
+/** The user of `hostcertd-exchange@.service`. */
+const EXCHANGE_USER = 'hostcertd-exchange'
 
 /** For root: files that the exchange of the packaged unit, a user of its own, cannot read, as a strict umask makes them. */
 async function unreadableForExchange(
@@ -294,7 +298,7 @@ async function unreadableForExchange(
   const { path, loaded } = await readConfig(context, options)
   // The unit uses this file, and no other.
   if (loaded.kind !== 'ok' || path !== configPathFrom(undefined, {})) return []
-  const user = await userNamed('hostcertd-exchange', signal)
+  const user = await userNamed(EXCHANGE_USER, signal)
   if (user === null) return []
   const { issuer } = loaded.config
   const caFile = issuer.kind === 'http' ? issuer.caFile : null
@@ -303,8 +307,10 @@ async function unreadableForExchange(
   const problems: Problem[] = []
   for (const { where, file } of wanted) {
     const denied = await whyDenied(file, user, 'read')
-    if (denied !== null)
-      problems.push({ path: where, message: `the user hostcertd-exchange cannot read it: ${denied}` })
+    if (denied === null) continue
+    // Owners and modes are not all: an access list may permit it.
+    if (!(await canRead(EXCHANGE_USER, file, signal)))
+      problems.push({ path: where, message: `the user ${EXCHANGE_USER} cannot read it: ${denied}` })
   }
   return problems
 }

@@ -8,7 +8,7 @@ import type { HttpIssuerConfig, Login } from '../config/config.ts'
 import type { IssuerFinding } from '../issuer/exchange-protocol.ts'
 import { tlsReason } from '../issuer/http-exchange.ts'
 import { authorityOf, TlsRoots } from '../issuer/http.ts'
-import { type Endpoint, endpointOf, type Proxy, proxyFor } from '../issuer/proxy.ts'
+import { type Endpoint, endpointOf, type Proxy, proxyFor, proxyProblem } from '../issuer/proxy.ts'
 import type { Clock } from '../renewal/ports.ts'
 import { failure, ok, skipped } from './finding.ts'
 import { findingsOf, tlsFinding, type TlsFindings } from './tls.ts'
@@ -44,12 +44,12 @@ export async function examineNetwork(way: WayToIssuer): Promise<IssuerFinding[]>
   const url = new URL(issuer.url)
   const proxy = proxyFor(url, environment)
   const end = farEnd(url, proxy)
-  if (end === null) {
-    const message = `${proxy?.variable} in the environment is not the URL of a proxy`
+  const problem = proxy === null ? null : proxyProblem(proxy)
+  if (end === null || problem !== null) {
     return [
       failure(
         'name',
-        message,
+        problem ?? '',
         `correct it (http://USER:PASSWORD@HOST:PORT), or remove it: ${WHERE_PROXIES_ARE_SET}`,
       ),
       ...skips('the name', 'tcp', 'tls'),

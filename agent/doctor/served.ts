@@ -47,7 +47,7 @@ function down({ config }: Examined, keys: readonly CertifiableView[], { listen }
   const where = typeof address === 'string' ? address : `${address.host}:${address.port}`
   const reasons = keys.flatMap(({ served }) => ('unknown' in served ? (served.unknown ?? []) : []))
   const message = `SSHD_UNREACHABLE: sshd is not running, or not at this address: ${[...new Set(reasons)].join('; ')}`
-  const says = listen.length === 0 ? '' : `; its configuration sets ${listen.join(', ')}`
+  const says = listen.length === 0 ? '' : `; by its configuration, on ${listen.join(', ')}`
   const elsewhere = `, or set sshd.address (${where}) to where it listens${says}`
   const remedy = `start sshd: \`systemctl start ssh\` (sshd)${listen.includes(where) ? '' : elsewhere}`
   return failure('served', message, remedy)

@@ -175,7 +175,7 @@ function withoutRoot(
   }
 }
 
-/** ` (which holds "X", an intermediate CA)`: what of a path without its root is in `ca_file`. */
+/** ` (which contains "X", an intermediate CA)`: what of a path without its root is in `ca_file`. */
 function heldBelow([, ...above]: readonly X509Certificate[], inCaFile: readonly X509Certificate[]): string {
   const held = above.filter((one) => isIn(inCaFile, one)).map((one) => `"${nameOf(one)}"`)
   return held.length === 0 ? '' : ` (which contains ${held.join(', ')}, an intermediate CA)`

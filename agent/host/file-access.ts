@@ -67,6 +67,13 @@ export async function whyDenied(path: string, user: User, wanted: 'read' | 'writ
   return lacks(path, user, wanted === 'read' ? 0o4 : 0o3)
 }
 
+/** For root: try as a user, with all groups and access lists that count for it, whether a file can be read. */
+export async function canRead(userName: string, file: string, signal: AbortSignal): Promise<boolean> {
+  const asUser = ['runuser', '-u', userName, '--', 'test', '-r', file]
+  const { status } = await runProgram(asUser, { timeoutMilliseconds: TIMEOUT_MILLISECONDS, signal })
+  return status === 0
+}
+
 /** Why no file can be written in a folder. */
 export interface WriteProblem {
   /**

@@ -108,7 +108,7 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
     })
     child.once('close', (code, killedBy) => {
       const seconds = limits.timeoutMilliseconds / 1000
-      if (timedOut) finish(null, `${oneLine(program)} was not done after ${seconds} s`)
+      if (timedOut) finish(null, `${oneLine(program)} did not finish within ${seconds} s`)
       else if (killedBy !== null) finish(null, `${oneLine(program)} was killed by ${killedBy}`)
       else finish(code, null)
     })

@@ -50,7 +50,7 @@ export function createServiceManager(options: ServiceManagerOptions): ServiceMan
     const over = new AbortController()
     const timeout = async (): Promise<never> => {
       await wait(timeoutMilliseconds, undefined, { signal: over.signal })
-      throw new Error(`systemd-notify was not done after ${timeoutMilliseconds / 1000} s`)
+      throw new Error(`systemd-notify did not finish within ${timeoutMilliseconds / 1000} s`)
     }
     try {
       await Promise.race([notify(message), timeout()])

@@ -67,7 +67,7 @@ const LONGEST_DIAGNOSIS_MILLISECONDS = 280_000
 
 /**
  * The issuer, asked by a process of its own: it alone loads HTTP, TLS and the logins, and reads the credential. It is
- * started at the first question and lives until {@link Issuer.end}; one that hangs, wherever, is killed.
+ * started at the first question and lives until {@link IssuerSession.end}; one that hangs, wherever, is killed.
  */
 export function createExchangeClient(options: ExchangeClientOptions): ExchangeClient {
   const { clock, metrics } = options

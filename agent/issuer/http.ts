@@ -1,12 +1,12 @@
 import { X509Certificate } from 'node:crypto'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { isIP, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import { Agent, errors, ProxyAgent, request, type Dispatcher } from 'undici'
 import { AgentError } from '../cert/errors.ts'
 import { reasonOf } from '../cert/text.ts'
 import { readBoundedFile, fileVersion } from '../host/files.ts'
-import { endpointOf, proxyFor } from './proxy.ts'
+import { endpointOf, proxyFor, proxyProblem } from './proxy.ts'
 
 /** An answer of ours is below 2 KiB; more than this is not read. */
 const BODY_LIMIT_BYTES = 64 * 1024
@@ -107,16 +107,8 @@ async function openDispatcher(url: URL, roots: TlsRoots, signal: AbortSignal): P
   const tls = { ...tcp, secureContext: await roots.context(), rejectUnauthorized: true, allowH2: false }
   const proxy = proxyFor(url, process.env)
   if (proxy === null) return new Agent({ connections: 1, allowH2: false, connect: tls })
-  // Its value may hold a password.
-  if (proxy.url === null)
-    throw new AgentError('CONFIG_INVALID', `${proxy.variable} in the environment is not the URL of a proxy`)
-  // undici would send the address as a TLS server name, which Node refuses.
-  if (proxy.url.protocol === 'https:' && isIP(endpointOf(proxy.url).host) !== 0) {
-    throw new AgentError(
-      'CONFIG_INVALID',
-      `the https: proxy in ${proxy.variable} is an IP address; set its host name, or use http:`,
-    )
-  }
+  const problem = proxyProblem(proxy)
+  if (proxy.url === null || problem !== null) throw new AgentError('CONFIG_INVALID', problem ?? '')
   return new ProxyAgent({
     uri: proxy.url.href,
     connections: 1,

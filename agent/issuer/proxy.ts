@@ -1,4 +1,4 @@
-import { isIPv6 } from 'node:net'
+import { isIP, isIPv6 } from 'node:net'
 
 /** A proxy that the environment names. */
 export interface Proxy {
@@ -33,6 +33,14 @@ export function proxyFor(url: URL, environment: Environment): Proxy | null {
   const proxy = variableOf('HTTPS_PROXY', environment) ?? variableOf('HTTP_PROXY', environment)
   if (proxy === null || isExempt(url, variableOf('NO_PROXY', environment)?.value ?? '')) return null
   return { variable: proxy.name, url: proxyUrlOf(proxy.value) }
+}
+
+/** Why a proxy cannot be used, without its value, which may hold a password; null when it can. */
+export function proxyProblem({ variable, url }: Proxy): string | null {
+  if (url === null) return `${variable} in the environment is not the URL of a proxy`
+  // undici would send the address as a TLS server name, which Node refuses.
+  if (url.protocol !== 'https:' || isIP(endpointOf(url).host) === 0) return null
+  return `the https: proxy in ${variable} is an IP address; set its host name, or use http:`
 }
 
 /** Where a connection to a URL, or to a proxy, goes. */

@@ -202,12 +202,10 @@ export class Attempts extends WorkingRecord {
 }
 
 /**
- * What a failure shows to be well, so that its next failure is a first one: who refused a login was reached, and who
- * refused a permission had accepted the login.
+ * What a failure shows to be well, so that its next failure is a first one: an issuer that refused something was reached.
  */
 function provenBy(slot: 'issuer' | 'login' | 'administrator'): Partial<AttemptRecord> {
-  if (slot === 'issuer') return {}
-  return slot === 'login' ? { issuer: null } : { issuer: null, login: null }
+  return slot === 'issuer' ? {} : { issuer: null }
 }
 
 function slotOf(next: Exclude<NextStep, 'local'>): 'issuer' | 'login' | 'administrator' {

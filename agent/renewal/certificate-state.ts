@@ -18,7 +18,7 @@ export type DueReason =
 
 type RenewalDecision =
   | { readonly kind: 'due'; readonly reason: DueReason }
-  /** `until` is null when the certificate never ends. */
+  /** `until` is null when the certificate never expires. */
   | { readonly kind: 'wait'; readonly until: UnixSeconds | null }
 
 export interface RenewalPolicy {
@@ -37,7 +37,7 @@ export interface Validity {
   readonly validBefore: UnixSeconds
 }
 
-/** Where in its life a certificate is due and overdue; all `Infinity` for one that never ends. */
+/** Where in its life a certificate is due and overdue; all `Infinity` for one that never expires. */
 export interface RenewalTimes {
   readonly dueAt: UnixSeconds
   /** Less than a third of the window is left from here on. */

@@ -159,9 +159,8 @@ export interface Reported {
 export const NOTHING_REPORTED: Reported = { states: new Map(), skewed: false, sshd: null }
 
 /**
- * Log changes that no attempt caused: a certificate became overdue or expired, a host
- * key cannot be read or is ignored, that sshd is down, that the clocks differ. What an attempt or a reload leads to is
- * logged there.
+ * Log changes that no attempt caused: a certificate became overdue or expired, a host key cannot be read or is ignored,
+ * sshd is down, the clocks differ. What an attempt or a reload leads to is logged there.
  *
  * @param skewSeconds the issuer's clock minus ours; null when unknown
  * @returns for the next call

@@ -85,16 +85,20 @@ test.concurrent('version, for people and as JSON', async () => {
 })
 
 test.concurrent.each([
-  { name: 'renew', status: 1 },
-  { name: 'needs-renewal', status: 255 },
-  { name: 'wait', status: 1 },
-  { name: 'config validate', status: 0 },
-])('$name on a host that is not enrolled: $status, and says so', async ({ name, status }) => {
-  await using folder = await makeTemporaryFolder()
-  const config = join(folder.path, 'hostcertd.yaml')
-  const result = await hostcertd([...name.split(' '), '--config', config])
-  expect(result).toEqual({ status, stdout: '', stderr: `not enrolled: ${config} does not exist\n` })
-})
+  { name: 'renew', status: 1, stream: 'stderr' },
+  { name: 'needs-renewal', status: 255, stream: 'stderr' },
+  { name: 'wait', status: 1, stream: 'stderr' },
+  { name: 'config validate', status: 0, stream: 'stdout' },
+] as const)(
+  '$name on a host that is not enrolled: $status, and says so',
+  async ({ name, status, stream }) => {
+    await using folder = await makeTemporaryFolder()
+    const config = join(folder.path, 'hostcertd.yaml')
+    const result = await hostcertd([...name.split(' '), '--config', config])
+    const none = { status, stdout: '', stderr: '' }
+    expect(result).toEqual({ ...none, [stream]: `not enrolled: ${config} does not exist\n` })
+  },
+)
 
 test.concurrent('status on a host that is not enrolled', async () => {
   await using folder = await makeTemporaryFolder()

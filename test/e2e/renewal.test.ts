@@ -82,7 +82,7 @@ test.concurrent('a reload_command that hangs is ended after half a minute, and n
   await agent.configure(world.configWith({ sshd: { reload: 'always', reload_command: [script] } }))
   await agent.launch()
   await agent.waitFor('the certificate is served', async () => isServed(world, 'ed25519'))
-  const told = await agent.waitForLog(/was not done after 30 s/, 50)
+  const told = await agent.waitForLog(/did not finish within 30 s/, 50)
   expect(told).toMatchObject({ level: 'error', code: 'SSHD_RELOAD_FAILED' })
   const pid = Number(await readFile(pidFile, 'utf8'))
   await agent.waitFor('the command is gone', () => !isAlive(pid))

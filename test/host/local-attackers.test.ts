@@ -286,20 +286,20 @@ describeOnEachRelease(
       await container.run(['chmod', '600', '/etc/hostcertd/tls-ca.pem'])
       expect(await validate()).toMatchObject({
         status: 78,
-        stdout: '',
-        stderr: expect.stringMatching(
+        stderr: '',
+        stdout: expect.stringMatching(
           /^CONFIG_INVALID: issuer\.ca_file: the user hostcertd-exchange cannot read it: \/etc\/hostcertd\/tls-ca\.pem /,
         ) as string,
       })
       await container.run(['chmod', '600', '/etc/hostcertd/hostcertd.yaml'])
-      const { status, stderr } = await validate()
-      expect({ status, stderr }).toEqual({
+      const { status, stdout } = await validate()
+      expect({ status, stdout }).toEqual({
         status: 78,
-        stderr: expect.stringContaining(
+        stdout: expect.stringContaining(
           '/etc/hostcertd/hostcertd.yaml: cannot be read: permission denied',
         ) as string,
       })
-      expect(stderr).toContain('issuer.ca_file')
+      expect(stdout).toContain('issuer.ca_file')
       await container.run(['chmod', '644', '/etc/hostcertd/tls-ca.pem', '/etc/hostcertd/hostcertd.yaml'])
     })
   },

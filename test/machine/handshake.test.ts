@@ -56,7 +56,7 @@ describe('what was presented', () => {
 
   test('what ssh was killed after does not matter', () => {
     const stderr = marked(key.blob.toString('base64'))
-    const killed = { status: null, failure: 'ssh was not done after 6 s', stderr }
+    const killed = { status: null, failure: 'ssh did not finish within 6 s', stderr }
     expect(readHandshake(killed, NONCE, key)).toEqual({ kind: 'plain', blob: key.blob })
   })
 
@@ -232,7 +232,7 @@ describe('unknown, in the words of ssh', () => {
   })
 
   test('a program that could not be run, or was killed', () => {
-    const failure = 'ssh was not done after 6 s'
+    const failure = 'ssh did not finish within 6 s'
     const ended = { status: null, failure, stderr: '' }
     expect(readHandshake(ended, NONCE, key)).toEqual({ kind: 'unknown', reason: failure })
     expect(readHandshake({ ...ended, stderr: 'more\r\n' }, NONCE, key)).toEqual({

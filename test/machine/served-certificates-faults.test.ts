@@ -135,7 +135,7 @@ describe('no answer, or a hostile one', () => {
 
   test.each([
     { name: 'silent', banner: '', reason: /timed out/ },
-    { name: 'silent behind its banner', banner: BANNER, reason: /was not done after 2 s/ },
+    { name: 'silent behind its banner', banner: BANNER, reason: /did not finish within 2 s/ },
   ])('a server that is $name costs the time of one connection, not of each', async ({ banner, reason }) => {
     await using server = await startHostileServer((socket) => socket.write(banner))
     const answer = await ask(server.port, [key, second], { timeoutSeconds: 1 })

@@ -9,7 +9,7 @@ const OLD = '/etc/ssh/old-cert.pub'
 const OURS = `/etc/ssh/hostcertd/${ED25519}-cert.pub`
 const MAIN = 'sshd_config'
 const wins = (place: string, certificate = OLD): string =>
-  `${place}: HostCertificate ${certificate} overrides that of hostcertd; remove that line`
+  `${place}: HostCertificate ${certificate} overrides the line of hostcertd; remove it`
 
 /** Files of /etc/ssh; `sshd_config` is appended to, behind its Include. */
 type Configuration = Readonly<Record<string, string>>

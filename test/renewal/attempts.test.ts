@@ -159,7 +159,7 @@ describe('a failure of the issuer', () => {
     expect(attempts.record).toMatchObject({ login: { failures: 2 } })
   })
 
-  test('ends the count of what it shows to be well: a refused login was answered, a missing permission follows a login', () => {
+  test('ends the count of what it shows to be well: an issuer that refused something was reached', () => {
     const { attempts } = start()
     const refused = failureOf('ISSUER_UNAUTHORIZED', 'login-backoff')
     for (let failure = 0; failure < 5; failure++) attempts.issuerFailed([A], down, null)
@@ -168,7 +168,11 @@ describe('a failure of the issuer', () => {
     attempts.issuerFailed([A], down, null)
     expect(attempts.record).toMatchObject({ issuer: { failures: 1 }, login: { failures: 1 } })
     attempts.issuerFailed([A], failureOf('ISSUER_FORBIDDEN', 'administrator'), null)
-    expect(attempts.record).toMatchObject({ issuer: null, login: null, administrator: { failures: 1 } })
+    expect(attempts.record).toMatchObject({
+      issuer: null,
+      login: { failures: 1 },
+      administrator: { failures: 1 },
+    })
   })
 
   test.each([
