@@ -37,9 +37,9 @@ export const ERRORS = {
   },
   ISSUER_TIMEOUT: {
     title: 'Issuer timed out',
-    cause: 'The issuer, or the program of `issuer.command`, did not respond within the time limit',
+    cause: 'The issuer, or the program that takes its place, did not respond in time',
     remedy:
-      'Check that no firewall drops the connection (`hostcertd doctor`), then the log of the issuer, and of any proxy or load balancer in front of it. hostcertd retries automatically',
+      'Check the log of the issuer, and of any proxy or load balancer in front of it, and that no firewall drops the connection. hostcertd retries automatically',
   },
   ISSUER_BUSY: {
     title: 'Issuer busy or failing',

@@ -58,7 +58,7 @@ test('sshd does not run', async () => {
   await world.agent.configure(world.configWith({ sshd: { address: `127.0.0.1:${elsewhere}` } }))
   const [other] = of('served', await diagnose(world))
   const says = `, or set sshd.address (127.0.0.1:${elsewhere}) to where it listens`
-  expect(other?.remedy).toContain(isRoot ? `${says}; its configuration sets 127.0.0.1:${port}` : says)
+  expect(other?.remedy).toContain(isRoot ? `${says}; by its configuration, on 127.0.0.1:${port}` : says)
 })
 
 test('sshd serves another certificate than the one on disk', async () => {
