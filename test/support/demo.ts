@@ -41,7 +41,7 @@ async function connect(world: World, expected: 'verified' | 'refused'): Promise<
       .findLast((line) => line.trim() !== '')
       ?.trim() ?? ''
   say(
-    `ssh -o StrictHostKeyChecking=yes ${HOSTNAME} → ${got}${got === 'refused' ? `: ${words}` : ', no question asked'}`,
+    `ssh -o StrictHostKeyChecking=yes ${HOSTNAME} → ${got}${got === 'refused' ? `: ${words}` : ', no prompt'}`,
   )
   if (got !== expected) throw new Error(`the client should have ${expected} the host: ${stderr}`)
 }
@@ -53,7 +53,7 @@ async function allServed({ agent }: World): Promise<boolean> {
 async function withoutCertificates(world: World): Promise<void> {
   title('1. A host without certificates')
   say(`an sshd with three fresh host keys (${TYPES.join(', ')}) listens on 127.0.0.1:${world.sshd.port}`)
-  say('a client that trusts only the CA, by one line of known_hosts:')
+  say('a client that trusts only the CA, through one line in known_hosts:')
   say(`  ${world.knownHosts().slice(0, 68)}…`)
   await connect(world, 'refused')
 }
@@ -61,7 +61,9 @@ async function withoutCertificates(world: World): Promise<void> {
 async function firstIssue(world: World): Promise<void> {
   const { agent, issuer } = world
   title('2. hostcertd starts')
-  say(`the issuer, as Infisical's, answers at ${issuer.url}; here its certificates live ${SHORT_SECONDS} s`)
+  say(
+    `a local issuer that imitates Infisical listens at ${issuer.url}; its certificates are valid for ${SHORT_SECONDS} s`,
+  )
   const since = performance.now()
   await agent.start()
   await agent.waitFor('all certificates are served', async () => allServed(world))
@@ -81,7 +83,7 @@ async function renewal(world: World): Promise<void> {
     return now !== null && now.serial !== before?.serial
   })
   const after = await served(world, 'ed25519')
-  say(`ed25519: sshd serves serial ${after?.serial}, ${after?.left} left; nobody did anything`)
+  say(`ed25519: sshd serves serial ${after?.serial}, ${after?.left} left; renewed automatically`)
   await connect(world, 'verified')
 }
 
@@ -92,7 +94,7 @@ async function issuerDown(world: World): Promise<void> {
   const from = agent.log.length
   const failure = await agent.waitForLog(/cannot reach/, 30, from)
   say(
-    `renewal fell due and failed: ${String(failure['code'])}, tried again in ${String(failure['retry_in_seconds'])} s`,
+    `renewal fell due and failed: ${String(failure['code'])}, next attempt in ${String(failure['retry_in_seconds'])} s`,
   )
   const { left } = (await served(world, 'ed25519')) ?? { left: 'nothing' }
   say(`the certificate in place is untouched and served, ${left} left`)
@@ -109,7 +111,7 @@ async function issuerDown(world: World): Promise<void> {
     40,
   )
   say(
-    `the issuer is back; ${seconds(since)} later sshd serves new certificates (they live an hour from now on)`,
+    `the issuer is back; ${seconds(since)} later sshd serves new certificates (valid for an hour from now on)`,
   )
 }
 
@@ -120,7 +122,7 @@ async function rotation(world: World): Promise<void> {
   const before = await served(world, 'ed25519')
   const since = performance.now()
   await sshd.rotateKey('ed25519', 'rename')
-  say('ssh-keygen made a new ed25519 host key; its old certificate is worth nothing now')
+  say('ssh-keygen made a new ed25519 host key; its old certificate no longer matches')
   await agent.waitFor('the new key is signed and served', async () => {
     const now = await served(world, 'ed25519')
     return now !== null && now.serial !== before?.serial
@@ -160,7 +162,7 @@ async function main(): Promise<void> {
   }
   process.once('SIGINT', interrupted)
   console.log(
-    'hostcertd keeps the certificates of a host fresh. Everything here is real, but the issuer, which is local.',
+    'hostcertd keeps the certificates of a host fresh. Everything here is real except the issuer, which runs locally.',
   )
   await withoutCertificates(world)
   await firstIssue(world)
@@ -170,7 +172,7 @@ async function main(): Promise<void> {
   await look(world)
   process.removeListener('SIGINT', interrupted)
   if (process.argv.includes('--keep')) await keep(world)
-  else console.log(`\nDone in ${seconds(startedAt)}; everything is removed again.`)
+  else console.log(`\nDone in ${seconds(startedAt)}; everything was removed.`)
 }
 
 try {
