@@ -76,7 +76,9 @@ async function stageSomething(
 
 /** Everything below a folder but what the helper may write: path, kind, mode and content. */
 async function snapshot(folder: string, except: readonly string[] = []): Promise<string> {
-  const entries = await readdir(folder, { recursive: true })
+  // Not readdir of Node, which follows symbolic links in some versions.
+  const { stdout } = await run('find', [folder, '-mindepth', '1', '-printf', '%P\\0'])
+  const entries = stdout.split('\0').filter((entry) => entry !== '')
   const lines = entries
     .filter((entry) => !except.some((own) => entry === own || entry.startsWith(`${own}/`)))
     .sort()
