@@ -1,8 +1,7 @@
-import { access, constants, glob, realpath, stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { access, constants, realpath, stat } from 'node:fs/promises'
 import { parsePublicKeyLine } from '../cert/public-key.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
-import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
+import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { findProgram, runProgram } from '../host/programs.ts'
 
 /** Which key a private half is. `ssh-keygen -y` reads it, and prints nothing but its public key. */
@@ -68,7 +67,7 @@ export async function privatePathsOf(patterns: readonly string[]): Promise<strin
   const found = new Set<string>()
   for (const pattern of patterns) {
     if (!pattern.endsWith('.pub')) continue
-    for await (const path of glob(privatePathOf(pattern))) if (await isThere(path)) found.add(resolve(path))
+    for (const path of await pathsMatching(privatePathOf(pattern))) if (await isThere(path)) found.add(path)
   }
   return [...found].sort()
 }

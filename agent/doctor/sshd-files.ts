@@ -1,9 +1,8 @@
-import { glob } from 'node:fs/promises'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { splitKeyLine } from '../cert/public-key.ts'
 import { oneLine } from '../cert/text.ts'
 import { outlineOf } from '../cert/wire.ts'
-import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
+import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { findProgram, type ProgramResult, runProgram } from '../host/programs.ts'
 import type { Examined } from './finding.ts'
 import { type LoadedKey, readLoadedKey } from './key-pairs.ts'
@@ -158,13 +157,7 @@ function wordsOf(text: string): string[] {
 
 /** In the order in which sshd reads them. */
 async function matches(pattern: string): Promise<string[]> {
-  const paths: string[] = []
-  try {
-    for await (const path of glob(pattern)) paths.push(resolve(path))
-  } catch {
-    // A folder that may not be looked into has nothing for us.
-  }
-  return paths.sort()
+  return (await pathsMatching(pattern)).toSorted()
 }
 
 /** What sshd's configuration says, and what lies behind the paths in it. */

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { chmod, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { pathsMatching } from '../../agent/host/files.ts'
 import { createHostKeys } from '../../agent/host/host-keys.ts'
 import type { HostKeyFile } from '../../agent/renewal/ports.ts'
 import { isRoot, runsIf } from '../support/skip.ts'
@@ -53,6 +54,33 @@ test('paths, question marks and classes; a path that two patterns name comes onc
   expect(await listed(at('[ab]1.pub'), at('a1.pub'))).toEqual({ a1: 'key', b1: 'key' })
   expect(await listed(at('plain{x}.pub'))).toEqual({ 'plain{x}': 'key' })
   expect(await listed(at('none.pub'), at('none*.pub'), at('no/such/folder.pub'))).toEqual({})
+})
+
+test.each([
+  { pattern: '*.pub', want: ['a-b.pub', 'a.pub', 'b.pub', 'x]y.pub', '{c}.pub'] },
+  { pattern: '?.pub', want: ['a.pub', 'b.pub'] },
+  { pattern: '[!a].pub', want: ['b.pub'] },
+  { pattern: '[^a].pub', want: ['b.pub'] },
+  { pattern: '[a-b].pub', want: ['a.pub', 'b.pub'] },
+  { pattern: 'a[b-]b.pub', want: ['a-b.pub'] },
+  { pattern: 'x[]]y.pub', want: ['x]y.pub'] },
+  { pattern: '[z-a].pub', want: [] },
+  { pattern: '[a.pub', want: [] },
+  { pattern: '{a,b}*.pub', want: [] },
+  { pattern: '.*.pub', want: ['.hidden.pub'] },
+  { pattern: '(a|b)*.pub', want: [] },
+  { pattern: 'sub?/*', want: ['sub1/d.pub'] },
+  { pattern: '*/d.pub', want: ['sub1/d.pub'] },
+  { pattern: '*/none.pub', want: [] },
+  { pattern: '../*/a.pub', want: ['a.pub'] },
+])('$pattern matches $want, as in a shell', async ({ pattern, want }) => {
+  await mkdir(at('sub1'))
+  const names = ['a.pub', 'b.pub', 'a-b.pub', 'x]y.pub', '{c}.pub', '.hidden.pub', 'sub1/d.pub']
+  await Promise.all(names.map(async (name) => writeFile(at(name), '')))
+  const found = await pathsMatching(join(folder.path, pattern))
+  expect(found.filter((path) => path.startsWith(folder.path)).toSorted()).toEqual(
+    want.map((name) => at(name)),
+  )
 })
 
 test('a symbolic link that leads nowhere is unreadable, not gone, and says where it leads', async () => {
