@@ -2,7 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { parseDuration } from '../cert/time.ts'
 import { configPathFrom, type LoadedConfig } from '../config/load.ts'
 import { type Problem, problemLine } from '../config/problem.ts'
-import { canRead, userNamed, whyDenied } from '../host/file-access.ts'
+import { canRead, EXCHANGE_USER, userNamed, whyDenied } from '../host/file-access.ts'
 import type { VersionInfo } from '../version.ts'
 import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
@@ -284,9 +284,6 @@ async function configValidate(
   }
   return problems.length === 0 ? EXIT.ok : EXIT.config
 }
-
-/** The user of `hostcertd-exchange@.service`. */
-const EXCHANGE_USER = 'hostcertd-exchange'
 
 /** For root: files that the exchange of the packaged unit, a user of its own, cannot read, as a strict umask makes them. */
 async function unreadableForExchange(

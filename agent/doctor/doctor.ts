@@ -12,7 +12,7 @@ import {
 } from '../cli/daemon-client.ts'
 import { type Config, issuerUrlOf } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
-import { ownerOf, userNamed } from '../host/file-access.ts'
+import { ownerOf, userNamed, EXCHANGE_USER } from '../host/file-access.ts'
 import { findProgram } from '../host/programs.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
@@ -104,7 +104,7 @@ async function gather(
     self,
     isRoot,
     daemonUser,
-    exchangeUser: isUnits ? await userNamed('hostcertd-exchange', signal) : null,
+    exchangeUser: isUnits ? await userNamed(EXCHANGE_USER, signal) : null,
     exchangeProgram: isRoot
       ? [...context.exchangeProgram, '--as-owner-of', config.stateDirectory]
       : context.exchangeProgram,

@@ -34,6 +34,9 @@ export async function factsOf(path: string): Promise<FileFacts> {
   }
 }
 
+/** The user of `hostcertd-exchange@.service`. */
+export const EXCHANGE_USER = 'hostcertd-exchange'
+
 /** The user of that name, by id(1); null when there is none. */
 export async function userNamed(name: string, signal: AbortSignal): Promise<User | null> {
   const idsOf = async (option: string): Promise<readonly number[]> => {

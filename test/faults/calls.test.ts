@@ -4,7 +4,7 @@ import { certificateOnDisk, isServed, leftovers, requestsTo, untilReady } from '
 import type { World } from '../support/world.ts'
 import { enrolledWorld, flawsOf, injectorFor, placeDueCertificate } from './enrolled-world.ts'
 import type { Fault, Injector } from './injection.ts'
-import { isWhole, pointsOf, report } from './rows.ts'
+import { isWhole, pointsOf, report, reportFlaws } from './rows.ts'
 
 /** A pass every two seconds: a failure of this host's own is tried again at the next one. */
 const CONFIG = { renewal: { tick: '*/2 * * * * *' } }
@@ -77,15 +77,15 @@ async function tryRenew(trial: Trial): Promise<string[]> {
         flaws.push(`${at_}: ${flaw}`)
     }
   }
-  const lost = flaws.filter((flaw) => flaw.includes(': lost: ')).length
-  await report({
-    part: 'Files and connections',
-    fault: name,
-    tried,
-    lost,
-    wrong: flaws.length - lost,
-    recoveredSeconds: longest,
-  })
+  await reportFlaws(
+    {
+      part: 'Files and connections',
+      fault: name,
+      tried,
+      recoveredSeconds: longest,
+    },
+    flaws,
+  )
   return flaws
 }
 

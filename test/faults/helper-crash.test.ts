@@ -8,7 +8,7 @@ import type { Outcome } from '../host/support/commands.ts'
 import { answer, DROP_IN, dropInFor, makeHelperHost, type HelperHost } from '../packaging/helper-host.ts'
 import { needsRoot } from '../support/skip.ts'
 import { buildLibrary, type Fault } from './injection.ts'
-import { pointsOf, report } from './rows.ts'
+import { pointsOf, reportFlaws } from './rows.ts'
 
 const run = promisify(execFile)
 const SHIM = fileURLToPath(new URL('command-shim.c', import.meta.url))
@@ -118,16 +118,16 @@ async function tryEach(
       for (const flaw of found) flaws.push(`${kind} at command ${at}, ${killed.commands[at - 1]}: ${flaw}`)
     }
   }
-  const lost = flaws.filter((flaw) => flaw.includes(': lost: ')).length
-  await report({
-    part: 'Files and connections',
-    fault: name,
-    tried,
-    lost,
-    wrong: flaws.length - lost,
-    recoveredSeconds: longest,
-    remark: `of ${commands.length} commands`,
-  })
+  await reportFlaws(
+    {
+      part: 'Files and connections',
+      fault: name,
+      tried,
+      recoveredSeconds: longest,
+      remark: `of ${commands.length} commands`,
+    },
+    flaws,
+  )
   return flaws
 }
 

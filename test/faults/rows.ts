@@ -62,3 +62,9 @@ export async function report(row: Row): Promise<void> {
   await mkdir(dirname(ROWS), { recursive: true })
   await appendFile(ROWS, `${JSON.stringify(kept)}\n`)
 }
+
+/** Report a row from what was found wrong, each `WHERE: WHAT`; `lost: ` in front of WHAT is a certificate that is gone. */
+export async function reportFlaws(row: Omit<Row, 'lost' | 'wrong'>, flaws: readonly string[]): Promise<void> {
+  const lost = flaws.filter((flaw) => flaw.includes(': lost: ')).length
+  await report({ ...row, lost, wrong: flaws.length - lost })
+}
