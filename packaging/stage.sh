@@ -47,7 +47,7 @@ cache() (
     bin/node --predictable --preserve-symlinks --preserve-symlinks-main $flags $here/hostcertd.js "$2" >/dev/null 2>&1 || :
 )
 if [ "$arch" = "$(dpkg --print-architecture)" ]; then
-  cache --jitless --max-semi-space-size=1 -- version
+  cache --jitless --optimize-for-size --max-semi-space-size=1 -- version
   cache -- doctor
 fi
 chmod -R u=rwX,go=rX "$root"

@@ -174,5 +174,5 @@ function environmentOf(ours: NodeJS.ProcessEnv): Record<string, string> {
 
 /** Whether a flag of Node's that we were started with is for the exchange too. */
 export function isForExchange(flag: string): boolean {
-  return !/^--(?:jitless|max-semi-space-size|inspect(?!-port))/.test(flag)
+  return !/^--(?:jitless|optimize-for-size|max-semi-space-size|inspect(?!-port))/.test(flag)
 }

@@ -17,7 +17,7 @@ import { isWhole, report } from './rows.ts'
 
 const run = promisify(execFile)
 const PROGRAM = fileURLToPath(new URL('../../dist/hostcertd.js', import.meta.url))
-const DAEMON = [process.execPath, '--jitless', '--max-semi-space-size=1', PROGRAM]
+const DAEMON = [process.execPath, '--jitless', '--optimize-for-size', '--max-semi-space-size=1', PROGRAM]
 const PRIVATE_KEYS = HOST_KEY_TYPES.map(hostKeyName)
 
 /** `-D`: the program stays the child of the test. `-f`: all that it starts is followed too. */

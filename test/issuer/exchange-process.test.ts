@@ -318,6 +318,7 @@ describe('hostcertd exchange', () => {
 test('of the flags of Node that the daemon has, those that make it small or debug it are not for the exchange', () => {
   const flags = [
     '--jitless',
+    '--optimize-for-size',
     '--max-semi-space-size=1',
     '--inspect',
     '--inspect=0',

@@ -10,7 +10,7 @@ import type { StatusDocument } from '../../agent/renewal/status-document.ts'
 /** The production bundle, which `npm run build` makes. */
 const PROGRAM = fileURLToPath(new URL('../../dist/hostcertd.js', import.meta.url))
 /** As the unit starts the daemon, with the Node that runs this. */
-const LAUNCH = [process.execPath, '--jitless', '--max-semi-space-size=1', PROGRAM]
+const LAUNCH = [process.execPath, '--jitless', '--optimize-for-size', '--max-semi-space-size=1', PROGRAM]
 const POLL_MILLISECONDS = 25
 
 export interface LogLine {
