@@ -4,9 +4,9 @@ import { getSystemErrorMessage } from 'node:util'
 const LONGEST_LINE = 400
 const LONGEST_QUOTE = 60
 
-/** Cut behind so many characters, which then shows. */
+/** Cut behind so many characters, which then shows; never through a surrogate pair. */
 export function cutTo(longest: number, text: string): string {
-  return text.length > longest ? `${text.slice(0, longest)}…` : text
+  return text.length > longest ? `${text.slice(0, longest).replace(/[\uD800-\uDBFF]$/, '')}…` : text
 }
 
 /**
@@ -34,9 +34,9 @@ export function quoteUpTo(longest: number, text: string): string {
   return escapeControls(JSON.stringify(cutTo(longest, text)))
 }
 
-/** One printable line: controls, line ends and what turns the reading direction become a space. */
+/** One printable line: controls, line ends, halves of surrogate pairs and what turns the reading direction become a space. */
 export function inOneLine(text: string): string {
-  return text.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim()
+  return text.replace(/[\s\p{Cc}\p{Cf}\p{Cs}]+/gu, ' ').trim()
 }
 
 /** Output of another program, {@link inOneLine}, and cut. */
