@@ -54,9 +54,13 @@ export interface CommandIssuerConfig {
   readonly timeoutMilliseconds: number
 }
 
-/** Null where a program takes the issuer's place. */
-export function issuerUrlOf(issuer: IssuerConfig): string | null {
-  return issuer.kind === 'http' ? issuer.url : null
+/** What the status document says of the issuer's configuration; null where a program takes the issuer's place. */
+export function issuerFactsOf(issuer: IssuerConfig): {
+  readonly issuerUrl: string | null
+  readonly loginMethod: Login['method'] | null
+} {
+  if (issuer.kind === 'command') return { issuerUrl: null, loginMethod: null }
+  return { issuerUrl: issuer.url, loginMethod: issuer.auth.method }
 }
 
 export type HealthListen =
@@ -74,8 +78,85 @@ export type CredentialSource = { readonly value: string } | { readonly file: str
 export type Login =
   | {
       readonly method: 'universal-auth'
+      readonly organization: string | null
       readonly clientId: CredentialSource
       readonly clientSecretFile: string
     }
   /** A token that an administrator made; there is no login. */
   | { readonly method: 'token'; readonly tokenFile: string }
+  | (OfIdentity & { readonly method: 'kubernetes'; readonly tokenFile: string })
+  | (OfIdentity & {
+      readonly method: 'aws'
+      /** Null: the platform says. */
+      readonly region: string | null
+      /** Null: the platform gives them. */
+      readonly keys: AwsKeyFiles | null
+    })
+  | (OfIdentity & {
+      readonly method: 'gcp'
+      /** Of a service account; null: the metadata service. */
+      readonly keyFile: string | null
+    })
+  | (OfIdentity & {
+      readonly method: 'azure'
+      readonly resource: string
+      /** Of a managed identity that a user assigned; null: the machine's own. */
+      readonly clientId: string | null
+    })
+  | (OfIdentity & { readonly method: 'oidc'; readonly jwt: JwtSource })
+  | (OfIdentity & { readonly method: 'spiffe'; readonly jwt: JwtSource })
+  | (OfIdentity & { readonly method: 'jwt'; readonly jwt: JwtSource | JwtSigner })
+  | (OfIdentity & {
+      readonly method: 'ldap'
+      readonly username: CredentialSource
+      readonly passwordFile: string
+    })
+  | (OfIdentity & {
+      readonly method: 'tls-cert'
+      readonly certificateFile: string
+      readonly keyFile: string
+      /** No slash at the end. */
+      readonly loginUrl: string
+    })
+  | (OfIdentity & {
+      readonly method: 'oci'
+      readonly user: string
+      readonly tenancy: string
+      readonly fingerprint: string
+      readonly region: string
+      readonly keyFile: string
+    })
+  | (OfIdentity & {
+      readonly method: 'alicloud'
+      readonly accessKeyId: CredentialSource
+      readonly accessKeySecretFile: string
+    })
+
+export type LoginBy<Method extends Login['method']> = Extract<Login, { readonly method: Method }>
+
+interface OfIdentity {
+  /** Slug; null where the identity is in one organization only. */
+  readonly organization: string | null
+  readonly identityId: CredentialSource
+}
+
+interface AwsKeyFiles {
+  readonly accessKeyIdFile: string
+  readonly secretAccessKeyFile: string
+  /** Null for keys that are not temporary. */
+  readonly sessionTokenFile: string | null
+}
+
+/** Where a JWT comes from that someone else signed. */
+export type JwtSource =
+  | { readonly file: string }
+  /** A program and its arguments; its standard output is the JWT. */
+  | { readonly command: readonly string[] }
+
+/** The host signs its own JWT. */
+export interface JwtSigner {
+  readonly keyFile: string
+  readonly issuer: string
+  readonly subject: string
+  readonly audience: string
+}

@@ -1,4 +1,3 @@
-import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
 import { checkCron, longestGapSeconds } from '../host/schedule.ts'
 import { auth as authSection, type CredentialContext, toLogin } from './auth-section.ts'
@@ -11,12 +10,12 @@ import {
   readIssuerUrl,
   readSshdAddress,
   anyListOf,
+  command,
   listOf,
   mustBe,
   oneOf,
   optionalSection,
   readAbsolutePath,
-  readArgument,
   readHostKeyPattern,
   type Reading,
   readJitter,
@@ -43,15 +42,6 @@ export const hostKeys = v.optional(
         ),
   ),
   '/etc/ssh/ssh_host_*_key.pub',
-)
-
-/** A program with its arguments. */
-const command = v.pipe(
-  listOf(textAs(readArgument)),
-  v.check(
-    ([program]) => program === undefined || isAbsolute(program),
-    'must begin with the absolute path of a program: no shell looks it up',
-  ),
 )
 
 const timeout = v.optional(textAs(readTimeout), '30s')
@@ -211,6 +201,6 @@ function toIssuer(settings: Settings, context: ConfigContext): IssuerConfig {
     sshHostId: issuer.ssh_host_id,
     caFile: issuer.ca_file ?? null,
     timeoutMilliseconds,
-    auth: toLogin(settings.auth, context),
+    auth: toLogin(settings.auth, issuer.url, context),
   }
 }

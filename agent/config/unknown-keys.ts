@@ -5,6 +5,14 @@ import { hasPath, isTree, type KeyPath, type KeyProblem, ownValue, pathText, typ
 const INLINE_SECRETS: ReadonlyMap<string, string> = new Map([
   ['client_secret', 'client_secret_file'],
   ['token', 'token_file'],
+  ['access_token', 'token_file'],
+  ['password', 'password_file'],
+  ['secret_access_key', 'secret_access_key_file'],
+  ['access_key_secret', 'access_key_secret_file'],
+  ['session_token', 'session_token_file'],
+  ['jwt', 'jwt_file'],
+  ['key', 'key_file'],
+  ['private_key', 'key_file'],
 ])
 
 /** A file with more unknown keys is another file by mistake, and guesses take time. */
@@ -66,14 +74,19 @@ function placeOf(schema: AnySchema, key: string): KeyPath | null {
   return Object.hasOwn(entriesOf(schema, {}) ?? {}, key) ? [key] : null
 }
 
-/** A key of another method. */
+/** A key of another method, or of several. */
 function explainAuthKey([name, key, ...below]: KeyPath, tree: Tree): string | null {
   if (name !== 'auth' || typeof key !== 'string' || below.length > 0) return null
-  for (const [method, schema] of Object.entries(AUTH_SECTIONS)) {
-    if (Object.hasOwn(entriesOf(schema, {}) ?? {}, key))
-      return `belongs to the method ${method}, and the method is ${String(methodOf(ownValue(tree, 'auth')))}`
-  }
-  return null
+  const methods = Object.entries(AUTH_SECTIONS).flatMap(([method, schema]) =>
+    Object.hasOwn(entriesOf(schema, {}) ?? {}, key) ? [method] : [],
+  )
+  const [first, ...others] = methods
+  if (first === undefined) return null
+  const named =
+    others.length === 0
+      ? `method ${first}`
+      : `methods ${methods.slice(0, -1).join(', ')} and ${methods.at(-1)}`
+  return `belongs to the ${named}, and the method is ${String(methodOf(ownValue(tree, 'auth')))}`
 }
 
 /** A guess that differs by more than this is no help. */

@@ -249,3 +249,12 @@ export function readIssuerUrl(given: string): Reading<string> {
     return mustBe('https:// (http:// is for 127.0.0.1, [::1] and localhost only)', given)
   return value(`${url.origin}${url.pathname}`.replace(/\/+$/, ''))
 }
+
+/** A program with its arguments. */
+export const command = v.pipe(
+  listOf(textAs(readArgument)),
+  v.check(
+    ([program]) => program === undefined || isAbsolutePath(program),
+    'must begin with the absolute path of a program: no shell looks it up',
+  ),
+)

@@ -5,29 +5,32 @@ import { parse } from 'yaml'
 import { AUTH_SECTIONS } from '../../agent/config/auth-section.ts'
 import { loadConfig } from '../../agent/config/load.ts'
 import { hasPath, type Tree, type TreeValue } from '../../agent/config/problem.ts'
-import { configSchema } from '../../agent/config/schema.ts'
 import { type AnySchema, defaultOf, entriesOf } from '../../agent/config/unknown-keys.ts'
-import { INTERFACE_EXAMPLE } from './interface-example.ts'
+import { INTERFACE_EXAMPLE, INTERFACE_LOGINS } from './interface-example.ts'
+import { schemaSettings } from './schema-settings.ts'
 
 const EXAMPLE = join(import.meta.dirname, '../../config.example.yaml')
 
-interface Setting {
-  readonly keys: readonly string[]
-  /** As it would be written; undefined when there is none. */
-  readonly value: unknown
-}
+const SETTINGS = schemaSettings()
+const WITH_DEFAULT = SETTINGS.filter(({ byDefault }) => byDefault !== undefined)
+const OF_LOGINS = SETTINGS.filter(({ methods }) => methods.length > 0)
 
-/** Every key of the schema that holds a value, with its default. */
-function settingsOf(schema: AnySchema, above: readonly string[]): Setting[] {
-  return Object.entries(entriesOf(schema, {}) ?? {}).flatMap(([key, below]) => {
-    const keys = [...above, key]
-    if (key === 'auth') return Object.values(AUTH_SECTIONS).flatMap((section) => settingsOf(section, keys))
-    return entriesOf(below, {}) === null ? [{ keys, value: defaultOf(below) }] : settingsOf(below, keys)
+/** What the interface says that a method takes, and its defaults. */
+const LOGINS = INTERFACE_LOGINS.trim()
+  .split('\n')
+  .flatMap((row) => {
+    const [, names = '', settings = ''] = row.split(/ ?\| ?/)
+    const named = settings.matchAll(/`(?<key>[a-z_]+)`(?: \(`(?<byDefault>[^`]+)`\))?/g)
+    const own = [...named].map(({ groups }) => ({
+      key: groups?.['key'] ?? '',
+      byDefault: groups?.['byDefault'],
+    }))
+    return names.split(', ').map((method) => ({ method, settings: own }))
   })
-}
 
-const SETTINGS = settingsOf(configSchema, [])
-const WITH_DEFAULT = SETTINGS.filter(({ value }) => value !== undefined)
+function keysOf(key: string): readonly string[] {
+  return key.split('.')
+}
 
 /** With each commented setting in force; text has a space behind its `#`. */
 async function uncommented(): Promise<Tree> {
@@ -49,29 +52,68 @@ test('the example can be loaded as it is, and sets nothing but what is required'
 })
 
 test('the walk over the schema finds the keys', () => {
-  expect(SETTINGS.length).toBe(27)
+  expect(SETTINGS.length).toBe(50)
   const known = parse(INTERFACE_EXAMPLE) as Tree
-  const inInterface = SETTINGS.filter(({ keys }) => hasPath(known, keys))
-  expect(
-    SETTINGS.filter((setting) => !inInterface.includes(setting)).map(({ keys }) => keys.join('.')),
-  ).toEqual(['issuer.command', 'auth.client_id_file', 'auth.token_file'])
+  const others = SETTINGS.filter(({ key, methods }) => !hasPath(known, keysOf(key)) && methods.length === 0)
+  expect(others.map(({ key }) => key)).toEqual(['issuer.command'])
 })
 
-test.each(SETTINGS)('$keys is in it', async ({ keys }) => {
-  expect(hasPath(await uncommented(), keys)).toBe(true)
+test('each method takes what the interface says, with its defaults', () => {
+  expect(LOGINS.map(({ method }) => method).sort()).toEqual(Object.keys(AUTH_SECTIONS).sort())
+  for (const { method, settings } of LOGINS) {
+    const section: AnySchema = AUTH_SECTIONS[method as keyof typeof AUTH_SECTIONS]
+    const { method: _, organization, identity_id, identity_id_file, ...own } = entriesOf(section, {}) ?? {}
+    expect(organization).toBeDefined()
+    const hasIdentity = method !== 'universal-auth' && method !== 'token'
+    expect([identity_id, identity_id_file].map((entry) => entry !== undefined)).toEqual([
+      hasIdentity,
+      hasIdentity,
+    ])
+    expect(Object.keys(own).sort()).toEqual(settings.map(({ key }) => key).sort())
+    for (const { key, byDefault } of settings) {
+      // The example above the table has this one.
+      const want = key === 'client_secret_file' ? 'credential:client-secret' : byDefault
+      expect(own[key] && defaultOf(own[key])).toBe(want)
+    }
+  }
 })
 
-test.each(WITH_DEFAULT)('it says the default of $keys: $value', async ({ keys, value }) => {
-  expect(valueAt(await uncommented(), keys)).toEqual(value)
+test.each(SETTINGS)('$key is in it', async ({ key }) => {
+  expect(hasPath(await uncommented(), keysOf(key))).toBe(true)
 })
 
-test.each(WITH_DEFAULT)('the interface says the same default of $keys: $value', ({ keys, value }) => {
-  expect(valueAt(parse(INTERFACE_EXAMPLE) as Tree, keys)).toEqual(value)
+test.each(WITH_DEFAULT)('it says the default of $key: $byDefault', async ({ key, byDefault }) => {
+  expect(valueAt(await uncommented(), keysOf(key))).toEqual(byDefault)
 })
+
+test.each(WITH_DEFAULT.filter(({ key }) => hasPath(parse(INTERFACE_EXAMPLE) as Tree, key.split('.'))))(
+  'the interface says the same default of $key: $byDefault',
+  ({ key, byDefault }) => {
+    expect(valueAt(parse(INTERFACE_EXAMPLE) as Tree, keysOf(key))).toEqual(byDefault)
+  },
+)
+
+test.each(OF_LOGINS.filter(({ key }) => key !== 'auth.method'))(
+  'the explanation of $key begins with its methods',
+  async ({ key, methods }) => {
+    const lines = (await readFile(EXAMPLE, 'utf8')).split('\n')
+    const at = lines.findIndex((line) => new RegExp(`^  #?${keysOf(key)[1]}:`).test(line))
+    const above = lines.slice(0, at)
+    const comment = above.slice(above.findLastIndex((line) => !line.startsWith('  # ')) + 1)
+    const named = comment.flatMap((line) => /^  # ([^:.]+?)(?:: |\. Example)/.exec(line)?.[1] ?? [])
+    const all = Object.keys(AUTH_SECTIONS)
+    const list = named.flatMap((text) => {
+      const except = /^All methods(?: except (.+) and (.+))?$/.exec(text)
+      if (except !== null) return all.filter((method) => !except.slice(1).includes(method))
+      return text.split(', ').filter((word) => all.includes(word))
+    })
+    expect(list.sort()).toEqual([...methods].sort())
+  },
+)
 
 test('it has no key that the schema does not know', async () => {
   const tree = await uncommented()
-  const known = new Set(SETTINGS.map(({ keys }) => keys.join('.')))
+  const known = new Set(SETTINGS.map(({ key }) => key))
   for (const [name, value] of Object.entries(tree)) {
     const paths = typeof value === 'object' ? Object.keys(value).map((key) => `${name}.${key}`) : [name]
     for (const path of paths) expect(known).toContain(path)

@@ -18,6 +18,7 @@ describe('the example of the interface', () => {
         timeoutMilliseconds: 30_000,
         auth: {
           method: 'universal-auth',
+          organization: null,
           clientId: { value: '41ea2756-88ac-43bf-8929-42b71ec7742e' },
           clientSecretFile: '/run/c/hostcertd_client-secret',
         },

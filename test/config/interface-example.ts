@@ -9,7 +9,7 @@ auth:
   method: universal-auth               # universal-auth | token | kubernetes | aws | gcp | azure | oidc | jwt | spiffe | ldap | tls-cert | oci | alicloud
   client_id: 41ea2756-88ac-43bf-8929-42b71ec7742e     # example; or client_id_file
   client_secret_file: credential:client-secret
-  # token: token_file
+  # the settings of each method: see *Logins*
 host_keys: /etc/ssh/ssh_host_*_key.pub # a pattern or a list; public halves only
 certificates:
   directory: /var/lib/hostcertd/certs  # ssh_host_ed25519_key.pub → ssh_host_ed25519_key-cert.pub here; on a packaged host the helper copies from here, else sshd reads here
@@ -32,4 +32,19 @@ log:
   level: info                          # trace … fatal
   format: auto                         # auto: journal lines under journald, pretty on a terminal, else json
 state_directory: /var/lib/hostcertd
+`
+
+/** The table of its chapter "Logins", word for word: what each method takes besides `method`, with the defaults. */
+export const INTERFACE_LOGINS = `| universal-auth | \`client_id\` or \`client_id_file\`, \`client_secret_file\` |
+| token | \`token_file\` |
+| kubernetes | \`token_file\` (\`/var/run/secrets/kubernetes.io/serviceaccount/token\`) |
+| aws | \`region\` (from the platform); proof from container variables (URLs only to loopback, 169.254.170.2, 169.254.170.23, fd00:ec2::23), the instance, or \`access_key_id_file\`, \`secret_access_key_file\` and, if temporary, \`session_token_file\` |
+| gcp | \`key_file\` (none: the metadata service) |
+| azure | \`resource\` (\`https://management.azure.com/\`), \`client_id\` (none) |
+| oidc, spiffe | \`jwt_file\` or \`jwt_command\` |
+| jwt | \`jwt_file\`, \`jwt_command\`, or \`key_file\` with \`issuer\`, \`subject\`, \`audience\`: the host signs its own (RS256, ES256), five minutes long. That proves possession of the key and nothing about the claims: one identity for each host, never its claims in a template (docs and doctor say so) |
+| ldap | \`username\` or \`username_file\`, \`password_file\` |
+| tls-cert | \`certificate_file\`, \`key_file\`, \`login_url\` (\`issuer.url\`, on Infisical's cloud with port 8443) |
+| oci | \`user\`, \`tenancy\`, \`fingerprint\`, \`region\`, \`key_file\` |
+| alicloud | \`access_key_id\` or \`access_key_id_file\`, \`access_key_secret_file\` |
 `

@@ -11,28 +11,38 @@ export interface Setting {
   readonly isRequired: boolean
   /** All that may be written there, when these are a few words; else empty. */
   readonly words: readonly string[]
+  /** The values of `auth.method` with which it may be set; empty outside of `auth`. */
+  readonly methods: readonly string[]
 }
 
 /** Every key of the schema that holds a value, once. */
 export function schemaSettings(): readonly Setting[] {
   const byKey = Map.groupBy(settingsOf(configSchema, ''), ({ key }) => key)
-  // `auth.method` stands in the section of each method.
+  // A key may be in the sections of several methods.
   return [...byKey].map(([key, alike]) => ({
     key,
     byDefault: alike.find(({ byDefault }) => byDefault !== undefined)?.byDefault,
     isRequired: alike.every(({ isRequired }) => isRequired),
     words: alike.flatMap(({ words }) => words),
+    methods: alike.flatMap(({ methods }) => methods),
   }))
 }
 
-function settingsOf(schema: AnySchema, above: string): Setting[] {
+function settingsOf(schema: AnySchema, above: string, methods: readonly string[] = []): Setting[] {
   return Object.entries(entriesOf(schema, {}) ?? {}).flatMap(([name, below]) => {
     const key = `${above}${name}`
-    if (key === 'auth') return Object.values(AUTH_SECTIONS).flatMap((section) => settingsOf(section, 'auth.'))
+    if (key === 'auth')
+      return Object.entries(AUTH_SECTIONS).flatMap(([method, auth]) => settingsOf(auth, 'auth.', [method]))
     if (entriesOf(below, {}) !== null) return settingsOf(below, `${key}.`)
     const isRequired = !isOptional(below)
     return [
-      { key, byDefault: defaultOf(below), isRequired, words: wordsOf(isRequired ? below : below.wrapped) },
+      {
+        key,
+        byDefault: defaultOf(below),
+        isRequired,
+        words: wordsOf(isRequired ? below : below.wrapped),
+        methods,
+      },
     ]
   })
 }
