@@ -195,6 +195,13 @@ export const ERRORS = {
     remedy:
       'Find the host with the wrong secret, and install a valid one. The lock expires after about five minutes; hostcertd then retries automatically',
   },
+  LOGIN_PLATFORM: {
+    title: 'No proof of identity',
+    cause:
+      "The host's platform (cloud, Kubernetes, SPIFFE or the program that supplies a JWT) gave no proof of identity, or the issuer reports that the platform refused it",
+    remedy:
+      'The message names what is missing. `hostcertd doctor` shows which identity the proof is for; hostcertd keeps retrying',
+  },
   CREDENTIAL_UNREADABLE: {
     title: 'Credential unreadable',
     cause: 'A credential file is missing, empty or not readable',

@@ -16,13 +16,9 @@ import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from '.
 import { HttpExchange, type Outcome } from './http-exchange.ts'
 import { TlsRoots } from './http.ts'
 import { HealthRecord } from './issuer-health.ts'
-import {
-  AccessTokenFile,
-  type Authenticator,
-  readCredentialFile,
-  type ReadCredentialFile,
-} from './logins/credential-file.ts'
-import { UniversalAuth } from './logins/universal-auth.ts'
+import { readCredentialFile, type ReadCredentialFile } from './logins/credential-file.ts'
+import { AccessTokenFile, type Authenticator, LoginSession } from './logins/login.ts'
+import { methodOf } from './logins/methods.ts'
 import { proxyPasswords } from './proxy.ts'
 import { Secrets } from './secrets.ts'
 
@@ -62,12 +58,9 @@ export function authenticatorOf(
   secrets: Secrets,
 ): Authenticator {
   const { auth, clock, readCredentialFile: readFile = readCredentialFile } = options
-  switch (auth.method) {
-    case 'universal-auth':
-      return new UniversalAuth(auth, exchange, secrets, clock, readFile)
-    case 'token':
-      return new AccessTokenFile(auth.tokenFile, secrets, readFile)
-  }
+  const tools = { secrets, clock, environment: process.env, readFile }
+  if (auth.method === 'token') return new AccessTokenFile(auth.tokenFile, tools)
+  return new LoginSession(async () => methodOf(auth, tools), auth.organization, exchange, clock)
 }
 
 /** Made by {@link createIssuer}; a probe makes one that shares its login. */

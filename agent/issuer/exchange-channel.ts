@@ -40,9 +40,12 @@ const END_MILLISECONDS = 1_000
 /** As above, when its answer is of no interest any more: to stop the programs that it started. */
 const KILL_MILLISECONDS = 1_000
 
-/** The variables that it gets of our environment: none that could hold a secret. */
+/**
+ * The variables that it gets of our environment: none that could hold a secret, but for the token by which a container of
+ * AWS's asks for its keys, which it gets in no other way.
+ */
 const VARIABLES =
-  /^(?:PATH|HOME|LANG|LC_.*|TZ|(?:HTTPS?|ALL|NO)_PROXY|CREDENTIALS_DIRECTORY|JOURNAL_STREAM|NO_COLOR|SSL_CERT_(?:FILE|DIR)|NODE_.*|OPENSSL_.*|UV_.*|MALLOC_.*|GLIBC_TUNABLES|LD_.*|RES_OPTIONS|LOCALDOMAIN|HOSTALIASES)$/i
+  /^(?:PATH|HOME|LANG|LC_.*|TZ|(?:HTTPS?|ALL|NO)_PROXY|CREDENTIALS_DIRECTORY|JOURNAL_STREAM|NO_COLOR|SSL_CERT_(?:FILE|DIR)|NODE_.*|OPENSSL_.*|UV_.*|MALLOC_.*|GLIBC_TUNABLES|LD_.*|RES_OPTIONS|LOCALDOMAIN|HOSTALIASES|AWS_(?:DEFAULT_)?REGION|AWS_CONTAINER_.*|HOSTCERTD_TEST_METADATA)$/i
 
 /**
  * Start an exchange: the unit behind its socket, or a child. Never throws: one that cannot be started has ended.

@@ -44,20 +44,19 @@ export function invalidAnswer(answer: Answer, flaw: string): IssuerFailure {
  * The answers are those of `test/support/local-issuer/error-rows.ts`, as the server was seen to give them.
  */
 export function answerFailure(answer: Answer): IssuerFailure {
+  const general = generalFailure(answer)
+  if (general !== null) return general
+  return answer.route === 'host-ca' ? hostCaFailure(answer) : issueFailure(answer)
+}
+
+/** What means the same on each route; null for a refusal of the issuer's own. */
+function generalFailure(answer: Answer): IssuerFailure | null {
   const { status } = answer
   if (status === 408 || status === 429 || status >= 500) return busy(answer)
   if (status === 404 && answer.body.requestId === null) return noRoute(answer)
   if (status === 400 && answer.isHtml && /SSL certificate/.test(answer.text))
     return noClientCertificate(answer)
-  if (status < 400) return redirectOrOdd(answer)
-  switch (answer.route) {
-    case 'login':
-      return loginFailure(answer)
-    case 'issue':
-      return issueFailure(answer)
-    case 'host-ca':
-      return hostCaFailure(answer)
-  }
+  return status < 400 ? redirectOrOdd(answer) : null
 }
 
 /** Nothing but the words distinguishes this from a wrong secret. */
@@ -65,23 +64,51 @@ function isLocked({ status, body }: Answer): boolean {
   return status === 401 && /\btemporarily locked\b/i.test(body.message ?? '')
 }
 
-function loginFailure(answer: Answer): IssuerFailure {
+/** What a refused login means, which depends on the method. */
+export interface LoginWords {
+  /** What is refused: `the client id or secret`. */
+  readonly what: string
+  /** Who judges the proof in the issuer's place, and the status by which the issuer says that this one refused it. */
+  readonly platform: { readonly name: string; readonly status: number } | null
+  /** What a status most likely means, for people. */
+  readonly hints: Readonly<Partial<Record<number, string>>>
+}
+
+/** What an answer other than 200 to a login means. */
+export function loginFailure(answer: Answer, { what, platform, hints }: LoginWords): IssuerFailure {
+  const failure = refusedLogin(answer, what, platform)
+  // A web page is not the issuer's own, and says itself what it means.
+  const hint = failure.code === 'LOGIN_LOCKED' || answer.isHtml ? undefined : hints[answer.status]
+  return hint === undefined ? failure : { ...failure, message: `${failure.message}; ${hint}` }
+}
+
+function refusedLogin(answer: Answer, what: string, platform: LoginWords['platform']): IssuerFailure {
   if (isLocked(answer)) {
     return of(answer, 'LOGIN_LOCKED', 'login-backoff', said(answer, 'has locked the login of this identity'))
   }
-  switch (answer.status) {
+  const { status, body } = answer
+  // A web page, or an answer without an id, is not the issuer's own.
+  if (platform?.status === status && body.requestId !== null) {
+    const why = status >= 500 ? `; most likely ${platform.name} refused ${what}, or the issuer failed` : ''
+    const refused = status >= 500 ? `could not check ${what}` : `says that ${platform.name} refused ${what}`
+    return of(answer, 'LOGIN_PLATFORM', 'login-backoff', `${said(answer, refused)}${why}`)
+  }
+  const general = generalFailure(answer)
+  if (general !== null) return general
+  switch (status) {
     case 400:
     case 401:
-    case 404:
     case 422:
+      return of(answer, 'ISSUER_UNAUTHORIZED', 'login-backoff', said(answer, `refused ${what}`))
+    case 403:
+      return of(answer, 'ISSUER_FORBIDDEN', 'login-backoff', said(answer, 'does not permit the login'))
+    case 404:
       return of(
         answer,
         'ISSUER_UNAUTHORIZED',
         'login-backoff',
-        said(answer, 'refused the client id or secret'),
+        said(answer, `refused ${what}; the identity is unknown, or does not have this method`),
       )
-    case 403:
-      return of(answer, 'ISSUER_FORBIDDEN', 'login-backoff', said(answer, 'does not permit the login'))
     default:
       return of(answer, 'ISSUER_REJECTED', 'administrator', said(answer, 'rejected the login'))
   }
@@ -156,9 +183,10 @@ function noRoute(answer: Answer): IssuerFailure {
   return of(answer, 'ISSUER_NOT_FOUND', 'administrator', message)
 }
 
-/** nginx completes the handshake without one, and then answers each request with a page. */
+/** nginx completes the handshake without one, or with one that it does not trust, and then answers with a page. */
 function noClientCertificate(answer: Answer): IssuerFailure {
-  const message = `${answer.host} requires a client certificate (400, with a web page)`
+  const verb = /SSL certificate error/.test(answer.text) ? 'refused the' : 'requires a'
+  const message = `${answer.host} ${verb} client certificate (400, with a web page)`
   return of(answer, 'ISSUER_FORBIDDEN', 'administrator', message)
 }
 

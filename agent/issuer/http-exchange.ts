@@ -7,9 +7,24 @@ import { authorityOf, type RawReply, send, type TlsRoots } from './http.ts'
 import type { HealthRecord } from './issuer-health.ts'
 import type { Secrets } from './secrets.ts'
 
+/** Where a login goes instead of the issuer's URL, and the certificate that TLS shows there. */
+export interface MutualTls {
+  /** No slash at the end. */
+  readonly url: string
+  /** In PEM form, with those between it and the root. */
+  readonly certificate: string
+  /** In PEM form. */
+  readonly key: string
+}
+
 /** What is asked of the issuer. A credential has no place but those named here. */
 type HttpQuestion =
-  | { readonly route: 'login'; readonly path: string; readonly body: object }
+  | {
+      readonly route: 'login'
+      readonly path: string
+      readonly body: object
+      readonly mutualTls: MutualTls | null
+    }
   /** The only one that carries a token: on the public routes and on login even a bad one would be refused. */
   | { readonly route: 'issue'; readonly path: string; readonly body: object; readonly token: string }
   | { readonly route: 'host-ca'; readonly path: string }
@@ -56,17 +71,20 @@ export class HttpExchange {
   /** Rejects only when `signal` fires, with its reason. */
   async ask(question: HttpQuestion, signal: AbortSignal): Promise<Outcome> {
     const { url, timeoutMilliseconds } = this.#settings
-    const address = new URL(url + question.path)
+    const mutualTls = question.route === 'login' ? question.mutualTls : null
+    const address = new URL((mutualTls?.url ?? url) + question.path)
     const timeout = AbortSignal.timeout(timeoutMilliseconds)
     const began = this.#clock.now()
     const start = performance.now()
+    const asked = { ...this.#compose(question, address), mutualTls }
     let reply: RawReply
     try {
-      reply = await send(this.#compose(question, address), this.#roots, AbortSignal.any([signal, timeout]))
+      reply = await send(asked, this.#roots, AbortSignal.any([signal, timeout]))
     } catch (error) {
       signal.throwIfAborted()
       const timedOut = timeout.aborted ? { milliseconds: timeoutMilliseconds } : null
-      const failure = transportFailure(error, authorityOf(address), timedOut, this.#secrets)
+      const why = transportFailure(error, authorityOf(address), timedOut, this.#secrets)
+      const failure = mutualTls !== null && isCut(error) ? withCertificateHint(why) : why
       this.#health.unreached()
       this.#note(question.route, failure.code, start, { error: failure.message })
       return { ok: false, failure }
@@ -75,6 +93,11 @@ export class HttpExchange {
     const answer = answerOf(question.route, address, reply, this.#secrets, this.#clock.now())
     this.#note(question.route, String(reply.status), start, { request_id: answer.body.requestId })
     return { ok: true, answer }
+  }
+
+  /** Count a login for which the host has no proof: nothing was asked of the issuer. */
+  loginFailed(code: string): void {
+    this.#metrics.issuerRequest('login', code, 0)
   }
 
   #compose(question: HttpQuestion, url: URL) {
@@ -124,6 +147,17 @@ export function answerOf(route: Route, address: URL, reply: RawReply, secrets: S
   }
 }
 
+/** The connection ended before there was an answer, and TLS did not say why. */
+function isCut(error: unknown): boolean {
+  return error instanceof errors.SocketError || codeOf(error) === 'ECONNRESET'
+}
+
+/** Some servers close the connection, without an alert, when they do not accept a client certificate. */
+function withCertificateHint(failure: IssuerFailure): IssuerFailure {
+  const message = `${failure.message}; the server may have refused the client certificate of this host`
+  return { ...failure, message }
+}
+
 /** Null for an answer from a cache: its time is an old one. */
 function dateOf(reply: RawReply): string | null {
   return reply.header('age') === null ? reply.header('date') : null
@@ -145,6 +179,10 @@ const TLS_REASONS: readonly (readonly [reason: RegExp, text: string])[] = [
   [
     /alert handshake failure/,
     'the server requires a client certificate, or has no cipher in common with this host',
+  ],
+  [
+    /alert (?:unknown ca|bad certificate|unsupported certificate|certificate (?:expired|revoked|unknown)|access denied)/,
+    'the server refused the client certificate of this host',
   ],
   [/alert protocol version|unsupported protocol/, 'the server offers neither TLS 1.2 nor TLS 1.3'],
   [/wrong version number/, 'the server does not use TLS on this port'],

@@ -16,9 +16,17 @@ const ADDRESS_ATTEMPT_MILLISECONDS = 2000
 
 interface RawRequest {
   readonly url: URL
-  readonly method: 'GET' | 'POST'
+  readonly method: 'GET' | 'POST' | 'PUT'
   readonly headers: Readonly<Record<string, string>>
   readonly body: string | null
+  /** The certificate that TLS shows the server. */
+  readonly mutualTls?: ClientCertificate | null
+}
+
+/** Both in PEM form. */
+interface ClientCertificate {
+  readonly certificate: string
+  readonly key: string
 }
 
 export interface RawReply {
@@ -41,7 +49,15 @@ export interface RawReply {
  */
 export async function send(asked: RawRequest, roots: TlsRoots, signal: AbortSignal): Promise<RawReply> {
   signal.throwIfAborted()
-  const dispatcher = await openDispatcher(asked.url, roots, signal)
+  return sendBy(await openDispatcher(asked, roots, signal), asked, signal)
+}
+
+/** As {@link send}, by a dispatcher that is used for nothing else and destroyed afterwards. */
+export async function sendBy(
+  dispatcher: Dispatcher,
+  asked: Omit<RawRequest, 'mutualTls'>,
+  signal: AbortSignal,
+): Promise<RawReply> {
   try {
     return await untilAborted(
       withTlsAlert(() => exchange(asked, dispatcher, signal)),
@@ -57,7 +73,11 @@ export function authorityOf(url: URL): string {
   return `${url.hostname}:${endpointOf(url).port}`
 }
 
-async function exchange(asked: RawRequest, dispatcher: Dispatcher, signal: AbortSignal): Promise<RawReply> {
+async function exchange(
+  asked: Omit<RawRequest, 'mutualTls'>,
+  dispatcher: Dispatcher,
+  signal: AbortSignal,
+): Promise<RawReply> {
   const { statusCode, headers, body } = await request(asked.url, {
     dispatcher,
     method: asked.method,
@@ -86,7 +106,16 @@ async function exchange(asked: RawRequest, dispatcher: Dispatcher, signal: Abort
   }
 }
 
-async function openDispatcher(url: URL, roots: TlsRoots, signal: AbortSignal): Promise<Dispatcher> {
+/** Straight to a server that has no name or TLS of its own to check: a service on this machine, or next to it. */
+export function openDirectly(signal: AbortSignal): Dispatcher {
+  return new Agent({ connections: 1, allowH2: false, connect: { signal, timeout: 0 } })
+}
+
+async function openDispatcher(
+  { url, mutualTls }: RawRequest,
+  roots: TlsRoots,
+  signal: AbortSignal,
+): Promise<Dispatcher> {
   const tcp = {
     autoSelectFamily: true,
     autoSelectFamilyAttemptTimeout: ADDRESS_ATTEMPT_MILLISECONDS,
@@ -104,7 +133,12 @@ async function openDispatcher(url: URL, roots: TlsRoots, signal: AbortSignal): P
     return new Agent({ connections: 1, allowH2: false, connect: tcp })
   }
   // Explicit, so that NODE_TLS_REJECT_UNAUTHORIZED=0 has no effect.
-  const tls = { ...tcp, secureContext: await roots.context(), rejectUnauthorized: true, allowH2: false }
+  const common = { ...tcp, rejectUnauthorized: true, allowH2: false }
+  const proxyTls = { ...common, secureContext: await roots.context() }
+  const tls =
+    mutualTls === undefined || mutualTls === null
+      ? proxyTls
+      : { ...common, secureContext: await roots.contextWith(mutualTls) }
   const proxy = proxyFor(url, process.env)
   if (proxy === null) return new Agent({ connections: 1, allowH2: false, connect: tls })
   const problem = proxyProblem(proxy)
@@ -113,9 +147,9 @@ async function openDispatcher(url: URL, roots: TlsRoots, signal: AbortSignal): P
     uri: proxy.url.href,
     connections: 1,
     allowH2: false,
-    connect: tls,
+    connect: proxyTls,
     requestTls: tls,
-    proxyTls: tls,
+    proxyTls,
   })
 }
 
@@ -179,10 +213,18 @@ export class TlsRoots {
   async context(): Promise<SecureContext> {
     const version = this.#caFile === null ? '' : await versionOf(this.#caFile)
     if (this.#built?.version === version) return this.#built.context
-    const own = await this.#inCaFile()
-    const context = createSecureContext({ ca: [...new Set([...commonRoots(), ...own])] })
+    const context = createSecureContext({ ca: await this.#all() })
     this.#built = { version, context }
     return context
+  }
+
+  /**
+   * One that shows a client certificate too.
+   *
+   * @throws AgentError CONFIG_INVALID as {@link context} does; OpenSSL's error when key and certificate do not fit
+   */
+  async contextWith({ certificate, key }: ClientCertificate): Promise<SecureContext> {
+    return createSecureContext({ ca: await this.#all(), cert: certificate, key })
   }
 
   /**
@@ -196,6 +238,10 @@ export class TlsRoots {
   }> {
     const parse = (pem: string): X509Certificate => new X509Certificate(pem)
     return { inCaFile: (await this.#inCaFile()).map(parse), inStore: commonRoots().map(parse) }
+  }
+
+  async #all(): Promise<string[]> {
+    return [...new Set([...commonRoots(), ...(await this.#inCaFile())])]
   }
 
   async #inCaFile(): Promise<string[]> {

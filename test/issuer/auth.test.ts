@@ -85,7 +85,12 @@ describe('universal-auth', () => {
     const file = join(setup.folder, 'client-id')
     await writeFile(file, `${setup.clientId}\n`)
     const { clientSecretFile } = setup
-    const auth = { method: 'universal-auth', clientId: { file }, clientSecretFile } as const
+    const auth = {
+      method: 'universal-auth',
+      organization: null,
+      clientId: { file },
+      clientSecretFile,
+    } as const
     expect((await setup.subject({ auth }).issuer.issue(requestFor(setup.publicKey), NEVER)).ok).toBe(true)
   })
 

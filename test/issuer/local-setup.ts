@@ -34,6 +34,7 @@ export async function setUp(
   const publicKey = await generateKey(join(folder, 'key'), 'ed25519', 'root@web1')
   const auth = {
     method: 'universal-auth',
+    organization: null,
     clientId: { value: identity.clientId },
     clientSecretFile,
   } as const

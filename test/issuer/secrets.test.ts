@@ -168,7 +168,12 @@ describe.each(PLACES)('a canary in $name', (place) => {
     await using folder = await makeTemporaryFolder()
     const clientSecretFile = join(folder.path, 'client-secret')
     await writeFile(clientSecretFile, `${CLIENT_SECRET}\n`)
-    const auth = { method: 'universal-auth', clientId: { value: 'id' }, clientSecretFile } as const
+    const auth = {
+      method: 'universal-auth',
+      organization: null,
+      clientId: { value: 'id' },
+      clientSecretFile,
+    } as const
     const { issuer, logged } = makeSubject({ url: server.url, auth })
     const issued = await issuer.issue(requestFor('ssh-ed25519 AAAA c'), NEVER)
     const named = await issuer.hostCa(NEVER)

@@ -1,10 +1,7 @@
 import { AgentError } from '../../cert/errors.ts'
 import { reasonOf } from '../../cert/text.ts'
-import type { IssuerConfig, Login } from '../../config/config.ts'
+import type { CredentialSource, IssuerConfig, Login } from '../../config/config.ts'
 import { readBoundedFile } from '../../host/files.ts'
-import type { IssuerFailure } from '../../renewal/ports.ts'
-import { localFailure } from '../failures.ts'
-import type { Secrets } from '../secrets.ts'
 
 /** A token is a few KiB at most; an HTTP header of more than 16 KiB is refused anyway. */
 const LIMIT_BYTES = 16 * 1024
@@ -51,54 +48,6 @@ export function isToken(text: string): boolean {
   return TOKEN.test(text)
 }
 
-/** As a value, for what {@link readCredential} threw; anything else is thrown on. */
-export function credentialFailure(error: unknown): IssuerFailure {
-  if (error instanceof AgentError) return localFailure(error.code, 'local', error.message)
-  throw error
-}
-
-export type TokenAnswer =
-  | { readonly kind: 'token'; readonly token: string }
-  | { readonly kind: 'failed'; readonly failure: IssuerFailure }
-
-/** The way to an access token. One for each `auth.method`. */
-export interface Authenticator {
-  /**
-   * An access token to use now. Kept in memory at most.
-   *
-   * @param refused the token that the issuer has just refused, null otherwise: then another one is fetched, once.
-   *   The same one again means that there is no other
-   * @returns `failed` with what to do next. Rejects only when `signal` fires
-   */
-  token(refused: string | null, signal: AbortSignal): Promise<TokenAnswer>
-}
-
-/** An access token that an administrator made, in a file that is read anew each time. There is no login. */
-export class AccessTokenFile implements Authenticator {
-  readonly #path: string
-  readonly #secrets: Secrets
-  readonly #readFile: ReadCredentialFile
-
-  constructor(path: string, secrets: Secrets, readFile: ReadCredentialFile) {
-    this.#path = path
-    this.#secrets = secrets
-    this.#readFile = readFile
-  }
-
-  async token(_refused: string | null, signal: AbortSignal): Promise<TokenAnswer> {
-    signal.throwIfAborted()
-    try {
-      const token = await readCredential(this.#path, 'access token', this.#readFile)
-      this.#secrets.add(token)
-      if (isToken(token)) return { kind: 'token', token }
-      const message = `the access token in ${this.#path} is not one word of printable characters`
-      return { kind: 'failed', failure: localFailure('CREDENTIAL_UNREADABLE', 'local', message) }
-    } catch (error) {
-      return { kind: 'failed', failure: credentialFailure(error) }
-    }
-  }
-}
-
 /**
  * Read every credential file that the login names, now: a verb that root runs becomes another user before it logs in.
  * Their content stays in memory only.
@@ -106,7 +55,7 @@ export class AccessTokenFile implements Authenticator {
  * @returns reads from memory; a file that could not be read fails when it is asked for, for it may never be
  */
 export async function holdCredentials(issuer: IssuerConfig): Promise<ReadCredentialFile> {
-  const paths = issuer.kind === 'http' ? credentialFiles(issuer.auth) : []
+  const paths = issuer.kind === 'http' ? credentialFiles(issuer.auth).map(({ path }) => path) : []
   const read = await Promise.allSettled(paths.map(async (path) => readCredentialFile(path)))
   const held = new Map(paths.map((path, index) => [path, read[index]]))
   return async (path) => {
@@ -117,11 +66,69 @@ export async function holdCredentials(issuer: IssuerConfig): Promise<ReadCredent
   }
 }
 
-function credentialFiles(auth: Login): readonly string[] {
+/** A file that a login is configured to read. */
+export interface CredentialFile {
+  /** Its name in messages: `client secret`. */
+  readonly what: string
+  readonly path: string
+  /** One line that is sent as it is, rather than PEM or JSON. */
+  readonly isOneLine: boolean
+  /** Whoever reads it can log in. */
+  readonly isSecret: boolean
+}
+
+/** Every file that a login is configured to read. */
+export function credentialFiles(auth: Login): readonly CredentialFile[] {
+  const files: CredentialFile[] = []
+  const add = (what: string, path: string | null, form: 'secret' | 'public' | 'pem' = 'secret'): void => {
+    if (path !== null) files.push({ what, path, isOneLine: form !== 'pem', isSecret: form !== 'public' })
+  }
+  const addSource = (what: string, source: CredentialSource): void => {
+    if ('file' in source) add(what, source.file, 'public')
+  }
+  if ('identityId' in auth) addSource('identity id', auth.identityId)
   switch (auth.method) {
     case 'universal-auth':
-      return [auth.clientSecretFile, ...('file' in auth.clientId ? [auth.clientId.file] : [])]
+      addSource('client id', auth.clientId)
+      add('client secret', auth.clientSecretFile)
+      break
     case 'token':
-      return [auth.tokenFile]
+      add('access token', auth.tokenFile)
+      break
+    case 'kubernetes':
+      add('service account token', auth.tokenFile)
+      break
+    case 'aws':
+      add('access key id', auth.keys?.accessKeyIdFile ?? null, 'public')
+      add('secret access key', auth.keys?.secretAccessKeyFile ?? null)
+      add('session token', auth.keys?.sessionTokenFile ?? null)
+      break
+    case 'gcp':
+      add('service account key', auth.keyFile, 'pem')
+      break
+    case 'azure':
+      break
+    case 'oidc':
+    case 'spiffe':
+    case 'jwt':
+      if ('file' in auth.jwt) add('JWT', auth.jwt.file)
+      if ('keyFile' in auth.jwt) add('signing key', auth.jwt.keyFile, 'pem')
+      break
+    case 'ldap':
+      addSource('user name', auth.username)
+      add('password', auth.passwordFile)
+      break
+    case 'tls-cert':
+      add('client certificate', auth.certificateFile, 'pem')
+      add('key of the client certificate', auth.keyFile, 'pem')
+      break
+    case 'oci':
+      add('API signing key', auth.keyFile, 'pem')
+      break
+    case 'alicloud':
+      addSource('access key id', auth.accessKeyId)
+      add('access key secret', auth.accessKeySecretFile)
+      break
   }
+  return files
 }

@@ -65,12 +65,18 @@ export const ROUTES: readonly Route[] = [
     const host = state.registry.addHost(wish.hostname, wish.ttlSeconds, undefined, wish.alias)
     return { status: 200, body: hostDescription(state.registry, host) }
   }),
-  route('GET', '/api/v2/workspace/([^/]+)/ssh-hosts', null, 'token', (state, { id, identity }) => {
-    const message = `Identity is not a member of the specified project with ID '${id}'`
-    if (id !== state.registry.projectId) throw new Refusal('not-member', { message })
-    const hosts = state.registry.readable(known(identity))
-    return { status: 200, body: { hosts: hosts.map((host) => hostDescription(state.registry, host)) } }
-  }),
+  route(
+    'GET',
+    '/api/(?:v1/projects|v2/workspace)/([^/]+)/ssh-hosts',
+    null,
+    'token',
+    (state, { id, identity }) => {
+      const message = `Identity is not a member of the specified project with ID '${id}'`
+      if (id !== state.registry.projectId) throw new Refusal('not-member', { message })
+      const hosts = state.registry.readable(known(identity))
+      return { status: 200, body: { hosts: hosts.map((host) => hostDescription(state.registry, host)) } }
+    },
+  ),
   route('GET', '/api/status', null, 'public', (state) => ({
     status: 200,
     body: { date: new Date(state.now()).toISOString(), message: 'Ok', emailConfigured: false },

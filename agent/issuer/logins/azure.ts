@@ -1,0 +1,53 @@
+import { AgentError } from '../../cert/errors.ts'
+import type { LoginBy } from '../../config/config.ts'
+import { claimsOf, looksLikeJwt } from './jwt-claims.ts'
+import { addJwt } from './jwt-source.ts'
+import { type LoginMethod, type LoginTools, valueOf } from './login.ts'
+import { askPlatform, platformUrl, refusalOf, textsIn } from './platform.ts'
+
+const TOKEN = 'http://169.254.169.254/metadata/identity/oauth2/token'
+const SERVICE = 'the metadata service of Azure'
+
+/** An access token of the machine's managed identity. */
+export function azure(settings: LoginBy<'azure'>, tools: LoginTools): LoginMethod {
+  return {
+    route: 'azure-auth',
+    what: "the managed identity's token",
+    platform: null,
+    hints: {
+      401: 'check that the Azure login of the identity allows this tenant and this service principal',
+      403: 'check that its audience (auth.resource) is the one that the Azure login of the identity expects',
+    },
+    async prove(signal) {
+      const identityId = await valueOf(settings.identityId, 'identity id', tools)
+      const jwt = await accessToken(settings, tools, signal)
+      return { body: { identityId, jwt }, claims: claimsOf(jwt) }
+    },
+  }
+}
+
+async function accessToken(
+  { resource, clientId }: LoginBy<'azure'>,
+  tools: LoginTools,
+  signal: AbortSignal,
+): Promise<string> {
+  const query = clientId === null ? '' : `&client_id=${encodeURIComponent(clientId)}`
+  const url = platformUrl(
+    `${TOKEN}?api-version=2018-02-01&resource=${encodeURIComponent(resource)}${query}`,
+    tools,
+  )
+  const remedy = 'is this a machine of Azure?'
+  const reply = await askPlatform({ url, headers: { metadata: 'true' }, service: SERVICE, remedy }, signal)
+  if (reply.status !== 200) {
+    const assign =
+      clientId === null
+        ? 'assign a managed identity to this machine'
+        : 'assign the managed identity of auth.client_id to this machine'
+    const message = `${SERVICE} gives no token (${refusalOf(reply, tools)}): ${assign}, and check auth.resource`
+    throw new AgentError('LOGIN_PLATFORM', message)
+  }
+  const { access_token: jwt } = textsIn(reply.text, ['access_token'], SERVICE)
+  addJwt(jwt, tools)
+  if (looksLikeJwt(jwt)) return jwt
+  throw new AgentError('LOGIN_PLATFORM', `${SERVICE} answered with an access_token that is no JWT`)
+}

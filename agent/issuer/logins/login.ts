@@ -1,0 +1,222 @@
+import { AgentError } from '../../cert/errors.ts'
+import type { UnixSeconds } from '../../cert/time.ts'
+import type { CredentialSource } from '../../config/config.ts'
+import type { Clock, IssuerFailure } from '../../renewal/ports.ts'
+import { type Answer, parseObject } from '../answer.ts'
+import { invalidAnswer, localFailure, loginFailure, type LoginWords } from '../failures.ts'
+import type { HttpExchange, MutualTls } from '../http-exchange.ts'
+import type { Secrets } from '../secrets.ts'
+import { isToken, readCredential, type ReadCredentialFile } from './credential-file.ts'
+
+/** What proves to the issuer, now, which identity this host is. */
+export interface Proof {
+  /** Of the login request, without `organizationSlug`. */
+  readonly body: object
+  /** Who it says that this is, for people, in parts: `subject system:serviceaccount:ssh:web1`. No secret. */
+  readonly claims: readonly string[]
+  /** Where to send it instead of `issuer.url`, and the certificate that TLS shows there. */
+  readonly mutualTls?: MutualTls
+}
+
+/** A login of the server's: one for each `auth.method`, but for `token`, in a file of its own. */
+export interface LoginMethod extends LoginWords {
+  /** `kubernetes-auth`, in `/api/v1/auth/kubernetes-auth/login`. */
+  readonly route: string
+  /**
+   * Read or fetch the proof, anew at each login. Every secret in it is added to {@link LoginTools.secrets} first.
+   *
+   * @throws AgentError CREDENTIAL_UNREADABLE for a file of the configuration, LOGIN_PLATFORM for anything else; the
+   *   signal's reason
+   */
+  prove(signal: AbortSignal): Promise<Proof>
+}
+
+/** What a method needs besides its settings. */
+export interface LoginTools {
+  readonly secrets: Secrets
+  readonly clock: Pick<Clock, 'now'>
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly readFile: ReadCredentialFile
+}
+
+/**
+ * A setting that is a value or a file of one.
+ *
+ * @param what its name in messages, `identity id`
+ * @throws AgentError CREDENTIAL_UNREADABLE
+ */
+export async function valueOf(
+  source: CredentialSource,
+  what: string,
+  { readFile }: Pick<LoginTools, 'readFile'>,
+): Promise<string> {
+  return 'value' in source ? source.value : readCredential(source.file, what, readFile)
+}
+
+/**
+ * A secret from a file, which nothing that leaves the process may hold from now on.
+ *
+ * @throws AgentError CREDENTIAL_UNREADABLE
+ */
+export async function secretOf(
+  path: string,
+  what: string,
+  { readFile, secrets }: Pick<LoginTools, 'readFile' | 'secrets'>,
+): Promise<string> {
+  const secret = await readCredential(path, what, readFile)
+  secrets.add(secret)
+  return secret
+}
+
+export type TokenAnswer =
+  | { readonly kind: 'token'; readonly token: string }
+  | { readonly kind: 'failed'; readonly failure: IssuerFailure }
+
+/** The way to an access token. */
+export interface Authenticator {
+  /**
+   * An access token to use now. Kept in memory at most.
+   *
+   * @param refused the token that the issuer has just refused, null otherwise: then another one is fetched, once.
+   *   The same one again means that there is no other
+   * @returns `failed` with what to do next. Rejects only when `signal` fires
+   */
+  token(refused: string | null, signal: AbortSignal): Promise<TokenAnswer>
+  /** What the last proof said; empty before the first. */
+  readonly claims: readonly string[]
+}
+
+/** An access token that an administrator made, in a file that is read anew each time. There is no login. */
+export class AccessTokenFile implements Authenticator {
+  readonly claims: readonly string[] = []
+  readonly #path: string
+  readonly #tools: Pick<LoginTools, 'readFile' | 'secrets'>
+
+  constructor(path: string, tools: Pick<LoginTools, 'readFile' | 'secrets'>) {
+    this.#path = path
+    this.#tools = tools
+  }
+
+  async token(_refused: string | null, signal: AbortSignal): Promise<TokenAnswer> {
+    signal.throwIfAborted()
+    try {
+      const token = await secretOf(this.#path, 'access token', this.#tools)
+      if (isToken(token)) return { kind: 'token', token }
+      const message = `the access token in ${this.#path} is not one word of printable characters`
+      return { kind: 'failed', failure: localFailure('CREDENTIAL_UNREADABLE', 'local', message) }
+    } catch (error) {
+      return { kind: 'failed', failure: proofFailure(error) }
+    }
+  }
+}
+
+/** A token this near to its end, or with less than a tenth of its life left, is not used any more. */
+const MARGIN_SECONDS = 60
+const MARGIN_SHARE = 0.1
+
+interface HeldToken {
+  readonly token: string
+  /** `Infinity` for one that never expires. */
+  readonly usableUntil: UnixSeconds
+}
+
+/**
+ * Logs in by a method. The token lives in memory only. It is never renewed (`token/renew` deletes tokens that are still
+ * good); near its end there is a new login instead.
+ */
+export class LoginSession implements Authenticator {
+  readonly #method: () => Promise<LoginMethod>
+  readonly #organization: string | null
+  readonly #exchange: HttpExchange
+  readonly #clock: Pick<Clock, 'now'>
+  #claims: readonly string[] = []
+  #held: HeldToken | null = null
+  #login: Promise<TokenAnswer> | null = null
+
+  /** @param method loads the method's file */
+  constructor(
+    method: () => Promise<LoginMethod>,
+    organization: string | null,
+    exchange: HttpExchange,
+    clock: Pick<Clock, 'now'>,
+  ) {
+    this.#method = method
+    this.#organization = organization
+    this.#exchange = exchange
+    this.#clock = clock
+  }
+
+  get claims(): readonly string[] {
+    return this.#claims
+  }
+
+  async token(refused: string | null, signal: AbortSignal): Promise<TokenAnswer> {
+    signal.throwIfAborted()
+    if (refused !== null && this.#held?.token === refused) this.#held = null
+    if (this.#held !== null && this.#clock.now() < this.#held.usableUntil) {
+      return { kind: 'token', token: this.#held.token }
+    }
+    return await this.#logInOnce(signal)
+  }
+
+  /** Calls that overlap share one login, under the signal of the first: a wrong secret must not count twice. */
+  async #logInOnce(signal: AbortSignal): Promise<TokenAnswer> {
+    if (this.#login !== null) return await this.#login
+    this.#login = this.#logIn(signal)
+    try {
+      return await this.#login
+    } finally {
+      this.#login = null
+    }
+  }
+
+  async #logIn(signal: AbortSignal): Promise<TokenAnswer> {
+    const method = await this.#method()
+    let proof: Proof
+    try {
+      proof = await method.prove(signal)
+    } catch (error) {
+      signal.throwIfAborted()
+      const failure = proofFailure(error)
+      if (failure.code === 'LOGIN_PLATFORM') this.#exchange.loginFailed(failure.code)
+      return { kind: 'failed', failure }
+    }
+    this.#claims = proof.claims
+    const began = this.#clock.now()
+    const organization = this.#organization === null ? {} : { organizationSlug: this.#organization }
+    const question = {
+      route: 'login',
+      path: `/api/v1/auth/${method.route}/login`,
+      body: { ...proof.body, ...organization },
+      mutualTls: proof.mutualTls ?? null,
+    } as const
+    const outcome = await this.#exchange.ask(question, signal)
+    if (!outcome.ok) return { kind: 'failed', failure: outcome.failure }
+    return this.#keep(outcome.answer, began, method)
+  }
+
+  #keep(answer: Answer, began: UnixSeconds, method: LoginMethod): TokenAnswer {
+    if (answer.status !== 200) return { kind: 'failed', failure: loginFailure(answer, method) }
+    const body = parseObject(answer.text)
+    const token = body?.['accessToken']
+    if (typeof token !== 'string' || !isToken(token)) {
+      const flaw = `200 to the login without an access token${answer.isHtml ? ' but with a web page' : ''}`
+      return { kind: 'failed', failure: invalidAnswer(answer, flaw) }
+    }
+    this.#held = { token, usableUntil: usableUntil(began, body?.['expiresIn']) }
+    return { kind: 'token', token }
+  }
+}
+
+/** As a value, for what a proof threw; anything else than an AgentError is thrown on. */
+function proofFailure(error: unknown): IssuerFailure {
+  if (!(error instanceof AgentError)) throw error
+  const next = error.code === 'LOGIN_PLATFORM' ? 'login-backoff' : 'local'
+  return localFailure(error.code, next, error.message)
+}
+
+/** @param expiresIn seconds; 0 means never. An invalid value means never as well: a refused token is replaced anyway. */
+function usableUntil(began: UnixSeconds, expiresIn: unknown): UnixSeconds {
+  if (typeof expiresIn !== 'number' || expiresIn <= 0) return Infinity
+  return began + expiresIn - Math.min(MARGIN_SECONDS, expiresIn * MARGIN_SHARE)
+}

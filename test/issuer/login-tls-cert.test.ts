@@ -1,0 +1,320 @@
+import { spawn } from 'node:child_process'
+import { generateKeyPairSync } from 'node:crypto'
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { LoginBy } from '../../agent/config/config.ts'
+import { readCredentialFile } from '../../agent/issuer/logins/credential-file.ts'
+import { tlsCert } from '../../agent/issuer/logins/tls-cert.ts'
+import { Secrets } from '../../agent/issuer/secrets.ts'
+import {
+  issueTlsCertificate,
+  makeTlsCertificate,
+  type TlsAuthority,
+} from '../support/local-issuer/tls-certificate.ts'
+import { tlsCertLogin } from '../support/platform/login-methods.ts'
+import {
+  LoginRefusal,
+  type LoginServer,
+  type LoginServerOptions,
+  startLoginServer,
+} from '../support/platform/login-server.ts'
+import { makeSubject, NEVER, requestFor, startRawServer, type Subject } from './harness.ts'
+import { failureOf, setUp, type Setup } from './local-setup.ts'
+
+const IDENTITY = '7a1c2d3e-0000-4000-8000-00000000abcd'
+const root = issueTlsCertificate({ name: 'clients root' })
+const intermediate = issueTlsCertificate({ name: 'clients intermediate', issuer: root })
+const client = issueTlsCertificate({ name: 'web1', issuer: intermediate, isCa: false })
+const serverTls = makeTlsCertificate()
+
+let setup: Setup
+const fileOf = (name: string): string => join(setup.folder, name)
+
+beforeEach(async () => {
+  setup = await setUp()
+  await writeFile(fileOf('server-ca.pem'), serverTls.certificate)
+  await write(client)
+})
+afterEach(() => setup[Symbol.asyncDispose]())
+
+/** Put a client certificate in place, with the one above it. */
+async function write({ certificate, key }: Pick<TlsAuthority, 'certificate' | 'key'>): Promise<void> {
+  await writeFile(fileOf('client.pem'), certificate + intermediate.certificate)
+  await writeFile(fileOf('client.key'), key)
+}
+
+async function serve(wish: Partial<LoginServerOptions> = {}, asks = true): Promise<LoginServer> {
+  return startLoginServer({
+    issuer: setup.server,
+    methods: { 'tls-cert-auth': tlsCertLogin('web1') },
+    identityId: IDENTITY,
+    tls: { ...serverTls, asks, clientCa: root.certificate },
+    ...wish,
+  })
+}
+
+function authAt(loginUrl: string): LoginBy<'tls-cert'> {
+  return {
+    method: 'tls-cert',
+    organization: null,
+    identityId: { value: IDENTITY },
+    certificateFile: fileOf('client.pem'),
+    keyFile: fileOf('client.key'),
+    loginUrl,
+  }
+}
+
+/** Logs in at one server, and issues at the local issuer. */
+function subjectOf(loginUrl: string, now: () => number = () => Date.now() / 1000): Subject {
+  const { url } = setup.server
+  const auth = authAt(loginUrl)
+  return makeSubject({ url, sshHostId: setup.hostId, auth, caFile: fileOf('server-ca.pem'), now })
+}
+
+const issue = (subject: Subject) => subject.issuer.issue(requestFor(setup.publicKey), NEVER)
+const portOf = (url: string): string => new URL(url).host
+
+test('logs in at login_url by mutual TLS with its chain, and issues at issuer.url', async () => {
+  await using server = await serve()
+  expect(await issue(subjectOf(server.url))).toMatchObject({ ok: true })
+  expect(server.logins).toMatchObject([{ clientName: 'web1', body: { identityId: IDENTITY } }])
+  expect(server.routes()).toBe('login')
+  expect(setup.routes()).toBe('issue')
+})
+
+test('logs in again by itself when the token has expired, with a certificate that is read anew', async () => {
+  let later = 0
+  await using server = await serve({
+    tokenTtlSeconds: 1000,
+    methods: { 'tls-cert-auth': () => {} },
+  })
+  const subject = subjectOf(server.url, () => Date.now() / 1000 + later)
+  expect(await issue(subject)).toMatchObject({ ok: true })
+  later = 1001
+  await write(issueTlsCertificate({ name: 'web1-renewed', issuer: intermediate, isCa: false }))
+  expect(await issue(subject)).toMatchObject({ ok: true })
+  expect(server.logins.map(({ clientName }) => clientName)).toEqual(['web1', 'web1-renewed'])
+})
+
+test('says whose certificate it is, and until when', async () => {
+  const secrets = new Secrets()
+  const tools = {
+    secrets,
+    clock: { now: () => Date.now() / 1000 },
+    environment: {},
+    readFile: readCredentialFile,
+  }
+  const { claims } = await tlsCert(authAt('https://127.0.0.1'), tools).prove(NEVER)
+  expect(claims.slice(0, 2)).toEqual(['subject CN=web1', 'issuer CN=clients intermediate'])
+  expect(claims[2]).toMatch(/^expires \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)
+  const [, line = ''] = client.key.split('\n')
+  expect(secrets.redact(line)).toBe('[secret]')
+})
+
+describe('refused by the issuer', () => {
+  test('nothing in front asked for the certificate', async () => {
+    await using server = await serve({}, false)
+    const failure = failureOf(await issue(subjectOf(server.url)))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+    expect(failure.message).toBe(
+      `${portOf(server.url)} refused the client certificate: "Missing TLS certificate in header" (400 BadRequest); nothing in front of the issuer asked for the client certificate; is auth.login_url right?`,
+    )
+  })
+
+  test('a common name that is not allowed', async () => {
+    await write(issueTlsCertificate({ name: 'web2', issuer: intermediate, isCa: false }))
+    await using server = await serve()
+    const failure = failureOf(await issue(subjectOf(server.url)))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+    expect(failure.message).toContain(
+      '(401 UnauthorizedError); check that the identity has the CA of the client certificate',
+    )
+  })
+
+  test('an identity that does not have the method', async () => {
+    await using server = await serve({ methods: {} })
+    const failure = failureOf(await issue(subjectOf(server.url)))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+    expect(failure.message).toContain('does not have this method')
+  })
+
+  test('a locked identity', async () => {
+    const message = 'This identity auth method is temporarily locked, please try again later'
+    const locked = () => {
+      throw new LoginRefusal(401, 'UnauthorizedError', message)
+    }
+    await using server = await serve({ methods: { 'tls-cert-auth': locked } })
+    expect(failureOf(await issue(subjectOf(server.url)))).toMatchObject({
+      code: 'LOGIN_LOCKED',
+      next: 'login-backoff',
+      message: `${portOf(server.url)} has locked the login of this identity: "${message}" (401 UnauthorizedError)`,
+    })
+  })
+
+  test.each([
+    { page: 'No required SSL certificate was sent', words: 'requires a client certificate' },
+    { page: 'The SSL certificate error', words: 'refused the client certificate' },
+  ])('a page of nginx: $page', async ({ page, words }) => {
+    await using server = await startRawServer((_, response) => {
+      response.writeHead(400, { 'content-type': 'text/html' })
+      response.end(`<html><head><title>400 ${page}</title></head></html>`)
+    }, serverTls)
+    expect(failureOf(await issue(subjectOf(server.url))).message).toBe(
+      `127.0.0.1:${server.port} ${words} (400, with a web page)`,
+    )
+  })
+})
+
+describe('refused by TLS', () => {
+  const untrusted = issueTlsCertificate({ name: 'web1' })
+  const ended = issueTlsCertificate({ name: 'web1', issuer: intermediate, isCa: false, endsInDays: -0.5 })
+  const yesterday = (): number => Date.now() / 1000 - 86_400 * 0.75
+
+  test.each(['-tls1_2', '-tls1_3'])('by an alert, %s', async (version) => {
+    await using server = await startOpenssl(version)
+    await write(untrusted)
+    const failure = failureOf(await issue(subjectOf(server.url)))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNREACHABLE', next: 'issuer-backoff' })
+    expect(failure.message).toBe(
+      `cannot reach ${portOf(server.url)}: TLS failed: the server refused the client certificate of this host (tlsv1 alert unknown ca)`,
+    )
+    await write(ended)
+    expect(failureOf(await issue(subjectOf(server.url, yesterday))).message).toMatch(
+      /: the server refused the client certificate of this host \(.*alert certificate expired\)$/,
+    )
+  })
+
+  test('by closing the connection', async () => {
+    await write(untrusted)
+    await using server = await serve()
+    const failure = failureOf(await issue(subjectOf(server.url)))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNREACHABLE', next: 'issuer-backoff' })
+    expect(failure.message).toMatch(
+      new RegExp(
+        `^cannot reach ${portOf(server.url)}: .*; the server may have refused the client certificate`,
+      ),
+    )
+    expect(server.routes()).toBe('')
+  })
+})
+
+/** OpenSSL's own server: unlike Node's, it says by an alert why it refuses a certificate. */
+async function startOpenssl(version: string): Promise<AsyncDisposable & { readonly url: string }> {
+  await writeFile(fileOf('server.pem'), serverTls.certificate + serverTls.key)
+  await writeFile(fileOf('clients-ca.pem'), root.certificate)
+  const options = `-accept 127.0.0.1:0 ${version} -Verify 5 -verify_return_error`.split(' ')
+  const files = ['-cert', fileOf('server.pem'), '-CAfile', fileOf('clients-ca.pem')]
+  const server = spawn('openssl', ['s_server', ...options, ...files], { stdio: ['pipe', 'pipe', 'ignore'] })
+  const exited = once(server, 'exit')
+  let said = ''
+  for await (const part of server.stdout.iterator({ destroyOnReturn: false })) {
+    said += String(part)
+    if (/^ACCEPT .*\n/m.test(said)) break
+  }
+  server.stdout.resume()
+  return {
+    url: `https://127.0.0.1:${/^ACCEPT .*:(\d+)$/m.exec(said)?.[1]}`,
+    async [Symbol.asyncDispose]() {
+      server.kill('SIGKILL')
+      await exited
+    },
+  }
+}
+
+describe('what the host sees itself is not sent', () => {
+  const ec = (): string =>
+    generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' })
+  const { certificate, key } = client
+  const ended = issueTlsCertificate({ name: 'web1', issuer: root, endsInDays: -0.5 })
+  const begins = issueTlsCertificate({ name: 'web1', issuer: root, startsInDays: 2 })
+  test.each([
+    {
+      name: 'another key',
+      certificate,
+      key: ec(),
+      code: 'CREDENTIAL_UNREADABLE',
+      words: 'the key in KEY does not belong to the client certificate in CERT',
+    },
+    {
+      name: 'no key',
+      certificate,
+      key: 'hello',
+      code: 'CREDENTIAL_UNREADABLE',
+      words: 'the key of the client certificate in KEY is not a private key in PEM form',
+    },
+    {
+      name: 'no certificate',
+      certificate: key,
+      key,
+      code: 'CREDENTIAL_UNREADABLE',
+      words: 'CERT holds no certificate in PEM form',
+    },
+    {
+      name: 'a damaged one in the chain',
+      certificate: `${certificate}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`,
+      key,
+      code: 'CREDENTIAL_UNREADABLE',
+      words: 'a certificate in CERT is damaged: ',
+    },
+    {
+      name: 'an empty file',
+      certificate: '\n',
+      key,
+      code: 'CREDENTIAL_UNREADABLE',
+      words: 'the client certificate file CERT is empty',
+    },
+    {
+      ...ended,
+      name: 'expired',
+      code: 'LOGIN_PLATFORM',
+      words: /CERT expired at 20\d\d-.*Z; replace it$/,
+    },
+    {
+      ...begins,
+      name: 'not valid yet',
+      code: 'LOGIN_PLATFORM',
+      words: /is not valid before 20\d\d-.*Z; is the clock right\?$/,
+    },
+  ])('$name', async ({ code, words, ...files }) => {
+    await writeFile(fileOf('client.pem'), files.certificate)
+    await writeFile(fileOf('client.key'), files.key)
+    await using server = await serve()
+    const failure = failureOf(await issue(subjectOf(server.url)))
+    expect(failure).toMatchObject({ code, next: code === 'LOGIN_PLATFORM' ? 'login-backoff' : 'local' })
+    const message = failure.message
+      .replaceAll(fileOf('client.pem'), 'CERT')
+      .replaceAll(fileOf('client.key'), 'KEY')
+    expect(message).toMatch(words)
+    expect(server.routes()).toBe('')
+  })
+
+  test('a login_url without TLS', async () => {
+    const failure = failureOf(await issue(subjectOf(setup.server.url)))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(failure.message).toBe(
+      `auth.login_url ${setup.server.url} must be https: to show a client certificate`,
+    )
+    expect(setup.routes()).toBe('')
+  })
+})
+
+test('no part of the key in what is logged or returned, even if the server repeats it', async () => {
+  const lines = client.key.split('\n').filter((line) => line.length > 16 && !line.startsWith('-'))
+  const said: unknown[] = []
+  for (const line of lines) {
+    await using server = await serve({
+      methods: {
+        'tls-cert-auth': () => {
+          throw new LoginRefusal(401, `Error ${line}`, `refused ${line}`)
+        },
+      },
+    })
+    const subject = subjectOf(server.url)
+    said.push(failureOf(await issue(subject)), subject.logged, subject.metrics)
+  }
+  const everything = JSON.stringify(said)
+  expect(everything).toContain('[secret]')
+  for (const line of lines) expect(everything).not.toContain(line)
+})

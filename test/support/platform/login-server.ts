@@ -1,0 +1,192 @@
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import type { LocalIssuer } from '../local-issuer.ts'
+import type { TlsCertificate } from '../local-issuer/tls-certificate.ts'
+
+/** A login that arrived. */
+export interface LoginRequest {
+  /** `jwt-auth`. */
+  readonly route: string
+  readonly body: Readonly<Record<string, unknown>>
+  /** Common name of the client certificate that TLS has verified; null for none. */
+  readonly clientName: string | null
+  /** Milliseconds since the epoch, by the issuer's clock. */
+  readonly at: number
+}
+
+/** Verifies a login, and throws {@link LoginRefusal} for one that it does not accept. */
+export type Verify = (login: LoginRequest) => void
+
+/** An error answer of the issuer. */
+export class LoginRefusal extends Error {
+  override readonly name = 'LoginRefusal'
+  readonly status: number
+  readonly error: string
+
+  constructor(status: number, error: string, message: string) {
+    super(message)
+    this.status = status
+    this.error = error
+  }
+}
+
+export interface LoginServerOptions {
+  /** Gives out the tokens, and answers everything but logins. */
+  readonly issuer: LocalIssuer
+  /** The methods that the identity has; any other is a 404. */
+  readonly methods: Readonly<Record<string, Verify>>
+  readonly identityId: string
+  /** Milliseconds since the epoch. Default: `Date.now`. */
+  readonly now?: () => number
+  readonly tokenTtlSeconds?: number
+  /** Slug of the one organization that the identity is in. */
+  readonly organization?: string
+  /** HTTPS, and what it does about client certificates: whether it asks for one, and which CA it accepts. */
+  readonly tls?: TlsCertificate & { readonly asks: boolean; readonly clientCa?: string }
+}
+
+export interface LoginServer extends AsyncDisposable {
+  readonly url: string
+  /** Every login so far, refused ones included. */
+  readonly logins: readonly LoginRequest[]
+  /** Every token given out. */
+  readonly tokens: readonly string[]
+  /** `login issue`: the requests so far. */
+  routes(): string
+}
+
+/**
+ * Machine identity logins as the real server has them, in front of a local issuer. Bodies are checked first, then the
+ * identity, then the proof.
+ */
+export async function startLoginServer(options: LoginServerOptions): Promise<LoginServer> {
+  const { tls } = options
+  const logins: LoginRequest[] = []
+  const tokens: string[] = []
+  const seen: string[] = []
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const text = Buffer.concat(await request.toArray()).toString('utf8')
+    const route = /^\/api\/v1\/auth\/([\w-]+)\/login$/.exec(request.url ?? '')?.[1]
+    seen.push(route === undefined ? 'issue' : 'login')
+    if (route === undefined) {
+      await forward(options.issuer.url, request, text, response)
+      return
+    }
+    const login = {
+      route,
+      body: JSON.parse(text) as LoginRequest['body'],
+      clientName: clientNameOf(request),
+      at: (options.now ?? Date.now)(),
+    }
+    logins.push(login)
+    const { status, body } = answerOf(options, login, request.headers)
+    if ('accessToken' in body) tokens.push(String(body.accessToken))
+    send(response, status, body)
+  }
+  const listener = (request: IncomingMessage, response: ServerResponse): void => {
+    void handle(request, response)
+  }
+  const server =
+    tls === undefined
+      ? createServer(listener)
+      : createTlsServer(
+          {
+            key: tls.key,
+            cert: tls.certificate,
+            requestCert: tls.asks,
+            rejectUnauthorized: tls.asks,
+            ...(tls.clientCa === undefined ? {} : { ca: tls.clientCa }),
+          },
+          listener,
+        )
+  const { port, close } = await listen(server)
+  return {
+    url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`,
+    logins,
+    tokens,
+    routes: () => seen.join(' '),
+    [Symbol.asyncDispose]: close,
+  }
+}
+
+function answerOf(
+  options: LoginServerOptions,
+  login: LoginRequest,
+  headers: IncomingMessage['headers'],
+): { readonly status: number; readonly body: object } {
+  try {
+    // The real server looks at a header on every route, and refuses a bad one even where none is needed.
+    if (headers.authorization !== undefined)
+      throw new LoginRefusal(403, 'TokenError', 'The provided access token is malformed.')
+    const { identityId, organizationSlug = null } = login.body
+    if (typeof identityId !== 'string')
+      throw new LoginRefusal(422, 'ValidationFailure', 'identityId: Required')
+    const verify = options.methods[login.route]
+    if (identityId !== options.identityId || verify === undefined)
+      throw new LoginRefusal(404, 'NotFound', `The identity with ID ${identityId} has no such auth method`)
+    if (organizationSlug !== null && organizationSlug !== options.organization)
+      throw new LoginRefusal(404, 'NotFound', 'Organization not found')
+    verify(login)
+    const expiresIn = options.tokenTtlSeconds ?? 2_592_000
+    const accessToken = options.issuer.addToken({ tokenTtlSeconds: expiresIn })
+    return {
+      status: 200,
+      body: { accessToken, expiresIn, accessTokenMaxTTL: expiresIn, tokenType: 'Bearer' },
+    }
+  } catch (refusal) {
+    if (!(refusal instanceof LoginRefusal)) throw refusal
+    const { status, error, message } = refusal
+    return { status, body: { reqId: `req-${randomUUID()}`, statusCode: status, message, error } }
+  }
+}
+
+function clientNameOf({ socket }: IncomingMessage): string | null {
+  if (!(socket instanceof TLSSocket) || !socket.authorized) return null
+  const { CN: name } = socket.getPeerCertificate().subject
+  return typeof name === 'string' ? name : null
+}
+
+async function forward(
+  url: string,
+  request: IncomingMessage,
+  body: string,
+  response: ServerResponse,
+): Promise<void> {
+  const { method = 'GET', headers } = request
+  const answer = await fetch(`${url}${request.url}`, {
+    method,
+    headers: {
+      'content-type': 'application/json',
+      ...(headers.authorization === undefined ? {} : { authorization: headers.authorization }),
+    },
+    ...(method === 'GET' ? {} : { body }),
+  })
+  response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? 'text/plain' })
+  response.end(await answer.text())
+}
+
+function send(response: ServerResponse, status: number, body: object): void {
+  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
+  response.end(JSON.stringify(body))
+}
+
+async function listen(server: Server): Promise<{ port: number; close: () => Promise<void> }> {
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const close = async (): Promise<void> => {
+    const closed = once(server, 'close')
+    server.close()
+    for (const socket of sockets) socket.destroy()
+    await closed
+  }
+  return { port: (server.address() as AddressInfo).port, close }
+}
