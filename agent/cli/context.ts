@@ -1,5 +1,5 @@
 import { AgentError, ERRORS } from '../cert/errors.ts'
-import { type Config, issuerUrlOf } from '../config/config.ts'
+import { type Config, issuerFactsOf } from '../config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
@@ -176,6 +176,6 @@ export async function observeOnce(
   if (isUnreadable(facts.pinned)) throw new AgentError(facts.pinned.code, facts.pinned.message)
   if (askServed) await askSshd(host, attempts, judgeNow(host, attempts.record, facts), signal)
   const views = judgeNow(host, attempts.record, facts)
-  const identity = { version: context.version.version, issuerUrl: issuerUrlOf(config.issuer) }
+  const identity = { version: context.version.version, ...issuerFactsOf(config.issuer) }
   return { host, attempts, views, status: statusOf(identity, views, attempts, host.issuer.health()) }
 }

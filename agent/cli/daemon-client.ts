@@ -134,7 +134,8 @@ function isOfDaemon(value: unknown): boolean {
 
 /** What it has from this version on: after an upgrade the old daemon answers until it is restarted. */
 function isStatusDocument(value: unknown): value is StatusDocument {
-  return isOfDaemon(value) && isObject(value) && isObject(value['sshd']) && Array.isArray(value['waits'])
+  if (!isOfDaemon(value) || !isObject(value)) return false
+  return isObject(value['sshd']) && Array.isArray(value['waits']) && isObject(value['login'])
 }
 
 /** The answer of `/status` before the first pass. */

@@ -1,5 +1,5 @@
 import type { UnixSeconds } from '../cert/time.ts'
-import { type Config, issuerUrlOf } from '../config/config.ts'
+import { type Config, issuerFactsOf } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import type { Host, Clock, Log, Metrics, ServiceManager } from '../renewal/ports.ts'
@@ -167,7 +167,7 @@ export class Daemon {
       this.#watcher = null
     } else {
       configureLog(config)
-      const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
+      const identity = { version, ...issuerFactsOf(config.issuer) }
       this.#enrolment = { kind: 'enrolled', host: composeHost(config), identity }
       // Monitors are answered while the watcher still reads its folders.
       const wake = (): void => this.#supervisor.wake('file-event')

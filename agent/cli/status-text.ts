@@ -64,7 +64,9 @@ export function formatStatus(
   const lines = status.enrolled
     ? hostKeyLines(status, now, terminal)
     : ['not enrolled: no configuration file']
-  const waits = status.waits.flatMap((wait) => wrap(escapeControls(waitText(wait, now)), columns, ''))
+  const waits = status.waits.flatMap((wait) =>
+    wrap(escapeControls(waitText(wait, status.login, now)), columns, ''),
+  )
   const last = remarks.flatMap(({ text, remedy }) => [
     ...wrap(escapeControls(text), columns, ''),
     ...(remedy === null ? [] : wrap(escapeControls(remedy), columns, ARROW)),

@@ -7,7 +7,7 @@ import { CREDENTIAL_STORES } from '../config/auth-section.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { factsOf, type FileFacts, type User, whyDenied } from '../host/file-access.ts'
-import { readCredentialFile } from '../issuer/logins/credential-file.ts'
+import { type CredentialFile, credentialFiles, readCredentialFile } from '../issuer/logins/credential-file.ts'
 import { failure, type Finding, ok, type Examined, unknown, warning } from './finding.ts'
 
 /** Whether there is a configuration, and what is wrong with it. */
@@ -56,37 +56,22 @@ async function remedyFor(file: string): Promise<string> {
     : `correct it in ${file}; \`hostcertd config validate\` checks it`
 }
 
-interface Credential {
-  /** As in `the client secret`. */
-  readonly what: string
-  readonly path: string
-}
-
 /** The permissions of all other users. */
 const OTHERS = 0o007
 
 /** Each credential file: whether it exists, has one line, and only the right users can read it. */
 export async function examineCredentials(examined: Examined): Promise<Finding[]> {
   const findings: Finding[] = []
-  for (const credential of credentialsOf(examined)) findings.push(await examine(credential, examined))
+  const { issuer } = examined.config
+  if (issuer.kind === 'command') return findings
+  for (const credential of credentialFiles(issuer.auth)) findings.push(await examine(credential, examined))
   return findings
 }
 
-function credentialsOf({ config: { issuer } }: Examined): Credential[] {
-  if (issuer.kind === 'command') return []
-  const { auth } = issuer
-  switch (auth.method) {
-    case 'universal-auth':
-      return [
-        ...('file' in auth.clientId ? [{ what: 'client id', path: auth.clientId.file }] : []),
-        { what: 'client secret', path: auth.clientSecretFile },
-      ]
-    case 'token':
-      return [{ what: 'access token', path: auth.tokenFile }]
-  }
-}
-
-async function examine({ what, path }: Credential, examined: Examined): Promise<Finding> {
+async function examine(
+  { what, path, isOneLine, isSecret }: CredentialFile,
+  examined: Examined,
+): Promise<Finding> {
   const isSystemds = isFromSystemd(path, examined)
   const afterwards = isSystemds ? '; then `systemctl reload hostcertd`' : ''
   let facts: FileFacts | null = null
@@ -128,11 +113,11 @@ async function examine({ what, path }: Credential, examined: Examined): Promise<
     )
   }
   const line = text.replace(/[\r\n]+$/, '')
-  if (/\s/.test(line)) {
+  if (isOneLine && /\s/.test(line)) {
     const message = `the ${what} in ${path} contains spaces or line breaks, which are sent as part of it`
     return warning('credentials', message, `${path} must contain only the ${what}, on one line${afterwards}`)
   }
-  if ((facts.mode & OTHERS) !== 0 && what !== 'client id') {
+  if ((facts.mode & OTHERS) !== 0 && isSecret) {
     const message = `${path} has mode 0${facts.mode.toString(8)}: every user of this host can read the ${what}`
     return warning(
       'credentials',

@@ -10,7 +10,7 @@ import {
   START_DAEMON,
   takenBy,
 } from '../cli/daemon-client.ts'
-import { type Config, issuerUrlOf } from '../config/config.ts'
+import { type Config, issuerFactsOf } from '../config/config.ts'
 import { configPathFrom } from '../config/load.ts'
 import { ownerOf, userNamed, EXCHANGE_USER } from '../host/file-access.ts'
 import { findProgram } from '../host/programs.ts'
@@ -153,7 +153,7 @@ async function examine(
     ...examineServed(examined, views, { listen, remedies, reload, isConfigurationKnown }),
     ...(await examineSelinux(placesSshdReads(examined, views), signal)),
   )
-  const identity = { version, issuerUrl: issuerUrlOf(config.issuer) }
+  const identity = { version, ...issuerFactsOf(config.issuer) }
   const { certificates } = statusOf(identity, views, attempts, host.issuer.health())
   return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
 }
@@ -210,7 +210,7 @@ async function examineDaemon({ config, signal }: Examined): Promise<Finding> {
           `running on ${place}; its first pass is not complete, or it is an older version: then \`systemctl restart hostcertd\``,
         )
       const well = ok('daemon', `running, version ${answer.status.version}, listening on ${place}`)
-      return differs(answer.status, issuerUrlOf(config.issuer)) ?? well
+      return differs(answer.status, issuerFactsOf(config.issuer).issuerUrl) ?? well
     }
     case 'hangs':
       return failure('daemon', `listening on ${place}, but ${hangingSince(answer.lastTurn)}`, RESTART_DAEMON)

@@ -1,14 +1,17 @@
 import { CLOCKS_DIFFER } from '../cert/errors.ts'
 import { parseCaKeys, parsePublicKeyLine, type PublicKey, readPublicKey } from '../cert/public-key.ts'
+import { oneLine } from '../cert/text.ts'
 import { FUTURE_TOLERANCE_SECONDS, tryParse, verifyIssued } from '../cert/verify-issued.ts'
 import { failureLine } from '../cli/context.ts'
+import type { Login } from '../config/config.ts'
 import { withinLimits } from '../issuer/exchange-process.ts'
 import type { DiagnosisQuestion, IssuerFinding } from '../issuer/exchange-protocol.ts'
 import { proxyFor } from '../issuer/proxy.ts'
 import type { Clock, Issuer, IssuerFailure, Log } from '../renewal/ports.ts'
 import { SKEW_WARNING_SECONDS } from '../renewal/status-document.ts'
 import { failure, hasFailure, ok, remedyOf, skipped, unknown, warning } from './finding.ts'
-import { createIssuerProbe, type IssuerProbe } from './issuer-probe.ts'
+import { createIssuerProbe, type HostAnswer, type IssuerProbe, type ReadableHost } from './issuer-probe.ts'
+import { loginRemedy } from './login-remedies.ts'
 import { examineNetwork, type WayToIssuer, WHERE_PROXIES_ARE_SET } from './network.ts'
 
 interface Examination extends WayToIssuer {
@@ -46,7 +49,7 @@ export async function diagnoseIssuer(
   const login = await examineLogin(examination)
   if (login.status === 'failure')
     return [...reached, login, skipped('permission', 'needs a login'), ...skippedIssue(question)]
-  const found = [...reached, login, await examinePermission(examination)]
+  const found = [...reached, login, ...(await examinePermission(examination))]
   const remedyFor = (failed: IssuerFailure): string => issuerRemedy(failed, examination)
   const trial = { issuer: probe.issuer, question, clock, signal: way.signal, remedyFor }
   return [...found, ...(hasFailure(found) ? skippedIssue(question) : await tryIssuing(trial, hostCas))]
@@ -112,19 +115,38 @@ function clockFinding(skew: number | null): IssuerFinding {
 /** The one login of a diagnosis: each one that fails counts against the identity. */
 async function examineLogin(examination: Examination): Promise<IssuerFinding> {
   const { issuer, probe, signal } = examination
+  const { method } = issuer.auth
   const answer = await probe.login(signal)
-  if (!answer.ok)
-    return failure('login', failureLine(answer.failure), loginRemedy(answer.failure, examination))
-  if (issuer.auth.method === 'token')
-    return skipped('login', 'not needed: the access token comes from a file')
-  return ok('login', 'the issuer accepts the client id and secret')
+  const claims = oneLine(probe.claims.join(', '))
+  if (!answer.ok) {
+    const { failure: failed } = answer
+    const said = claims === '' || !isAboutProof(failed) ? '' : `. The proof of identity: ${claims}`
+    const remedy = loginRemedy(examination.shownAuth, failed) ?? issuerRemedy(failed, examination)
+    return failure('login', `${failureLine(failed)}${said}`, remedy)
+  }
+  if (method === 'token') return skipped('login', 'not needed: the access token comes from a file')
+  const as = `logged in by ${method}${claims === '' ? '' : ` as: ${claims}`}`
+  return ok('login', method === 'universal-auth' ? `the issuer accepts the client id and secret; ${as}` : as)
+}
+
+/** Whether the issuer, or the platform for it, judged what the host sent. */
+function isAboutProof({ code }: IssuerFailure): boolean {
+  return /^(?:ISSUER_UNAUTHORIZED|ISSUER_FORBIDDEN|ISSUER_REJECTED|LOGIN_LOCKED|LOGIN_PLATFORM)$/.test(code)
 }
 
 /** Whether the issuer has this host; whether it issues for it is only known after --issue. */
-async function examinePermission(examination: Examination): Promise<IssuerFinding> {
-  const { issuer, probe, question, signal } = examination
+async function examinePermission(examination: Examination): Promise<IssuerFinding[]> {
+  const answer = await examination.probe.readHost(examination.signal)
+  return [
+    permissionFinding(answer, examination),
+    ...ownSignature(examination.shownAuth),
+    ...(answer.kind === 'readable' ? await examineReach(answer, examination) : []),
+  ]
+}
+
+function permissionFinding(answer: HostAnswer, examination: Examination): IssuerFinding {
+  const { issuer, question } = examination
   const { sshHostId } = issuer
-  const answer = await probe.readHost(signal)
   switch (answer.kind) {
     case 'failed':
       return failure('permission', failureLine(answer.failure), issuerRemedy(answer.failure, examination))
@@ -144,6 +166,37 @@ async function examinePermission(examination: Examination): Promise<IssuerFindin
       )
     }
   }
+}
+
+/** A JWT that the host signs says what the host likes. */
+function ownSignature(auth: Login): IssuerFinding[] {
+  if (auth.method !== 'jwt' || !('keyFile' in auth.jwt)) return []
+  return [
+    warning(
+      'permission',
+      `this host signs its own JWT: that proves that it has the key ${auth.jwt.keyFile}, and nothing about the claims, which whoever has the key chooses`,
+      'give each host a key and an identity of its own, and use no claim of this login in a template or a condition of a permission',
+    ),
+  ]
+}
+
+/** Whether the identity sees other hosts too: what it may read it may often issue for. Nothing is issued for them. */
+async function examineReach(
+  { hostname, projectId }: ReadableHost,
+  { probe, signal }: Examination,
+): Promise<IssuerFinding[]> {
+  if (hostname === null || projectId === null) return []
+  const others = await probe.countOthers(projectId, signal)
+  if (others === 0) return []
+  const hosts =
+    others === 'many' ? 'many other hosts' : others === 1 ? '1 other host' : `${others} other hosts`
+  return [
+    warning(
+      'permission',
+      `this identity can see ${hosts} of the project; with the role ssh-host-bootstrapper, or a permission without conditions, it can issue certificates for all of them`,
+      `at the issuer, limit its permissions (issue-host-cert, read) on ssh-hosts to this host, by the condition {"hostname":{"$eq":${JSON.stringify(hostname)}}}, and give it no role that covers other hosts`,
+    ),
+  ]
 }
 
 /** The part of `doctor` that asks a program in the issuer's place. Runs in the exchange only. */
@@ -214,8 +267,7 @@ async function issueOne(
 function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examination): string {
   const { sshHostId, url } = examination.issuer
   if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(examination)
-  if (code === 'ISSUER_UNAUTHORIZED')
-    return `${credentialRemedy(examination)}. A locked identity is unlocked after 5 minutes`
+  if (code === 'ISSUER_UNAUTHORIZED') return loginRemedy(examination.shownAuth, { code }) ?? remedyOf(code)
   if (code === 'ISSUER_NOT_FOUND')
     return `${remedyOf(code)}. The configured values are ${url} and ${sshHostId}`
   if (code === 'ISSUER_INVALID_RESPONSE') return `${remedyOf(code)}. The configured URL is ${url}`
@@ -229,20 +281,4 @@ function unreachableRemedy({ issuer, environment }: Examination): string {
   return proxy === null
     ? cut
     : `${cut}; also check the log of the proxy (${proxy.variable}). To bypass it, add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`
-}
-
-function loginRemedy(failed: Pick<IssuerFailure, 'code'>, examination: Examination): string {
-  // No permission is needed to log in: only the address can be what is forbidden.
-  if (failed.code === 'ISSUER_FORBIDDEN')
-    return "at the issuer, allow the identity to log in from this host's address"
-  if (failed.code === 'LOGIN_LOCKED')
-    return `wait 5 minutes: the issuer locks an identity for that long after wrong secrets. If it still refuses the secret then, ${credentialRemedy(examination)}`
-  return issuerRemedy(failed, examination)
-}
-
-function credentialRemedy({ shownAuth: auth }: Examination): string {
-  if (auth.method === 'token')
-    return `write a new access token of the identity to ${auth.tokenFile}; access tokens expire`
-  const id = 'value' in auth.clientId ? `auth.client_id (${auth.clientId.value})` : auth.clientId.file
-  return `check ${id}, create a new client secret for that identity, and write it to ${auth.clientSecretFile}; then \`systemctl reload hostcertd\``
 }

@@ -10,9 +10,17 @@ import type { Issuer, IssuerFailure } from '../renewal/ports.ts'
 
 type LoginAnswer = { readonly ok: true } | { readonly ok: false; readonly failure: IssuerFailure }
 
+export interface ReadableHost {
+  readonly kind: 'readable'
+  /** Null for what cannot be the name of a host. */
+  readonly hostname: string | null
+  /** Null for what cannot be the id of a project. */
+  readonly projectId: string | null
+}
+
 /** The issuer's entry for this host, if this identity may read it. */
-type HostAnswer =
-  | { readonly kind: 'readable'; readonly hostname: string | null }
+export type HostAnswer =
+  | ReadableHost
   /** Reading is a permission of its own, which issuing does not need. */
   | { readonly kind: 'not-permitted' }
   | { readonly kind: 'failed'; readonly failure: IssuerFailure }
@@ -25,10 +33,24 @@ export interface IssuerProbe {
   login(signal: AbortSignal): Promise<LoginAnswer>
   /** The issuer's entry for this host. Only after a successful login. */
   readHost(signal: AbortSignal): Promise<HostAnswer>
+  /**
+   * How many hosts of the project this identity can read, without this one. Only after a successful login.
+   *
+   * @returns 0 also when the issuer does not say; `many` when they do not fit into an answer
+   */
+  countOthers(projectId: string, signal: AbortSignal): Promise<number | 'many'>
+  /** What the proof of the last login said, without secrets; empty before the first. */
+  readonly claims: readonly string[]
 }
 
 /** The error of a 403 if a permission is missing. */
 const MISSING_PERMISSION = 'PermissionDenied'
+
+/** A host name as in a certificate; it goes into a remedy that is to be copied. */
+const HOST_NAME = /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/i
+const PROJECT_ID = /^[\w-]{1,64}$/
+/** What the answer to the list of hosts begins with, if there is one in it. */
+const LIST_OF_HOSTS = /^\s*\{\s*"hosts"\s*:\s*\[\s*\{/
 
 /** Does nothing before the first call. */
 export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
@@ -47,37 +69,70 @@ export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
   const readHost = async (signal: AbortSignal): Promise<HostAnswer> => {
     const got = await authenticator.token(null, signal)
     if (got.kind === 'failed') return { kind: 'failed', failure: got.failure }
-    const read = await askForHost(options, roots, secrets, got.token, signal)
+    const path = `/api/v1/ssh/hosts/${encodeURIComponent(options.sshHostId)}`
+    const read = await get(path, options, roots, secrets, got.token, signal)
     if (!read.ok) return { kind: 'failed', failure: read.failure }
     const { status, text, body } = read.answer
     if (status === 200) {
-      const hostname = parseObject(text)?.['hostname']
-      return { kind: 'readable', hostname: typeof hostname === 'string' ? hostname : null }
+      const host = parseObject(text)
+      const hostname = matching(host?.['hostname'], HOST_NAME)
+      return { kind: 'readable', hostname, projectId: matching(host?.['projectId'], PROJECT_ID) }
     }
     if (status === 403 && body.error === MISSING_PERMISSION) return { kind: 'not-permitted' }
     return { kind: 'failed', failure: answerFailure(read.answer) }
+  }
+
+  const countOthers = async (projectId: string, signal: AbortSignal): Promise<number | 'many'> => {
+    const got = await authenticator.token(null, signal)
+    if (got.kind === 'failed') return 0
+    const path = `/api/v1/projects/${encodeURIComponent(projectId)}/ssh-hosts`
+    const read = await get(path, options, roots, secrets, got.token, signal)
+    if (!read.ok || read.answer.status !== 200) return 0
+    const { text, complete } = read.answer
+    if (!complete) return LIST_OF_HOSTS.test(text) ? 'many' : 0
+    const ids = new Set(idsIn(parseObject(text)?.['hosts']))
+    ids.delete(options.sshHostId.toLowerCase())
+    return ids.size
   }
 
   return {
     issuer: secrets.guardIssuer(new HttpIssuer(options.sshHostId, exchange, authenticator, health)),
     login,
     readHost,
+    countOthers,
+    get claims() {
+      return authenticator.claims.map((claim) => secrets.redact(claim))
+    },
   }
+}
+
+/** Of a list of hosts, in lower case; what is none has none. */
+function idsIn(hosts: unknown): string[] {
+  if (!Array.isArray(hosts)) return []
+  return hosts.flatMap((host: unknown) => {
+    const id = typeof host === 'object' && host !== null && 'id' in host ? host.id : null
+    return typeof id === 'string' ? [id.toLowerCase()] : []
+  })
+}
+
+function matching(value: unknown, pattern: RegExp): string | null {
+  return typeof value === 'string' && pattern.test(value) ? value : null
 }
 
 type Read =
   | { readonly ok: true; readonly answer: Answer }
   | { readonly ok: false; readonly failure: IssuerFailure }
 
-/** Not by the exchange: this route has no place in the metrics. Refusals mean what they mean when issuing. */
-async function askForHost(
-  { url, sshHostId, timeoutMilliseconds, version, clock }: IssuerOptions,
+/** Not by the exchange: these routes have no place in the metrics. Refusals mean what they mean when issuing. */
+async function get(
+  path: string,
+  { url, timeoutMilliseconds, version, clock }: IssuerOptions,
   roots: TlsRoots,
   secrets: Secrets,
   token: string,
   signal: AbortSignal,
 ): Promise<Read> {
-  const address = new URL(`${url}/api/v1/ssh/hosts/${encodeURIComponent(sshHostId)}`)
+  const address = new URL(`${url}${path}`)
   const host = authorityOf(address)
   const timeout = AbortSignal.timeout(timeoutMilliseconds)
   const headers = {

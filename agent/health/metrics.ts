@@ -53,6 +53,12 @@ export class PrometheusMetrics implements Metrics {
   ])
   readonly #lastSuccess = this.#single('last_success_timestamp_seconds', 'When a renewal last succeeded')
   readonly #skew = this.#single('clock_skew_seconds', "The issuer's clock minus ours")
+  readonly #login = new Gauge({
+    name: 'hostcertd_login_info',
+    help: 'Always 1: how this host logs in at the issuer; none where a program takes the place of the issuer',
+    labelNames: ['method'],
+    registers: [this.#registry],
+  })
   readonly #waits = new Gauge({
     name: 'hostcertd_wait_until_timestamp_seconds',
     help: 'What is not tried before this time: the issuer, the login, a host key …',
@@ -101,6 +107,9 @@ export class PrometheusMetrics implements Metrics {
   status(snapshot: StatusDocument): void {
     this.#certificates.replace(snapshot.certificates, this.#now())
     setOrRemove(this.#skew, snapshot.issuer.clock_skew_seconds)
+    this.#login.reset()
+    const { method } = snapshot.login
+    if (method !== null) this.#login.set({ method }, 1)
     this.#waits.reset()
     for (const wait of snapshot.waits) this.#waits.set({ for: wait.for }, parseTime(wait.until))
     const successes = snapshot.certificates.flatMap(({ last_success: at }) =>

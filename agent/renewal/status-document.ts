@@ -32,6 +32,10 @@ export interface StatusDocument {
     /** Since when; null with the state. */
     readonly since: string | null
   }
+  readonly login: {
+    /** `auth.method`; null where a program takes the issuer's place, or without a configuration. */
+    readonly method: string | null
+  }
 }
 
 export interface CertificateStatus {
@@ -149,15 +153,21 @@ export function readinessOf(
   return { status: 'pass', checks }
 }
 
-/** A wait of the status document for people. */
+/**
+ * A wait of the status document for people.
+ *
+ * @param login of the same document
+ */
 export function waitText(
   { for: what, code, until }: StatusDocument['waits'][number],
+  { method }: StatusDocument['login'],
   now: UnixSeconds,
 ): string {
   const when = `in ${formatDuration(Math.max(0, parseTime(until) - now))} (${code})`
   switch (what) {
-    case 'issuer':
     case 'login':
+      return `next ${method === null ? 'request to the issuer' : `login with ${method}`} ${when}`
+    case 'issuer':
     case 'administrator':
       return `next request to the issuer ${when}`
     case 'install':

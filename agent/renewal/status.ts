@@ -10,11 +10,13 @@ export interface StatusIdentity {
   readonly version: string
   /** Null where a program takes the issuer's place. */
   readonly issuerUrl: string | null
+  /** Null there too. */
+  readonly loginMethod: string | null
 }
 
 /** The status document of what one pass saw. */
 export function statusOf(
-  { version, issuerUrl }: StatusIdentity,
+  { version, issuerUrl, loginMethod }: StatusIdentity,
   views: readonly HostKeyView[],
   recordNow: RecordNow,
   issuer: IssuerHealth,
@@ -39,6 +41,7 @@ export function statusOf(
     })),
     notes,
     sshd: isAsked ? { state, since: formatTime(since) } : { state: null, since: null },
+    login: { method: loginMethod },
   }
 }
 
@@ -53,6 +56,7 @@ export function notEnrolledStatus(version: string): StatusDocument {
     waits: [],
     notes: [],
     sshd: { state: null, since: null },
+    login: { method: null },
   }
 }
 

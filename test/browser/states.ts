@@ -70,6 +70,7 @@ export function shownStatus(
     waits: [],
     notes: [],
     sshd: { state: 'up', since: at(-9 * DAY) },
+    login: { method: 'universal-auth' },
   }
 }
 
@@ -126,6 +127,7 @@ const NOT_ENROLLED: StatusDocument = {
   waits: [],
   notes: [],
   sshd: { state: null, since: null },
+  login: { method: null },
 }
 
 /** The four states in which the page has to look right. */

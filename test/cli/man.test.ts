@@ -155,7 +155,10 @@ describe('hostcertd(8)', () => {
 /** Defaults that are not in the schema, for they depend on something. */
 const DEFAULTS_BY_HAND: ReadonlyMap<string, RegExp> = new Map([
   ['verify.host_ca_file', /^Default:$/],
-  ['auth.client_id', /^Required there, or else/],
+  ['auth.client_id', /^Required for universal-auth, or else/],
+  ['auth.identity_id', /^Required there, or else/],
+  ['auth.username', /^Required there, or else/],
+  ['auth.access_key_id', /^Required there, or else/],
 ])
 
 describe('hostcertd.yaml(5)', () => {
@@ -193,6 +196,25 @@ describe('hostcertd.yaml(5)', () => {
       const lines = linesOf(key)
       const named = argumentsOf('Ql', lines.slice(0, lines.lastIndexOf('Default:')))
       expect(named.toSorted()).toEqual(words.toSorted())
+    },
+  )
+
+  test.each(settings.filter(({ methods }) => methods.length > 0))(
+    '$key: the methods are $methods',
+    ({ key, methods }) => {
+      const text = linesOf(key).slice(
+        0,
+        linesOf(key).findLastIndex((line) => line === '.Pp'),
+      )
+      const all = settings.find(({ key: one }) => one === 'auth.method')?.methods ?? []
+      const named = argumentsOf('Ql', text).filter((word) => all.includes(word))
+      const others = all.filter((method) => !named.includes(method))
+      const takes = text.some((line) => line.includes('for all methods except'))
+        ? others
+        : text.some((line) => line.includes('for all methods'))
+          ? all
+          : named
+      expect([...new Set(takes)].sort()).toEqual(methods.toSorted())
     },
   )
 

@@ -57,7 +57,8 @@ const LOOK = `    -> ${ERRORS.SSHD_NOT_SERVING.remedy}`
 function document(...certificates: readonly CertificateStatus[]): StatusDocument {
   const issuer = { url: 'https://x', reachable: true, last_success: null, clock_skew_seconds: 0 }
   const sshd = { state: 'up', since: time(NOW - DAY) } as const
-  return { version: '1', enrolled: true, issuer, certificates, waits: [], notes: [], sshd }
+  const login = { method: 'kubernetes' }
+  return { version: '1', enrolled: true, issuer, certificates, waits: [], notes: [], sshd, login }
 }
 
 interface Case {
@@ -291,6 +292,16 @@ test('names are aligned', () => {
     .split('\n')
     .map((line) => line.indexOf('valid'))
   expect(columns).toEqual([22, 22])
+})
+
+test.each([
+  { wait: 'login', method: 'kubernetes', says: 'next login with kubernetes in 5m (LOGIN_LOCKED)' },
+  { wait: 'login', method: null, says: 'next request to the issuer in 5m (LOGIN_LOCKED)' },
+  { wait: 'issuer', method: 'kubernetes', says: 'next request to the issuer in 5m (LOGIN_LOCKED)' },
+])('a wait for $wait, with method $method', ({ wait, method, says }) => {
+  const waits = [{ for: wait, code: 'LOGIN_LOCKED', until: time(NOW + 300) }] as const
+  const text = formatStatus({ ...document(VALID), waits, login: { method } }, NOW, wide)
+  expect(text.split('\n').at(-2)).toBe(says)
 })
 
 test('colour only when asked for, and only around the state', () => {

@@ -56,8 +56,9 @@ test('from the disk: every key of the interface, in its order', async () => {
     waits: [],
     notes: [],
     sshd: { state: null, since: null },
+    login: { method: 'token' },
   })
-  expect(Object.keys(document).join()).toBe('version,enrolled,issuer,certificates,waits,notes,sshd')
+  expect(Object.keys(document).join()).toBe('version,enrolled,issuer,certificates,waits,notes,sshd,login')
   expect(Object.keys(document.issuer).join()).toBe('url,reachable,last_success,clock_skew_seconds')
   expect(Object.keys(document.certificates[0] ?? {}).join()).toBe(CERTIFICATE_KEYS)
   expect(await host.files()).toEqual(before)
@@ -87,6 +88,11 @@ test.each([
   { name: 'another program', body: '{"hello":1}', fromDaemon: false },
   { name: 'no JSON', body: '<html>', fromDaemon: false },
   { name: 'nothing seen yet', body: 'null', fromDaemon: false },
+  {
+    name: 'a daemon of a version that does not say how it logs in',
+    body: '{"version":"0.1.0","enrolled":true,"issuer":{},"certificates":[],"waits":[],"sshd":{}}',
+    fromDaemon: false,
+  },
   { name: 'a daemon', ...statusAnswer([]), fromDaemon: true },
   {
     name: 'a daemon of a version that says less of sshd',

@@ -117,5 +117,6 @@ test.concurrent('status on a host that is not enrolled', async () => {
     waits: [],
     notes: [],
     sshd: { state: null, since: null },
+    login: { method: null },
   })
 })

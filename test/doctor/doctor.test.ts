@@ -20,6 +20,7 @@ test('all is well: no failure, nothing is changed, one login, nothing is issued'
     'GET host-ca-public-key',
     'POST login',
     `GET ${ward.hostId}`,
+    'GET ssh-hosts',
   ])
   expect(ward.issuer.issued).toEqual([])
   expect(of('tls', findings)[0]?.message).toMatch(/signed by "hostcertd local issuer", valid until \d{4}-/)

@@ -77,7 +77,7 @@ testBroken([
     name: 'a wrong secret',
     breakIt: async ({ issuer, clientId }) => issuer.setClientSecret(clientId, 'another'),
     troubles: ['login failure'],
-    message: /ISSUER_UNAUTHORIZED: .*Invalid credentials/,
+    message: /ISSUER_UNAUTHORIZED: .*Invalid credentials.* The proof of identity: client id [0-9a-f-]{36}$/,
     remedy: /check auth\.client_id \([0-9a-f-]{36}\), create a new client secret .*client-secret/,
   },
   {
@@ -122,6 +122,17 @@ testBroken([
     message:
       /ssh_host_ed25519_key: ISSUER_FORBIDDEN: .*You are not allowed to issue-host-cert.*permissions for this: none$/,
     remedy: /grant it `issue-host-cert` on `ssh-hosts` .* after about 10 s; then run .* to retry$/,
+  },
+  {
+    name: 'an identity that sees two hosts more',
+    options: { mayRead: 'all' },
+    breakIt: async ({ issuer }) => {
+      for (const hostname of ['web2.example.com', 'db1.example.com'])
+        issuer.addHost({ hostname, ttlSeconds: 3600 })
+    },
+    troubles: ['permission warning'],
+    message: /^this identity can see 2 other hosts of the project; with the role ssh-host-bootstrapper, or a/,
+    remedy: /by the condition \{"hostname":\{"\$eq":"web1\.example\.com"\}\}, and give it no role that/,
   },
   {
     name: 'principals that will never be in the certificate',

@@ -24,7 +24,10 @@ export interface Ward extends AsyncDisposable {
 }
 
 export async function makeWard(
-  options: Partial<LocalIssuerOptions> & { readonly mayRead?: boolean; readonly mayIssue?: boolean } = {},
+  options: Partial<LocalIssuerOptions> & {
+    readonly mayRead?: boolean | 'all'
+    readonly mayIssue?: boolean
+  } = {},
 ): Promise<Ward> {
   const stack = new AsyncDisposableStack()
   const host = stack.use(await makeBareHost())
@@ -34,7 +37,7 @@ export async function makeWard(
   const hostId = issuer.addHost({ hostname: 'web1.example.com', ttlSeconds: 3600 })
   const { clientId, clientSecret } = issuer.addIdentity({
     mayIssueFor: options.mayIssue === false ? [] : [hostId],
-    mayRead: options.mayRead === false ? [] : [hostId],
+    mayRead: options.mayRead === 'all' ? 'all' : options.mayRead === false ? [] : [hostId],
   })
   const secretFile = join(host.folder, 'client-secret')
   await writeFile(secretFile, `${clientSecret}\n`, { mode: 0o600 })

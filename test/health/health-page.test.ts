@@ -340,6 +340,14 @@ test.each([
   )
 })
 
+test.each(['aws', null])('how the host logs in, with method %s', async (method) => {
+  const status = { ...statusOf([certificate('a', 'valid')]), login: { method } }
+  const { port } = await started({ sources: { status: () => status } })
+  const { body } = await ask({ port }, '/')
+  const shown = /<dt>Login<\/dt>\s*<dd class="name">(.*)<\/dd>/.exec(body)?.[1] ?? null
+  expect(shown).toBe(method)
+})
+
 test('clocks that agree, or were not compared, are no problem', async () => {
   for (const [skew, words] of [
     [60, 'agrees with ours'],

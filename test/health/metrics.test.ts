@@ -52,7 +52,11 @@ const ABSENT: CertificateStatus = {
 const ED25519 = { host_key: 'ssh_host_ed25519_key', key_type: 'ssh-ed25519' }
 const at = (time: string): number => Date.parse(time) / 1000
 
-function snapshot(certificates: CertificateStatus[], skew: number | null = null): StatusDocument {
+function snapshot(
+  certificates: CertificateStatus[],
+  skew: number | null = null,
+  method: string | null = null,
+): StatusDocument {
   return {
     version: '1',
     enrolled: true,
@@ -61,6 +65,7 @@ function snapshot(certificates: CertificateStatus[], skew: number | null = null)
     waits: [],
     notes: [],
     sshd: { state: 'up', since: null },
+    login: { method },
   }
 }
 
@@ -90,6 +95,7 @@ test('before anything has happened there is the build, and a histogram of nothin
     hostcertd_sshd_reloads_total: 'counter',
     hostcertd_last_success_timestamp_seconds: 'gauge',
     hostcertd_clock_skew_seconds: 'gauge',
+    hostcertd_login_info: 'gauge',
     hostcertd_wait_until_timestamp_seconds: 'gauge',
     hostcertd_loop_last_turn_timestamp_seconds: 'gauge',
   })
@@ -97,6 +103,16 @@ test('before anything has happened there is the build, and a histogram of nothin
   expect(others).toEqual([
     { name: 'hostcertd_build_info', labels: { version: '1.2.3', node: '26.10.0' }, value: 1 },
   ])
+})
+
+test('the login has a series of its method only, and none where a program takes the place of the issuer', async () => {
+  const metrics = newMetrics()
+  for (const method of ['aws', 'kubernetes']) {
+    metrics.status(snapshot([VALID], null, method))
+    expect(await samplesOf(metrics, 'login_info')).toEqual([{ labels: { method }, value: 1 }])
+  }
+  metrics.status(snapshot([VALID]))
+  expect(await samplesOf(metrics, 'login_info')).toEqual([])
 })
 
 test('a valid certificate: its times, and one state of all', async () => {

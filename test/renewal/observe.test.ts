@@ -29,7 +29,7 @@ async function seen(host: FakeHost): Promise<CertificateStatus | undefined> {
   const facts = await observe(host)
   await askSshd(host, attempts, judgeNow(host, attempts.record, facts), NEVER)
   const after = judgeNow(host, attempts.record, facts)
-  const identity = { version: '1', issuerUrl: 'https://x' }
+  const identity = { version: '1', issuerUrl: 'https://x', loginMethod: 'aws' }
   return statusOf(identity, after, attempts, host.issuer.health()).certificates[0]
 }
 

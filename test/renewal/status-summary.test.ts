@@ -59,6 +59,7 @@ function document(certificates: readonly CertificateStatus[], sshd: Sshd = 'up')
     waits: [],
     notes: [],
     sshd: { state: sshd, since: null },
+    login: { method: null },
   }
 }
 

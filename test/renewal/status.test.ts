@@ -8,7 +8,7 @@ import { DAY, FakeHost } from '../fakes/fake-host.ts'
 import { failureOf } from '../fakes/fake-issuer.ts'
 import { KEY, pass } from './one-pass.ts'
 
-const identity = { version: '0.2.0', issuerUrl: 'https://issuer.example.com' }
+const identity = { version: '0.2.0', issuerUrl: 'https://issuer.example.com', loginMethod: 'aws' }
 
 /** The status document after one pass. */
 async function status(host: FakeHost, request: Parameters<typeof pass>[1] = {}) {
@@ -77,6 +77,7 @@ describe('the status document', () => {
       waits: [],
       notes: ['left out: x'],
       sshd: { state: 'up', since: '2026-11-23T12:00:00Z' },
+      login: { method: 'aws' },
     })
   })
 
@@ -122,6 +123,7 @@ describe('the status document', () => {
       waits: [],
       notes: [],
       sshd: { state: null, since: null },
+      login: { method: null },
     })
   })
 

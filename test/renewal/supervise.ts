@@ -20,7 +20,7 @@ export function supervise(
     stopping: async () => {},
     watchdogSeconds,
   }
-  const identity = { version: '1', issuerUrl: 'https://issuer.example.com' }
+  const identity = { version: '1', issuerUrl: 'https://issuer.example.com', loginMethod: 'aws' }
   const supervisor = new Supervisor({
     version: '1',
     clock: host.clock,

@@ -410,7 +410,7 @@ describe('the loop', () => {
   test('not enrolled: idle, ready, and enrolled as soon as there is a configuration', async () => {
     const host = new FakeHost()
     let enrolled = false
-    const identity = { version: '1', issuerUrl: 'https://issuer.example.com' }
+    const identity = { version: '1', issuerUrl: 'https://issuer.example.com', loginMethod: 'aws' }
     const daemon = supervise(host, async () =>
       enrolled ? { kind: 'enrolled', host, identity } : { kind: 'not-enrolled' },
     )

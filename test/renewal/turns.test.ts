@@ -5,7 +5,7 @@ import { failureOf } from '../fakes/fake-issuer.ts'
 import { KEY } from './one-pass.ts'
 import { runOnce, supervise } from './supervise.ts'
 
-const identity = { version: '1', issuerUrl: 'https://issuer.example.com' }
+const identity = { version: '1', issuerUrl: 'https://issuer.example.com', loginMethod: 'aws' }
 
 describe('when it turns', () => {
   test('once at the start, and then not until something is due or somebody asks', async () => {

@@ -143,6 +143,7 @@ export function issuerSection({ status, now }: PageView): Html | null {
           <dt>Address</dt>
           <dd class="name">${url ?? '–'}</dd>
         </div>
+        ${status.login.method === null ? null : loginRow(status.login.method)}
         <div>
           <dt>State</dt>
           <dd>
@@ -157,16 +158,23 @@ export function issuerSection({ status, now }: PageView): Html | null {
           <dt>Clock</dt>
           <dd>${clock(skew)}</dd>
         </div>
-        ${status.waits.length === 0 ? null : waitsRow(status.waits, now)}
+        ${status.waits.length === 0 ? null : waitsRow(status, now)}
       </dl>
     </div>`
 }
 
+function loginRow(method: string): Html {
+  return html`<div>
+    <dt>Login</dt>
+    <dd class="name">${method}</dd>
+  </div>`
+}
+
 /** Those for sshd are among them: here is what is not tried before its time. */
-function waitsRow(waits: StatusDocument['waits'], now: UnixSeconds): Html {
+function waitsRow({ waits, login }: StatusDocument, now: UnixSeconds): Html {
   return html`<div>
     <dt>Waiting</dt>
-    <dd>${waits.map((wait) => html`<div>${waitText(wait, now)}</div>`)}</dd>
+    <dd>${waits.map((wait) => html`<div>${waitText(wait, login, now)}</div>`)}</dd>
   </div>`
 }
 

@@ -1,0 +1,174 @@
+import type { CredentialSource, JwtSource, Login, LoginBy } from '../config/config.ts'
+import type { IssuerFailure } from '../renewal/ports.ts'
+
+/** What to check when a login fails. Each text completes a sentence: no capital, no full stop. */
+interface LoginAdvice {
+  /** On this host, when the issuer refuses the proof. */
+  readonly onHost: string
+  /** At the issuer, in the same case; begins with "check". Null: nothing but the identity itself. */
+  readonly atIssuer: string | null
+  /** When the platform gives no proof, or refuses the one that the issuer forwards. Null: there is no platform. */
+  readonly platform: string | null
+  /** The issuer locks this login after some failures. */
+  readonly canLock: boolean
+}
+
+type AdviceTable = { readonly [M in Login['method']]: (auth: LoginBy<M>) => LoginAdvice }
+
+const RELOAD = 'then `systemctl reload hostcertd`'
+const CLOCK = 'check the clock with `timedatectl`: the platform refuses signatures that are minutes old'
+
+const ADVICE: AdviceTable = {
+  'universal-auth': ({ clientId, clientSecretFile }) => ({
+    onHost: `check ${nameOf('client_id', clientId)}, create a new client secret for that identity, and write it to ${clientSecretFile}; ${RELOAD}`,
+    atIssuer: null,
+    platform: null,
+    canLock: true,
+  }),
+  token: ({ tokenFile }) => ({
+    onHost: `write a new access token of the identity to ${tokenFile}; access tokens expire`,
+    atIssuer: null,
+    platform: null,
+    canLock: false,
+  }),
+  kubernetes: ({ tokenFile }) => ({
+    onHost: `check that ${tokenFile} is a projected service account token that has not expired, with the audience that the issuer expects`,
+    atIssuer: 'check the allowed namespaces, service account names and audience',
+    platform:
+      'check that the service account still exists, that the issuer can reach the API server of the cluster, and that its token reviewer may create TokenReviews',
+    canLock: false,
+  }),
+  aws: ({ keys }) => ({
+    onHost:
+      keys === null
+        ? 'check with `aws sts get-caller-identity` which role this instance or task has'
+        : `check the keys in ${keys.accessKeyIdFile} and ${keys.secretAccessKeyFile}`,
+    atIssuer: 'check the allowed account ids and principal ARNs, and the STS endpoint',
+    platform:
+      keys === null
+        ? `attach a role to the instance, and enable its metadata service (IMDSv2; in a container with a hop limit of 2); ${CLOCK}`
+        : `check that the keys in ${keys.accessKeyIdFile} are active, and write the session token too if they are temporary; ${CLOCK}`,
+    canLock: false,
+  }),
+  gcp: ({ keyFile }) => ({
+    onHost:
+      keyFile === null
+        ? 'check which service account this instance has'
+        : `check that the key in ${keyFile} has not been deleted`,
+    atIssuer: `check that the type is ${keyFile === null ? 'gce' : 'iam'}, and the allowed service accounts${keyFile === null ? ', projects and zones' : ''}`,
+    platform:
+      keyFile === null
+        ? 'attach a service account to the instance, and check that the metadata service answers: `curl -H "Metadata-Flavor: Google" http://metadata.google.internal/`'
+        : `download a new key of the service account to ${keyFile}; check the clock with \`timedatectl\``,
+    canLock: false,
+  }),
+  azure: ({ resource, clientId }) => ({
+    onHost: `check which managed identity this machine has${clientId === null ? '' : ` (auth.client_id ${clientId})`}, and auth.resource (${resource})`,
+    atIssuer: `check the tenant id, that the audience is ${resource}, and the allowed service principals: the object id of the managed identity`,
+    platform:
+      clientId === null
+        ? 'enable the system-assigned managed identity of this machine, or set auth.client_id to a user-assigned one'
+        : `assign the managed identity ${clientId} to this machine`,
+    canLock: false,
+  }),
+  oidc: ({ jwt }) => ({
+    onHost: `check the claims of the JWT ${originOf(jwt)}, and that it has not expired`,
+    atIssuer: 'check the discovery URL, and the bound issuer, subject, audiences and claims',
+    platform: supplyOf(jwt, 'JWT'),
+    canLock: false,
+  }),
+  spiffe: ({ jwt }) => ({
+    onHost: `check the SPIFFE ID and the audience of the JWT-SVID ${originOf(jwt)}, and that it has not expired`,
+    atIssuer: 'check the trust domain, its trust bundle, and the allowed SPIFFE IDs and audiences',
+    platform: supplyOf(jwt, 'JWT-SVID'),
+    canLock: false,
+  }),
+  jwt: ({ jwt }) =>
+    'keyFile' in jwt
+      ? {
+          onHost: `check auth.issuer (${jwt.issuer}), auth.subject (${jwt.subject}), auth.audience (${jwt.audience}), and the clock with \`timedatectl\``,
+          atIssuer: `check that the public half of ${jwt.keyFile} is one of the static keys, and the bound issuer, subject and audiences`,
+          platform: `check the key in ${jwt.keyFile}: RSA or P-256, in PEM form`,
+          canLock: false,
+        }
+      : {
+          onHost: `check the claims of the JWT ${originOf(jwt)}, and that it has not expired`,
+          atIssuer: 'check the keys (static or JWKS), and the bound issuer, subject, audiences and claims',
+          platform: supplyOf(jwt, 'JWT'),
+          canLock: false,
+        },
+  ldap: ({ username, passwordFile }) => ({
+    onHost: `check ${nameOf('username', username)}, and write the password of that user to ${passwordFile}; ${RELOAD}`,
+    atIssuer: 'check the search filter and the allowed fields, and that the issuer can reach the directory',
+    platform: null,
+    canLock: true,
+  }),
+  'tls-cert': ({ certificateFile, keyFile, loginUrl }) => ({
+    onHost: `check with \`openssl x509 -in ${certificateFile} -noout -subject -issuer -dates\` that the certificate has not expired and belongs to ${keyFile}, and that auth.login_url (${loginUrl}) asks for client certificates`,
+    atIssuer: 'check the CA certificate and the allowed common names',
+    platform: `check the certificate in ${certificateFile} and its key in ${keyFile}`,
+    canLock: false,
+  }),
+  oci: ({ user, fingerprint, keyFile }) => ({
+    onHost: `check that ${user} still has the API key ${fingerprint}, and that ${keyFile} is its private half`,
+    atIssuer: 'check the tenancy and the allowed user names',
+    platform: `check that ${user} still has the API key ${fingerprint}, that ${keyFile} is its private half, and auth.tenancy and auth.region; ${CLOCK}`,
+    canLock: false,
+  }),
+  alicloud: ({ accessKeyId, accessKeySecretFile }) => ({
+    onHost: `check ${nameOf('access_key_id', accessKeyId)} and the secret in ${accessKeySecretFile}`,
+    atIssuer: 'check the allowed ARNs',
+    platform: `check that ${nameOf('access_key_id', accessKeyId)} is active, and the secret in ${accessKeySecretFile}; ${CLOCK}`,
+    canLock: false,
+  }),
+}
+
+/**
+ * What to do about a login that failed, or a token that was refused.
+ *
+ * @param auth with the paths that an administrator knows
+ * @returns null for a failure that the method has no part in
+ */
+export function loginRemedy(auth: Login, { code }: Pick<IssuerFailure, 'code'>): string | null {
+  const advice = adviceOf(auth.method, auth)
+  if (code === 'ISSUER_UNAUTHORIZED')
+    return `${credentialRemedy(auth)}${advice.canLock ? '. A locked identity is unlocked after 5 minutes' : ''}`
+  if (code === 'ISSUER_FORBIDDEN') return forbidden(advice)
+  if (code === 'LOGIN_LOCKED')
+    return `wait 5 minutes: the issuer locks an identity for that long after wrong secrets. If it still refuses the secret then, ${credentialRemedy(auth)}`
+  return code === 'LOGIN_PLATFORM' ? (advice.platform ?? credentialRemedy(auth)) : null
+}
+
+/** On this host first: most proofs are refused for what is there. */
+function credentialRemedy(auth: Login): string {
+  const { onHost, atIssuer } = adviceOf(auth.method, auth)
+  if (atIssuer === null || !('identityId' in auth)) return onHost
+  return `${onHost}. At the issuer, check that ${nameOf('identity_id', auth.identityId)} exists and has a login of this kind, and ${atIssuer}`
+}
+
+/** No permission is needed to log in: what is forbidden is the address, or what the proof says. */
+function forbidden({ atIssuer }: LoginAdvice): string {
+  const address = "allow the identity to log in from this host's address"
+  if (atIssuer === null) return `at the issuer, ${address}`
+  return `at the issuer, ${atIssuer}: the proof must satisfy each of them. If the message is about the address, ${address}`
+}
+
+function adviceOf<M extends Login['method']>(method: M, auth: LoginBy<M>): LoginAdvice {
+  return ADVICE[method](auth)
+}
+
+/** `auth.client_id (41ea…)`, or the file that it is in. */
+function nameOf(setting: string, source: CredentialSource): string {
+  return 'value' in source ? `auth.${setting} (${source.value})` : source.file
+}
+
+function originOf(source: JwtSource): string {
+  return 'file' in source ? `in ${source.file}` : `that ${source.command[0] ?? ''} prints`
+}
+
+function supplyOf(source: JwtSource, what: string): string {
+  if ('file' in source)
+    return `check that ${source.file} holds one ${what}, and that what writes it still runs`
+  const user = 'run it as the user hostcertd-exchange'
+  return `check auth.jwt_command: ${user}; it must print one ${what} and end with status 0`
+}
