@@ -11,6 +11,7 @@ import { type Answering, serveExchange } from './issuer/exchange-process.ts'
 import type { DiagnosisAnswer } from './issuer/exchange-protocol.ts'
 import { localFailure } from './issuer/failures.ts'
 import { holdCredentials, type ReadCredentialFile } from './issuer/logins/credential-file.ts'
+import { loadMethod } from './issuer/logins/methods.ts'
 import { createLog } from './log/log.ts'
 import type { Issuer, Log, Metrics } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
@@ -65,6 +66,7 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
       let readCredentialFile: ReadCredentialFile | undefined
       if (option === '--as-owner-of' && folder !== undefined) {
         readCredentialFile = await holdCredentials(settings.issuer)
+        if (settings.issuer.kind === 'http') await loadMethod(settings.issuer.auth)
         await dropPrivileges(folder)
       }
       const issuer = await issuerHere(settings.issuer, version, log, metrics, readCredentialFile)

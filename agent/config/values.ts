@@ -7,8 +7,8 @@ import { parseDuration } from '../cert/time.ts'
 import type { Config, HealthListen } from './config.ts'
 import { isTree } from './problem.ts'
 
-/** Nothing that is set here has a use for a newline or a NUL, and both end in surprises further on. */
-const CONTROL = /\p{Cc}/u
+/** Nothing that is set here has a use for a newline, a NUL or half of a surrogate pair, which end in surprises further on. */
+const CONTROL = /[\p{Cc}\p{Cs}]/u
 
 /** A text of a line, with something in it. */
 export function readWord(text: string): Reading<string> {

@@ -185,6 +185,28 @@ describe.each(NAMES)('%s', (name) => {
     expect(server.logins).toHaveLength(1)
   })
 
+  test('a server that repeats the proof: nothing of it is passed on', async () => {
+    await using server = await serve(route, ({ body }) => {
+      const headers = Buffer.from(String(body['iamRequestHeaders']), 'base64').toString('utf8')
+      const secrets = /"x-amz-security-token":"([^"]*)"|Signature=(\w+)/g
+      const told = name === 'aws' ? [...headers.matchAll(secrets)].flat() : [body['jwt']]
+      throw new LoginRefusal(401, 'UnauthorizedError', told.join(' '))
+    })
+    const subject = subjectOf(server, auth)
+    const failure = failureOf(await issue(subject))
+    expect(failure.message).toContain('[secret]')
+    const all = JSON.stringify([failure, subject.logged, subject.metrics])
+    expect(all).not.toMatch(/canary|eyJ|[0-9a-f]{64}/)
+  })
+
+  test('a refusal of the platform is told in its words', async () => {
+    platform.machine.fault = 'words'
+    await using server = await serve(route, verify())
+    expect(failureOf(await issue(subjectOf(server, auth))).message).toMatch(
+      /403: .*disabled by an administrator/,
+    )
+  })
+
   test('an identity without the method', async () => {
     await using server = await serve('other-auth', verify())
     const failure = failureOf(await issue(subjectOf(server, auth)))

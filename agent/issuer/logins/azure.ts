@@ -47,7 +47,9 @@ async function accessToken(
     throw new AgentError('LOGIN_PLATFORM', message)
   }
   const { access_token: jwt } = textsIn(reply.text, ['access_token'], SERVICE)
-  addJwt(jwt, tools)
-  if (looksLikeJwt(jwt)) return jwt
+  if (looksLikeJwt(jwt)) {
+    addJwt(jwt, tools)
+    return jwt
+  }
   throw new AgentError('LOGIN_PLATFORM', `${SERVICE} answered with an access_token that is no JWT`)
 }

@@ -39,14 +39,15 @@ async function identityToken(audience: string, tools: LoginTools, signal: AbortS
   const headers = { 'metadata-flavor': 'Google' }
   const reply = await askPlatform({ url, headers, service: SERVICE, remedy }, signal)
   const jwt = reply.text.trim()
-  addJwt(jwt, tools)
+  const isJwt = reply.status === 200 && looksLikeJwt(jwt)
+  if (isJwt) addJwt(jwt, tools)
   if (reply.header('metadata-flavor') !== 'Google') {
     const message = `something else answers in place of ${SERVICE} (${refusalOf(reply, tools)}); ${remedy}`
     throw new AgentError('LOGIN_PLATFORM', message)
   }
   if (reply.status === 404)
     throw new AgentError('LOGIN_PLATFORM', 'this machine has no service account: attach one to it')
-  if (reply.status === 200 && looksLikeJwt(jwt)) return jwt
+  if (isJwt) return jwt
   const why = reply.status === 200 ? 'its answer is no JWT' : refusalOf(reply, tools)
   throw new AgentError('LOGIN_PLATFORM', `${SERVICE} gives no identity token (${why})`)
 }

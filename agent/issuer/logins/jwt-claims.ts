@@ -9,12 +9,14 @@ const MOST_AUDIENCES = 5
 /** Year 9999: what is later, or before 1970, is no expiry that a person could read. */
 const LATEST_EXPIRY: UnixSeconds = 253_402_300_799
 
+/** An HTTP header of more is refused anyway. */
+const LONGEST_JWT = 16 * 1024
 /** Three parts in base64url, none of them empty. */
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/
 
 /** Whether a text has the form of a signed JWT (RFC 7515, compact serialization); nothing is verified. */
 export function looksLikeJwt(text: string): boolean {
-  return JWT.test(text)
+  return text.length <= LONGEST_JWT && JWT.test(text)
 }
 
 /**

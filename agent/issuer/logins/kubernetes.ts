@@ -36,11 +36,11 @@ async function readToken(path: string, tools: LoginTools): Promise<string> {
     const message = `no service account token at ${path}: is one projected into this pod?`
     throw new AgentError('LOGIN_PLATFORM', message, { cause: error })
   }
-  addJwt(token, tools)
   if (Buffer.byteLength(token) > LIMIT_BYTES) {
     const message = `the service account token in ${path} is larger than ${LIMIT_BYTES / 1024} KiB`
     throw new AgentError('LOGIN_PLATFORM', message)
   }
+  addJwt(token, tools)
   if (!looksLikeJwt(token)) {
     throw new AgentError('LOGIN_PLATFORM', `${path} does not hold a service account token (a JWT)`)
   }

@@ -7,6 +7,9 @@ import type { LoginTools } from './login.ts'
 /** A metadata service is on the same machine, or next to it. */
 const LIMIT_MILLISECONDS = 2000
 
+/** Of a token or a key; the redaction of a longer one would take too much memory. */
+const LONGEST_TEXT = 16 * 1024
+
 interface PlatformQuestion {
   readonly url: URL
   readonly method?: 'GET' | 'PUT'
@@ -66,8 +69,9 @@ export function textsIn<const Name extends string>(
   const document = parseObject(text)
   const found = names.map((name) => {
     const value = document?.[name]
-    if (typeof value === 'string' && value !== '') return [name, value] as const
-    throw new AgentError('LOGIN_PLATFORM', `${service} answered without ${name}`)
+    if (typeof value === 'string' && value !== '' && value.length <= LONGEST_TEXT)
+      return [name, value] as const
+    throw new AgentError('LOGIN_PLATFORM', `${service} answered without a usable ${name}`)
   })
   return Object.fromEntries(found) as Record<Name, string>
 }

@@ -9,8 +9,8 @@ export interface Machine {
   region: string
   /** Of Google Cloud's service account, or Azure's managed identity; null: there is none. */
   jwt: ((query: URLSearchParams) => string) | null
-  /** `silent`: no answer; `closed`: the metadata service is switched off; `large`, `garbage`: an answer that is no use. */
-  fault: 'silent' | 'closed' | 'large' | 'garbage' | null
+  /** `silent`: no answer; `closed`: the metadata service is switched off; `words`: and says why; `large`, `garbage`: an answer that is no use. */
+  fault: 'silent' | 'closed' | 'words' | 'large' | 'garbage' | null
 }
 
 export interface MetadataServer extends AsyncDisposable {
@@ -38,6 +38,9 @@ export async function startMetadataServer(machine: Machine): Promise<MetadataSer
         return
       case 'closed':
         answer(403, '')
+        return
+      case 'words':
+        answer(403, 'disabled by an administrator', { 'metadata-flavor': 'Google' })
         return
       case 'large':
         answer(200, 'x'.repeat(100_000), { 'metadata-flavor': 'Google' })
