@@ -1,7 +1,8 @@
 import * as v from 'valibot'
 import { checkCron, longestGapSeconds } from '../host/schedule.ts'
-import { auth as authSection, type CredentialContext, toLogin } from './auth-section.ts'
+import { auth as authSection, toLogin } from './auth-section.ts'
 import type { Config, IssuerConfig } from './config.ts'
+import type { CredentialContext } from './credential-reference.ts'
 import { hasPath, isTree, type KeyPath, type KeyProblem, type Tree } from './problem.ts'
 import { findUnknownKeys } from './unknown-keys.ts'
 import {

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { credentialPath, readCredentialReference } from '../../agent/config/auth-section.ts'
+import { credentialPath, readCredentialReference } from '../../agent/config/credential-reference.ts'
 import { outcome } from './outcome.ts'
 
 describe('credentials', () => {
