@@ -1,9 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
+import { listen } from '../../issuer/harness.ts'
 import type { LocalIssuer } from '../local-issuer.ts'
 import type { TlsCertificate } from '../local-issuer/tls-certificate.ts'
 
@@ -103,13 +102,13 @@ export async function startLoginServer(options: LoginServerOptions): Promise<Log
           },
           listener,
         )
-  const { port, close } = await listen(server)
+  const listening = await listen(server)
   return {
-    url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`,
+    url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${listening.port}`,
     logins,
     tokens,
     routes: () => seen.join(' '),
-    [Symbol.asyncDispose]: close,
+    [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose](),
   }
 }
 
@@ -172,21 +171,4 @@ async function forward(
 function send(response: ServerResponse, status: number, body: object): void {
   response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
   response.end(JSON.stringify(body))
-}
-
-async function listen(server: Server): Promise<{ port: number; close: () => Promise<void> }> {
-  const sockets = new Set<Socket>()
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const close = async (): Promise<void> => {
-    const closed = once(server, 'close')
-    server.close()
-    for (const socket of sockets) socket.destroy()
-    await closed
-  }
-  return { port: (server.address() as AddressInfo).port, close }
 }
