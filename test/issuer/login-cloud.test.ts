@@ -402,6 +402,11 @@ describe('where AWS keys come from', () => {
     },
   )
 
+  test('the keys and the region of an instance come by one session of its metadata service', async () => {
+    expect(await login(AWS)).toMatchObject({ ok: true })
+    expect(platform.seen.filter((request) => request.startsWith('PUT '))).toEqual(['PUT /latest/api/token'])
+  })
+
   test('China has a domain of its own', async () => {
     expect(await login({ ...AWS, region: 'cn-north-1' })).toMatchObject({ ok: true })
   })

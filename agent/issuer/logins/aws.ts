@@ -31,8 +31,11 @@ export function aws(settings: LoginBy<'aws'>, tools: LoginTools): LoginMethod {
     },
     async prove(signal) {
       const identityId = await valueOf(settings.identityId, 'identity id', tools)
-      const { keys, from } = await findKeys(settings, tools, signal)
-      const region = await findRegion(settings, tools, signal)
+      let opened: Promise<Metadata> | null = null
+      // One session serves both the keys and the region.
+      const metadata = async (): Promise<Metadata> => (opened ??= openMetadata(tools, signal))
+      const { keys, from } = await findKeys(settings, tools, metadata, signal)
+      const region = await findRegion(settings, tools, metadata)
       const headers = signedHeaders(keys, region, tools)
       return {
         body: {
@@ -67,6 +70,7 @@ function signedHeaders(keys: AwsKeys, region: string, tools: LoginTools): Readon
 async function findKeys(
   settings: LoginBy<'aws'>,
   tools: LoginTools,
+  metadata: () => Promise<Metadata>,
   signal: AbortSignal,
 ): Promise<FoundKeys> {
   if (settings.keys !== null) {
@@ -84,7 +88,9 @@ async function findKeys(
   const relative = environment['AWS_CONTAINER_CREDENTIALS_RELATIVE_URI']
   if (relative !== undefined && relative.startsWith('/'))
     return keysOfContainer(platformUrl(`http://169.254.170.2${relative}`, tools), tools, signal)
-  return full === undefined ? keysOfInstance(tools, signal) : keysOfContainer(ownUrl(full), tools, signal)
+  return full === undefined
+    ? keysOfInstance(tools, await metadata())
+    : keysOfContainer(ownUrl(full), tools, signal)
 }
 
 /** @throws AgentError LOGIN_PLATFORM for an address to which the container's token must not be sent */
@@ -112,8 +118,7 @@ async function keysOfContainer(url: URL, tools: LoginTools, signal: AbortSignal)
   throw new AgentError('LOGIN_PLATFORM', message)
 }
 
-async function keysOfInstance(tools: LoginTools, signal: AbortSignal): Promise<FoundKeys> {
-  const ask = await openMetadata(tools, signal)
+async function keysOfInstance(tools: LoginTools, ask: Metadata): Promise<FoundKeys> {
   const path = '/latest/meta-data/iam/security-credentials/'
   const roles = await ask(path)
   const role = roles.text.trim().split('\n')[0] ?? ''
@@ -131,11 +136,11 @@ async function keysOfInstance(tools: LoginTools, signal: AbortSignal): Promise<F
   throw new AgentError('LOGIN_PLATFORM', message)
 }
 
+/** Asks the instance's metadata service for what is at a path. */
+type Metadata = (path: string) => ReturnType<typeof askPlatform>
+
 /** IMDSv2: a token first. */
-async function openMetadata(
-  tools: LoginTools,
-  signal: AbortSignal,
-): Promise<(path: string) => ReturnType<typeof askPlatform>> {
+async function openMetadata(tools: LoginTools, signal: AbortSignal): Promise<Metadata> {
   const common = {
     service: INSTANCE,
     remedy:
@@ -174,16 +179,15 @@ function keysIn(text: string, service: string, tools: LoginTools): AwsKeys {
 async function findRegion(
   { region }: LoginBy<'aws'>,
   tools: LoginTools,
-  signal: AbortSignal,
+  metadata: () => Promise<Metadata>,
 ): Promise<string> {
   const { AWS_REGION: own, AWS_DEFAULT_REGION: byDefault } = tools.environment
-  const known = region ?? own ?? byDefault ?? (await regionOfInstance(tools, signal))
+  const known = region ?? own ?? byDefault ?? (await regionOfInstance(await metadata()))
   if (/^[a-z0-9]+(?:-[a-z0-9]+)*$/.test(known)) return known
   throw new AgentError('LOGIN_PLATFORM', 'the AWS region is not known: set auth.region')
 }
 
-async function regionOfInstance(tools: LoginTools, signal: AbortSignal): Promise<string> {
-  const ask = await openMetadata(tools, signal)
+async function regionOfInstance(ask: Metadata): Promise<string> {
   const reply = await ask('/latest/dynamic/instance-identity/document')
   return reply.status === 200 ? textsIn(reply.text, ['region'], INSTANCE).region : ''
 }
