@@ -1,0 +1,51 @@
+/** A file with all that belongs to it. */
+export interface FileState {
+  readonly content: Buffer
+  /** Permission bits, `0o600`. */
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+}
+
+/** A regular file that is written, replaced or removed. */
+export interface FileChange {
+  readonly kind: 'file'
+  /** What it is for, for people: `sshd reads its drop-ins`. */
+  readonly step: string
+  readonly path: string
+  /** Null: it was not there. */
+  readonly before: FileState | null
+  /** Null: it is removed. */
+  readonly after: FileState | null
+  /** Whether its content is shown to nobody. */
+  readonly isSecret: boolean
+}
+
+/** The service is enabled and started, or told to look again. */
+export interface ServiceChange {
+  readonly kind: 'service'
+  readonly step: string
+  /** `hostcertd.service`. */
+  readonly unit: string
+  readonly before: { readonly isEnabled: boolean; readonly isActive: boolean }
+}
+
+/** What the root helper writes once certificates are there: undone by removing what was not there before. */
+export interface CopiesChange {
+  readonly kind: 'copies'
+  readonly step: string
+  /** Of those paths, what was there before; each file by itself. Folders are removed when they are empty and new. */
+  readonly paths: readonly string[]
+  readonly before: readonly { readonly path: string; readonly state: FileState | null }[]
+}
+
+/** The host was registered at the issuer. */
+export interface RegistrationChange {
+  readonly kind: 'registration'
+  readonly step: string
+  readonly hostId: string
+  readonly hostname: string
+}
+
+/** One change to this host, written into the journal before it is made. */
+export type Change = FileChange | ServiceChange | CopiesChange | RegistrationChange
