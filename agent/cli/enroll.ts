@@ -1,0 +1,7 @@
+import type { Command } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
+import { readCertificateTtl, readHostName } from '../cert/host-name.ts'
+import { parseDuration } from '../cert/time.ts'
+import type { EnrollOptions } from '../enroll/enroll.ts'
+import { attributeOf, flagOf, LOGIN_OPTIONS, type LoginMethodName } from '../enroll/login-options.ts'
+import type { CliContext } from './context.ts'

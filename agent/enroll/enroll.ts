@@ -1,0 +1,356 @@
+import { AgentError } from '../cert/errors.ts'
+import { readHostName } from '../cert/host-name.ts'
+import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
+import { inOneLine } from '../cert/text.ts'
+import { tryParse, verifyIssued } from '../cert/verify-issued.ts'
+import type { Config, HttpIssuerConfig } from '../config/config.ts'
+import { loadConfig, type LoadedConfig } from '../config/load.ts'
+import { problemLine } from '../config/problem.ts'
+import { type Enrollment, readEnrollment } from '../host/enrollment.ts'
+import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
+import { createHostKeys } from '../host/host-keys.ts'
+import type { ExchangeClient } from '../issuer/exchange-client.ts'
+import type { Clock, HostKeyFile } from '../renewal/ports.ts'
+import type { Change } from './change.ts'
+import { type Settings, withSettings } from './configuration.ts'
+import { findHost, type FoundHost, Patience } from './find-host.ts'
+import type { Journal, OpenRun } from './journal.ts'
+import type { LoginMethodName } from './login-options.ts'
+import { loginSettings, readSecret } from './login-settings.ts'
+import { planChanges, type Planned } from './plan.ts'
+import { describe, type Person } from './show.ts'
+
+/** The options of the verb, checked one by one. */
+export interface EnrollOptions {
+  readonly url: string | null
+  readonly hostId: string | null
+  readonly project: string | null
+  /** In lower case. */
+  readonly hostname: string | null
+  readonly register: { readonly ttl: string | null; readonly alias: string | null } | null
+  readonly fromCertificate: boolean
+  readonly method: LoginMethodName | null
+  /** By the names of the configuration: `client_secret_file`. */
+  readonly login: Readonly<Record<string, string | readonly string[]>>
+  readonly adminTokenFile: string | null
+  readonly caFile: string | null
+  /** `SHA256:…` */
+  readonly caFingerprints: readonly string[]
+  readonly takeOver: boolean
+  readonly onCopy: 'warn' | 'stop' | null
+  readonly mode: 'ask' | 'yes' | 'dry-run' | 'check'
+  readonly waitSeconds: number
+}
+
+export interface EnrollTools {
+  readonly version: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
+  readonly person: Person
+  readonly journal: Journal
+  /** Names of this machine, the full one last. */
+  readonly hostNames: () => Promise<readonly string[]>
+  /**
+   * An exchange as a user of its own.
+   *
+   * @param secrets of `credential:NAME`, by name
+   */
+  readonly openExchange: (issuer: HttpIssuerConfig, secrets: Readonly<Record<string, string>>) => ExchangeClient
+  /** @returns what is missing after that time, which is longer while the issuer says "later"; null when all is served */
+  readonly untilServed: (config: Config, seconds: number, signal: AbortSignal) => Promise<string | null>
+  /** Whether `sshd -t` accepts the configuration; null: it does, otherwise why not. */
+  readonly testSshd: (signal: AbortSignal) => Promise<string | null>
+}
+
+export interface Enrolled {
+  readonly changed: boolean
+  readonly hostId: string | null
+  readonly hostname: string
+  readonly steps: readonly { readonly step: string; readonly changed: boolean; readonly detail: string }[]
+  /** For clients; null when no certificate was issued. */
+  readonly knownHosts: string | null
+  /** False: nothing was changed because nothing was to be, or it was not permitted. */
+  readonly isDone: boolean
+}
+
+export const CONFIG_FILE = '/etc/hostcertd/hostcertd.yaml'
+export const HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
+/** Until the host is known: a UUID, which the configuration needs. */
+const NO_HOST = '00000000-0000-0000-0000-000000000000'
+
+/**
+ * Make this host a member: find or register it, have a certificate issued and verified, show what changes, change it,
+ * and wait until sshd serves. Whatever fails or is interrupted is undone.
+ *
+ * @throws AgentError; the signal's reason
+ */
+export async function enroll(options: EnrollOptions, tools: EnrollTools, signal: AbortSignal): Promise<Enrolled> {
+  const { journal, person } = tools
+  await undo(tools, 'an enrollment that was interrupted')
+  const current = await readCurrent(tools)
+  const hostname = await hostnameOf(options, current, tools)
+  const login = await loginSettings(options, current, tools.person, signal)
+  const withoutHost: Settings = [
+    [['issuer', 'url'], options.url ?? current.config?.url ?? null],
+    ...(options.caFile === null ? [] : ([[['issuer', 'ca_file'], options.caFile]] as const)),
+    ...login.settings,
+    [['verify', 'principals'], [hostname]],
+    ...(options.onCopy === null ? [] : ([[['enrollment', 'on_copy'], options.onCopy]] as const)),
+  ]
+  const configFor = async (hostId: string): Promise<{ text: string; config: Config; issuer: HttpIssuerConfig }> => {
+    const text = withSettings(current.text, [...withoutHost, [['issuer', 'ssh_host_id'], hostId]])
+    const loaded = await load(tools, text)
+    if (loaded.kind !== 'ok') throw invalid(loaded)
+    const { issuer } = loaded.config
+    if (issuer.kind !== 'http') throw new AgentError('CONFIG_INVALID', 'issuer.command has no enrollment: remove it first')
+    if (issuer.sshHostId !== hostId)
+      throw new AgentError('CONFIG_INVALID', 'issuer.ssh_host_id is set in conf.d too: remove it there')
+    return { text, config: loaded.config, issuer }
+  }
+
+  const isLooking = options.mode === 'dry-run' || options.mode === 'check'
+  const before = await configFor(NO_HOST)
+  const patience = new Patience(tools.clock, person.tell)
+  const run = journal.begin()
+  try {
+    const found = await find(options, current, hostname, before.issuer, { ...tools, patience }, login.secrets, signal)
+    if (found.kind === 'found' && found.isNew)
+      await run.make({ kind: 'registration', step: `register ${hostname} at the issuer`, hostId: found.id, hostname })
+    const hostId = found.kind === 'found' ? found.id : NO_HOST
+    const planned = await configFor(hostId)
+    const exchange = tools.openExchange(planned.issuer, login.secrets)
+    let ca: readonly PublicKey[] = current.pins
+    try {
+      if (found.kind === 'found') ca = await provedCas(options, current, planned.config, exchange, { ...tools, patience }, signal)
+    } finally {
+      exchange.end()
+    }
+    const plan = await planChanges({ ...planned, secrets: login.secrets, pins: ca, hostId, hostname, options, current }, tools, signal)
+    for (const note of plan.notes) person.tell(`note: ${note}`)
+    const [problem] = plan.problems
+    if (problem !== undefined) throw new AgentError('SSHD_CONFIG_INVALID', plan.problems.join('; '))
+    const enrolled = resultOf(plan, found, hostname, ca)
+    if (plan.changes.length === 0) {
+      await run.finish()
+      return { ...enrolled, isDone: true }
+    }
+    if (options.mode !== 'yes' || person.isThere) person.tell(describe(plan.changes, person.colour))
+    if (isLooking) {
+      await journal.undoUnfinished()
+      return { ...enrolled, isDone: false }
+    }
+    if (options.mode === 'ask' && !(await person.agrees('Make these changes?', signal)))
+      throw new AgentError('CONFIG_INVALID', 'nothing was changed')
+    await make(run, plan.changes, planned.config, options, tools, signal)
+    await run.finish()
+    return { ...enrolled, isDone: true }
+  } catch (error) {
+    await undo(tools, 'what was changed')
+    throw error
+  }
+}
+
+async function make(
+  run: OpenRun,
+  changes: readonly Change[],
+  config: Config,
+  { waitSeconds }: EnrollOptions,
+  { person, testSshd, untilServed }: EnrollTools,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const change of changes) {
+    if (change.kind === 'service') {
+      const why = await testSshd(signal)
+      if (why !== null) throw new AgentError('SSHD_CONFIG_INVALID', `sshd refuses its configuration: ${why}`)
+    }
+    person.tell(change.step)
+    signal.throwIfAborted()
+    await run.make(change)
+  }
+  person.tell('wait until sshd presents the certificates')
+  const missing = await untilServed(config, waitSeconds, signal)
+  if (missing !== null) throw new AgentError('SSHD_NOT_SERVING', missing)
+}
+
+/** Undo what is not finished; what cannot be undone is said. */
+async function undo({ journal, person }: EnrollTools, what: string): Promise<void> {
+  const { changes, left } = await journal.undoUnfinished()
+  if (changes.length > 0) person.tell(`undone: ${what}`)
+  for (const { path, why } of left) person.tell(`left as it is: ${path}: ${why}`)
+}
+
+/** How this host is set up now. */
+export interface Current {
+  /** Of the main file; null when there is none. */
+  readonly text: string | null
+  readonly loaded: LoadedConfig
+  /** Null unless it is valid and asks an issuer over HTTP. */
+  readonly config: HttpIssuerConfig | null
+  readonly principals: readonly string[]
+  readonly enrollment: Enrollment | null
+  /** What `host-ca.pub` names. */
+  readonly pins: readonly PublicKey[]
+  /** Of `host-ca.pub`; null when there is none. */
+  readonly pinsText: string | null
+}
+
+async function readCurrent(tools: EnrollTools): Promise<Current> {
+  const text = await readBoundedFile(CONFIG_FILE, SMALL_FILE_BYTES).catch(() => null)
+  const loaded = await load(tools)
+  const config = loaded.kind === 'ok' && loaded.config.issuer.kind === 'http' ? loaded.config.issuer : null
+  const principals = loaded.kind === 'ok' ? (loaded.config.verify.principals ?? []) : []
+  const enrollment = await readEnrollment().catch(() => null)
+  const pinned = await readBoundedFile(HOST_CA_FILE, SMALL_FILE_BYTES).catch(() => null)
+  return { text, loaded, config, principals, enrollment, pins: pinned === null ? [] : parseCaKeys(pinned), pinsText: pinned }
+}
+
+/** @param mainText instead of what the main file holds */
+async function load({ environment }: EnrollTools, mainText?: string): Promise<LoadedConfig> {
+  return loadConfig({ path: CONFIG_FILE, environment, checkPinnedCas: false, ...(mainText === undefined ? {} : { mainText }) })
+}
+
+function invalid(loaded: LoadedConfig): AgentError {
+  const problems = loaded.kind === 'invalid' ? loaded.problems.map(problemLine) : ['there is none']
+  return new AgentError('CONFIG_INVALID', problems.join('; '))
+}
+
+async function hostnameOf({ hostname }: EnrollOptions, { principals }: Current, tools: EnrollTools): Promise<string> {
+  if (hostname !== null) return hostname
+  const [configured] = principals
+  if (configured !== undefined) return configured
+  const full = (await tools.hostNames()).at(-1) ?? ''
+  const read = readHostName(full)
+  if (read.ok) return read.value
+  throw new AgentError('CONFIG_INVALID', `this host's name ${read.why}; give --hostname`)
+}
+
+async function find(
+  options: EnrollOptions,
+  current: Current,
+  hostname: string,
+  issuer: HttpIssuerConfig,
+  tools: EnrollTools & { readonly patience: Patience },
+  secrets: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<FoundHost> {
+  const certificateIds = await idsInCertificates()
+  const [fromCertificate] = certificateIds
+  if (options.fromCertificate && fromCertificate === undefined)
+    throw new AgentError('CERT_UNPARSABLE', 'no certificate of this host has a key id of the form host-ID')
+  const { config } = current
+  const isSame = config !== null && config.url === issuer.url && current.principals.includes(hostname)
+  const wish = {
+    ...options,
+    hostId: options.hostId ?? (options.fromCertificate ? (fromCertificate ?? null) : null),
+    hostname,
+    ownIds: [...certificateIds, current.enrollment?.host_id ?? '', config?.sshHostId ?? ''],
+    configuredId: isSame ? config.sshHostId : null,
+  }
+  const exchange = await openForHosts(options.adminTokenFile, { ...issuer, sshHostId: '' }, secrets, tools)
+  try {
+    const mayRegister = options.mode === 'ask' || options.mode === 'yes'
+    return await findHost(wish, exchange, tools.patience, mayRegister, signal)
+  } finally {
+    exchange.end()
+  }
+}
+
+/** As an administrator, if there is a token of one, else as this host itself. */
+export async function openForHosts(
+  adminTokenFile: string | null,
+  issuer: HttpIssuerConfig,
+  secrets: Readonly<Record<string, string>>,
+  { openExchange }: Pick<EnrollTools, 'openExchange'>,
+): Promise<ExchangeClient> {
+  if (adminTokenFile === null) return openExchange(issuer, secrets)
+  const auth = { method: 'token', tokenFile: 'credential:admin-token' } as const
+  return openExchange({ ...issuer, auth }, { 'admin-token': (await readSecret(adminTokenFile)).trim() })
+}
+
+/** Ids of certificates of this host that lie where sshd or another agent has them. */
+async function idsInCertificates(): Promise<string[]> {
+  const ids: string[] = []
+  for (const pattern of ['/etc/ssh/hostcertd/*-cert.pub', '/etc/ssh/*-cert.pub']) {
+    for (const path of await pathsMatching(pattern).catch(() => [])) {
+      const text = await readBoundedFile(path, SMALL_FILE_BYTES).catch(() => '')
+      const parsed = tryParse(text)
+      const id = parsed.ok ? /^host-([0-9a-f-]{36})$/i.exec(parsed.certificate.keyId)?.[1] : undefined
+      if (id !== undefined) ids.push(id)
+    }
+  }
+  return [...new Set(ids)]
+}
+
+/** Has one certificate issued and verified; the CA that signed it is one that may. */
+async function provedCas(
+  { caFingerprints, mode }: EnrollOptions,
+  { pins }: Current,
+  config: Config,
+  exchange: ExchangeClient,
+  { clock, patience, person }: EnrollTools & { readonly patience: Patience },
+  signal: AbortSignal,
+): Promise<readonly PublicKey[]> {
+  const hostKey = await aHostKey(config)
+  const { key, comment } = hostKey.content
+  const request = {
+    publicKey: `${key.type} ${key.blob.toString('base64')} ${inOneLine(comment) || hostKey.name}`,
+    hostKey: hostKey.name,
+    principals: config.verify.principals ?? [],
+  }
+  const issued = await patience.ask(async (limit) => {
+    const answer = await exchange.issue(request, limit)
+    return answer.ok ? { kind: 'issued' as const, ...answer } : { kind: 'failed' as const, failure: answer.failure }
+  }, signal)
+  const requirements = { hostKey: key, trustedCas: null, wantedPrincipals: config.verify.principals }
+  const verified = verifyIssued(issued.signedKey, requirements, null, comment, clock.now())
+  if (!verified.ok) throw new AgentError(verified.failure.code, `the issuer signed a certificate that cannot be used: ${verified.failure.message}`)
+  const { ca } = verified.value.certificate
+  const isPinned = pins.some(({ blob }) => blob.equals(ca.blob))
+  if (caFingerprints.length > 0 && !caFingerprints.includes(ca.fingerprint))
+    throw new AgentError('CERT_CA_MISMATCH', `the certificate is signed by the CA ${ca.fingerprint}, not by ${caFingerprints.join(' or ')}`)
+  if (isPinned) return pins
+  if (pins.length > 0 && caFingerprints.length === 0)
+    throw new AgentError(
+      'CERT_CA_MISMATCH',
+      `the certificate is signed by the CA ${ca.fingerprint}, not by one that is pinned; if the CA was changed on purpose, add --ca-fingerprint ${ca.fingerprint}`,
+    )
+  if (caFingerprints.length === 0) {
+    const named = await exchange.hostCa(signal)
+    if (named.ok && !named.keys.some(({ blob }) => blob.equals(ca.blob)))
+      throw new AgentError('CERT_CA_MISMATCH', `the certificate is signed by the CA ${ca.fingerprint}, and the issuer names another one`)
+    person.tell(`the CA ${ca.fingerprint} (${ca.type}) signs this host's certificates`)
+    if (mode === 'yes') person.tell('it is trusted because TLS showed the right issuer; compare it with the one that clients have')
+  }
+  return [...pins, ca]
+}
+
+type KeyFile = HostKeyFile & { readonly content: Extract<HostKeyFile['content'], { kind: 'key' }> }
+
+async function aHostKey({ hostKeys }: Config): Promise<KeyFile> {
+  const files = await createHostKeys({ patterns: hostKeys }).list()
+  const file = files.find((one): one is KeyFile => one.content.kind === 'key')
+  if (file !== undefined) return file
+  throw new AgentError('HOST_KEY_UNREADABLE', `no host key that the issuer signs matches ${hostKeys.join(', ')}`)
+}
+
+function resultOf({ changes }: Planned, found: FoundHost, hostname: string, cas: readonly PublicKey[]): Omit<Enrolled, 'isDone'> {
+  const steps = changes.map((change) => ({
+    step: change.step,
+    changed: true,
+    detail: change.kind === 'file' ? change.path : change.kind,
+  }))
+  const ca = cas.at(-1)
+  return {
+    changed: changes.length > 0,
+    hostId: found.kind === 'found' ? found.id : null,
+    hostname,
+    steps,
+    knownHosts: ca === undefined ? null : knownHostsLine(hostname, ca),
+  }
+}
+
+/** All hosts of the domain, never all hosts. */
+function knownHostsLine(hostname: string, { type, blob }: PublicKey): string {
+  const domain = hostname.slice(hostname.indexOf('.') + 1)
+  return `@cert-authority ${domain.includes('.') ? `*.${domain}` : hostname} ${type} ${blob.toString('base64')}`
+}

@@ -1,0 +1,148 @@
+import { AgentError } from '../cert/errors.ts'
+import { quote } from '../cert/text.ts'
+import type { ExchangeClient } from '../issuer/exchange-client.ts'
+import { isUuid } from '../issuer/host-questions.ts'
+import type { Clock, IssuerFailure } from '../renewal/ports.ts'
+
+/** Which host of the issuer's this machine is to be. */
+export interface HostWish {
+  readonly hostId: string | null
+  /** Id or slug. */
+  readonly project: string | null
+  /** In lower case. */
+  readonly hostname: string
+  /** Null: only one that is there already. */
+  readonly register: { readonly ttl: string | null; readonly alias: string | null } | null
+  /** Use a host of that name that is there already, although nothing on this machine names its id. */
+  readonly takeOver: boolean
+  /** Ids that this machine has from its certificates, its configuration and its enrollment. */
+  readonly ownIds: readonly string[]
+  /** The id in the configuration, when it is for this name at this issuer. */
+  readonly configuredId: string | null
+}
+
+export type FoundHost =
+  | { readonly kind: 'found'; readonly id: string; readonly isNew: boolean }
+  /** Nothing is registered when nothing may be changed. */
+  | { readonly kind: 'would-register' }
+
+/** A question that may be asked again. */
+type Ask<Answer> = (signal: AbortSignal) => Promise<Answer>
+type Failed = { readonly kind: 'failed'; readonly failure: IssuerFailure }
+
+/**
+ * Find or register the host. Registers first and lists only when the name is taken: one request fewer for each host.
+ *
+ * @param mayRegister false: only look
+ * @throws AgentError with what has to be done
+ */
+export async function findHost(
+  wish: HostWish,
+  exchange: Pick<ExchangeClient, 'findHost' | 'registerHost'>,
+  patience: Patience,
+  mayRegister: boolean,
+  signal: AbortSignal,
+): Promise<FoundHost> {
+  const { hostId, project, hostname, register, configuredId } = wish
+  if (hostId !== null) return { kind: 'found', id: hostId, isNew: false }
+  if (configuredId !== null) return { kind: 'found', id: configuredId, isNew: false }
+  if (project === null)
+    throw new AgentError('CONFIG_INVALID', 'name the host: --host-id ID, --project PROJECT or --from-certificate')
+  let projectId = project
+  if (register === null || !isUuid(project) || !mayRegister) {
+    const byName = { kind: 'name', project, hostname } as const
+    const found = await patience.ask(async (limit) => exchange.findHost({ by: byName }, limit), signal)
+    projectId = found.project?.id ?? project
+    if (found.host !== null) {
+      if (register === null || isOwn(found.host.id, wish)) return { kind: 'found', id: found.host.id, isNew: false }
+      throw taken(hostname, found.host.id)
+    }
+    if (register === null) throw notFound(wish, found)
+    if (!mayRegister) return { kind: 'would-register' }
+  }
+  const question = { projectId, hostname, ...register }
+  const answer = await patience.ask(async (limit) => exchange.registerHost(question, limit), signal)
+  if (answer.kind === 'registered') return { kind: 'found', id: answer.host.id, isNew: true }
+  if (answer.what === 'alias') {
+    const message = `the alias ${quote(register.alias ?? '')} is that of ${answer.host.hostname} already: choose another --alias`
+    throw new AgentError('ISSUER_REJECTED', message)
+  }
+  if (isOwn(answer.host.id, wish)) return { kind: 'found', id: answer.host.id, isNew: false }
+  throw taken(hostname, answer.host.id)
+}
+
+function isOwn(id: string, { ownIds, takeOver }: HostWish): boolean {
+  return takeOver || ownIds.some((own) => own.toLowerCase() === id.toLowerCase())
+}
+
+function taken(hostname: string, id: string): AgentError {
+  return new AgentError(
+    'ISSUER_REJECTED',
+    `${hostname} is registered already, as ${id}, and nothing on this machine shows that it is this one; if it is, or if this machine replaces it, add --take-over`,
+  )
+}
+
+function notFound(
+  { project, hostname }: HostWish,
+  { visible, similar }: { readonly visible: number; readonly similar: readonly string[] },
+): AgentError {
+  const where = `the project ${quote(project ?? '')}`
+  if (visible === 0) {
+    const message = `the issuer shows no host of ${where}: the identity has no permission to read them, or there is none; name the host by --host-id, or add --register`
+    return new AgentError('ISSUER_NOT_FOUND', message)
+  }
+  const names = similar.length === 0 ? '' : ` (similar: ${similar.map(quote).join(', ')}; names are in lower case)`
+  return new AgentError('ISSUER_NOT_FOUND', `${hostname} is not among the ${visible} hosts of ${where}${names}: add --register`)
+}
+
+/** A grant takes effect after up to ten seconds. */
+const GRANT_SECONDS = 15
+const GRANT_PAUSE_MILLISECONDS = 3_000
+/** Thousands of hosts behind one address share one limit of 200 requests a minute. */
+const LONGEST_WAIT_SECONDS = 45 * 60
+const MOST_FAULTS = 3
+const PAUSE_MILLISECONDS = 5_000
+
+/** Waits for an issuer that says "later", and for a grant that is new. */
+export class Patience {
+  readonly #clock: Clock
+  readonly #tell: (text: string) => void
+
+  constructor(clock: Clock, tell: (text: string) => void) {
+    this.#clock = clock
+    this.#tell = tell
+  }
+
+  /**
+   * Ask until there is an answer.
+   *
+   * @throws AgentError with the issuer's failure; the signal's reason
+   */
+  async ask<Answer extends { readonly kind: string }>(
+    ask: Ask<Answer | Failed>,
+    signal: AbortSignal,
+  ): Promise<Exclude<Answer, Failed>> {
+    const since = this.#clock.uptime()
+    let busy = 0
+    for (;;) {
+      const answer = await ask(signal)
+      if (answer.kind !== 'failed' || !('failure' in answer)) return answer as Exclude<Answer, Failed>
+      const { failure } = answer
+      const pause = this.#pauseAfter(failure, this.#clock.uptime() - since, busy++)
+      if (pause === null) throw new AgentError(failure.code, failure.message)
+      this.#tell(`${failure.message}; trying again in ${Math.ceil(pause / 1000)} s`)
+      await this.#clock.sleep(pause, signal)
+    }
+  }
+
+  /** @returns milliseconds; null: give up */
+  #pauseAfter({ code, retryAfterSeconds }: IssuerFailure, waited: number, before: number): number | null {
+    if (code === 'ISSUER_FORBIDDEN') return waited < GRANT_SECONDS ? GRANT_PAUSE_MILLISECONDS : null
+    if (code !== 'ISSUER_BUSY' && code !== 'ISSUER_TIMEOUT' && code !== 'ISSUER_UNREACHABLE') return null
+    if (retryAfterSeconds === null) return before < MOST_FAULTS ? PAUSE_MILLISECONDS * 2 ** before : null
+    if (waited > LONGEST_WAIT_SECONDS) return null
+    // Spread over more and more minutes: all that were told the same would ask at the same moment again.
+    const spread = this.#clock.dice() * 60 * Math.min(2 ** before, 8)
+    return (retryAfterSeconds + spread) * 1000
+  }
+}

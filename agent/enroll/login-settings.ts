@@ -1,0 +1,104 @@
+import { resolve } from 'node:path'
+import { AgentError } from '../cert/errors.ts'
+import { reasonOf } from '../cert/text.ts'
+import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
+import type { Settings } from './configuration.ts'
+import type { Current, EnrollOptions } from './enroll.ts'
+import { credentialNameOf, flagOf, LOGIN_OPTIONS, type LoginOption } from './login-options.ts'
+import type { Person } from './show.ts'
+
+export interface LoginSettings {
+  readonly settings: Settings
+  /** What is put into the credential folder, by name. */
+  readonly secrets: Readonly<Record<string, string>>
+}
+
+/** Those that people type; any other is a file of many lines, or comes from the platform. */
+const TYPED = ['client_secret_file', 'token_file', 'password_file', 'access_key_secret_file']
+
+const FORMS = new Map(
+  Object.values(LOGIN_OPTIONS).flatMap((options) => options.map((option) => [option.setting, option] as const)),
+)
+
+/**
+ * The section `auth` as the options say; what they leave out stays. A secret is read once and put into the credential
+ * folder; a file that the platform renews is named.
+ *
+ * @throws AgentError CONFIG_INVALID, CREDENTIAL_UNREADABLE
+ */
+export async function loginSettings(
+  { method, login }: Pick<EnrollOptions, 'method' | 'login'>,
+  { config }: Pick<Current, 'config'>,
+  person: Person,
+  signal: AbortSignal,
+): Promise<LoginSettings> {
+  const before = config?.auth.method ?? null
+  const wanted = method ?? before
+  if (wanted === null) throw new AgentError('CONFIG_INVALID', 'say how this host logs in: --auth METHOD')
+  const own = LOGIN_OPTIONS[wanted]
+  const settings: [readonly ['auth', string], string | readonly string[] | null][] = [[['auth', 'method'], wanted]]
+  const secrets: Record<string, string> = {}
+  if (before !== null && before !== wanted) settings.push(...settingsOfOthers(own))
+
+  for (const [setting, given] of Object.entries(login)) {
+    const option = own.find((one) => one.setting === setting) ?? FORMS.get(setting)
+    if (option === undefined) continue
+    if (typeof given !== 'string') settings.push([['auth', setting], given])
+    else if (option.form === 'secret' && !given.startsWith('credential:')) {
+      const name = credentialNameOf(setting)
+      secrets[name] = oneLineIf(TYPED.includes(setting), await readSecret(given), option)
+      settings.push([['auth', setting], `credential:${name}`])
+    } else settings.push([['auth', setting], option.form === 'file' && !given.includes(':') ? resolve(given) : given])
+  }
+  const missing = before === wanted ? undefined : own.find((option) => isTyped(option) && !(option.setting in login))
+  if (missing !== undefined) {
+    if (!person.isThere)
+      throw new AgentError('CREDENTIAL_UNREADABLE', `the ${missing.what} is missing: ${flagOf(missing.setting)} FILE, or - for standard input`)
+    const name = credentialNameOf(missing.setting)
+    secrets[name] = oneLineIf(true, await person.secret(missing.what, signal), missing)
+    settings.push([['auth', missing.setting], `credential:${name}`])
+  }
+  return { settings, secrets }
+}
+
+function isTyped({ form, setting }: LoginOption): boolean {
+  return form === 'secret' && TYPED.includes(setting)
+}
+
+/** What the other methods have and this one has not. */
+function settingsOfOthers(own: readonly LoginOption[]): [readonly ['auth', string], null][] {
+  const names = own.map(({ setting }) => setting)
+  return [...FORMS.keys()].filter((setting) => !names.includes(setting)).map((setting) => [['auth', setting], null])
+}
+
+function oneLineIf(isTypedOne: boolean, text: string, { what }: LoginOption): string {
+  if (!isTypedOne) return text
+  const line = text.trim()
+  if (line === '') throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} is empty`)
+  if (/\s/.test(line)) throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} is more than one word`)
+  return `${line}\n`
+}
+
+/**
+ * @param path `-` is standard input
+ * @throws AgentError CREDENTIAL_UNREADABLE
+ */
+export async function readSecret(path: string): Promise<string> {
+  try {
+    return path === '-' ? await readInput() : await readBoundedFile(path, SMALL_FILE_BYTES)
+  } catch (error) {
+    const place = path === '-' ? 'standard input' : path
+    throw new AgentError('CREDENTIAL_UNREADABLE', `cannot read ${place}: ${reasonOf(error)}`, { cause: error })
+  }
+}
+
+async function readInput(): Promise<string> {
+  let text = ''
+  process.stdin.setEncoding('utf8')
+  for await (const part of process.stdin) {
+    text += String(part)
+    if (text.length > SMALL_FILE_BYTES) throw new Error(`it is larger than ${SMALL_FILE_BYTES / 1024} KiB`)
+  }
+  return text
+}
+

@@ -1,0 +1,78 @@
+import { createInterface } from 'node:readline/promises'
+import { Writable } from 'node:stream'
+import { createTwoFilesPatch } from 'diff'
+import { inOneLine } from '../cert/text.ts'
+import type { Change, FileChange } from './change.ts'
+
+/** The person, if there is one. */
+export interface Person {
+  /** Whether questions can be asked: input and messages are a terminal. */
+  readonly isThere: boolean
+  /** A message, a line or more. */
+  readonly tell: (text: string) => void
+  /** @returns whether the answer was yes; no by default */
+  readonly agrees: (question: string, signal: AbortSignal) => Promise<boolean>
+  /** A text that is not shown while it is typed. */
+  readonly secret: (question: string, signal: AbortSignal) => Promise<string>
+  readonly colour: boolean
+}
+
+interface Terminal {
+  readonly input: NodeJS.ReadStream
+  readonly output: NodeJS.WriteStream
+  readonly colour: boolean
+  readonly tell: (text: string) => void
+}
+
+export function personAt({ input, output, colour, tell }: Terminal): Person {
+  const ask = async (question: string, isShown: boolean, signal: AbortSignal): Promise<string> => {
+    output.write(question)
+    const echo = isShown ? output : new Writable({ write: (_, __, done) => done() })
+    const lines = createInterface({ input, output: echo, terminal: true })
+    try {
+      return await lines.question('', { signal })
+    } finally {
+      lines.close()
+      if (!isShown) output.write('\n')
+    }
+  }
+  return {
+    isThere: input.isTTY && output.isTTY,
+    tell,
+    colour,
+    agrees: async (question, signal) => /^y(?:es)?$/i.test((await ask(`${question} [y/N] `, true, signal)).trim()),
+    secret: async (question, signal) => ask(`${question}: `, false, signal),
+  }
+}
+
+/** What would change on this host, for people: files as a diff, everything else as a line. */
+export function describe(changes: readonly Change[], colour: boolean): string {
+  return changes.map((change) => (change.kind === 'file' ? diffOf(change, colour) : `${lineOf(change)}\n`)).join('\n')
+}
+
+function lineOf(change: Exclude<Change, FileChange>): string {
+  return `# ${change.step}`
+}
+
+function diffOf({ path, step, before, after, isSecret }: FileChange, colour: boolean): string {
+  const heading = `# ${step}`
+  if (isSecret) return `${heading}\n${after === null ? `removed: ${path}` : `${path} (not shown)`}\n`
+  const [from, to] = [before, after].map((state) => (state === null ? '' : state.content.toString()))
+  const names = [before === null ? '/dev/null' : path, after === null ? '/dev/null' : path] as const
+  const patch = createTwoFilesPatch(...names, from ?? '', to ?? '', undefined, undefined, { context: 2 })
+  const lines = patch.split('\n').filter((line) => !/^={10,}$/.test(line))
+  return [heading, ...lines.map((line) => painted(inOneLineButTabs(line), colour))].join('\n')
+}
+
+/** Of a file that anyone may have written: nothing in it moves the cursor. */
+function inOneLineButTabs(line: string): string {
+  const [mark = '', rest = ''] = [line.slice(0, 1), line.slice(1)]
+  return mark + /^\s*/.exec(rest)?.[0].replace(/[^ \t]/g, '') + inOneLine(rest)
+}
+
+const COLOURS: Readonly<Record<string, string>> = { '+': '32', '-': '31', '@': '36' }
+
+function painted(line: string, colour: boolean): string {
+  const code = colour ? COLOURS[line.slice(0, 1)] : undefined
+  return code === undefined ? line : `\x1b[${code}m${line}\x1b[0m`
+}
