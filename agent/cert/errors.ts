@@ -200,7 +200,7 @@ export const ERRORS = {
     cause:
       "The host's platform (cloud, Kubernetes, SPIFFE or the program that supplies a JWT) gave no proof of identity, or the issuer reports that the platform refused it",
     remedy:
-      'The message names what is missing. `hostcertd doctor` shows which identity the proof is for; hostcertd keeps retrying',
+      'The message names what is missing. If this host has no proof, the issuer was not asked, and each pass tries again; if the issuer reports the refusal, the waits are those of a refused login. `hostcertd doctor` shows which identity the proof is for, and what to check',
   },
   CREDENTIAL_UNREADABLE: {
     title: 'Credential unreadable',

@@ -158,7 +158,7 @@ function isLoopback(hostname: string): boolean {
 }
 
 /** The hard bound: undici keeps an aborted request in its queue for as long as it waits for a connection. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>()
   const onAbort = (): void => reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })

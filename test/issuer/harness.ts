@@ -19,6 +19,8 @@ export interface Subject {
   readonly issuer: Issuer
   readonly logged: { readonly fields: LogFields; readonly message: string }[]
   readonly metrics: { readonly route: string; readonly code: string; readonly seconds: number }[]
+  /** `aws LOGIN_PLATFORM`, each. */
+  readonly loginFailures: string[]
 }
 
 export type Wish = Partial<Omit<IssuerOptions, 'log' | 'metrics' | 'clock'>> &
@@ -27,6 +29,7 @@ export type Wish = Partial<Omit<IssuerOptions, 'log' | 'metrics' | 'clock'>> &
 export function makeSubject({ now, uptime, ...wish }: Wish): Subject {
   const logged: Subject['logged'] = []
   const metrics: Subject['metrics'] = []
+  const loginFailures: string[] = []
   const log = (fields: LogFields, message: string): void => void logged.push({ fields, message })
   const issuer = createIssuer({
     sshHostId: HOST_ID,
@@ -42,10 +45,11 @@ export function makeSubject({ now, uptime, ...wish }: Wish): Subject {
     log: { debug: log, info: log, warn: log, error: log },
     metrics: {
       issuerRequest: (route, code, seconds) => void metrics.push({ route, code, seconds }),
+      loginFailed: (method, code) => void loginFailures.push(`${method} ${code}`),
     },
     ...wish,
   })
-  return { issuer, logged, metrics }
+  return { issuer, logged, metrics, loginFailures }
 }
 
 interface SeenRequest {

@@ -151,18 +151,19 @@ describe.each(NAMES)('%s', (name) => {
     await using server = await serve(route, verify())
     const subject = subjectOf(server, auth)
     const failure = failureOf(await issue(subject))
-    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'local' })
     expect(failure.message).toMatch(words)
     expect(failure.message).not.toMatch(/[\p{Cc}]/u)
     expect(server.logins).toEqual([])
-    expect(subject.metrics).toMatchObject([{ route: 'login', code: 'LOGIN_PLATFORM' }])
+    expect(subject.metrics).toEqual([])
+    expect(subject.loginFailures).toEqual([`${auth.method} LOGIN_PLATFORM`])
   })
 
   test('no metadata service here', async () => {
     vi.stubEnv('HOSTCERTD_TEST_METADATA', `http://127.0.0.1:${String(await closedPort())}`)
     await using server = await serve(route, verify())
     const failure = failureOf(await issue(subjectOf(server, auth)))
-    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'local' })
     expect(failure.message).toMatch(/cannot reach the .*metadata service of .*ECONNREFUSED.*; is this /)
   })
 

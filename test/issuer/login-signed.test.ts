@@ -388,7 +388,7 @@ describe.each(['oci', 'alicloud'] as const)('%s: what the issuer answers', (meth
       row: { status: 500, body: { message: 'a proxy says so' } },
       code: 'ISSUER_BUSY',
       next: 'issuer-backoff',
-      words: /has an internal error/,
+      words: /has an internal error: "a proxy says so" \(500\)$/,
     },
   ])('$row.status: $code', async ({ row, code, next, words }) => {
     instead = row

@@ -119,7 +119,7 @@ describe('refused by the issuer', () => {
     const failure = failureOf(await issue(subjectOf(server.url)))
     expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
     expect(failure.message).toBe(
-      `${portOf(server.url)} refused the client certificate: "Missing TLS certificate in header" (400 BadRequest); nothing in front of the issuer asked for the client certificate; is auth.login_url right?`,
+      `${portOf(server.url)} refused the client certificate: "Missing TLS certificate in header" (400 BadRequest); most likely nothing in front of the issuer asked for a client certificate; is auth.login_url right?`,
     )
   })
 
@@ -161,9 +161,35 @@ describe('refused by the issuer', () => {
       response.writeHead(400, { 'content-type': 'text/html' })
       response.end(`<html><head><title>400 ${page}</title></head></html>`)
     }, serverTls)
-    expect(failureOf(await issue(subjectOf(server.url))).message).toBe(
-      `127.0.0.1:${server.port} ${words} (400, with a web page)`,
+    const subject = subjectOf(server.url)
+    const failure = failureOf(await issue(subject))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+    expect(failure.message).toBe(`127.0.0.1:${server.port} ${words} (400, with a web page)`)
+    expect(subject.loginFailures).toEqual(['tls-cert ISSUER_UNAUTHORIZED'])
+  })
+})
+
+describe('what answers at login_url is another server', () => {
+  test.each([
+    {
+      name: 'without the route',
+      status: 404,
+      headers: {},
+      says: 'has nothing at /api/v1/auth/tls-cert-auth/login: auth.login_url is wrong, or a proxy answered (404)',
+    },
+    {
+      name: 'that redirects',
+      status: 302,
+      headers: { location: 'https://other.example.com/' },
+      says: 'answered with a redirect to "https://other.example.com/", which is not followed; is auth.login_url right? (302)',
+    },
+  ])('$name', async ({ status, headers, says }) => {
+    await using server = await startRawServer(
+      (_, response) => response.writeHead(status, headers).end(),
+      serverTls,
     )
+    const { message } = failureOf(await issue(subjectOf(server.url)))
+    expect(message).toBe(`${portOf(server.url)} ${says}`)
   })
 })
 
@@ -175,14 +201,16 @@ describe('refused by TLS', () => {
   test.each(['-tls1_2', '-tls1_3'])('by an alert, %s', async (version) => {
     await using server = await startOpenssl(version)
     await write(untrusted)
-    const failure = failureOf(await issue(subjectOf(server.url)))
-    expect(failure).toMatchObject({ code: 'ISSUER_UNREACHABLE', next: 'issuer-backoff' })
+    const subject = subjectOf(server.url)
+    const failure = failureOf(await issue(subject))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
     expect(failure.message).toBe(
-      `cannot reach ${portOf(server.url)}: TLS failed: the server refused the client certificate of this host (tlsv1 alert unknown ca)`,
+      `${portOf(server.url)} refused the client certificate (TLS alert: unknown ca)`,
     )
+    expect(subject.issuer.health().reachable).toBeNull()
     await write(ended)
     expect(failureOf(await issue(subjectOf(server.url, yesterday))).message).toMatch(
-      /: the server refused the client certificate of this host \(.*alert certificate expired\)$/,
+      /refused the client certificate \(TLS alert: certificate expired\)$/,
     )
   })
 
@@ -282,7 +310,7 @@ describe('what the host sees itself is not sent', () => {
     await writeFile(fileOf('client.key'), files.key)
     await using server = await serve()
     const failure = failureOf(await issue(subjectOf(server.url)))
-    expect(failure).toMatchObject({ code, next: code === 'LOGIN_PLATFORM' ? 'login-backoff' : 'local' })
+    expect(failure).toMatchObject({ code, next: 'local' })
     const message = failure.message
       .replaceAll(fileOf('client.pem'), 'CERT')
       .replaceAll(fileOf('client.key'), 'KEY')
@@ -292,7 +320,7 @@ describe('what the host sees itself is not sent', () => {
 
   test('a login_url without TLS', async () => {
     const failure = failureOf(await issue(subjectOf(setup.server.url)))
-    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'local' })
     expect(failure.message).toBe(
       `auth.login_url ${setup.server.url} must be https: to show a client certificate`,
     )

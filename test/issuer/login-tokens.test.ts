@@ -73,7 +73,7 @@ const jwtCase = (auth: Case['auth'], verify: Verify, claims: object = {}): Case 
   good: () => sealed(claims),
 })
 
-const apiServer = { fails: false }
+const apiServer = { fails: false, forbidsReviews: false }
 const CASES: Readonly<Record<string, () => Case>> = {
   'kubernetes-auth': () =>
     jwtCase(
@@ -302,7 +302,21 @@ test.each([
   expect(server.routes()).toBe('login')
 })
 
-test('kubernetes-auth: the API server refuses the review', async () => {
+test('kubernetes-auth: the issuer may not review tokens', async () => {
+  const { auth, verify, write, good } = caseOf('kubernetes-auth')
+  await using server = await serve('kubernetes-auth', verify)
+  await write(good())
+  apiServer.forbidsReviews = true
+  try {
+    const failure = failureOf(await issue(subjectOf(server, auth)))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+    expect(failure.message).toMatch(/, and that the token reviewer of the issuer may create TokenReviews$/)
+  } finally {
+    apiServer.forbidsReviews = false
+  }
+})
+
+test('kubernetes-auth: the issuer gets no review', async () => {
   const { auth, verify, write, good } = caseOf('kubernetes-auth')
   await using server = await serve('kubernetes-auth', verify)
   await write(good())
@@ -310,7 +324,9 @@ test('kubernetes-auth: the API server refuses the review', async () => {
   try {
     const failure = failureOf(await issue(subjectOf(server, auth)))
     expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
-    expect(failure.message).toContain('says that the Kubernetes API server refused the service account token')
+    expect(failure.message).toMatch(
+      /could not check the service account token: .*; most likely the Kubernetes API server refused .*, or the issuer could not reach it$/,
+    )
   } finally {
     apiServer.fails = false
   }
@@ -397,7 +413,7 @@ describe('what the host sees itself is not sent', () => {
     if (content !== null) await write(content)
     const failure = failureOf(await issue(subjectOf(server, auth)))
     expect(failure.message).toContain(words.replace('FILE', fileOf('proof')))
-    expect(failure).toMatchObject({ code, next: code === 'LOGIN_PLATFORM' ? 'login-backoff' : 'local' })
+    expect(failure).toMatchObject({ code, next: 'local' })
     expect(server.routes()).toBe('')
   })
 

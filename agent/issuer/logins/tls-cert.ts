@@ -19,7 +19,7 @@ export function tlsCert(settings: LoginBy<'tls-cert'>, tools: LoginTools): Login
     what: 'the client certificate',
     platform: null,
     hints: {
-      400: 'nothing in front of the issuer asked for the client certificate; is auth.login_url right?',
+      400: 'most likely nothing in front of the issuer asked for a client certificate; is auth.login_url right?',
       401: 'check that the identity has the CA of the client certificate, and allows its common name',
     },
     async prove() {

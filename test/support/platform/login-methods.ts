@@ -39,12 +39,17 @@ export function spiffeLogin(rules: JwtRules): Verify {
 }
 
 /**
- * `kubernetes-auth`: the API server reviews the token. 401 for what the review, or the identity, does not accept; 400
- * when the API server refuses the review itself.
+ * `kubernetes-auth`: the API server reviews the token. 401 for what the review, or the identity, does not accept, and when
+ * the reviewer may not review; 400 when the issuer gets no review at all.
  */
-export function kubernetesLogin(rules: JwtRules, apiServer: { fails: boolean }): Verify {
+export function kubernetesLogin(
+  rules: JwtRules,
+  apiServer: { fails: boolean; forbidsReviews?: boolean },
+): Verify {
   return (login) => {
-    if (apiServer.fails) throw new LoginRefusal(400, 'BadRequest', 'tokenreviews is forbidden')
+    if (apiServer.fails) throw new LoginRefusal(400, 'BadRequest', 'connect ECONNREFUSED 10.0.0.1:6443')
+    if (apiServer.forbidsReviews === true)
+      throw unauthorized('tokenreviews.authentication.k8s.io is forbidden')
     const claims = verified(login, rules.publicKey)
     const audiences: readonly unknown[] = Array.isArray(claims['aud']) ? claims['aud'] : []
     if (!audiences.includes(rules.audience)) throw unauthorized('Access denied: token audience not allowed')
