@@ -1,6 +1,4 @@
-import { spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
-import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -13,6 +11,7 @@ import {
   makeTlsCertificate,
   type TlsAuthority,
 } from '../support/local-issuer/tls-certificate.ts'
+import { startOpensslServer } from '../support/openssl-server.ts'
 import { tlsCertLogin } from '../support/platform/login-methods.ts'
 import {
   LoginRefusal,
@@ -199,7 +198,7 @@ describe('refused by TLS', () => {
   const yesterday = (): number => Date.now() / 1000 - 86_400 * 0.75
 
   test.each(['-tls1_2', '-tls1_3'])('by an alert, %s', async (version) => {
-    await using server = await startOpenssl(version)
+    await using server = await startOpensslServer(setup.folder, serverTls, root.certificate, version)
     await write(untrusted)
     const subject = subjectOf(server.url)
     const failure = failureOf(await issue(subject))
@@ -227,29 +226,6 @@ describe('refused by TLS', () => {
     expect(server.routes()).toBe('')
   })
 })
-
-/** OpenSSL's own server: unlike Node's, it says by an alert why it refuses a certificate. */
-async function startOpenssl(version: string): Promise<AsyncDisposable & { readonly url: string }> {
-  await writeFile(fileOf('server.pem'), serverTls.certificate + serverTls.key)
-  await writeFile(fileOf('clients-ca.pem'), root.certificate)
-  const options = `-accept 127.0.0.1:0 ${version} -Verify 5 -verify_return_error`.split(' ')
-  const files = ['-cert', fileOf('server.pem'), '-CAfile', fileOf('clients-ca.pem')]
-  const server = spawn('openssl', ['s_server', ...options, ...files], { stdio: ['pipe', 'pipe', 'ignore'] })
-  const exited = once(server, 'exit')
-  let said = ''
-  for await (const part of server.stdout.iterator({ destroyOnReturn: false })) {
-    said += String(part)
-    if (/^ACCEPT .*\n/m.test(said)) break
-  }
-  server.stdout.resume()
-  return {
-    url: `https://127.0.0.1:${/^ACCEPT .*:(\d+)$/m.exec(said)?.[1]}`,
-    async [Symbol.asyncDispose]() {
-      server.kill('SIGKILL')
-      await exited
-    },
-  }
-}
 
 describe('what the host sees itself is not sent', () => {
   const ec = (): string =>
