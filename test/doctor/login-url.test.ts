@@ -88,11 +88,15 @@ test('nothing listens there: only what needs the login is skipped', async () => 
 })
 
 test('a certificate for another name', async () => {
-  await using server = await startRawServer((_, response) => sendJson(response, 200, GRANTED), serverTls)
-  const findings = await diagnose(server.url.replace('127.0.0.1', '127.0.0.2'))
-  const remedies = findings.map(({ remedy }) => remedy).join('\n')
-  expect(remedies).toContain('auth.login_url')
-  expect(remedies).not.toContain('issuer.url')
+  const tls = makeTlsCertificate('127.0.0.9')
+  await writeFile(join(folder.path, 'ca.pem'), tls.certificate)
+  await using server = await startRawServer((_, response) => sendJson(response, 200, GRANTED), tls)
+  expect(await diagnose(server.url)).toContainEqual({
+    step: 'tls',
+    status: 'failure',
+    message: expect.stringContaining('not for 127.0.0.1'),
+    remedy: expect.stringMatching(/^set auth\.login_url to a name that the certificate is for/),
+  })
 })
 
 test.each([
