@@ -58,7 +58,8 @@ export function authenticatorOf(
   secrets: Secrets,
 ): Authenticator {
   const { auth, clock, readCredentialFile: readFile = readCredentialFile } = options
-  const tools = { secrets, clock, environment: process.env, readFile }
+  const log = secrets.guardLog(options.log)
+  const tools = { secrets, clock, log, environment: process.env, readFile }
   if (auth.method === 'token') return new AccessTokenFile(auth.tokenFile, tools)
   return new LoginSession(async () => methodOf(auth, tools), auth.organization, exchange, clock)
 }

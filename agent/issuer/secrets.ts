@@ -1,7 +1,7 @@
 import type { Issuer, IssuerFailure, Log, LogFields } from '../renewal/ports.ts'
 
 /** Replaces a secret in a text. */
-const REDACTED = '[secret]'
+export const REDACTED = '[secret]'
 /** A shorter one is not a secret, and would be found by chance. */
 const SHORTEST_SECRET = 4
 /** Shorter parts of base64 would also be found where there is no secret. */

@@ -1,7 +1,7 @@
 import { AgentError } from '../../cert/errors.ts'
 import type { UnixSeconds } from '../../cert/time.ts'
 import type { CredentialSource } from '../../config/config.ts'
-import type { Clock, IssuerFailure } from '../../renewal/ports.ts'
+import type { Clock, IssuerFailure, Log } from '../../renewal/ports.ts'
 import { type Answer, parseObject } from '../answer.ts'
 import { invalidAnswer, localFailure, loginFailure, type LoginWords } from '../failures.ts'
 import type { HttpExchange, MutualTls } from '../http-exchange.ts'
@@ -35,6 +35,8 @@ export interface LoginMethod extends LoginWords {
 export interface LoginTools {
   readonly secrets: Secrets
   readonly clock: Pick<Clock, 'now'>
+  /** No secret gets into it. */
+  readonly log: Pick<Log, 'info'>
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly readFile: ReadCredentialFile
 }
