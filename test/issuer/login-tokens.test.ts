@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
 import type { JwtSource, Login, LoginBy } from '../../agent/config/config.ts'
-import { readCredentialFile } from '../../agent/issuer/logins/credential-file.ts'
+import { credentialFiles, readCredentialFile } from '../../agent/issuer/logins/credential-file.ts'
 import { claimsOf } from '../../agent/issuer/logins/jwt-claims.ts'
 import { jwt as jwtMethod } from '../../agent/issuer/logins/jwt.ts'
 import type { LoginTools, Proof } from '../../agent/issuer/logins/login.ts'
@@ -657,6 +657,29 @@ describe('jwt-auth signed by the host', () => {
     await expect(jwtMethod(signer(), makeTools()).prove(NEVER)).rejects.toThrow(
       'cannot read the signing key from',
     )
+  })
+})
+
+describe('of each credential file it is known whether it is one line, and whether others may read it', () => {
+  const FILES = { certificateFile: '/cert', keyFile: '/key', loginUrl: 'https://x.example' }
+  test.each<{ auth: Login; want: readonly string[] }>([
+    { auth: { ...common, method: 'kubernetes', tokenFile: '/t' }, want: ['/t line public'] },
+    {
+      auth: { ...common, method: 'tls-cert', ...FILES },
+      want: ['/cert text public', '/key text secret'],
+    },
+    { auth: { ...common, method: 'gcp', keyFile: '/key' }, want: ['/key text secret'] },
+    { auth: { ...common, method: 'oidc', jwt: { file: '/jwt' } }, want: ['/jwt line secret'] },
+    {
+      auth: { ...common, method: 'ldap', username: { file: '/user' }, passwordFile: '/password' },
+      want: ['/user line public', '/password line secret'],
+    },
+  ])('$auth.method', ({ auth, want }) => {
+    const files = credentialFiles(auth).map(
+      ({ path, isOneLine, isSecret }) =>
+        `${path} ${isOneLine ? 'line' : 'text'} ${isSecret ? 'secret' : 'public'}`,
+    )
+    expect(files).toEqual(want)
   })
 })
 
