@@ -1,5 +1,5 @@
 import { generateKeyPairSync, type KeyObject, sign, verify as verifySignature } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import aws4 from 'aws4'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -7,6 +7,7 @@ import type { Login } from '../../agent/config/config.ts'
 import { signRequest } from '../../agent/issuer/logins/aws-signature.ts'
 import { readCredentialFile } from '../../agent/issuer/logins/credential-file.ts'
 import { methodOf } from '../../agent/issuer/logins/methods.ts'
+import { platformUrl } from '../../agent/issuer/logins/platform.ts'
 import { Secrets } from '../../agent/issuer/secrets.ts'
 import { awsLogin } from '../support/platform/aws.ts'
 import {
@@ -356,6 +357,26 @@ describe('a platform that answers', () => {
     expect(platform.seen).toEqual([])
   })
 })
+
+test.each([
+  'http://192.0.2.1:80',
+  'http://127.0.0.1.example.com:80',
+  'https://127.0.0.1:80',
+  'http://127.0.0.1:80@x/',
+  '',
+])('the test variable leads to loopback only: not to "%s"', (given) => {
+  const address = 'http://169.254.169.254/latest/api/token'
+  expect(platformUrl(address, { environment: { HOSTCERTD_TEST_METADATA: given } }).href).toBe(address)
+})
+
+test.each(['hostcertd.service', 'hostcertd-exchange@.service'])(
+  '%s does not get the test variable',
+  async (unit) => {
+    expect(await readFile(`systemd/${unit}`, 'utf8')).toMatch(
+      /^UnsetEnvironment=.*\bHOSTCERTD_TEST_METADATA\b/m,
+    )
+  },
+)
 
 test('Azure is asked for the managed identity of auth.client_id', async () => {
   let asked: string | null = null
