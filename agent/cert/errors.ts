@@ -204,9 +204,9 @@ export const ERRORS = {
   },
   CREDENTIAL_UNREADABLE: {
     title: 'Credential unreadable',
-    cause: 'A credential file is missing, empty or not readable',
+    cause: 'A credential file is missing, empty, not readable or not of the right form',
     remedy:
-      'Write the credential, as one line, to the file in the message, and make it readable by the user `hostcertd-exchange` (without the package, by the user that runs hostcertd); then run `systemctl reload hostcertd`',
+      'Correct the file in the message (a token, password or id is one line; a key is in PEM or JSON form), and make it readable by the user `hostcertd-exchange` (without the package, by the user that runs hostcertd); then run `systemctl reload hostcertd`',
   },
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 

@@ -58,7 +58,8 @@ export function authenticatorOf(
   secrets: Secrets,
 ): Authenticator {
   const { auth, clock, metrics, readCredentialFile: readFile = readCredentialFile } = options
-  const tools = { secrets, clock, environment: process.env, readFile }
+  const log = secrets.guardLog(options.log)
+  const tools = { secrets, clock, log, environment: process.env, readFile }
   if (auth.method === 'token') return new AccessTokenFile(auth.tokenFile, tools)
   return new LoginSession(auth, async () => methodOf(auth, tools), exchange, { clock, secrets, metrics })
 }

@@ -195,7 +195,7 @@ async function withTlsAlert<T>(work: () => Promise<T>): Promise<T> {
 /** A whole system's bundle is about 250 KiB. */
 const CA_FILE_LIMIT_BYTES = 1024 * 1024
 
-const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g
+export const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g
 
 /**
  * Whom TLS trusts: the system's store (Node's own list where there is none), NODE_EXTRA_CA_CERTS, and `ca_file`.

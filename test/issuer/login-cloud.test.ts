@@ -1,10 +1,14 @@
 import { generateKeyPairSync, type KeyObject, sign, verify as verifySignature } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import aws4 from 'aws4'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Login } from '../../agent/config/config.ts'
 import { signRequest } from '../../agent/issuer/logins/aws-signature.ts'
+import { readCredentialFile } from '../../agent/issuer/logins/credential-file.ts'
+import { methodOf } from '../../agent/issuer/logins/methods.ts'
+import { platformUrl } from '../../agent/issuer/logins/platform.ts'
+import { Secrets } from '../../agent/issuer/secrets.ts'
 import { awsLogin } from '../support/platform/aws.ts'
 import {
   LoginRefusal,
@@ -18,7 +22,7 @@ import {
   type MetadataServer,
   startMetadataServer,
 } from '../support/platform/metadata.ts'
-import { closedPort, makeSubject, NEVER, requestFor, type Subject } from './harness.ts'
+import { closedPort, makeSubject, NEVER, requestFor, startRawServer, type Subject } from './harness.ts'
 import { failureOf, setUp, type Setup } from './local-setup.ts'
 
 const IDENTITY = '7a1c2d3e-0000-4000-8000-00000000abcd'
@@ -286,6 +290,95 @@ describe('refusals', () => {
   })
 })
 
+describe('a platform that answers', () => {
+  const BUSY = '; the service is busy; hostcertd tries again'
+  const IDENTITY_NOT_FOUND = '{"error":"invalid_request","error_description":"Identity not found"}'
+  const rows = [
+    {
+      auth: AZURE_LOGIN,
+      status: 400,
+      text: IDENTITY_NOT_FOUND,
+      end: '; assign a managed identity to this machine, and check auth.resource',
+    },
+    {
+      auth: { ...AZURE_LOGIN, clientId: 'mine' },
+      status: 400,
+      text: IDENTITY_NOT_FOUND,
+      end: '; assign the managed identity of auth.client_id to this machine, and check auth.resource',
+    },
+    ...[403, 404].map((status) => ({
+      auth: AZURE_LOGIN,
+      status,
+      text: 'no',
+      end: ' gives no token (STATUS: no)',
+    })),
+    ...[410, 429, 500, 503].map((status) => ({
+      auth: AZURE_LOGIN,
+      status,
+      text: '',
+      end: `(STATUS)${BUSY}`,
+    })),
+    { auth: GCP, status: 403, text: 'no', end: ' gives no identity token (STATUS: no)' },
+    ...[429, 503].map((status) => ({ auth: GCP, status, text: '<html>', end: `(STATUS)${BUSY}` })),
+    { auth: AWS, status: 403, text: '', end: "; switch the instance's metadata service on, with version 2" },
+    { auth: AWS, status: 404, text: 'no', end: ' gives no session token (STATUS: no)' },
+    { auth: AWS, status: 503, text: '', end: `(STATUS)${BUSY}` },
+  ]
+  const answering = async (auth: Login, answer: Parameters<typeof startRawServer>[0]) => {
+    await using other = await startRawServer(answer)
+    vi.stubEnv('HOSTCERTD_TEST_METADATA', other.url)
+    await using server = await serve('unused', gcpLogin)
+    const failure = failureOf(await issue(subjectOf(server, auth)))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(server.logins).toEqual([])
+    return failure.message
+  }
+
+  test.each(rows)('$auth.method $status "$text": $end', async ({ auth, status, text, end }) => {
+    const message = await answering(auth, (_, response) => {
+      response.writeHead(status, { 'metadata-flavor': 'Google' }).end(text)
+    })
+    expect(message.endsWith(end.replace('STATUS', String(status)))).toBe(true)
+  })
+
+  test('AWS with a code other than Success: its words, and what to do', async () => {
+    const code = 'AssumeRoleUnauthorizedAccess'
+    const message = await answering(AWS, ({ url = '' }, response) => {
+      const keys = JSON.stringify({ Code: code, Message: 'EC2 cannot assume the role web.' })
+      response.end(url.endsWith('/api/token') ? 'session' : url.endsWith('/web') ? keys : 'web')
+    })
+    expect(message).toContain(`(${code}: EC2 cannot assume the role web.); check that the role exists`)
+  })
+
+  test.each(NAMES)('%s with a redirect: it is not followed', async (name) => {
+    const message = await answering(METHODS[name].auth, (_, response) => {
+      response.writeHead(302, { location: platform.url, 'metadata-flavor': 'Google' }).end()
+    })
+    expect(message).toContain('(302)')
+    expect(platform.seen).toEqual([])
+  })
+})
+
+test.each([
+  'http://192.0.2.1:80',
+  'http://127.0.0.1.example.com:80',
+  'https://127.0.0.1:80',
+  'http://127.0.0.1:80@x/',
+  '',
+])('the test variable leads to loopback only: not to "%s"', (given) => {
+  const address = 'http://169.254.169.254/latest/api/token'
+  expect(platformUrl(address, { environment: { HOSTCERTD_TEST_METADATA: given } }).href).toBe(address)
+})
+
+test.each(['hostcertd.service', 'hostcertd-exchange@.service'])(
+  '%s does not get the test variable',
+  async (unit) => {
+    expect(await readFile(`systemd/${unit}`, 'utf8')).toMatch(
+      /^UnsetEnvironment=.*\bHOSTCERTD_TEST_METADATA\b/m,
+    )
+  },
+)
+
 test('Azure is asked for the managed identity of auth.client_id', async () => {
   let asked: string | null = null
   platform.machine.jwt = (query) => {
@@ -339,14 +432,25 @@ describe('the key file of a service account', () => {
   test.each([
     { name: 'no key in it', change: { private_key: 'none' } },
     { name: 'no email in it', change: { client_email: 7 } },
-  ])('with $name', async ({ change }) => {
+    {
+      name: 'a short key in it',
+      change: { private_key: shortRsaKey() },
+      words: 'has 1024 bits; it must be RSA',
+    },
+  ])('with $name', async ({ change, words = '' }) => {
     await write(change)
     await using server = await serve('gcp-auth', gcpKeyLogin)
     const failure = failureOf(await issue(subjectOf(server, { ...GCP, keyFile: keyFile() })))
     expect(failure).toMatchObject({ code: 'CREDENTIAL_UNREADABLE', next: 'local' })
     expect(failure.message).toContain(keyFile())
+    expect(failure.message).toContain(words)
   })
 })
+
+function shortRsaKey(): string {
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 1024 })
+  return privateKey.export({ type: 'pkcs8', format: 'pem' })
+}
 
 describe('where AWS keys come from', () => {
   const login = async (auth: Login): Promise<Awaited<ReturnType<typeof issue>>> => {
@@ -390,6 +494,50 @@ describe('where AWS keys come from', () => {
     expect(failure.message).toMatch(/gives no keys \(401: .*bad token/)
     await writeFile(file, CONTAINER.AWS_CONTAINER_AUTHORIZATION_TOKEN)
     expect(await login({ ...AWS, region: 'eu-west-1' })).toMatchObject({ ok: true })
+  })
+
+  test("the file of the container's token cannot be read: that is for the platform to correct", async () => {
+    vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', `${platform.url}/container-keys`)
+    vi.stubEnv('AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE', join(setup.folder, 'missing'))
+    const failure = failureOf(await login({ ...AWS, region: 'eu-west-1' }))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(failure.message).toMatch(/AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE from \S+missing: no such file/)
+  })
+
+  test('variables that are empty count as not set', async () => {
+    for (const name of ['REGION', 'DEFAULT_REGION', 'CONTAINER_CREDENTIALS_FULL_URI'])
+      vi.stubEnv(`AWS_${name}`, '')
+    for (const name of ['CREDENTIALS_RELATIVE_URI', 'AUTHORIZATION_TOKEN_FILE', 'AUTHORIZATION_TOKEN'])
+      vi.stubEnv(`AWS_CONTAINER_${name}`, '')
+    expect(await login(AWS)).toMatchObject({ ok: true })
+    expect(platform.seen.at(-1)).toBe('GET /latest/dynamic/instance-identity/document')
+  })
+
+  test('an access key id that is more than one word is not used', async () => {
+    const id = join(setup.folder, 'id')
+    const secret = join(setup.folder, 'secret')
+    await writeFile(id, 'two words')
+    await writeFile(secret, 'canary')
+    const keys = { accessKeyIdFile: id, secretAccessKeyFile: secret, sessionTokenFile: null }
+    const fromFile = failureOf(await login({ ...AWS, keys }))
+    expect(fromFile).toMatchObject({ code: 'CREDENTIAL_UNREADABLE', next: 'local' })
+    expect(fromFile.message).toBe(`the access key id in ${id} is not one word of printable characters`)
+    platform.machine.keys = { ...platform.machine.keys, accessKeyId: 'two words' }
+    const given = failureOf(await login(AWS))
+    expect(given).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(given.message).toContain('without a usable AccessKeyId')
+  })
+
+  test('what doctor shows: the key, the role and the region', async () => {
+    const tools = {
+      secrets: new Secrets(),
+      clock: { now: () => now },
+      log: { info: () => {} },
+      environment: process.env,
+      readFile: readCredentialFile,
+    }
+    const { claims } = await (await methodOf(AWS, tools)).prove(NEVER)
+    expect(claims).toEqual(['access key ASIA…0001', 'role web-server', 'region eu-central-1'])
   })
 
   test.each(['http://192.0.2.1/keys', 'https://127.0.0.1/keys', 'http://127.0.0.1.example.com/', 'nonsense'])(

@@ -1,8 +1,12 @@
-import { createHash, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import crypto, { createHash, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Login, LoginBy } from '../../agent/config/config.ts'
+import { readCredentialFile } from '../../agent/issuer/logins/credential-file.ts'
+import { oci } from '../../agent/issuer/logins/oci.ts'
+import { Secrets } from '../../agent/issuer/secrets.ts'
 import { errorRow } from '../support/local-issuer.ts'
 import type { RawAnswer } from '../support/local-issuer/error-rows.ts'
 import { alicloudRefusal } from '../support/platform/alicloud.ts'
@@ -160,6 +164,30 @@ describe('oci', () => {
     expect(server.logins).toEqual([])
   })
 
+  test('where OpenSSL refuses MD5, as in FIPS mode, the fingerprint is sent without a comparison', async () => {
+    const { createHash: original } = crypto
+    const refusing = vi.spyOn(crypto, 'createHash').mockImplementation((algorithm, options) => {
+      if (algorithm === 'md5') throw new Error('error:0308010C:digital envelope routines::unsupported')
+      return original(algorithm, options)
+    })
+    syncBuiltinESMExports()
+    try {
+      expect((await issue(subjectOf(auth()))).ok).toBe(true)
+      const tools = {
+        secrets: new Secrets(),
+        clock: { now: () => NOW },
+        log: { info: () => {} },
+        environment: {},
+        readFile: readCredentialFile,
+      }
+      const { claims } = await oci(auth(), tools).prove(NEVER)
+      expect(claims.at(-1)).toMatch(/^not compared with \S+api-key\.pem: the fingerprint needs MD5/)
+    } finally {
+      refusing.mockRestore()
+      syncBuiltinESMExports()
+    }
+  })
+
   test.each([
     { name: 'no key', content: () => 'hunter2', words: 'is not a private key in PEM form' },
     {
@@ -186,6 +214,15 @@ describe('oci', () => {
           format: 'pem',
         }),
       words: 'is not an RSA key',
+    },
+    {
+      name: 'a short RSA key',
+      content: () =>
+        generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey.export({
+          type: 'pkcs8',
+          format: 'pem',
+        }),
+      words: 'has 1024 bits; it must be RSA with at least 2048 bits',
     },
   ])('$name in the file', async ({ content, words }) => {
     await writeFile(keyFile, content())

@@ -102,6 +102,7 @@ test('says whose certificate it is, and until when', async () => {
   const tools = {
     secrets,
     clock: { now: () => Date.now() / 1000 },
+    log: { info: () => {} },
     environment: {},
     readFile: readCredentialFile,
   }

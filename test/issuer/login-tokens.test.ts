@@ -1,9 +1,12 @@
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
-import { chmod, rm, writeFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { chmod, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { setImmediate } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { AgentError } from '../../agent/cert/errors.ts'
 import type { JwtSource, Login, LoginBy } from '../../agent/config/config.ts'
-import { readCredentialFile } from '../../agent/issuer/logins/credential-file.ts'
+import { credentialFiles, readCredentialFile } from '../../agent/issuer/logins/credential-file.ts'
 import { claimsOf } from '../../agent/issuer/logins/jwt-claims.ts'
 import { jwt as jwtMethod } from '../../agent/issuer/logins/jwt.ts'
 import type { LoginTools, Proof } from '../../agent/issuer/logins/login.ts'
@@ -114,15 +117,18 @@ function subjectOf(server: LoginServer, auth: Login): Subject {
   return makeSubject({ url: server.url, sshHostId: setup.hostId, auth, now: () => now })
 }
 
-async function prove(auth: Case['auth'], tools: Partial<LoginTools> = {}): Promise<Proof> {
-  const all = {
+function makeTools(): LoginTools {
+  return {
     secrets: new Secrets(),
     clock: { now: () => now },
+    log: { info: () => {} },
     environment: process.env,
     readFile: readCredentialFile,
-    ...tools,
   }
-  return (await methodOf(auth, all)).prove(NEVER)
+}
+
+async function prove(auth: Case['auth'], tools: Partial<LoginTools> = {}): Promise<Proof> {
+  return (await methodOf(auth, { ...makeTools(), ...tools })).prove(NEVER)
 }
 
 const issue = (subject: Subject) => subject.issuer.issue(requestFor(setup.publicKey), NEVER)
@@ -450,32 +456,70 @@ describe('jwt_command', () => {
   })
 
   const JWT_OF_NOW = sealed()
+  const OTHER_OUTPUT =
+    'must print a token (three parts in base64url, separated by dots) and nothing else; it wrote'
   test.each([
+    { name: 'an exit status', text: 'exit 3', words: 'get-jwt failed with exit status 3' },
+    { name: 'no output', text: ':', words: `${OTHER_OUTPUT} nothing` },
     {
-      name: 'an exit status',
-      text: 'echo one >&2; echo "two \x1b[31m" >&2; exit 3',
-      words: 'failed with exit status 3: "two \\u001b[31m"',
+      name: 'a JWT and a word',
+      text: `echo ${JWT_OF_NOW} canary`,
+      words: `${OTHER_OUTPUT} ${JWT_OF_NOW.length + 7} bytes with spaces between them`,
     },
-    { name: 'no output', text: 'echo why >&2', words: 'wrote no token to its standard output: "why"' },
-    { name: 'two words', text: `echo ${JWT_OF_NOW} more`, words: 'wrote more than one word' },
-    { name: 'no JWT', text: 'echo hello', words: 'wrote something that is not a token' },
-    { name: 'a flood', text: 'head -c 20000 /dev/zero | tr "\\0" x', words: 'wrote more than 16 KiB' },
-    { name: 'a signal', text: 'kill -9 $$', words: 'was killed by SIGKILL' },
+    { name: 'a word that is no JWT', text: 'echo canary', words: `${OTHER_OUTPUT} 6 bytes` },
+    { name: 'lines', text: 'echo canary one; echo canary two', words: `${OTHER_OUTPUT} 2 lines` },
+    {
+      name: 'a flood',
+      text: 'head -c 20000 /dev/zero | tr "\\0" x',
+      words: `${OTHER_OUTPUT} more than 16 KiB`,
+    },
+    { name: 'a signal', text: 'kill -9 $$', words: 'get-jwt was killed by SIGKILL' },
     {
       name: 'an expired JWT',
       text: `echo ${sealed({ exp: NOW - 1 })}`,
-      words: 'expired at 2026-11-27T05:59:59Z; the program must get a new one',
+      words:
+        "expired at 2026-11-27T05:59:59Z: by this host's clock it is 2026-11-27T06:00:00Z; the program must get a new one",
     },
-    {
-      name: 'a JWT in what it says',
-      text: `echo got ${JWT_OF_NOW} >&2; exit 1`,
-      words: 'failed with exit status 1: "got [secret]"',
-    },
-  ])('$name', async ({ text, words }) => {
+  ])('$name: the message ends with its shape, and has nothing of its content', async ({ text, words }) => {
     const auth = await script(text)
-    const proof = prove(auth)
-    await expect(proof).rejects.toMatchObject({ code: 'LOGIN_PLATFORM' })
-    await expect(proof).rejects.toThrow(words)
+    const { code, message } = await refusalBy(prove(auth))
+    expect(code).toBe('LOGIN_PLATFORM')
+    expect(message.endsWith(words)).toBe(true)
+    expect(message).not.toMatch(/canary|eyJ|\[secret\]/)
+  })
+
+  test.each(['exit 3', 'kill -9 $$', ':'])(
+    'ends with `%s`: its standard error is in the log, not in the message',
+    async (end) => {
+      await using server = await serve('oidc-auth', oidcLogin(rules))
+      const auth = await script(
+        `for i in 1 2 3 4 5 6; do echo "canary $i \u001b[31m ${'x'.repeat(1000)}" >&2; done; echo got ${JWT_OF_NOW} >&2; ${end}`,
+      )
+      const subject = subjectOf(server, auth)
+      const { message } = failureOf(await issue(subject))
+      expect(message).toMatch(/; see the log$/)
+      expect(message).not.toContain('canary')
+      const lines = subject.logged.map((line) => line.message)
+      expect(lines).toHaveLength(5)
+      expect(lines.at(-1)).toBe('got [secret]')
+      for (const line of lines) expect(line).toMatch(/^[^\p{Cc}]{1,401}$/u)
+      expect(subject.logged[0]?.fields).toEqual({ program: fileOf('get-jwt') })
+    },
+  )
+
+  test('that does not end within 10 s is stopped, and the child that holds its output too', async () => {
+    const auth = await script(`sleep 600 &\necho $$ $! > ${fileOf('pids')}; wait`)
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    try {
+      const refusal = refusalBy(prove(auth))
+      const pids = await pidsIn(fileOf('pids'))
+      expect(pids.filter(isRunning)).toEqual(pids)
+      await vi.advanceTimersByTimeAsync(10_000)
+      expect((await refusal).message).toMatch(/^jwt_command failed: \S+get-jwt did not finish within 10 s$/)
+      expect(pids.filter(isRunning)).toEqual([])
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   test('that is missing', async () => {
@@ -485,6 +529,8 @@ describe('jwt_command', () => {
   })
 
   test('gets some variables and no others', async () => {
+    const logged: string[] = []
+    const log = { info: (_: object, message: string) => void logged.push(message) }
     const auth = await script(`env | cut -d= -f1 | sort | tr '\\n' ' ' >&2; exit 1`)
     const environment = {
       PATH: process.env['PATH'],
@@ -495,21 +541,16 @@ describe('jwt_command', () => {
       AWS_SECRET: 'x',
       NODE_OPTIONS: '',
     }
-    await expect(prove(auth, { environment })).rejects.toThrow(
-      /: "CREDENTIALS_DIRECTORY HOME LANG PATH (?:PWD )?(?:SHLVL )?(?:_ )?https_proxy"$/,
+    await expect(prove(auth, { environment, log })).rejects.toThrow('failed with exit status 1; see the log')
+    expect(logged.join(' ')).toMatch(
+      /^CREDENTIALS_DIRECTORY HOME LANG PATH (?:PWD )?(?:SHLVL )?(?:_ )?https_proxy$/,
     )
   })
 
   test('is stopped with the login', async () => {
     const auth = await script(`sleep 60`)
     const stop = new AbortController()
-    const method = await methodOf(auth, {
-      secrets: new Secrets(),
-      clock: { now: () => now },
-      environment: process.env,
-      readFile: readCredentialFile,
-    })
-    const proof = method.prove(stop.signal)
+    const proof = (await methodOf(auth, makeTools())).prove(stop.signal)
     stop.abort(new Error('stopped'))
     await expect(proof).rejects.toThrow('stopped')
   })
@@ -629,13 +670,32 @@ describe('jwt-auth signed by the host', () => {
 
   test('a key that is gone', async () => {
     await rm(fileOf('key.pem'), { force: true })
-    const tools = {
-      secrets: new Secrets(),
-      clock: { now: () => now },
-      environment: {},
-      readFile: readCredentialFile,
-    }
-    await expect(jwtMethod(signer(), tools).prove(NEVER)).rejects.toThrow('cannot read the signing key from')
+    await expect(jwtMethod(signer(), makeTools()).prove(NEVER)).rejects.toThrow(
+      'cannot read the signing key from',
+    )
+  })
+})
+
+describe('of each credential file it is known whether it is one line, and whether others may read it', () => {
+  const FILES = { certificateFile: '/cert', keyFile: '/key', loginUrl: 'https://x.example' }
+  test.each<{ auth: Login; want: readonly string[] }>([
+    { auth: { ...common, method: 'kubernetes', tokenFile: '/t' }, want: ['/t line public'] },
+    {
+      auth: { ...common, method: 'tls-cert', ...FILES },
+      want: ['/cert text public', '/key text secret'],
+    },
+    { auth: { ...common, method: 'gcp', keyFile: '/key' }, want: ['/key text secret'] },
+    { auth: { ...common, method: 'oidc', jwt: { file: '/jwt' } }, want: ['/jwt line secret'] },
+    {
+      auth: { ...common, method: 'ldap', username: { file: '/user' }, passwordFile: '/password' },
+      want: ['/user line public', '/password line secret'],
+    },
+  ])('$auth.method', ({ auth, want }) => {
+    const files = credentialFiles(auth).map(
+      ({ path, isOneLine, isSecret }) =>
+        `${path} ${isOneLine ? 'line' : 'text'} ${isSecret ? 'secret' : 'public'}`,
+    )
+    expect(files).toEqual(want)
   })
 })
 
@@ -667,6 +727,33 @@ describe('the claims of a JWT', () => {
     expect(claimsOf(text)).toEqual([])
   })
 })
+
+async function refusalBy(proof: Promise<Proof>): Promise<AgentError> {
+  const refusal: unknown = await proof.then(
+    () => null,
+    (error: unknown) => error,
+  )
+  if (refusal instanceof AgentError) return refusal
+  throw new Error('it was not refused')
+}
+
+/** The process ids that a script writes into a file, once they are there. */
+async function pidsIn(path: string): Promise<number[]> {
+  for (;;) {
+    const text = await readFile(path, 'utf8').catch(() => '')
+    if (text.endsWith('\n')) return text.trim().split(' ').map(Number)
+    await setImmediate()
+  }
+}
+
+/** What has ended and waits for its parent is not running. */
+function isRunning(pid: number): boolean {
+  try {
+    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return false
+  }
+}
 
 function payloadOf(jwt: string): Readonly<Record<string, unknown>> {
   const text = Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString('utf8')

@@ -29,9 +29,9 @@ export function claimsOf(jwt: string): readonly string[] {
   if (payload === null) return []
   const expiry = expiryIn(payload)
   const named = [
-    ['issuer', textsIn(payload['iss'])],
-    ['subject', textsIn(payload['sub'])],
-    ['audience', textsIn(payload['aud'])],
+    ['issuer', textsOf(payload['iss'])],
+    ['subject', textsOf(payload['sub'])],
+    ['audience', textsOf(payload['aud'])],
     ['expires', expiry === null ? [] : [formatTime(expiry)]],
   ] as const
   return named.filter(([, texts]) => texts.length > 0).map(([name, texts]) => `${name} ${texts.join(', ')}`)
@@ -53,7 +53,7 @@ function expiryIn({ exp }: Readonly<Record<string, unknown>>): UnixSeconds | nul
 }
 
 /** A claim is a text or, an audience, a list of them (RFC 7519, section 4.1.3). */
-function textsIn(claim: unknown): readonly string[] {
+function textsOf(claim: unknown): readonly string[] {
   const all = Array.isArray(claim) ? (claim as readonly unknown[]) : [claim]
   const texts = all.filter((one) => typeof one === 'string').filter((text) => text !== '')
   const shown = texts.slice(0, MOST_AUDIENCES).map((text) => escapeControls(cutTo(LONGEST_CLAIM, text)))

@@ -2,7 +2,7 @@ import { AgentError, messageOf } from '../../cert/errors.ts'
 import { oneLine } from '../../cert/text.ts'
 import type { UnixSeconds } from '../../cert/time.ts'
 import type { CredentialSource, Login } from '../../config/config.ts'
-import type { Clock, IssuerFailure, Metrics } from '../../renewal/ports.ts'
+import type { Clock, IssuerFailure, Log, Metrics } from '../../renewal/ports.ts'
 import { type Answer, parseObject } from '../answer.ts'
 import { LONGEST_PROOF_MILLISECONDS } from '../exchange-protocol.ts'
 import { invalidAnswer, localFailure, loginFailure, type LoginWords } from '../failures.ts'
@@ -38,6 +38,8 @@ export interface LoginMethod extends LoginWords {
 export interface LoginTools {
   readonly secrets: Secrets
   readonly clock: Pick<Clock, 'now'>
+  /** No secret gets into it. */
+  readonly log: Pick<Log, 'info'>
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly readFile: ReadCredentialFile
 }

@@ -5,11 +5,11 @@ import { escapeControls, cutTo, oneLine } from '../../cert/text.ts'
 import { formatTime } from '../../cert/time.ts'
 import type { LoginBy } from '../../config/config.ts'
 import type { MutualTls } from '../http-exchange.ts'
+import { PEM_CERTIFICATE } from '../http.ts'
 import { readCredential } from './credential-file.ts'
 import { type LoginMethod, type LoginTools, valueOf } from './login.ts'
 import { readPrivateKey } from './private-key.ts'
 
-const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g
 const LONGEST_SUBJECT = 100
 
 /** A client certificate, shown by mutual TLS. */
