@@ -1,7 +1,9 @@
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Login } from '../../agent/config/config.ts'
+import { openChannel } from '../../agent/issuer/exchange-channel.ts'
+import { platformUrl } from '../../agent/issuer/logins/platform.ts'
 import { type AwsKey, awsLogin } from '../support/platform/aws.ts'
 import { makeJwtSigner } from '../support/platform/jwks.ts'
 import { azureLogin, gcpKeyLogin, gcpLogin } from '../support/platform/login-methods.ts'
@@ -34,6 +36,7 @@ let now: number
 let platform: MetadataServer
 
 beforeEach(async () => {
+  for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) vi.stubEnv(name, undefined)
   now = NOW
   setup = await setUp({ now: () => now * 1000 })
   platform = await startMetadataServer({ ...makeMachine(() => now), jwt: (query) => tokenFor(query) })
@@ -166,15 +169,6 @@ describe.each(NAMES)('%s', (name) => {
     expect(failure.message).toMatch(/cannot reach the .*metadata service of .*ECONNREFUSED.*; is this /)
   })
 
-  test('nothing is attached to this machine', async () => {
-    platform.machine.role = null
-    platform.machine.jwt = null
-    await using server = await serve(route, verify())
-    const failure = failureOf(await issue(subjectOf(server, auth)))
-    expect(failure.code).toBe('LOGIN_PLATFORM')
-    expect(failure.message).toMatch(/attach|assign/)
-  })
-
   test('the proxy of the environment is not for the metadata service', async () => {
     vi.stubEnv('HTTP_PROXY', 'http://127.0.0.1:1')
     vi.stubEnv('http_proxy', 'http://127.0.0.1:1')
@@ -254,18 +248,207 @@ describe('refusals', () => {
   })
 })
 
+/** The failure of a login for which the platform gives no proof. */
+async function noProof(name: (typeof NAMES)[number], change: Partial<Machine>, over: object = {}) {
+  Object.assign(platform.machine, change)
+  const { route, auth, verify } = METHODS[name]
+  await using server = await serve(route, verify())
+  const failure = failureOf(await issue(subjectOf(server, { ...auth, ...over })))
+  expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+  expect(failure.message).not.toMatch(/[\p{Cc}]|canary/u)
+  expect(server.logins).toEqual([])
+  return failure
+}
+
+const ROLES = '/latest/meta-data/iam/security-credentials/'
+const json = (body: object): Machine['fault'] => ({ status: 200, body })
+
+describe('an AWS instance', () => {
+  test.each<{ what: string; change: Partial<Machine>; words: RegExp; last: string }>([
+    { what: 'without a role', change: { role: null }, words: /has no role: attach/, last: `GET ${ROLES}` },
+    { what: 'with an empty list', change: { role: '' }, words: /has no role/, last: `GET ${ROLES}` },
+    {
+      what: 'whose role has no keys',
+      change: { hasRoleKeys: false },
+      words: /gives no keys of the role web-server \(404: Not Found\); check the role's trust policy/,
+      last: `GET ${ROLES}web-server`,
+    },
+    {
+      what: 'that loses the answer at its hop limit',
+      change: { fault: 'hop-limit' },
+      words: /no answer within 2 s; .*hop limit 2 if this is a container/,
+      last: 'PUT /latest/api/token',
+    },
+    {
+      what: 'whose session has expired',
+      change: { fault: 'session-expired' },
+      words: /names no role \(401\)/,
+      last: `GET ${ROLES}`,
+    },
+    {
+      what: 'that gives no session',
+      change: { fault: { status: 401 } },
+      words: /gives no session token \(401\)/,
+      last: 'PUT /latest/api/token',
+    },
+    {
+      what: 'whose session token is several lines',
+      change: { fault: { status: 200, body: 'one\r\nX-Header: two' } },
+      words: /gives no session token/,
+      last: 'PUT /latest/api/token',
+    },
+    {
+      what: 'without a usable region',
+      change: { region: 'x.example.com/' },
+      words: /the AWS region is not known: set auth\.region/,
+      last: 'GET /latest/dynamic/instance-identity/document',
+    },
+  ])('$what', async ({ change, words, last }) => {
+    expect((await noProof('aws', change)).message).toMatch(words)
+    expect(platform.seen.at(-1)).toBe(last)
+  })
+
+  test.each([
+    'web\r\nX-aws-ec2-metadata-token: x',
+    'web\r\n\r\nGET /latest/user-data HTTP/1.1',
+    '../../user-data',
+    'a/b',
+    'web?x=y',
+    'web#x',
+    'web%2f..',
+    'web server',
+    'rôle',
+    'w'.repeat(65),
+    '<html>',
+  ])('a role named %j: nothing beyond its name is asked for', async (role) => {
+    const second = role.split('\n')[0]?.trim() ?? ''
+    await noProof('aws', { role })
+    const allowed = [`GET ${ROLES}`, `GET ${ROLES}${second}`]
+    expect(platform.seen.slice(1).filter((request) => !allowed.includes(request))).toEqual([])
+    expect(platform.seen.length).toBeLessThanOrEqual(3)
+  })
+
+  test.each([
+    { what: 'an assumed role that is not authorized', body: { Code: 'AssumeRoleUnauthorizedAccess' } },
+    { what: 'a list for a token', body: { AccessKeyId: 'A', SecretAccessKey: 'canary', Token: ['x'] } },
+    { what: 'an empty secret', body: { AccessKeyId: 'A', SecretAccessKey: '', Token: 'canary' } },
+    { what: 'a list', body: [] },
+  ])('keys in the form of $what', async ({ body }) => {
+    vi.stubEnv('AWS_CONTAINER_CREDENTIALS_RELATIVE_URI', CONTAINER_PATH)
+    const failure = await noProof('aws', { fault: json(body) })
+    expect(failure.message).toMatch(
+      /container answered without a usable (?:AccessKeyId|SecretAccessKey|Token)/,
+    )
+  })
+})
+
+describe('a machine of Google Cloud', () => {
+  const jwt = (): string => tokenFor(new URLSearchParams({ audience: IDENTITY }))
+
+  test.each<{ what: string; change: () => Partial<Machine>; words: RegExp }>([
+    {
+      what: 'without a service account',
+      change: () => ({ jwt: null }),
+      words: /^this machine has no service account: attach one to it$/,
+    },
+    {
+      what: 'that does not say that it is Google',
+      change: () => ({ fault: { status: 200, body: jwt() } }),
+      words: /^something else answers in place of the metadata service of Google Cloud/,
+    },
+    {
+      what: 'that says that it is something else',
+      change: () => ({ fault: { status: 200, body: jwt(), headers: { 'metadata-flavor': 'Amazon' } } }),
+      words: /^something else answers in place of the metadata service of Google Cloud/,
+    },
+    {
+      what: 'without a service account, which is not Google',
+      change: () => ({ fault: { status: 404 } }),
+      words: /^something else answers/,
+    },
+    { what: 'that gives no JWT', change: () => ({ jwt: () => 'canary' }), words: /its answer is no JWT/ },
+    {
+      what: 'that gives a JWT of 20 KiB',
+      change: () => ({ jwt: () => `e30.${'x'.repeat(20_000)}.c2ln` }),
+      words: /its answer is no JWT/,
+    },
+  ])('$what', async ({ change, words }) => {
+    const failure = await noProof('gcp', change())
+    expect(failure.message).toMatch(words)
+    expect(failure.message).not.toContain('eyJ')
+  })
+
+  test.each([
+    { what: 'has expired', change: { exp: NOW - 1 } },
+    { what: 'is for another audience', change: { aud: 'another' } },
+    { what: 'is of another issuer', change: { iss: 'https://other.example.com' } },
+  ])('a token that $what: most likely Google refused it', async ({ change }) => {
+    platform.machine.jwt = (query) => tokenFor(query, google, change)
+    await using server = await serve('gcp-auth', gcp)
+    const failure = failureOf(await issue(subjectOf(server, GCP)))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(failure.message).toMatch(/most likely Google Cloud refused the service account's token/)
+  })
+
+  test('an identity id that needs escaping reaches the audience whole', async () => {
+    let audience: string | null = null
+    platform.machine.jwt = (query) => {
+      audience = query.get('audience')
+      return tokenFor(query)
+    }
+    await using server = await serve('gcp-auth', gcp)
+    await issue(subjectOf(server, { ...GCP, identityId: { value: 'a&format=x b' } }))
+    expect(audience).toBe('a&format=x b')
+  })
+})
+
+describe('a machine of Azure', () => {
+  test.each<{ what: string; change: Partial<Machine>; over?: object; words: RegExp }>([
+    {
+      what: 'without a managed identity',
+      change: { jwt: null },
+      words:
+        /400: .*Identity not found.*: assign a managed identity to this machine, and check auth\.resource/,
+    },
+    {
+      what: 'without that managed identity',
+      change: { identities: ['one'] },
+      over: { clientId: 'another' },
+      words: /: assign the managed identity of auth\.client_id to this machine/,
+    },
+    {
+      what: 'with a resource that there is not',
+      change: {},
+      over: { resource: 'nonsense' },
+      words: /400: .*a parameter is missing or invalid.*check auth\.resource/,
+    },
+    { what: 'with too many requests', change: { fault: { status: 429 } }, words: /gives no token \(429\)/ },
+    { what: 'that is being updated', change: { fault: { status: 410 } }, words: /gives no token \(410\)/ },
+    {
+      what: 'whose token is a list',
+      change: { fault: json({ access_token: ['canary'] }) },
+      words: /without a usable access_token/,
+    },
+    {
+      what: 'whose token is none',
+      change: { fault: json({ access_token: 'canary' }) },
+      words: /access_token that is no JWT/,
+    },
+    {
+      what: 'whose error is controls',
+      change: { fault: { status: 400, body: { error: '\u001b[2J\n\u202e' } } },
+      words: /gives no token \(400: [ -~]*\)/,
+    },
+  ])('$what', async ({ change, over = {}, words }) => {
+    expect((await noProof('azure', change, over)).message).toMatch(words)
+  })
+})
+
 test('Azure is asked for the managed identity of auth.client_id', async () => {
   platform.machine.identities = ['id of mine&x']
   await using server = await serve('azure-auth', azure)
-  expect(await issue(subjectOf(server, { ...AZURE_LOGIN, clientId: 'id of mine&x' }))).toMatchObject({
-    ok: true,
-  })
-  const failure = failureOf(await issue(subjectOf(server, { ...AZURE_LOGIN, clientId: 'another' })))
-  expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
-  expect(failure.message).toMatch(
-    /400: .*Identity not found.*: assign the managed identity of auth\.client_id/,
-  )
-  expect(server.logins).toHaveLength(1)
+  const subject = subjectOf(server, { ...AZURE_LOGIN, clientId: 'id of mine&x' })
+  expect(await issue(subject)).toMatchObject({ ok: true })
 })
 
 describe('the key file of a service account', () => {
@@ -363,23 +546,125 @@ describe('where AWS keys come from', () => {
     expect(await login({ ...AWS, region: 'eu-west-1' })).toMatchObject({ ok: true })
   })
 
-  test.each(['http://192.0.2.1/keys', 'https://127.0.0.1/keys', 'http://127.0.0.1.example.com/', 'nonsense'])(
-    'the token of a container is not sent to %s',
-    async (address) => {
-      vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', address)
-      vi.stubEnv('AWS_CONTAINER_AUTHORIZATION_TOKEN', CONTAINER_TOKEN)
-      const failure = failureOf(await login(AWS))
-      expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM' })
-      expect(failure.message).toMatch(/AWS_CONTAINER_CREDENTIALS_FULL_URI is not an http:\/\/ address/)
-    },
-  )
+  test.each([
+    'http://192.0.2.1/keys',
+    'https://127.0.0.1/keys',
+    'http://127.0.0.1.example.com/',
+    'http://169.254.170.2.example.com/x',
+    'http://169.254.170.2@192.0.2.1/x',
+    'nonsense',
+    '/x',
+  ])('the token of a container is not sent to %s', async (address) => {
+    vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', address)
+    vi.stubEnv('AWS_CONTAINER_AUTHORIZATION_TOKEN', CONTAINER_TOKEN)
+    const failure = failureOf(await login(AWS))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM' })
+    expect(failure.message).toMatch(/AWS_CONTAINER_CREDENTIALS_FULL_URI is not an http:\/\/ address/)
+  })
 
   test('the keys and the region of an instance come by one session of its metadata service', async () => {
     expect(await login(AWS)).toMatchObject({ ok: true })
     expect(platform.seen.filter((request) => request.startsWith('PUT '))).toEqual(['PUT /latest/api/token'])
   })
 
+  test.each([
+    { from: 'the configuration', region: 'eu-west-3', environment: { AWS_REGION: 'us-east-1' } },
+    {
+      from: 'AWS_REGION',
+      region: null,
+      environment: { AWS_REGION: 'eu-west-3', AWS_DEFAULT_REGION: 'us-east-1' },
+    },
+    { from: 'AWS_DEFAULT_REGION', region: null, environment: { AWS_DEFAULT_REGION: 'eu-west-3' } },
+  ])('the region of $from, without a question', async ({ region, environment }) => {
+    for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value)
+    await using server = await serve('aws-auth', aws())
+    expect(await issue(subjectOf(server, { ...AWS, region }))).toMatchObject({ ok: true })
+    const headers = Buffer.from(String(server.logins[0]?.body['iamRequestHeaders']), 'base64').toString()
+    expect(headers).toContain('"host":"sts.eu-west-3.amazonaws.com"')
+    expect(platform.seen.join(' ')).not.toContain('identity/document')
+  })
+
+  test('AWS_REGION that is none is not sent anywhere', async () => {
+    vi.stubEnv('AWS_REGION', 'evil.example.com/')
+    const failure = failureOf(await login(AWS))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(failure.message).toMatch(/region/)
+  })
+
+  test('keys that last, without a session token; and a secret that is several lines', async () => {
+    const [id, secret] = [join(setup.folder, 'id'), join(setup.folder, 'secret')]
+    const lasting = { accessKeyId: 'AKIALASTING', secretAccessKey: 'canary-lasting', sessionToken: null }
+    const auth = {
+      ...AWS,
+      region: 'eu-west-1',
+      keys: { accessKeyIdFile: id, secretAccessKeyFile: secret, sessionTokenFile: null },
+    }
+    await writeFile(id, `${lasting.accessKeyId}\n`)
+    await writeFile(secret, `${lasting.secretAccessKey}\n`)
+    await using server = await serve(
+      'aws-auth',
+      awsLogin(() => [lasting], { allowed: true }),
+    )
+    expect(await issue(subjectOf(server, auth))).toMatchObject({ ok: true })
+    await writeFile(secret, 'another\n')
+    expect(failureOf(await issue(subjectOf(server, auth))).code).toBe('LOGIN_PLATFORM')
+    expect(server.refusals).toEqual(['SignatureDoesNotMatch'])
+    expect(platform.seen).toEqual([])
+  })
+
+  test('the token of a container that no header can carry', async () => {
+    vi.stubEnv('AWS_CONTAINER_CREDENTIALS_FULL_URI', `${platform.url}${CONTAINER_PATH}`)
+    vi.stubEnv('AWS_CONTAINER_AUTHORIZATION_TOKEN', 'canary\r\nx-header: 1')
+    const failure = failureOf(await login({ ...AWS, region: 'eu-west-1' }))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(failure.message).not.toMatch(/canary|x-header/)
+    expect(platform.seen).toEqual([])
+  })
+
   test('China has a domain of its own', async () => {
     expect(await login({ ...AWS, region: 'cn-north-1' })).toMatchObject({ ok: true })
+  })
+})
+
+describe('the variables that a platform sets', () => {
+  const PASSED = [
+    'AWS_REGION',
+    'AWS_DEFAULT_REGION',
+    'AWS_CONTAINER_CREDENTIALS_FULL_URI',
+    'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI',
+    'AWS_CONTAINER_AUTHORIZATION_TOKEN',
+    'AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE',
+  ]
+
+  test('reach an exchange that is a child; keys do not', async () => {
+    for (const name of [...PASSED, 'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'])
+      vi.stubEnv(name, 'x')
+    const script = "process.stdin.once('data', () => console.log(Object.keys(process.env).join(' ')))"
+    const program = [process.execPath, '-e', script]
+    const channel = openChannel({ program, socket: null, mayBeChild: true }, '{}')
+    const names = (await channel.ask('', NEVER))?.split(' ') ?? []
+    channel.kill()
+    expect(names.filter((name) => name.startsWith('AWS_')).sort()).toEqual(PASSED.toSorted())
+  })
+
+  test('none of the tests reaches a packaged host', async () => {
+    for (const unit of ['hostcertd.service', 'hostcertd-exchange@.service'])
+      expect(await readFile(`systemd/${unit}`, 'utf8')).toMatch(
+        /^UnsetEnvironment=(?:.* )?HOSTCERTD_TEST_METADATA(?: .*)?$/m,
+      )
+  })
+
+  test.each([
+    'http://192.0.2.1:80',
+    'http://127.0.0.1.example.com:80',
+    'https://127.0.0.1:8080',
+    'http://127.0.0.1:80/path',
+    'http://user@127.0.0.1:80',
+    'nonsense',
+    undefined,
+  ])('HOSTCERTD_TEST_METADATA=%s does not move a metadata service', (given) => {
+    const address = 'http://169.254.169.254/latest/api/token'
+    const environment = { HOSTCERTD_TEST_METADATA: given }
+    expect(platformUrl(address, { environment }).href).toBe(address)
   })
 })

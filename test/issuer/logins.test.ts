@@ -32,6 +32,7 @@ beforeEach(async () => {
   // TLS goes by the system's clock.
   now = Math.floor(Date.now() / 1000)
   platform = await startMetadataServer(makeMachine(() => now))
+  for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) vi.stubEnv(name, undefined)
   vi.stubEnv('HOSTCERTD_TEST_METADATA', platform.url)
 })
 afterEach(async () => {
