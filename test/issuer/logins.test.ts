@@ -91,6 +91,9 @@ describe.each(NAMES)('%s', (name) => {
     expect(server.logins).toHaveLength(2 * logins)
     await method.give(1)
     expect(await issue(one)).toMatchObject({ ok: true })
+    // A token whose end is known is not tried any more.
+    const refused = one.metrics.filter(({ route, code }) => route === 'issue' && code !== '200')
+    expect(refused).toHaveLength(1 - logins)
   })
 
   test.skipIf(name === 'token').each([
