@@ -47,7 +47,7 @@ async function write({ certificate, key }: Pick<TlsAuthority, 'certificate' | 'k
 async function serve(wish: Partial<LoginServerOptions> = {}, asks = true): Promise<LoginServer> {
   return startLoginServer({
     issuer: setup.server,
-    methods: { 'tls-cert-auth': tlsCertLogin('web1') },
+    methods: { 'tls-cert-auth': tlsCertLogin(() => 'web1') },
     identityId: IDENTITY,
     tls: { ...serverTls, asks, clientCa: root.certificate },
     ...wish,
@@ -81,20 +81,6 @@ test('logs in at login_url by mutual TLS with its chain, and issues at issuer.ur
   expect(server.logins).toMatchObject([{ clientName: 'web1', body: { identityId: IDENTITY } }])
   expect(server.routes()).toBe('login')
   expect(setup.routes()).toBe('issue')
-})
-
-test('logs in again by itself when the token has expired, with a certificate that is read anew', async () => {
-  let later = 0
-  await using server = await serve({
-    tokenTtlSeconds: 1000,
-    methods: { 'tls-cert-auth': () => {} },
-  })
-  const subject = subjectOf(server.url, () => Date.now() / 1000 + later)
-  expect(await issue(subject)).toMatchObject({ ok: true })
-  later = 1001
-  await write(issueTlsCertificate({ name: 'web1-renewed', issuer: intermediate, isCa: false }))
-  expect(await issue(subject)).toMatchObject({ ok: true })
-  expect(server.logins.map(({ clientName }) => clientName)).toEqual(['web1', 'web1-renewed'])
 })
 
 test('says whose certificate it is, and until when', async () => {
@@ -131,26 +117,6 @@ describe('refused by the issuer', () => {
     expect(failure.message).toContain(
       '(401 UnauthorizedError); check that the identity has the CA of the client certificate',
     )
-  })
-
-  test('an identity that does not have the method', async () => {
-    await using server = await serve({ methods: {} })
-    const failure = failureOf(await issue(subjectOf(server.url)))
-    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
-    expect(failure.message).toContain('does not have this method')
-  })
-
-  test('a locked identity', async () => {
-    const message = 'This identity auth method is temporarily locked, please try again later'
-    const locked = () => {
-      throw new LoginRefusal(401, 'UnauthorizedError', message)
-    }
-    await using server = await serve({ methods: { 'tls-cert-auth': locked } })
-    expect(failureOf(await issue(subjectOf(server.url)))).toMatchObject({
-      code: 'LOGIN_LOCKED',
-      next: 'login-backoff',
-      message: `${portOf(server.url)} has locked the login of this identity: "${message}" (401 UnauthorizedError)`,
-    })
   })
 
   test.each([

@@ -4,6 +4,7 @@ import { createServer as createTlsServer } from 'node:https'
 import { TLSSocket } from 'node:tls'
 import { listen } from '../../issuer/harness.ts'
 import type { LocalIssuer } from '../local-issuer.ts'
+import type { RawAnswer } from '../local-issuer/error-rows.ts'
 import type { TlsCertificate } from '../local-issuer/tls-certificate.ts'
 
 /** A login that arrived. */
@@ -26,8 +27,9 @@ export class LoginRefusal extends Error {
   readonly status: number
   readonly error: string
 
-  constructor(status: number, error: string, message: string) {
-    super(message)
+  /** @param reason that of the platform, which the issuer does not pass on */
+  constructor(status: number, error: string, message: string, reason = message) {
+    super(message, { cause: reason })
     this.status = status
     this.error = error
   }
@@ -52,8 +54,12 @@ export interface LoginServer extends AsyncDisposable {
   readonly url: string
   /** Every login so far, refused ones included. */
   readonly logins: readonly LoginRequest[]
+  /** Why logins were refused: the platform's reason where it was the platform. */
+  readonly refusals: readonly string[]
   /** Every token given out. */
   readonly tokens: readonly string[]
+  /** What is answered to a login, whatever its proof; null: it is verified. */
+  instead: ((login: LoginRequest) => RawAnswer) | null
   /** `login issue`: the requests so far. */
   routes(): string
 }
@@ -65,6 +71,8 @@ export interface LoginServer extends AsyncDisposable {
 export async function startLoginServer(options: LoginServerOptions): Promise<LoginServer> {
   const { tls } = options
   const logins: LoginRequest[] = []
+  const refusals: string[] = []
+  const state: Pick<LoginServer, 'instead'> = { instead: null }
   const tokens: string[] = []
   const seen: string[] = []
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -82,9 +90,11 @@ export async function startLoginServer(options: LoginServerOptions): Promise<Log
       at: (options.now ?? Date.now)(),
     }
     logins.push(login)
-    const { status, body } = answerOf(options, login, request.headers)
-    if ('accessToken' in body) tokens.push(String(body.accessToken))
-    send(response, status, body)
+    const { instead } = state
+    const answer = instead === null ? answerOf(options, login, request.headers, refusals) : instead(login)
+    const { body = '' } = answer
+    if (typeof body === 'object' && 'accessToken' in body) tokens.push(String(body.accessToken))
+    send(response, answer)
   }
   const listener = (request: IncomingMessage, response: ServerResponse): void => {
     void handle(request, response)
@@ -103,30 +113,38 @@ export async function startLoginServer(options: LoginServerOptions): Promise<Log
           listener,
         )
   const listening = await listen(server)
-  return {
+  return Object.assign(state, {
     url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${listening.port}`,
     logins,
+    refusals,
     tokens,
     routes: () => seen.join(' '),
     [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose](),
-  }
+  })
 }
 
 function answerOf(
   options: LoginServerOptions,
   login: LoginRequest,
   headers: IncomingMessage['headers'],
-): { readonly status: number; readonly body: object } {
+  refusals: string[],
+): RawAnswer {
   try {
     // The real server looks at a header on every route, and refuses a bad one even where none is needed.
     if (headers.authorization !== undefined)
       throw new LoginRefusal(403, 'TokenError', 'The provided access token is malformed.')
     const { identityId, organizationSlug = null } = login.body
-    if (typeof identityId !== 'string')
+    // A client id says itself whose it is.
+    const hasIdentityId = login.route !== 'universal-auth'
+    if (hasIdentityId && typeof identityId !== 'string')
       throw new LoginRefusal(422, 'ValidationFailure', 'identityId: Required')
     const verify = options.methods[login.route]
-    if (identityId !== options.identityId || verify === undefined)
-      throw new LoginRefusal(404, 'NotFound', `The identity with ID ${identityId} has no such auth method`)
+    if ((hasIdentityId && identityId !== options.identityId) || verify === undefined)
+      throw new LoginRefusal(
+        404,
+        'NotFound',
+        `The identity with ID ${String(identityId)} has no such auth method`,
+      )
     if (organizationSlug !== null && organizationSlug !== options.organization)
       throw new LoginRefusal(404, 'NotFound', 'Organization not found')
     verify(login)
@@ -138,7 +156,8 @@ function answerOf(
     }
   } catch (refusal) {
     if (!(refusal instanceof LoginRefusal)) throw refusal
-    const { status, error, message } = refusal
+    const { status, error, message, cause } = refusal
+    refusals.push(String(cause))
     return { status, body: { reqId: `req-${randomUUID()}`, statusCode: status, message, error } }
   }
 }
@@ -168,7 +187,9 @@ async function forward(
   response.end(await answer.text())
 }
 
-function send(response: ServerResponse, status: number, body: object): void {
-  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
-  response.end(JSON.stringify(body))
+function send(response: ServerResponse, { status, body = '', headers }: RawAnswer): void {
+  const isText = typeof body === 'string'
+  const type = isText ? 'text/html' : 'application/json; charset=utf-8'
+  response.writeHead(status, { 'content-type': type, ...headers })
+  response.end(isText ? body : JSON.stringify(body))
 }
