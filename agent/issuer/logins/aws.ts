@@ -11,9 +11,9 @@ const BODY = 'Action=GetCallerIdentity&Version=2011-06-15'
 const METADATA = 'http://169.254.169.254'
 const INSTANCE = 'the instance metadata service of AWS'
 const CONTAINER = 'the credentials service of the container'
-/** Longer than the exchange needs it. */
+/** More than the exchange needs. */
 const TOKEN_SECONDS = '60'
-/** Where a container may be sent for its keys, besides loopback. */
+/** Hosts that may be asked for the keys of a container, besides loopback. */
 const CONTAINER_HOSTS = new Set(['169.254.170.2', '169.254.170.23', '[fd00:ec2::23]', 'localhost', '[::1]'])
 
 interface FoundKeys {
@@ -105,7 +105,7 @@ async function findKeys(
     : keysOfContainer(ownUrl(full), tools, signal)
 }
 
-/** Null for one that is empty, too: that is how a variable of a unit is taken back. */
+/** Null also for an empty variable: `NAME=` in a unit means that it is not set. */
 function variable(name: `AWS_${string}`, { environment }: LoginTools): string | null {
   return environment[name] || null
 }
@@ -154,7 +154,7 @@ async function keysOfInstance(tools: LoginTools, ask: Metadata): Promise<FoundKe
     const message = 'this AWS instance has no role: attach an instance profile with an IAM role to it'
     throw new AgentError('LOGIN_PLATFORM', message)
   }
-  // AWS's own rule for the names of roles.
+  // The characters that AWS allows in the name of a role.
   if (roles.status !== 200 || !/^[\w+=,.@-]{1,64}$/.test(role))
     throw platformRefusal(`${INSTANCE} names no role`, roles, {}, tools)
   const reply = await ask(path + role)

@@ -9,7 +9,7 @@ const MOST_AUDIENCES = 5
 /** Year 9999: what is later, or before 1970, is no expiry that a person could read. */
 const LATEST_EXPIRY: UnixSeconds = 253_402_300_799
 
-/** An HTTP header of more is refused anyway. */
+/** Servers refuse a longer HTTP header. */
 const LONGEST_JWT = 16 * 1024
 /** Three parts in base64url, none of them empty. */
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/

@@ -11,7 +11,7 @@ import type { LoginTools } from './login.ts'
 
 /** Enough for a request to a service nearby; the renewal waits for it. */
 const COMMAND_MILLISECONDS = 10_000
-/** An HTTP header of more is refused anyway; a file of more is not read either. */
+/** Servers refuse a longer HTTP header, and a longer file is not read. */
 const LIMIT_BYTES = 16 * 1024
 /** Of its standard error: the last ones, which most likely say why it failed. */
 const MOST_LOG_LINES = 5
