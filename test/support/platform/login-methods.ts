@@ -47,6 +47,7 @@ export function kubernetesLogin(rules: JwtRules, apiServer: { fails: boolean }):
     if (apiServer.fails) throw new LoginRefusal(400, 'BadRequest', 'tokenreviews is forbidden')
     const claims = verified(login, rules.publicKey)
     const audiences: readonly unknown[] = Array.isArray(claims['aud']) ? claims['aud'] : []
+    if (claims['iss'] !== rules.issuer) throw unauthorized('Access denied: token review failed')
     if (!audiences.includes(rules.audience)) throw unauthorized('Access denied: token audience not allowed')
     if (claims['sub'] !== rules.subject) throw unauthorized('Access denied: service account not allowed')
   }

@@ -23,7 +23,10 @@ export interface MetadataServer extends AsyncDisposable {
 const CONTAINER_TOKEN = 'canary-token-of-the-container'
 
 /** The metadata services of AWS (version 2 only), Google Cloud and Azure, and the credentials service of containers. */
-export async function startMetadataServer(machine: Machine): Promise<MetadataServer> {
+export async function startMetadataServer(
+  machine: Machine,
+  { address = '127.0.0.1', port = 0 } = {},
+): Promise<MetadataServer> {
   const seen: string[] = []
   let sessions = 0
   const server = createServer((request: IncomingMessage, response: ServerResponse) => {
@@ -73,9 +76,9 @@ export async function startMetadataServer(machine: Machine): Promise<MetadataSer
       else answer(200, JSON.stringify({ access_token: machine.jwt(url.searchParams), expires_in: '3600' }))
     } else answer(404, '')
   })
-  const listening = await listen(server)
+  const listening = await listen(server, address, port)
   return {
-    url: `http://127.0.0.1:${String(listening.port)}`,
+    url: `http://${address}:${String(listening.port)}`,
     machine,
     seen,
     [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose](),
