@@ -48,7 +48,7 @@ describeOnEachRelease('a login', (release) => {
     await login.expectTrouble({
       code: 'CREDENTIAL_UNREADABLE',
       message: /cannot read the signing key from .*jwt-key/,
-      remedy: /jwt-key/,
+      remedy: /readable by the user `hostcertd-exchange`/,
     })
     await login.writeCredential('jwt-key', pemOf(second))
     await login.renewByDaemon()
@@ -62,7 +62,7 @@ function makeKey(): KeyObject {
 }
 
 function pemOf(key: KeyObject): string {
-  return String(key.export({ type: 'pkcs8', format: 'pem' }))
+  return key.export({ type: 'pkcs8', format: 'pem' })
 }
 
 function jwkOf(key: KeyObject): webcrypto.JsonWebKey {

@@ -50,7 +50,7 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
     await login.expectTrouble({
       code: 'CREDENTIAL_UNREADABLE',
       message: /service account token from .*EACCES|permission denied/i,
-      remedy: /chown/,
+      remedy: /readable by the user `hostcertd-exchange`/,
     })
     await container.run(['rm', '-r', PROJECTED])
     await login.expectTrouble({
@@ -69,14 +69,14 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
     await command(['ip', '-n', network.outside, 'address', 'add', `${METADATA}/32`, 'dev', 'veth0'])
     await command(['ip', '-n', network.host, 'route', 'add', `${METADATA}/32`, 'dev', 'host0'])
     /** The role has these keys; AWS accepts them, unless others are valid. */
-    const give = async (keys: ReturnType<typeof makeKeys>, valid = keys, role: string | null = 'web1') => {
+    const attach = async (keys: ReturnType<typeof makeKeys>, valid = keys, role: string | null = 'web1') => {
       login.keepSecret(keys.secretAccessKey, keys.sessionToken)
       await login.accept({ aws: valid })
       await issuer.ask({ do: 'run-metadata', role: { role, keys, region: 'eu-central-1' } })
     }
     const [first, second] = [makeKeys(), makeKeys()]
     const began = (await login.logins()).length
-    await give(first)
+    await attach(first)
     await login.logInBy('aws')
     expect((await login.logins()).slice(began)).toMatchObject([{ route: 'aws-auth', refusal: null }])
     const said = `logged in by aws as: access key ${first.accessKeyId}, of the role web1 of the instance, region eu-central-1`
@@ -84,18 +84,18 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
       { step: 'login', status: 'ok', message: expect.stringContaining(said) },
     ])
 
-    await give(second)
+    await attach(second)
     await login.renewByDaemon()
     expect((await login.diagnose()).at(-1)?.message).toContain(second.accessKeyId)
 
     // The old session token with new keys: AWS refuses it.
-    await give({ ...second, sessionToken: first.sessionToken }, second)
+    await attach({ ...second, sessionToken: first.sessionToken }, second)
     await login.expectTrouble({
       code: 'LOGIN_PLATFORM',
       message: /AWS/,
       remedy: /check the clock with `timedatectl`/,
     })
-    await give(second, second, null)
+    await attach(second, second, null)
     await login.expectTrouble({
       code: 'LOGIN_PLATFORM',
       message: /this AWS instance has no role/,
@@ -107,7 +107,7 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
       message: /cannot reach the instance metadata service of AWS at 169\.254\.169\.254/,
       remedy: /enable its metadata service/,
     })
-    await give(second)
+    await attach(second)
     await login.renewByDaemon()
     await login.expectNoSecrets()
   })
@@ -118,7 +118,7 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
     const [first, second] = [makeClient('web1.example.com'), makeClient('web1.example.com')]
     const began = (await login.logins()).length
     await login.accept({ tlsCert: { commonName: 'web1.example.com' } })
-    await give(login, first)
+    await install(login, first)
     await login.logInBy('tls-cert', `  login_url: ${login.facts.askingUrl}\n`)
     expect((await login.logins()).slice(began)).toMatchObject([
       { route: 'tls-cert-auth', clientName: 'web1.example.com', refusal: null },
@@ -131,29 +131,29 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
       { status: 'ok', message: expect.stringContaining(said) },
     ])
 
-    await give(login, second)
+    await install(login, second)
     await login.renewByDaemon()
     expect((await login.logins()).at(-1)?.clientName).toBe('web1.example.com')
 
-    await give(login, makeClient('web2.example.com'))
+    await install(login, makeClient('web2.example.com'))
     await login.expectTrouble({
       code: 'ISSUER_UNAUTHORIZED',
       message: /common name not allowed/,
       remedy: /At the issuer, .*check the CA certificate and the allowed common names/,
     })
-    await give(login, { certificate: second.certificate, key: first.key })
+    await install(login, { certificate: second.certificate, key: first.key })
     await login.expectTrouble({
       code: 'CREDENTIAL_UNREADABLE',
       message: /does not belong to the client certificate/,
-      remedy: /login-key/,
+      remedy: /readable by the user `hostcertd-exchange`/,
     })
-    await give(login, makeClient('web1.example.com', -1))
+    await install(login, makeClient('web1.example.com', -1))
     await login.expectTrouble({
       code: 'LOGIN_PLATFORM',
       message: /the client certificate in .* expired at .*; replace it/,
       remedy: /check the certificate in .*login-certificate/,
     })
-    await give(login, second)
+    await install(login, second)
     await login.renewByDaemon()
 
     // Nothing asks for a certificate there.
@@ -234,7 +234,7 @@ function makeClient(name: string, endsInDays = 30): Pick<TlsAuthority, 'certific
 }
 
 /** Replace both files. */
-async function give(
+async function install(
   login: LoginHost,
   { certificate, key }: Pick<TlsAuthority, 'certificate' | 'key'>,
 ): Promise<void> {

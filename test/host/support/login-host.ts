@@ -1,6 +1,7 @@
+import { deepStrictEqual, match, ok } from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
-import { afterAll, beforeAll, expect } from 'vitest'
+import { afterAll, beforeAll } from 'vitest'
 import { HOST_KEY_TYPES } from './client.ts'
 import { eventually } from './eventually.ts'
 import { bootHost } from './host.ts'
@@ -94,14 +95,13 @@ log:
     await container.write('/etc/hostcertd/tls-ca.pem', this.facts.tlsCa)
     await container.write('/etc/hostcertd/host-ca.pub', `${issuer.facts.caPublicKey}\n`)
     await container.write('/etc/hostcertd/hostcertd.yaml', configuration)
-    const validate = await container.try(['hostcertd', 'config', 'validate'])
-    expect(validate).toMatchObject({ status: 0, stdout: expect.stringContaining('valid') })
+    match(await container.run(['hostcertd', 'config', 'validate']), /\bvalid\b/)
     await container.sh(`
       systemctl stop hostcertd.service
       rm -f /var/lib/hostcertd/certs/* /etc/ssh/hostcertd/*
       systemctl start hostcertd.service`)
     await untilServed(this.host)
-    expect(await client.verifyAll()).toEqual([])
+    deepStrictEqual(await client.verifyAll(), [])
   }
 
   /** The daemon logs in once more by itself, has a certificate issued anew, and sshd serves it. */
@@ -124,7 +124,10 @@ log:
       )
     })
     const since = (await this.logins()).slice(before)
-    expect(since.map(({ refusal }) => refusal)).toEqual([null])
+    deepStrictEqual(
+      since.map(({ refusal }) => refusal),
+      [null],
+    )
   }
 
   /** What `hostcertd doctor` says of the login, which is what matters of its steps here. */
@@ -144,16 +147,14 @@ log:
       return certificates.some(({ last_error: error }) => error?.code === code && message.test(error.message))
     })
     const texts = (await container.run(['hostcertd', 'status'])).replaceAll(/\s+/g, ' ')
-    expect(texts).toContain(code)
+    ok(texts.includes(code), texts)
     const login = (await this.diagnose()).find(({ step }) => step === 'login')
-    expect(login).toMatchObject({
-      status: 'failure',
-      message: expect.stringMatching(message),
-      remedy: expect.stringMatching(remedy),
-    })
-    expect(login?.message).toContain(code)
-    expect(await client.verifyAll()).toEqual([])
-    expect(await servedCertificates(this.host)).toEqual(before)
+    deepStrictEqual(login?.status, 'failure')
+    match(login.message, message)
+    ok(login.message.includes(code), login.message)
+    match(login.remedy ?? '', remedy)
+    deepStrictEqual(await client.verifyAll(), [])
+    deepStrictEqual(await servedCertificates(this.host), before)
   }
 
   /** One certificate that the daemon has verified is lost, and it looks at once; sshd keeps its copy. */
@@ -174,9 +175,10 @@ log:
       hostcertd doctor --json || :
       /usr/lib/hostcertd/bin/node -e "fetch('http://127.0.0.1:9847/metrics').then((r) => r.text()).then(console.log)"
       cat /proc/$(systemctl show --value --property=MainPID hostcertd.service)/environ`)
-    expect(told).toContain('hostcertd_login_info')
-    expect(this.#secrets.size).toBeGreaterThan(1)
-    expect([...this.#secrets].filter((secret) => secret === '' || told.includes(secret))).toEqual([])
+    match(told, /hostcertd_login_info/)
+    ok(this.#secrets.size > 1)
+    const found = [...this.#secrets].filter((secret) => secret === '' || told.includes(secret))
+    deepStrictEqual(found, [])
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
