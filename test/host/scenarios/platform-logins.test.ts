@@ -49,13 +49,15 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
     await project(login, second, 'root:root')
     await login.expectTrouble({
       code: 'CREDENTIAL_UNREADABLE',
-      message: /service account token from .*EACCES|permission denied/i,
-      remedy: /readable by the user `hostcertd-exchange`/,
+      message: /cannot read the service account token from/,
+      beforeLogin: /cannot read the service account token/,
+      remedy: /chown/,
     })
     await container.run(['rm', '-r', PROJECTED])
     await login.expectTrouble({
       code: 'LOGIN_PLATFORM',
       message: /no service account token at .*: is one projected into this pod\?/,
+      beforeLogin: /cannot read the service account token from/,
       remedy: /service account/,
     })
     await project(login, cluster.token())

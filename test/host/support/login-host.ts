@@ -29,6 +29,8 @@ interface Finding {
 export interface Trouble {
   readonly code: string
   readonly message: RegExp
+  /** The message of doctor, where it finds the cause before it logs in. */
+  readonly beforeLogin?: RegExp
   readonly remedy: RegExp
 }
 
@@ -138,7 +140,7 @@ log:
   }
 
   /** The daemon's login fails: status and doctor say it, and sshd serves what it served. */
-  async expectTrouble({ code, message, remedy }: Trouble): Promise<void> {
+  async expectTrouble({ code, message, beforeLogin, remedy }: Trouble): Promise<void> {
     const { client, container } = this.host
     const before = await servedCertificates(this.host)
     await this.#makeDue()
@@ -148,11 +150,12 @@ log:
     })
     const texts = (await container.run(['hostcertd', 'status'])).replaceAll(/\s+/g, ' ')
     ok(texts.includes(code), texts)
-    const login = (await this.diagnose()).find(({ step }) => step === 'login')
-    deepStrictEqual(login?.status, 'failure')
-    match(login.message, message)
-    ok(login.message.includes(code), login.message)
-    match(login.remedy ?? '', remedy)
+    const step = beforeLogin === undefined ? 'login' : 'credentials'
+    const finding = (await this.diagnose()).find(({ status }) => status === 'failure')
+    deepStrictEqual(finding?.step, step)
+    match(finding.message, beforeLogin ?? message)
+    if (beforeLogin === undefined) ok(finding.message.includes(code), finding.message)
+    match(finding.remedy ?? '', remedy)
     deepStrictEqual(await client.verifyAll(), [])
     deepStrictEqual(await servedCertificates(this.host), before)
   }
