@@ -84,14 +84,18 @@ export async function startRawServer(
 }
 
 /** Any server on a free loopback port; closing it cuts all its connections. */
-export async function listen(server: Server): Promise<{ readonly port: number } & AsyncDisposable> {
+export async function listen(
+  server: Server,
+  address = '127.0.0.1',
+  port = 0,
+): Promise<{ readonly port: number } & AsyncDisposable> {
   const sockets = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
     socket.on('error', () => {})
     socket.on('close', () => sockets.delete(socket))
   })
-  server.listen(0, '127.0.0.1')
+  server.listen(port, address)
   await once(server, 'listening')
   const close = async (): Promise<void> => {
     const closed = once(server, 'close')

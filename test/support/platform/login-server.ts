@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { TLSSocket } from 'node:tls'
+import { Agent, request as ask } from 'undici'
 import { listen } from '../../issuer/harness.ts'
 import type { LocalIssuer } from '../local-issuer.ts'
 import type { RawAnswer } from '../local-issuer/error-rows.ts'
@@ -38,6 +40,8 @@ export class LoginRefusal extends Error {
 export interface LoginServerOptions {
   /** Gives out the tokens, and answers everything but logins. */
   readonly issuer: LocalIssuer
+  /** IPv4, of this machine or network namespace. Default `127.0.0.1`. */
+  readonly address?: string
   /** The methods that the identity has; any other is a 404. */
   readonly methods: Readonly<Record<string, Verify>>
   readonly identityId: string
@@ -69,7 +73,7 @@ export interface LoginServer extends AsyncDisposable {
  * identity, then the proof.
  */
 export async function startLoginServer(options: LoginServerOptions): Promise<LoginServer> {
-  const { tls } = options
+  const { address = '127.0.0.1', tls } = options
   const logins: LoginRequest[] = []
   const refusals: string[] = []
   const state: Pick<LoginServer, 'instead'> = { instead: null }
@@ -80,7 +84,7 @@ export async function startLoginServer(options: LoginServerOptions): Promise<Log
     const route = /^\/api\/v1\/auth\/([\w-]+)\/login$/.exec(request.url ?? '')?.[1]
     seen.push(route === undefined ? 'issue' : 'login')
     if (route === undefined) {
-      await forward(options.issuer.url, request, text, response)
+      await forward(options.issuer, request, text, response)
       return
     }
     const login = {
@@ -112,9 +116,9 @@ export async function startLoginServer(options: LoginServerOptions): Promise<Log
           },
           listener,
         )
-  const listening = await listen(server)
+  const listening = await listen(server, address)
   return Object.assign(state, {
-    url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${listening.port}`,
+    url: `${tls === undefined ? 'http' : 'https'}://${address}:${listening.port}`,
     logins,
     refusals,
     tokens,
@@ -169,22 +173,27 @@ function clientNameOf({ socket }: IncomingMessage): string | null {
 }
 
 async function forward(
-  url: string,
+  issuer: LocalIssuer,
   request: IncomingMessage,
   body: string,
   response: ServerResponse,
 ): Promise<void> {
   const { method = 'GET', headers } = request
-  const answer = await fetch(`${url}${request.url}`, {
+  const { url } = issuer
+  const ca = url.startsWith('https:') ? { ca: await readFile(issuer.tlsCaFile, 'utf8') } : {}
+  const answer = await ask(`${url}${request.url}`, {
     method,
     headers: {
       'content-type': 'application/json',
       ...(headers.authorization === undefined ? {} : { authorization: headers.authorization }),
     },
-    ...(method === 'GET' ? {} : { body }),
+    body: method === 'GET' ? null : body,
+    dispatcher: new Agent({ connect: ca, pipelining: 0 }),
   })
-  response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? 'text/plain' })
-  response.end(await answer.text())
+  response.writeHead(answer.statusCode, {
+    'content-type': String(answer.headers['content-type'] ?? 'text/plain'),
+  })
+  response.end(await answer.body.text())
 }
 
 function send(response: ServerResponse, { status, body = '', headers }: RawAnswer): void {

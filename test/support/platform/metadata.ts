@@ -39,7 +39,10 @@ export const CONTAINER_TOKEN = 'canary-token-of-the-container'
 export const CONTAINER_PATH = '/container-keys'
 
 /** The metadata services of AWS (version 2 only), Google Cloud and Azure, and the credentials service of containers. */
-export async function startMetadataServer(machine: Machine): Promise<MetadataServer> {
+export async function startMetadataServer(
+  machine: Machine,
+  { address = '127.0.0.1', port = 0 } = {},
+): Promise<MetadataServer> {
   const seen: string[] = []
   const sessions = new Set<string>()
   const timers = new Set<NodeJS.Timeout>()
@@ -63,9 +66,9 @@ export async function startMetadataServer(machine: Machine): Promise<MetadataSer
       send(answerOf(request, url, machine, sessions))
     }
   })
-  const listening = await listen(server)
+  const listening = await listen(server, address, port)
   return {
-    url: `http://127.0.0.1:${String(listening.port)}`,
+    url: `http://${address}:${String(listening.port)}`,
     machine,
     seen,
     async [Symbol.asyncDispose]() {
