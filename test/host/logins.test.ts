@@ -63,7 +63,7 @@ function makeKey(): JwtSigner {
 }
 
 function pemOf({ privateKey }: JwtSigner): string {
-  return privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
+  return privateKey.export({ type: 'pkcs8', format: 'pem' })
 }
 
 function linesOf(pem: string): readonly string[] {
