@@ -82,6 +82,7 @@ export const NO_METRICS: Metrics = {
   renewal: () => {},
   reload: () => {},
   issuerRequest: () => {},
+  loginFailed: () => {},
   turn: () => {},
   status: () => {},
 }

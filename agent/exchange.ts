@@ -13,7 +13,7 @@ import { localFailure } from './issuer/failures.ts'
 import { holdCredentials, type ReadCredentialFile } from './issuer/logins/credential-file.ts'
 import { loadMethod } from './issuer/logins/methods.ts'
 import { createLog } from './log/log.ts'
-import type { Issuer, Log, Metrics } from './renewal/ports.ts'
+import type { Issuer, IssuerMetrics, Log } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
 
 /**
@@ -26,7 +26,7 @@ export async function issuerHere(
   issuer: IssuerConfig,
   { version }: VersionInfo,
   log: Log,
-  metrics: Pick<Metrics, 'issuerRequest'>,
+  metrics: IssuerMetrics,
   readCredentialFile?: ReadCredentialFile,
 ): Promise<Issuer> {
   const ports = { clock: systemClock, log, metrics }

@@ -200,13 +200,13 @@ export const ERRORS = {
     cause:
       "The host's platform (cloud, Kubernetes, SPIFFE or the program that supplies a JWT) gave no proof of identity, or the issuer reports that the platform refused it",
     remedy:
-      'The message names what is missing. `hostcertd doctor` shows which identity the proof is for; hostcertd keeps retrying',
+      'The message names what is missing. If this host has no proof, the issuer was not asked, and each pass tries again; if the issuer reports the refusal, the waits are those of a refused login. `hostcertd doctor` shows which identity the proof is for, and what to check',
   },
   CREDENTIAL_UNREADABLE: {
     title: 'Credential unreadable',
-    cause: 'A credential file is missing, empty or not readable',
+    cause: 'A credential file is missing, empty, not readable or not of the right form',
     remedy:
-      'Write the credential, as one line, to the file in the message, and make it readable by the user `hostcertd-exchange` (without the package, by the user that runs hostcertd); then run `systemctl reload hostcertd`',
+      'Correct the file in the message (a token, password or id is one line; a key is in PEM or JSON form), and make it readable by the user `hostcertd-exchange` (without the package, by the user that runs hostcertd); then run `systemctl reload hostcertd`',
   },
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 

@@ -21,15 +21,22 @@ import {
 
 const DEFAULT_METHOD = 'universal-auth'
 
+/** What the settings of a login are read against. */
+export interface LoginContext extends CredentialContext {
+  /** A client certificate is shown there unless `login_url` says otherwise. */
+  readonly issuerUrl: string
+}
+
+/** Checks the settings of a method; its output makes the login of them, by the names that the program uses. */
+type AuthSchema = v.GenericSchema<unknown, (context: LoginContext) => Login>
+
 const credentialFile = textAs(readCredentialReference)
 const word = textAs(readWord)
-const organization = { organization: v.optional(word) }
-
-const identity = {
-  ...organization,
-  identity_id: v.optional(word),
-  identity_id_file: v.optional(credentialFile),
-}
+const optionalFile = v.optional(credentialFile)
+const optionalWord = v.optional(word)
+const organization = { organization: optionalWord }
+const identity = { ...organization, identity_id: optionalWord, identity_id_file: optionalFile }
+const jwt = { jwt_file: optionalFile, jwt_command: v.optional(command) }
 
 /** One way to give a setting: a key, or several that are needed together. */
 type Way = string | { readonly together: readonly string[]; readonly optional?: readonly string[] }
@@ -41,13 +48,22 @@ interface Alternatives {
   readonly isOptional?: boolean
 }
 
-const ANY_IDENTITY: Alternatives = { oneOf: ['identity_id', 'identity_id_file'] }
+const IDENTITY: Alternatives = { oneOf: ['identity_id', 'identity_id_file'] }
+const JWT: Alternatives = { oneOf: ['jwt_file', 'jwt_command'] }
+const SIGNER: Way = { together: ['key_file', 'issuer', 'subject', 'audience'] }
+const AWS_KEYS: Alternatives = {
+  oneOf: [{ together: ['access_key_id_file', 'secret_access_key_file'], optional: ['session_token_file'] }],
+  isOptional: true,
+}
+
+type Output<E extends v.ObjectEntries> = v.InferOutput<v.ObjectSchema<E, undefined>>
 
 /** A section of which some keys exclude each other, and some are needed together. */
-function withAlternatives<const E extends v.ObjectEntries>(
+function login<const E extends v.ObjectEntries>(
   entries: E,
   alternatives: readonly Alternatives[],
-) {
+  toLogin: (settings: Output<E>, resolve: Resolver) => Login,
+): AuthSchema {
   return v.pipe(
     section(entries),
     // Not `check`, which is left out when another key has a problem.
@@ -59,7 +75,61 @@ function withAlternatives<const E extends v.ObjectEntries>(
           path: [{ type: 'object', origin: 'value', input: { ...input }, key, value: null }],
         })
     }),
+    v.transform((settings) => (context: LoginContext) => toLogin(settings, new Resolver(context))),
   )
+}
+
+/** What the settings mean on this host. */
+class Resolver {
+  readonly context: LoginContext
+
+  constructor(context: LoginContext) {
+    this.context = context
+  }
+
+  path(reference: CredentialReference): string {
+    return credentialPath(reference, this.context.folder, this.context.environment)
+  }
+
+  pathOrNull(reference: CredentialReference | undefined): string | null {
+    return reference === undefined ? null : this.path(reference)
+  }
+
+  /** The schema lets through exactly one of them. */
+  source(given: string | undefined, file: CredentialReference | undefined): CredentialSource {
+    return file === undefined ? { value: given ?? '' } : { file: this.path(file) }
+  }
+
+  /** As {@link source}. */
+  jwt({ jwt_file: file, jwt_command: program = [] }: Output<typeof jwt>): JwtSource {
+    return file === undefined ? { command: program } : { file: this.path(file) }
+  }
+}
+
+/** As {@link login}, of a method that needs the id of an identity. */
+function ofIdentity<const Method extends Login['method'], const E extends v.ObjectEntries>(
+  method: Method,
+  entries: E,
+  alternatives: readonly Alternatives[],
+  toLogin: (own: Output<E>, common: Common<Method>, resolve: Resolver) => Login,
+): AuthSchema {
+  return login(
+    { method: v.literal(method), ...identity, ...entries },
+    [IDENTITY, ...alternatives],
+    (settings, resolve) => {
+      // No method has a setting of its own by one of these names.
+      const given = settings as Output<typeof identity>
+      const identityId = resolve.source(given.identity_id, given.identity_id_file)
+      const common = { method, organization: given.organization ?? null, identityId }
+      return toLogin(settings, common, resolve)
+    },
+  )
+}
+
+interface Common<Method> {
+  readonly method: Method
+  readonly organization: string | null
+  readonly identityId: CredentialSource
 }
 
 function problemsOf({ oneOf: ways, isOptional = false }: Alternatives, input: Tree) {
@@ -80,122 +150,159 @@ function problemsOf({ oneOf: ways, isOptional = false }: Alternatives, input: Tr
   ]
 }
 
-const JWT: Alternatives = { oneOf: ['jwt_file', 'jwt_command'] }
-const jwt = { jwt_file: v.optional(credentialFile), jwt_command: v.optional(command) }
-
-/** What each method takes. */
-export const AUTH_SECTIONS = {
-  'universal-auth': withAlternatives(
-    {
-      method: v.optional(v.literal('universal-auth'), DEFAULT_METHOD),
-      ...organization,
-      client_id: v.optional(word),
-      client_id_file: v.optional(credentialFile),
-      client_secret_file: v.optional(credentialFile, 'credential:client-secret'),
-    },
-    [{ oneOf: ['client_id', 'client_id_file'] }],
-  ),
-  token: section({ method: v.literal('token'), ...organization, token_file: credentialFile }),
-  kubernetes: withAlternatives(
-    {
-      method: v.literal('kubernetes'),
-      ...identity,
-      token_file: v.optional(credentialFile, '/var/run/secrets/kubernetes.io/serviceaccount/token'),
-    },
-    [ANY_IDENTITY],
-  ),
-  aws: withAlternatives(
-    {
-      method: v.literal('aws'),
-      ...identity,
-      region: v.optional(textAs(readRegion)),
-      access_key_id_file: v.optional(credentialFile),
-      secret_access_key_file: v.optional(credentialFile),
-      session_token_file: v.optional(credentialFile),
-    },
-    [
-      ANY_IDENTITY,
+/** What each method takes. Built when it is needed: a configuration has one of them. */
+const SECTIONS = {
+  'universal-auth': () =>
+    login(
       {
-        oneOf: [
-          { together: ['access_key_id_file', 'secret_access_key_file'], optional: ['session_token_file'] },
-        ],
-        isOptional: true,
+        method: v.optional(v.literal('universal-auth'), DEFAULT_METHOD),
+        ...organization,
+        client_id: optionalWord,
+        client_id_file: optionalFile,
+        client_secret_file: v.optional(credentialFile, 'credential:client-secret'),
       },
-    ],
-  ),
-  gcp: withAlternatives({ method: v.literal('gcp'), ...identity, key_file: v.optional(credentialFile) }, [
-    ANY_IDENTITY,
-  ]),
-  azure: withAlternatives(
-    {
-      method: v.literal('azure'),
-      ...identity,
-      resource: v.optional(word, 'https://management.azure.com/'),
-      client_id: v.optional(word),
-    },
-    [ANY_IDENTITY],
-  ),
-  oidc: withAlternatives({ method: v.literal('oidc'), ...identity, ...jwt }, [ANY_IDENTITY, JWT]),
-  jwt: withAlternatives(
-    {
-      method: v.literal('jwt'),
-      ...identity,
-      ...jwt,
-      key_file: v.optional(credentialFile),
-      issuer: v.optional(word),
-      subject: v.optional(word),
-      audience: v.optional(word),
-    },
-    [ANY_IDENTITY, { oneOf: [...JWT.oneOf, { together: ['key_file', 'issuer', 'subject', 'audience'] }] }],
-  ),
-  spiffe: withAlternatives({ method: v.literal('spiffe'), ...identity, ...jwt }, [ANY_IDENTITY, JWT]),
-  ldap: withAlternatives(
-    {
-      method: v.literal('ldap'),
-      ...identity,
-      username: v.optional(word),
-      username_file: v.optional(credentialFile),
-      password_file: credentialFile,
-    },
-    [ANY_IDENTITY, { oneOf: ['username', 'username_file'] }],
-  ),
-  'tls-cert': withAlternatives(
-    {
-      method: v.literal('tls-cert'),
-      ...identity,
-      certificate_file: credentialFile,
-      key_file: credentialFile,
-      login_url: v.optional(textAs(readIssuerUrl)),
-    },
-    [ANY_IDENTITY],
-  ),
-  oci: withAlternatives(
-    {
-      method: v.literal('oci'),
-      ...identity,
-      user: textAs(readOcid),
-      tenancy: textAs(readOcid),
-      fingerprint: textAs(readFingerprint),
-      region: textAs(readRegion),
-      key_file: credentialFile,
-    },
-    [ANY_IDENTITY],
-  ),
-  alicloud: withAlternatives(
-    {
-      method: v.literal('alicloud'),
-      ...identity,
-      access_key_id: v.optional(word),
-      access_key_id_file: v.optional(credentialFile),
-      access_key_secret_file: credentialFile,
-    },
-    [ANY_IDENTITY, { oneOf: ['access_key_id', 'access_key_id_file'] }],
-  ),
-} as const
+      [{ oneOf: ['client_id', 'client_id_file'] }],
+      (settings, resolve) => ({
+        method: settings.method,
+        organization: settings.organization ?? null,
+        clientId: resolve.source(settings.client_id, settings.client_id_file),
+        clientSecretFile: resolve.path(settings.client_secret_file),
+      }),
+    ),
+  token: () =>
+    login(
+      { method: v.literal('token'), ...organization, token_file: credentialFile },
+      [],
+      ({ method, token_file: file }, resolve) => ({ method, tokenFile: resolve.path(file) }),
+    ),
+  kubernetes: () =>
+    ofIdentity(
+      'kubernetes',
+      { token_file: v.optional(credentialFile, '/var/run/secrets/kubernetes.io/serviceaccount/token') },
+      [],
+      (own, common, resolve) => ({ ...common, tokenFile: resolve.path(own.token_file) }),
+    ),
+  aws: () =>
+    ofIdentity(
+      'aws',
+      {
+        region: v.optional(textAs(readRegion)),
+        access_key_id_file: optionalFile,
+        secret_access_key_file: optionalFile,
+        session_token_file: optionalFile,
+      },
+      [AWS_KEYS],
+      (
+        { region = null, access_key_id_file: id, secret_access_key_file: secret, ...own },
+        common,
+        resolve,
+      ) => {
+        if (id === undefined || secret === undefined) return { ...common, region, keys: null }
+        const keys = {
+          accessKeyIdFile: resolve.path(id),
+          secretAccessKeyFile: resolve.path(secret),
+          sessionTokenFile: resolve.pathOrNull(own.session_token_file),
+        }
+        return { ...common, region, keys }
+      },
+    ),
+  gcp: () =>
+    ofIdentity('gcp', { key_file: optionalFile }, [], (own, common, resolve) => ({
+      ...common,
+      keyFile: resolve.pathOrNull(own.key_file),
+    })),
+  azure: () =>
+    ofIdentity(
+      'azure',
+      { resource: v.optional(word, 'https://management.azure.com/'), client_id: optionalWord },
+      [],
+      ({ resource, client_id: clientId = null }, common) => ({ ...common, resource, clientId }),
+    ),
+  oidc: () =>
+    ofIdentity('oidc', jwt, [JWT], (own, common, resolve) => ({ ...common, jwt: resolve.jwt(own) })),
+  jwt: () =>
+    ofIdentity(
+      'jwt',
+      { ...jwt, key_file: optionalFile, issuer: optionalWord, subject: optionalWord, audience: optionalWord },
+      [{ oneOf: [...JWT.oneOf, SIGNER] }],
+      ({ key_file: key, issuer = '', subject = '', audience = '', ...own }, common, resolve) => ({
+        ...common,
+        jwt: key === undefined ? resolve.jwt(own) : { keyFile: resolve.path(key), issuer, subject, audience },
+      }),
+    ),
+  spiffe: () =>
+    ofIdentity('spiffe', jwt, [JWT], (own, common, resolve) => ({ ...common, jwt: resolve.jwt(own) })),
+  ldap: () =>
+    ofIdentity(
+      'ldap',
+      { username: optionalWord, username_file: optionalFile, password_file: credentialFile },
+      [{ oneOf: ['username', 'username_file'] }],
+      (own, common, resolve) => ({
+        ...common,
+        username: resolve.source(own.username, own.username_file),
+        passwordFile: resolve.path(own.password_file),
+      }),
+    ),
+  'tls-cert': () =>
+    ofIdentity(
+      'tls-cert',
+      {
+        certificate_file: credentialFile,
+        key_file: credentialFile,
+        login_url: v.optional(textAs(readIssuerUrl)),
+      },
+      [],
+      (own, common, resolve) => ({
+        ...common,
+        certificateFile: resolve.path(own.certificate_file),
+        keyFile: resolve.path(own.key_file),
+        loginUrl: own.login_url ?? mutualTlsUrlOf(resolve.context.issuerUrl),
+      }),
+    ),
+  oci: () =>
+    ofIdentity(
+      'oci',
+      {
+        user: textAs(readOcid),
+        tenancy: textAs(readOcid),
+        fingerprint: textAs(readFingerprint),
+        region: textAs(readRegion),
+        key_file: credentialFile,
+      },
+      [],
+      ({ user, tenancy, fingerprint, region, key_file: key }, common, resolve) => {
+        return { ...common, user, tenancy, fingerprint, region, keyFile: resolve.path(key) }
+      },
+    ),
+  alicloud: () =>
+    ofIdentity(
+      'alicloud',
+      {
+        access_key_id: optionalWord,
+        access_key_id_file: optionalFile,
+        access_key_secret_file: credentialFile,
+      },
+      [{ oneOf: ['access_key_id', 'access_key_id_file'] }],
+      (own, common, resolve) => ({
+        ...common,
+        accessKeyId: resolve.source(own.access_key_id, own.access_key_id_file),
+        accessKeySecretFile: resolve.path(own.access_key_secret_file),
+      }),
+    ),
+} as const satisfies Readonly<Record<Login['method'], () => AuthSchema>>
 
-type AuthMethod = keyof typeof AUTH_SECTIONS
+type AuthMethod = keyof typeof SECTIONS
 
-const AUTH_METHODS = Object.keys(AUTH_SECTIONS) as [AuthMethod, ...AuthMethod[]]
+export const AUTH_METHODS = Object.keys(SECTIONS) as [AuthMethod, ...AuthMethod[]]
+
+const built = new Map<AuthMethod, AuthSchema>()
+
+/** What a method takes. */
+export function authSectionOf(method: AuthMethod): AuthSchema {
+  const schema = built.get(method) ?? SECTIONS[method]()
+  built.set(method, schema)
+  return schema
+}
 
 /** The method is none of ours, so the other keys cannot be checked. Accepts nothing. */
 const unusable = v.pipe(
@@ -205,12 +312,12 @@ const unusable = v.pipe(
 
 /** `auth`: its keys depend on the method. */
 export const auth = v.lazy((input) => {
-  const method = AUTH_METHODS.find((one) => one === methodOf(input))
-  return method === undefined ? unusable : AUTH_SECTIONS[method]
+  const method = AUTH_METHODS.find((one) => one === namedMethod(input))
+  return method === undefined ? unusable : authSectionOf(method)
 })
 
 /** The method that a section names, valid or not; the default if it names none. */
-export function methodOf(input: unknown): unknown {
+export function namedMethod(input: unknown): unknown {
   return (isTree(input) ? ownValue(input, 'method') : undefined) ?? (DEFAULT_METHOD satisfies AuthMethod)
 }
 
@@ -231,112 +338,6 @@ function readFingerprint(text: string): Reading<string> {
   return /^(?:[0-9a-f]{2}:){15}[0-9a-f]{2}$/i.test(text)
     ? value(text.toLowerCase())
     : mustBe('16 bytes in hexadecimal with colons between them', text)
-}
-
-/** What a login may be set to. */
-type AuthSettings = v.InferOutput<(typeof AUTH_SECTIONS)[AuthMethod]>
-
-/**
- * The login by the names that the program uses.
- *
- * @param issuerUrl a client certificate is shown there unless `login_url` says otherwise
- */
-export function toLogin(
-  settings: AuthSettings,
-  issuerUrl: string,
-  { folder, environment }: CredentialContext,
-): Login {
-  const pathOf = (reference: CredentialReference): string => credentialPath(reference, folder, environment)
-  const pathOrNull = (reference: CredentialReference | undefined): string | null =>
-    reference === undefined ? null : pathOf(reference)
-  // The schema lets through exactly one of them.
-  const sourceOf = (given: string | undefined, file: CredentialReference | undefined): CredentialSource =>
-    file === undefined ? { value: given ?? '' } : { file: pathOf(file) }
-  if (settings.method === 'token') return { method: 'token', tokenFile: pathOf(settings.token_file) }
-  const organizationOrNull = settings.organization ?? null
-  if (settings.method === 'universal-auth')
-    return {
-      method: 'universal-auth',
-      organization: organizationOrNull,
-      clientId: sourceOf(settings.client_id, settings.client_id_file),
-      clientSecretFile: pathOf(settings.client_secret_file),
-    }
-  const common = {
-    organization: organizationOrNull,
-    identityId: sourceOf(settings.identity_id, settings.identity_id_file),
-  }
-  const jwtOf = (given: {
-    readonly jwt_file?: CredentialReference | undefined
-    readonly jwt_command?: readonly string[] | undefined
-  }): JwtSource =>
-    given.jwt_file === undefined ? { command: given.jwt_command ?? [] } : { file: pathOf(given.jwt_file) }
-  switch (settings.method) {
-    case 'kubernetes':
-      return { ...common, method: settings.method, tokenFile: pathOf(settings.token_file) }
-    case 'aws': {
-      const { access_key_id_file: id, secret_access_key_file: secret, session_token_file: session } = settings
-      const keys =
-        id === undefined || secret === undefined
-          ? null
-          : {
-              accessKeyIdFile: pathOf(id),
-              secretAccessKeyFile: pathOf(secret),
-              sessionTokenFile: pathOrNull(session),
-            }
-      return { ...common, method: settings.method, region: settings.region ?? null, keys }
-    }
-    case 'gcp':
-      return { ...common, method: settings.method, keyFile: pathOrNull(settings.key_file) }
-    case 'azure':
-      return {
-        ...common,
-        method: settings.method,
-        resource: settings.resource,
-        clientId: settings.client_id ?? null,
-      }
-    case 'oidc':
-    case 'spiffe':
-      return { ...common, method: settings.method, jwt: jwtOf(settings) }
-    case 'jwt': {
-      const { key_file: key, issuer = '', subject = '', audience = '' } = settings
-      const from = key === undefined ? jwtOf(settings) : { keyFile: pathOf(key), issuer, subject, audience }
-      return { ...common, method: settings.method, jwt: from }
-    }
-    case 'ldap':
-      return {
-        ...common,
-        method: settings.method,
-        username: sourceOf(settings.username, settings.username_file),
-        passwordFile: pathOf(settings.password_file),
-      }
-    case 'tls-cert':
-      return {
-        ...common,
-        method: settings.method,
-        certificateFile: pathOf(settings.certificate_file),
-        keyFile: pathOf(settings.key_file),
-        loginUrl: settings.login_url ?? mutualTlsUrlOf(issuerUrl),
-      }
-    case 'oci': {
-      const { user, tenancy, fingerprint, region } = settings
-      return {
-        ...common,
-        method: settings.method,
-        user,
-        tenancy,
-        fingerprint,
-        region,
-        keyFile: pathOf(settings.key_file),
-      }
-    }
-    case 'alicloud':
-      return {
-        ...common,
-        method: settings.method,
-        accessKeyId: sourceOf(settings.access_key_id, settings.access_key_id_file),
-        accessKeySecretFile: pathOf(settings.access_key_secret_file),
-      }
-  }
 }
 
 /** Infisical's cloud asks for client certificates on a port of its own. */

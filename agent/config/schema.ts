@@ -1,6 +1,6 @@
 import * as v from 'valibot'
 import { checkCron, longestGapSeconds } from '../host/schedule.ts'
-import { auth as authSection, toLogin } from './auth-section.ts'
+import { auth as authSection } from './auth-section.ts'
 import type { Config, IssuerConfig } from './config.ts'
 import type { CredentialContext } from './credential-reference.ts'
 import { hasPath, isTree, type KeyPath, type KeyProblem, type Tree } from './problem.ts'
@@ -202,6 +202,6 @@ function toIssuer(settings: Settings, context: ConfigContext): IssuerConfig {
     sshHostId: issuer.ssh_host_id,
     caFile: issuer.ca_file ?? null,
     timeoutMilliseconds,
-    auth: toLogin(settings.auth, issuer.url, context),
+    auth: settings.auth({ ...context, issuerUrl: issuer.url }),
   }
 }

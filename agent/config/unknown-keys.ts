@@ -1,5 +1,5 @@
 import type * as v from 'valibot'
-import { AUTH_SECTIONS, methodOf } from './auth-section.ts'
+import { AUTH_METHODS, authSectionOf, namedMethod } from './auth-section.ts'
 import { hasPath, isTree, type KeyPath, type KeyProblem, ownValue, pathText, type Tree } from './problem.ts'
 
 const INLINE_SECRETS: ReadonlyMap<string, string> = new Map([
@@ -77,8 +77,8 @@ function placeOf(schema: AnySchema, key: string): KeyPath | null {
 /** A key of another method, or of several. */
 function explainAuthKey([name, key, ...below]: KeyPath, tree: Tree): string | null {
   if (name !== 'auth' || typeof key !== 'string' || below.length > 0) return null
-  const methods = Object.entries(AUTH_SECTIONS).flatMap(([method, schema]) =>
-    Object.hasOwn(entriesOf(schema, {}) ?? {}, key) ? [method] : [],
+  const methods = AUTH_METHODS.filter((method) =>
+    Object.hasOwn(entriesOf(authSectionOf(method), {}) ?? {}, key),
   )
   const [first, ...others] = methods
   if (first === undefined) return null
@@ -86,7 +86,7 @@ function explainAuthKey([name, key, ...below]: KeyPath, tree: Tree): string | nu
     others.length === 0
       ? `method ${first}`
       : `methods ${methods.slice(0, -1).join(', ')} and ${methods.at(-1)}`
-  return `belongs to the ${named}, and the method is ${String(methodOf(ownValue(tree, 'auth')))}`
+  return `belongs to the ${named}, and the method is ${String(namedMethod(ownValue(tree, 'auth')))}`
 }
 
 /** A guess that differs by more than this is no help. */

@@ -6,13 +6,20 @@ import { failureLine } from '../cli/context.ts'
 import type { Login } from '../config/config.ts'
 import { withinLimits } from '../issuer/exchange-process.ts'
 import type { DiagnosisQuestion, IssuerFinding } from '../issuer/exchange-protocol.ts'
+import { authorityOf } from '../issuer/http.ts'
 import { proxyFor } from '../issuer/proxy.ts'
 import type { Clock, Issuer, IssuerFailure, Log } from '../renewal/ports.ts'
 import { SKEW_WARNING_SECONDS } from '../renewal/status-document.ts'
 import { failure, hasFailure, ok, remedyOf, skipped, unknown, warning } from './finding.ts'
 import { createIssuerProbe, type HostAnswer, type IssuerProbe, type ReadableHost } from './issuer-probe.ts'
 import { loginRemedy } from './login-remedies.ts'
-import { examineNetwork, type WayToIssuer, WHERE_PROXIES_ARE_SET } from './network.ts'
+import {
+  type Address,
+  examineNetwork,
+  loginAddress,
+  type WayToIssuer,
+  WHERE_PROXIES_ARE_SET,
+} from './network.ts'
 
 interface Examination extends WayToIssuer {
   readonly question: DiagnosisQuestion
@@ -30,21 +37,31 @@ export async function diagnoseIssuer(
 ): Promise<IssuerFinding[]> {
   const { clock, issuer } = way
   // The requests of a diagnosis are not counted.
-  const metrics = { issuerRequest: () => {} }
+  const metrics = { issuerRequest: () => {}, loginFailed: () => {} }
   const probe = createIssuerProbe({ ...issuer, version, clock, log, metrics })
   const examination = { ...way, question, probe }
-  const network = await examineNetwork(way)
+  const base: Address = { setting: 'issuer.url', url: issuer.url }
+  const network = await examineNetwork(way, base)
   if (hasFailure(network)) {
     const rest = (['issuer', 'clock', 'login', 'permission'] as const).map(needsWay)
     return [...network, ...rest, ...skippedIssue(question)]
   }
   const { findings: answered, hostCas } = await examineIssuer(examination)
-  const reached = [...network, ...answered]
+  const elsewhere = loginAddress(issuer)
+  const toLogin =
+    authorityOf(new URL(elsewhere.url)) === authorityOf(new URL(base.url))
+      ? []
+      : await examineNetwork(way, elsewhere)
+  const reached = [...network, ...toLogin, ...answered]
   if (probe.issuer.health().reachable === false)
     return [...reached, needsWay('login'), needsWay('permission'), ...skippedIssue(question)]
   if (!question.login) {
     const rest = (['login', 'permission'] as const).map((step) => skipped(step, 'needs the credentials'))
     return [...reached, ...rest, ...skippedIssue(question)]
+  }
+  if (hasFailure(toLogin)) {
+    const login = skipped('login', `needs a connection to ${elsewhere.setting}`)
+    return [...reached, login, skipped('permission', 'needs a login'), ...skippedIssue(question)]
   }
   const login = await examineLogin(examination)
   if (login.status === 'failure')
@@ -117,16 +134,24 @@ async function examineLogin(examination: Examination): Promise<IssuerFinding> {
   const { issuer, probe, signal } = examination
   const { method } = issuer.auth
   const answer = await probe.login(signal)
-  const claims = oneLine(probe.claims.join(', '))
+  const claims = shownClaims(probe.claims)
   if (!answer.ok) {
     const { failure: failed } = answer
     const said = claims === '' || !isAboutProof(failed) ? '' : `. The proof of identity: ${claims}`
-    const remedy = loginRemedy(examination.shownAuth, failed) ?? issuerRemedy(failed, examination)
+    const remedy =
+      loginRemedy(examination.shownAuth, failed) ?? issuerRemedy(failed, examination, loginAddress(issuer))
     return failure('login', `${failureLine(failed)}${said}`, remedy)
   }
   if (method === 'token') return skipped('login', 'not needed: the access token comes from a file')
   const as = `logged in by ${method}${claims === '' ? '' : ` as: ${claims}`}`
   return ok('login', method === 'universal-auth' ? `the issuer accepts the client id and secret; ${as}` : as)
+}
+
+/** The expiry is the last of them, and must not be what is cut off. */
+function shownClaims(claims: readonly string[]): string {
+  const isExpiry = (claim: string): boolean => claim.startsWith('expires ')
+  const others = oneLine(claims.filter((claim) => !isExpiry(claim)).join(', '))
+  return [others, ...claims.filter(isExpiry)].filter((part) => part !== '').join(', ')
 }
 
 /** Whether the issuer, or the platform for it, judged what the host sent. */
@@ -185,9 +210,10 @@ async function examineReach(
   { hostname, projectId }: ReadableHost,
   { probe, signal }: Examination,
 ): Promise<IssuerFinding[]> {
-  if (hostname === null || projectId === null) return []
-  const others = await probe.countOthers(projectId, signal)
+  const others = projectId === null ? null : await probe.countOthers(projectId, signal)
   if (others === 0) return []
+  if (others === null || hostname === null)
+    return [unknown('permission', 'the issuer does not say which other hosts this identity can see')]
   const hosts =
     others === 'many' ? 'many other hosts' : others === 1 ? '1 other host' : `${others} other hosts`
   return [
@@ -264,20 +290,28 @@ async function issueOne(
 }
 
 /** What to do about a failure of the issuer, or of the way to it: the catalogue's remedy, with the configured values. */
-function issuerRemedy({ code }: Pick<IssuerFailure, 'code'>, examination: Examination): string {
-  const { sshHostId, url } = examination.issuer
-  if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(examination)
-  if (code === 'ISSUER_UNAUTHORIZED') return loginRemedy(examination.shownAuth, { code }) ?? remedyOf(code)
+function issuerRemedy(
+  failed: IssuerFailure,
+  examination: Examination,
+  address: Address = { setting: 'issuer.url', url: examination.issuer.url },
+): string {
+  const { code } = failed
+  const { sshHostId } = examination.issuer
+  const { setting, url } = address
+  if (code === 'ISSUER_UNREACHABLE') return unreachableRemedy(url, examination)
+  if (setting === 'auth.login_url' && (code === 'ISSUER_NOT_FOUND' || code === 'ISSUER_INVALID_RESPONSE'))
+    return `check ${setting} (${url}), and whether a proxy or a login page responds instead`
+  if (code === 'ISSUER_UNAUTHORIZED') return loginRemedy(examination.shownAuth, failed) ?? remedyOf(code)
   if (code === 'ISSUER_NOT_FOUND')
     return `${remedyOf(code)}. The configured values are ${url} and ${sshHostId}`
   if (code === 'ISSUER_INVALID_RESPONSE') return `${remedyOf(code)}. The configured URL is ${url}`
   return remedyOf(code)
 }
 
-function unreachableRemedy({ issuer, environment }: Examination): string {
-  const url = new URL(issuer.url)
+function unreachableRemedy(address: string, { environment }: Examination): string {
+  const url = new URL(address)
   const proxy = proxyFor(url, environment)
-  const cut = `the connection was closed before a response arrived: check the log of the load balancer or firewall in front of ${issuer.url}, and try again`
+  const cut = `the connection was closed before a response arrived: check the log of the load balancer or firewall in front of ${address}, and try again`
   return proxy === null
     ? cut
     : `${cut}; also check the log of the proxy (${proxy.variable}). To bypass it, add ${url.hostname} to NO_PROXY: ${WHERE_PROXIES_ARE_SET}`

@@ -36,9 +36,9 @@ export interface IssuerProbe {
   /**
    * How many hosts of the project this identity can read, without this one. Only after a successful login.
    *
-   * @returns 0 also when the issuer does not say; `many` when they do not fit into an answer
+   * @returns `many` when they do not fit into an answer; null when the issuer does not say
    */
-  countOthers(projectId: string, signal: AbortSignal): Promise<number | 'many'>
+  countOthers(projectId: string, signal: AbortSignal): Promise<number | 'many' | null>
   /** What the proof of the last login said, without secrets; empty before the first. */
   readonly claims: readonly string[]
 }
@@ -82,15 +82,17 @@ export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
     return { kind: 'failed', failure: answerFailure(read.answer) }
   }
 
-  const countOthers = async (projectId: string, signal: AbortSignal): Promise<number | 'many'> => {
+  const countOthers = async (projectId: string, signal: AbortSignal): Promise<number | 'many' | null> => {
     const got = await authenticator.token(null, signal)
-    if (got.kind === 'failed') return 0
+    if (got.kind === 'failed') return null
     const path = `/api/v1/projects/${encodeURIComponent(projectId)}/ssh-hosts`
     const read = await get(path, options, roots, secrets, got.token, signal)
-    if (!read.ok || read.answer.status !== 200) return 0
+    if (!read.ok || read.answer.status !== 200) return null
     const { text, complete } = read.answer
-    if (!complete) return LIST_OF_HOSTS.test(text) ? 'many' : 0
-    const ids = new Set(idsIn(parseObject(text)?.['hosts']))
+    if (!complete) return LIST_OF_HOSTS.test(text) ? 'many' : null
+    const found = idsIn(parseObject(text)?.['hosts'])
+    if (found === null) return null
+    const ids = new Set(found)
     ids.delete(options.sshHostId.toLowerCase())
     return ids.size
   }
@@ -106,13 +108,14 @@ export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
   }
 }
 
-/** Of a list of hosts, in lower case; what is none has none. */
-function idsIn(hosts: unknown): string[] {
-  if (!Array.isArray(hosts)) return []
-  return hosts.flatMap((host: unknown) => {
+/** Of a list of hosts, in lower case; null for what is none. */
+function idsIn(hosts: unknown): string[] | null {
+  if (!Array.isArray(hosts)) return null
+  const ids = hosts.map((host: unknown) => {
     const id = typeof host === 'object' && host !== null && 'id' in host ? host.id : null
-    return typeof id === 'string' ? [id.toLowerCase()] : []
+    return typeof id === 'string' ? id.toLowerCase() : null
   })
+  return ids.every((id) => id !== null) ? ids : null
 }
 
 function matching(value: unknown, pattern: RegExp): string | null {
@@ -143,7 +146,7 @@ async function get(
   try {
     const asked = { url: address, method: 'GET', headers, body: null } as const
     const reply = await send(asked, roots, AbortSignal.any([signal, timeout]))
-    const answer = answerOf('issue', address, reply, secrets, clock.now())
+    const answer = answerOf({ route: 'issue', setting: 'issuer.url', address }, reply, secrets, clock.now())
     return { ok: true, answer }
   } catch (error) {
     signal.throwIfAborted()

@@ -7,7 +7,9 @@ interface LoginAdvice {
   readonly onHost: string
   /** At the issuer, in the same case; begins with "check". Null: nothing but the identity itself. */
   readonly atIssuer: string | null
-  /** When the platform gives no proof, or refuses the one that the issuer forwards. Null: there is no platform. */
+  /** When this host has no proof, so that the issuer was not asked. Null: the message has it all. */
+  readonly noProof: string | null
+  /** When the issuer reports that the platform refused the proof. Null: it asks no platform. */
   readonly platform: string | null
   /** The issuer locks this login after some failures. */
   readonly canLock: boolean
@@ -22,20 +24,24 @@ const ADVICE: AdviceTable = {
   'universal-auth': ({ clientId, clientSecretFile }) => ({
     onHost: `check ${nameOf('client_id', clientId)}, create a new client secret for that identity, and write it to ${clientSecretFile}; ${RELOAD}`,
     atIssuer: null,
+    noProof: null,
     platform: null,
     canLock: true,
   }),
   token: ({ tokenFile }) => ({
     onHost: `write a new access token of the identity to ${tokenFile}; access tokens expire`,
     atIssuer: null,
+    noProof: null,
     platform: null,
     canLock: false,
   }),
   kubernetes: ({ tokenFile }) => ({
     onHost: `check that ${tokenFile} is a projected service account token that has not expired, with the audience that the issuer expects`,
-    atIssuer: 'check the allowed namespaces, service account names and audience',
+    atIssuer:
+      'check the allowed namespaces, service account names and audience, and that the token reviewer may create TokenReviews (system:auth-delegator)',
+    noProof: `project a service account token into this pod at ${tokenFile} (a volume of type projected), or correct auth.token_file; the kubelet replaces it before it expires`,
     platform:
-      'check that the service account still exists, that the issuer can reach the API server of the cluster, and that its token reviewer may create TokenReviews',
+      'check that the issuer can reach the API server of the cluster at the address that the identity has, and trusts its certificate',
     canLock: false,
   }),
   aws: ({ keys }) => ({
@@ -44,9 +50,13 @@ const ADVICE: AdviceTable = {
         ? 'check with `aws sts get-caller-identity` which role this instance or task has'
         : `check the keys in ${keys.accessKeyIdFile} and ${keys.secretAccessKeyFile}`,
     atIssuer: 'check the allowed account ids and principal ARNs, and the STS endpoint',
+    noProof:
+      keys === null
+        ? 'attach a role to the instance or task, and check that its metadata service is on (IMDSv2; in a container with a hop limit of 2)'
+        : null,
     platform:
       keys === null
-        ? `attach a role to the instance, and enable its metadata service (IMDSv2; in a container with a hop limit of 2); ${CLOCK}`
+        ? CLOCK
         : `check that the keys in ${keys.accessKeyIdFile} are active, and write the session token too if they are temporary; ${CLOCK}`,
     canLock: false,
   }),
@@ -56,31 +66,39 @@ const ADVICE: AdviceTable = {
         ? 'check which service account this instance has'
         : `check that the key in ${keyFile} has not been deleted`,
     atIssuer: `check that the type is ${keyFile === null ? 'gce' : 'iam'}, and the allowed service accounts${keyFile === null ? ', projects and zones' : ''}`,
-    platform:
+    noProof:
       keyFile === null
         ? 'attach a service account to the instance, and check that the metadata service answers: `curl -H "Metadata-Flavor: Google" http://metadata.google.internal/`'
-        : `download a new key of the service account to ${keyFile}; check the clock with \`timedatectl\``,
+        : null,
+    platform:
+      keyFile === null
+        ? 'check at the issuer that the type of the login is gce; on this host, check the clock with `timedatectl`'
+        : null,
     canLock: false,
   }),
   azure: ({ resource, clientId }) => ({
     onHost: `check which managed identity this machine has${clientId === null ? '' : ` (auth.client_id ${clientId})`}, and auth.resource (${resource})`,
     atIssuer: `check the tenant id, that the audience is ${resource}, and the allowed service principals: the object id of the managed identity`,
-    platform:
+    noProof: `${
       clientId === null
         ? 'enable the system-assigned managed identity of this machine, or set auth.client_id to a user-assigned one'
-        : `assign the managed identity ${clientId} to this machine`,
+        : `assign the managed identity ${clientId} to this machine`
+    }; if nothing answers, check that no firewall blocks 169.254.169.254`,
+    platform: null,
     canLock: false,
   }),
   oidc: ({ jwt }) => ({
     onHost: `check the claims of the JWT ${originOf(jwt)}, and that it has not expired`,
     atIssuer: 'check the discovery URL, and the bound issuer, subject, audiences and claims',
-    platform: supplyOf(jwt, 'JWT'),
+    noProof: supplyOf(jwt, 'JWT'),
+    platform: null,
     canLock: false,
   }),
   spiffe: ({ jwt }) => ({
     onHost: `check the SPIFFE ID and the audience of the JWT-SVID ${originOf(jwt)}, and that it has not expired`,
     atIssuer: 'check the trust domain, its trust bundle, and the allowed SPIFFE IDs and audiences',
-    platform: supplyOf(jwt, 'JWT-SVID'),
+    noProof: supplyOf(jwt, 'JWT-SVID'),
+    platform: null,
     canLock: false,
   }),
   jwt: ({ jwt }) =>
@@ -88,36 +106,42 @@ const ADVICE: AdviceTable = {
       ? {
           onHost: `check auth.issuer (${jwt.issuer}), auth.subject (${jwt.subject}), auth.audience (${jwt.audience}), and the clock with \`timedatectl\``,
           atIssuer: `check that the public half of ${jwt.keyFile} is one of the static keys, and the bound issuer, subject and audiences`,
-          platform: `check the key in ${jwt.keyFile}: RSA or P-256, in PEM form`,
+          noProof: null,
+          platform: null,
           canLock: false,
         }
       : {
           onHost: `check the claims of the JWT ${originOf(jwt)}, and that it has not expired`,
           atIssuer: 'check the keys (static or JWKS), and the bound issuer, subject, audiences and claims',
-          platform: supplyOf(jwt, 'JWT'),
+          noProof: supplyOf(jwt, 'JWT'),
+          platform: null,
           canLock: false,
         },
   ldap: ({ username, passwordFile }) => ({
     onHost: `check ${nameOf('username', username)}, and write the password of that user to ${passwordFile}; ${RELOAD}`,
     atIssuer: 'check the search filter and the allowed fields, and that the issuer can reach the directory',
+    noProof: null,
     platform: null,
     canLock: true,
   }),
   'tls-cert': ({ certificateFile, keyFile, loginUrl }) => ({
     onHost: `check with \`openssl x509 -in ${certificateFile} -noout -subject -issuer -dates\` that the certificate has not expired and belongs to ${keyFile}, and that auth.login_url (${loginUrl}) asks for client certificates`,
     atIssuer: 'check the CA certificate and the allowed common names',
-    platform: `check the certificate in ${certificateFile} and its key in ${keyFile}`,
+    noProof: `replace the certificate in ${certificateFile} and its key in ${keyFile} if it has expired; check the clock with \`timedatectl\``,
+    platform: null,
     canLock: false,
   }),
   oci: ({ user, fingerprint, keyFile }) => ({
     onHost: `check that ${user} still has the API key ${fingerprint}, and that ${keyFile} is its private half`,
     atIssuer: 'check the tenancy and the allowed user names',
+    noProof: null,
     platform: `check that ${user} still has the API key ${fingerprint}, that ${keyFile} is its private half, and auth.tenancy and auth.region; ${CLOCK}`,
     canLock: false,
   }),
   alicloud: ({ accessKeyId, accessKeySecretFile }) => ({
     onHost: `check ${nameOf('access_key_id', accessKeyId)} and the secret in ${accessKeySecretFile}`,
     atIssuer: 'check the allowed ARNs',
+    noProof: null,
     platform: `check that ${nameOf('access_key_id', accessKeyId)} is active, and the secret in ${accessKeySecretFile}; ${CLOCK}`,
     canLock: false,
   }),
@@ -129,14 +153,18 @@ const ADVICE: AdviceTable = {
  * @param auth with the paths that an administrator knows
  * @returns null for a failure that the method has no part in
  */
-export function loginRemedy(auth: Login, { code }: Pick<IssuerFailure, 'code'>): string | null {
+export function loginRemedy(
+  auth: Login,
+  { code, next }: Pick<IssuerFailure, 'code' | 'next'>,
+): string | null {
   const advice = adviceOf(auth.method, auth)
   if (code === 'ISSUER_UNAUTHORIZED')
     return `${credentialRemedy(auth)}${advice.canLock ? '. A locked identity is unlocked after 5 minutes' : ''}`
   if (code === 'ISSUER_FORBIDDEN') return forbidden(advice)
   if (code === 'LOGIN_LOCKED')
     return `wait 5 minutes: the issuer locks an identity for that long after wrong secrets. If it still refuses the secret then, ${credentialRemedy(auth)}`
-  return code === 'LOGIN_PLATFORM' ? (advice.platform ?? credentialRemedy(auth)) : null
+  if (code !== 'LOGIN_PLATFORM') return null
+  return (next === 'local' ? advice.noProof : advice.platform) ?? 'fix what the message says'
 }
 
 /** On this host first: most proofs are refused for what is there. */

@@ -5,12 +5,14 @@ import { connect as connectTls, type SecureContext } from 'node:tls'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import { hostAndPort, reasonOf, systemCodeOf } from '../cert/text.ts'
 import type { HttpIssuerConfig, Login } from '../config/config.ts'
+import type { AddressSetting } from '../issuer/answer.ts'
 import type { IssuerFinding } from '../issuer/exchange-protocol.ts'
+import { mayWantCertificate } from '../issuer/failures.ts'
 import { tlsReason } from '../issuer/http-exchange.ts'
 import { authorityOf, TlsRoots } from '../issuer/http.ts'
 import { type Endpoint, endpointOf, type Proxy, proxyFor, proxyProblem } from '../issuer/proxy.ts'
 import type { Clock } from '../renewal/ports.ts'
-import { failure, ok, skipped } from './finding.ts'
+import { failure, ok, skipped, unknown } from './finding.ts'
 import { findingsOf, tlsFinding, type TlsFindings } from './tls.ts'
 
 /** The way to the issuer under examination, in the process that has its credential, proxy and sandbox. */
@@ -27,6 +29,19 @@ export interface WayToIssuer {
 /** Not the environment of a shell. */
 export const WHERE_PROXIES_ARE_SET = 'the service reads it from /etc/default/hostcertd'
 
+/** An address of the issuer's, and the setting that names it. */
+export interface Address {
+  readonly setting: AddressSetting
+  readonly url: string
+}
+
+/** Where the login goes. */
+export function loginAddress({ auth, url }: HttpIssuerConfig): Address {
+  return auth.method === 'tls-cert'
+    ? { setting: 'auth.login_url', url: auth.loginUrl }
+    : { setting: 'issuer.url', url }
+}
+
 /** The other end of the first connection on the way to the issuer. */
 interface FarEnd extends Endpoint {
   /** Null: the issuer itself. */
@@ -36,14 +51,14 @@ interface FarEnd extends Endpoint {
 }
 
 /**
- * The way to the issuer below HTTP: name, TCP, TLS. Through a proxy name and TCP are the proxy's, TLS the issuer's. What
+ * The way to an address of the issuer's below HTTP: name, TCP, TLS. Through a proxy name and TCP are the proxy's, TLS the issuer's. What
  * comes after a failure is skipped.
  */
-export async function examineNetwork(way: WayToIssuer): Promise<IssuerFinding[]> {
-  const { issuer, environment, signal } = way
-  const url = new URL(issuer.url)
+export async function examineNetwork(way: WayToIssuer, address: Address): Promise<IssuerFinding[]> {
+  const { environment, signal } = way
+  const url = new URL(address.url)
   const proxy = proxyFor(url, environment)
-  const end = farEnd(url, proxy)
+  const end = farEnd(url, address.setting, proxy)
   const problem = proxy === null ? null : proxyProblem(proxy)
   if (end === null || problem !== null) {
     return [
@@ -79,16 +94,17 @@ export async function examineNetwork(way: WayToIssuer): Promise<IssuerFinding[]>
   }
   const second = ok('tcp', `${what}${name}:${port} accepts connections`)
 
-  return [first, second, await examineTls(url, end, way)]
+  return [first, second, await examineTls(url, address.setting, end, way)]
 }
 
 async function examineTls(
   url: URL,
+  setting: AddressSetting,
   end: FarEnd,
   { clock, issuer, signal }: WayToIssuer,
 ): Promise<IssuerFinding> {
   const { proxy } = end
-  if (url.protocol !== 'https:') return skipped('tls', `${issuer.url} is on this host, without TLS`)
+  if (url.protocol !== 'https:') return skipped('tls', `${url.origin} is on this host, without TLS`)
   if (proxy !== null && !['http:', 'https:'].includes(proxy.url?.protocol ?? ''))
     return skipped(
       'tls',
@@ -100,7 +116,7 @@ async function examineTls(
     const shaken = await shakeHands(endpoint, proxy?.url ?? null, caFile, signal)
     if (shaken.ok) {
       const proxyVariable = proxy?.variable ?? null
-      return tlsFinding(shaken, { host: endpoint.host, caFile, proxyVariable, now: clock.now() })
+      return tlsFinding(shaken, { setting, host: endpoint.host, caFile, proxyVariable, now: clock.now() })
     }
     if (proxy !== null && [PROXY_REFUSED, PROXY_FAILED].includes(shaken.code)) {
       const message = `the proxy (${proxy.variable}) refused the connection to ${authorityOf(url)}: ${shaken.why}`
@@ -111,7 +127,12 @@ async function examineTls(
           : `check that ${proxy.variable} names a proxy, and that it accepts ${proxy.url?.protocol}// connections`
       return failure('tls', message, `${remedy}${pastProxy(url, end)}`)
     }
-    const remedy = `check that ${authorityOf(url)} is an https server: correct issuer.url, or what is in front of the issuer`
+    // TLS 1.2 asks for a client certificate in the handshake, and this one has none; the login has.
+    if (setting === 'auth.login_url' && mayWantCertificate(shaken.code)) {
+      const message = `${authorityOf(url)} may require a client certificate (${shaken.why}), and this check has none`
+      return unknown('tls', message, 'see the step login')
+    }
+    const remedy = `check that ${authorityOf(url)} is an https server: correct ${setting}, or what is in front of the issuer`
     return failure('tls', `the TLS handshake failed with ${authorityOf(url)}: ${shaken.why}`, remedy)
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
@@ -120,8 +141,8 @@ async function examineTls(
   }
 }
 
-function farEnd(url: URL, proxy: Proxy | null): FarEnd | null {
-  if (proxy === null) return { ...endpointOf(url), proxy, source: 'issuer.url' }
+function farEnd(url: URL, setting: AddressSetting, proxy: Proxy | null): FarEnd | null {
+  if (proxy === null) return { ...endpointOf(url), proxy, source: setting }
   return proxy.url && { ...endpointOf(proxy.url), proxy, source: proxy.variable }
 }
 

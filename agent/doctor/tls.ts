@@ -2,6 +2,7 @@ import type { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import { systemCodeOf } from '../cert/text.ts'
 import { formatDuration, formatTime, type UnixSeconds } from '../cert/time.ts'
+import type { AddressSetting } from '../issuer/answer.ts'
 import { failure, type Finding, ok, warning } from './finding.ts'
 
 /** The result of a TLS handshake, and the certificates that count here. */
@@ -21,7 +22,8 @@ const LONGEST_CHAIN = 10
 
 /** Whose certificate is judged, and by what. */
 interface TlsQuestion {
-  /** Of `issuer.url`. */
+  /** It names {@link host}. */
+  readonly setting: AddressSetting
   readonly host: string
   /** `issuer.ca_file`. */
   readonly caFile: string | null
@@ -185,7 +187,7 @@ function reasonFor(
   code: string,
   path: readonly X509Certificate[],
   { sent, inCaFile }: TlsFindings,
-  { host, caFile, now }: TlsQuestion,
+  { setting, host, caFile, now }: TlsQuestion,
 ): Reason | null {
   const [own] = path
   switch (code) {
@@ -209,7 +211,7 @@ function reasonFor(
       const names = own === undefined ? '' : namesIn(own)
       return {
         why: `it is for ${names}, not for ${host}`,
-        remedy: `set issuer.url to a name that the certificate is for, or have one issued for ${host}`,
+        remedy: `set ${setting} to a name that the certificate is for, or have one issued for ${host}`,
       }
     }
     default:

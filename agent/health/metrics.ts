@@ -48,6 +48,11 @@ export class PrometheusMetrics implements Metrics {
     buckets: DURATION_BUCKETS,
     registers: [this.#registry],
   })
+  readonly #loginFailures = this.#counter(
+    'login_failures_total',
+    'Failed logins, by method and error code: the host had no proof of identity (then the issuer was not asked), the issuer refused it, or did not answer',
+    ['method', 'code'],
+  )
   readonly #reloads = this.#counter('sshd_reloads_total', 'Reloads of sshd, by result: ok or an error code', [
     'result',
   ])
@@ -98,6 +103,10 @@ export class PrometheusMetrics implements Metrics {
   issuerRequest(route: 'login' | 'issue' | 'host-ca', code: string, seconds: number): void {
     this.#requests.inc({ route, code })
     this.#durations.observe(seconds)
+  }
+
+  loginFailed(method: string, code: ErrorCode): void {
+    this.#loginFailures.inc({ method, code })
   }
 
   turn(at: UnixSeconds): void {

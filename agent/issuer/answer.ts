@@ -2,9 +2,14 @@ import type { Secrets } from './secrets.ts'
 
 export type Route = 'login' | 'issue' | 'host-ca'
 
+/** A setting that names an address of the issuer's. */
+export type AddressSetting = 'issuer.url' | 'auth.login_url'
+
 /** An HTTP answer of any status. No text in it holds a secret, but for `text` of a login. */
 export interface Answer {
   readonly route: Route
+  /** Which setting named the address. */
+  readonly setting: AddressSetting
   /** `HOST:PORT` that was asked. */
   readonly host: string
   readonly path: string

@@ -8,8 +8,8 @@ import type {
   IssueRequest,
   Issuer,
   IssuerHealth,
+  IssuerMetrics,
   Log,
-  Metrics,
 } from '../renewal/ports.ts'
 import { type Answer, parseObject } from './answer.ts'
 import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from './failures.ts'
@@ -37,7 +37,7 @@ export interface IssuerOptions {
   readonly version: string
   readonly clock: Clock
   readonly log: Log
-  readonly metrics: Pick<Metrics, 'issuerRequest'>
+  readonly metrics: IssuerMetrics
 }
 
 /** The issuing endpoint over HTTP. Does nothing before the first call; keeps no connection between calls. */
@@ -57,10 +57,11 @@ export function authenticatorOf(
   exchange: HttpExchange,
   secrets: Secrets,
 ): Authenticator {
-  const { auth, clock, readCredentialFile: readFile = readCredentialFile } = options
-  const tools = { secrets, clock, environment: process.env, readFile }
+  const { auth, clock, metrics, readCredentialFile: readFile = readCredentialFile } = options
+  const log = secrets.guardLog(options.log)
+  const tools = { secrets, clock, log, environment: process.env, readFile }
   if (auth.method === 'token') return new AccessTokenFile(auth.tokenFile, tools)
-  return new LoginSession(async () => methodOf(auth, tools), auth.organization, exchange, clock)
+  return new LoginSession(auth, async () => methodOf(auth, tools), exchange, { clock, secrets, metrics })
 }
 
 /** Made by {@link createIssuer}; a probe makes one that shares its login. */

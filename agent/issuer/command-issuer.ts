@@ -16,7 +16,6 @@ export interface CommandIssuerOptions extends Omit<CommandIssuerConfig, 'kind'> 
   readonly metrics: Pick<Metrics, 'issuerRequest'>
 }
 
-/** What the program gets of our environment. */
 const VARIABLES = /^(?:PATH|LANG|CREDENTIALS_DIRECTORY|(?:HTTPS?|ALL|NO)_PROXY|(?:https?|all|no)_proxy)$/
 
 /** Of its standard output; an answer is a few KiB. */
@@ -51,6 +50,14 @@ export function createCommandIssuer(options: CommandIssuerOptions): Issuer {
     },
     health: () => health.current,
   }
+}
+
+/** What a program that the configuration names gets of our environment: no secret but the password of a proxy. */
+export function environmentOfProgram(
+  ours: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
+  const named = Object.entries(ours).filter(([name]) => VARIABLES.test(name))
+  return Object.fromEntries(named.map(([name, text]) => [name, text ?? '']))
 }
 
 /** What the program may repeat: the credentials that systemd passed to the unit, and the passwords of proxies. */
@@ -147,8 +154,11 @@ function runOnce(
   return new Promise((resolve) => {
     let child: ChildProcess
     try {
-      const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => VARIABLES.test(name)))
-      child = spawn(program, args, { stdio: 'pipe', detached: true, env })
+      child = spawn(program, args, {
+        stdio: 'pipe',
+        detached: true,
+        env: environmentOfProgram(process.env),
+      })
     } catch (error) {
       resolve({ kind: 'not-started', why: reasonOf(error) })
       return

@@ -10,13 +10,14 @@ import type {
   IssuerSession,
   IssuerFailure,
   IssuerHealth,
-  Metrics,
+  IssuerMetrics,
 } from '../renewal/ports.ts'
 import { type ExchangeWay, openChannel, type Channel } from './exchange-channel.ts'
 import {
   type DiagnosisAnswer,
   type DiagnosisQuestion,
   type ExchangeSettings,
+  LONGEST_PROOF_MILLISECONDS,
   PROTOCOL,
   type Question,
   readReply,
@@ -36,7 +37,7 @@ export function isOfExchange({ message }: Failure): boolean {
 export interface ExchangeClientOptions extends ExchangeWay {
   readonly settings: Omit<ExchangeSettings, 'protocol'>
   readonly clock: Clock
-  readonly metrics: Pick<Metrics, 'issuerRequest'>
+  readonly metrics: IssuerMetrics
 }
 
 export interface ExchangeClient extends IssuerSession {
@@ -60,8 +61,9 @@ type Asked =
 const SPARE_MILLISECONDS = 10_000
 /** A login, an issue, and both once more: each has the whole `issuer.timeout`. */
 const REQUESTS_PER_QUESTION = 4
-/** The steps of a diagnosis below HTTP, which have limits of their own. */
-const CONNECTING_MILLISECONDS = 30_000
+const LOGINS_PER_QUESTION = 2
+/** The steps of a diagnosis below HTTP, which have limits of their own; twice, for `auth.login_url` may be elsewhere. */
+const CONNECTING_MILLISECONDS = 2 * 30_000
 /** However much a diagnosis asks: systemd ends the exchange after five minutes. */
 const LONGEST_DIAGNOSIS_MILLISECONDS = 280_000
 
@@ -125,6 +127,8 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
       return giveUp(asked, 'ISSUER_INVALID_RESPONSE', 'sent an invalid reply and was killed', since)
     health.learn(reply.health)
     for (const { route, code, seconds } of reply.requests) metrics.issuerRequest(route, code, seconds)
+    if (issuer.kind === 'http')
+      for (const code of reply.loginFailures) metrics.loginFailed(issuer.auth.method, code)
     return reply.answer
   }
 
@@ -155,17 +159,22 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   }
 }
 
-/** @param timeout of one request */
-function limitOf(asked: Asked, timeout: number): number {
+/**
+ * How long the exchange may take for an answer. It is killed then.
+ *
+ * @param timeout of one request
+ */
+export function limitOf(asked: Asked, timeout: number): number {
+  const issuing = REQUESTS_PER_QUESTION * timeout + LOGINS_PER_QUESTION * LONGEST_PROOF_MILLISECONDS
   switch (asked.ask) {
     case 'issue':
-      return REQUESTS_PER_QUESTION * timeout + SPARE_MILLISECONDS
+      return issuing + SPARE_MILLISECONDS
     case 'host-ca':
       return timeout + SPARE_MILLISECONDS
     case 'diagnose': {
-      // The host CA, a login, what may be read; then the certificates.
-      const requests = 3 + asked.issueFor.length * REQUESTS_PER_QUESTION
-      const wanted = requests * timeout + CONNECTING_MILLISECONDS + SPARE_MILLISECONDS
+      // The host CA, a login, what may be read of this host and of others; then the certificates.
+      const first = 4 * timeout + LONGEST_PROOF_MILLISECONDS
+      const wanted = first + asked.issueFor.length * issuing + CONNECTING_MILLISECONDS + SPARE_MILLISECONDS
       return Math.min(wanted, LONGEST_DIAGNOSIS_MILLISECONDS)
     }
   }

@@ -1,5 +1,6 @@
+import type { ErrorCode } from '../cert/errors.ts'
 import { cutTo } from '../cert/text.ts'
-import type { HostCaAnswer, IssueAnswer, Issuer, IssuerFailure, Metrics } from '../renewal/ports.ts'
+import type { HostCaAnswer, IssueAnswer, Issuer, IssuerFailure, IssuerMetrics } from '../renewal/ports.ts'
 import {
   type DiagnosisAnswer,
   type DiagnosisQuestion,
@@ -44,14 +45,14 @@ interface Request {
  */
 export function serveExchange(
   { input, write }: ExchangeStreams,
-  issuerFor: (
-    settings: Omit<ExchangeSettings, 'protocol'>,
-    metrics: Pick<Metrics, 'issuerRequest'>,
-  ) => Promise<Answering>,
+  issuerFor: (settings: Omit<ExchangeSettings, 'protocol'>, metrics: IssuerMetrics) => Promise<Answering>,
 ): Promise<void> {
   const requests: Request[] = []
-  const metrics: Pick<Metrics, 'issuerRequest'> = {
+  const loginFailures: ErrorCode[] = []
+  const metrics: IssuerMetrics = {
     issuerRequest: (route, code, seconds) => void requests.push({ route, code, seconds }),
+    // The other side knows the method.
+    loginFailed: (_method, code) => void loginFailures.push(code),
   }
   return new Promise((resolve, reject) => {
     const end = new AbortController()
@@ -71,6 +72,7 @@ export function serveExchange(
         answer: await answerTo(question, issuer, end.signal),
         health: issuer.health(),
         requests: requests.splice(0) as Reply['requests'],
+        loginFailures: loginFailures.splice(0),
       }
       write(`${JSON.stringify(reply)}\n`)
     }

@@ -11,7 +11,7 @@ import type { IssuerFailure } from '../renewal/ports.ts'
  */
 
 /** Changes with the protocol: after an upgrade under a running daemon the two sides differ, and refuse each other. */
-export const PROTOCOL = 2
+export const PROTOCOL = 3
 
 /** Of a line, in characters; a longer one is refused. */
 export const LONGEST_LINE = 64 * 1024
@@ -34,6 +34,12 @@ const MOST_FINDINGS = 64
 export const LAST_SECOND = 253_402_300_799
 /** A login and an issue, both once more; for a diagnosis so many for each host key. */
 const MOST_REQUESTS = 64
+
+/**
+ * For the proof of identity of one login, whatever the method. Covers the slowest ones: a `jwt_command` (10 s), and the
+ * requests to a metadata service (2 s each).
+ */
+export const LONGEST_PROOF_MILLISECONDS = 15_000
 
 const text = v.string()
 const id = v.pipe(v.number(), v.safeInteger())
@@ -129,6 +135,8 @@ const reply = v.object({
     ),
     v.maxLength(MOST_REQUESTS),
   ),
+  /** The codes of logins that failed since the reply before, for the metrics. */
+  loginFailures: v.pipe(v.array(v.picklist(ERROR_CODES)), v.maxLength(MOST_REQUESTS)),
 })
 
 export type Question = v.InferOutput<typeof question>

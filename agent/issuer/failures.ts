@@ -77,8 +77,9 @@ export interface LoginWords {
 /** What an answer other than 200 to a login means. */
 export function loginFailure(answer: Answer, { what, platform, hints }: LoginWords): IssuerFailure {
   const failure = refusedLogin(answer, what, platform)
-  // A web page is not the issuer's own, and says itself what it means.
-  const hint = failure.code === 'LOGIN_LOCKED' || answer.isHtml ? undefined : hints[answer.status]
+  // What comes without an id is not the issuer's own.
+  const isOwn = answer.body.requestId !== null
+  const hint = isOwn && failure.code !== 'LOGIN_LOCKED' ? hints[answer.status] : undefined
   return hint === undefined ? failure : { ...failure, message: `${failure.message}; ${hint}` }
 }
 
@@ -89,9 +90,9 @@ function refusedLogin(answer: Answer, what: string, platform: LoginWords['platfo
   const { status, body } = answer
   // A web page, or an answer without an id, is not the issuer's own.
   if (platform?.status === status && body.requestId !== null) {
-    const why = status >= 500 ? `; most likely ${platform.name} refused ${what}, or the issuer failed` : ''
-    const refused = status >= 500 ? `could not check ${what}` : `says that ${platform.name} refused ${what}`
-    return of(answer, 'LOGIN_PLATFORM', 'login-backoff', `${said(answer, refused)}${why}`)
+    const otherwise = status >= 500 ? 'the issuer failed' : 'the issuer could not reach it'
+    const why = `most likely ${platform.name} refused ${what}, or ${otherwise}`
+    return of(answer, 'LOGIN_PLATFORM', 'login-backoff', `${said(answer, `could not check ${what}`)}; ${why}`)
   }
   const general = generalFailure(answer)
   if (general !== null) return general
@@ -179,15 +180,43 @@ function busyText(status: number): string {
 
 /** The issuer itself gives each of its answers an id. */
 function noRoute(answer: Answer): IssuerFailure {
-  const message = `${answer.host} has nothing at ${answer.path}: issuer.url is wrong, or a proxy answered (404)`
+  const message = `${answer.host} has nothing at ${answer.path}: ${answer.setting} is wrong, or a proxy answered (404)`
   return of(answer, 'ISSUER_NOT_FOUND', 'administrator', message)
 }
+
+/** A login by client certificate is refused as any other is, whoever checks the certificate. */
+const REFUSED_CERTIFICATE = ['ISSUER_UNAUTHORIZED', 'login-backoff'] as const
 
 /** nginx completes the handshake without one, or with one that it does not trust, and then answers with a page. */
 function noClientCertificate(answer: Answer): IssuerFailure {
   const verb = /SSL certificate error/.test(answer.text) ? 'refused the' : 'requires a'
   const message = `${answer.host} ${verb} client certificate (400, with a web page)`
+  if (answer.setting === 'auth.login_url') return of(answer, ...REFUSED_CERTIFICATE, message)
   return of(answer, 'ISSUER_FORBIDDEN', 'administrator', message)
+}
+
+/** The alerts of TLS about a client certificate (RFC 8446, section 6.2), in Node's code: OpenSSL's name behind a prefix. */
+const CERTIFICATE_ALERT =
+  /^ERR_SSL_.*_ALERT_(BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_(?:REVOKED|EXPIRED|UNKNOWN|REQUIRED)|UNKNOWN_CA|ACCESS_DENIED)$/
+
+/**
+ * A login for which TLS itself refused the client certificate.
+ *
+ * @param host `HOST:PORT`
+ * @param code Node's
+ * @returns null when the code is no alert about a client certificate
+ */
+export function refusedByTls(host: string, code: string): IssuerFailure | null {
+  const alert = CERTIFICATE_ALERT.exec(code)?.[1]
+  if (alert === undefined) return null
+  const verb = alert === 'CERTIFICATE_REQUIRED' ? 'requires a' : 'refused the'
+  const words = alert.toLowerCase().replaceAll('_', ' ')
+  return localFailure(...REFUSED_CERTIFICATE, `${host} ${verb} client certificate (TLS alert: ${words})`)
+}
+
+/** Whether a failed handshake may mean that the server wants a client certificate: in TLS 1.2 there is no alert for it. */
+export function mayWantCertificate(code: string): boolean {
+  return CERTIFICATE_ALERT.test(code) || /^ERR_SSL_.*_ALERT_HANDSHAKE_FAILURE$/.test(code)
 }
 
 function redirectOrOdd(answer: Answer): IssuerFailure {
@@ -196,7 +225,7 @@ function redirectOrOdd(answer: Answer): IssuerFailure {
   const to = quoteText(location)
   return invalidAnswer(
     answer,
-    `with a redirect to ${to}, which is not followed; is issuer.url right? (${status})`,
+    `with a redirect to ${to}, which is not followed; is ${answer.setting} right? (${status})`,
   )
 }
 

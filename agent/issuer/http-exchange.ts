@@ -2,7 +2,7 @@ import { errors } from 'undici'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Clock, IssuerFailure, Log, Metrics } from '../renewal/ports.ts'
 import { type Answer, parseErrorBody, parseObject, parseRetryAfter, type Route } from './answer.ts'
-import { localFailure, plainText } from './failures.ts'
+import { localFailure, plainText, refusedByTls } from './failures.ts'
 import { authorityOf, type RawReply, send, type TlsRoots } from './http.ts'
 import type { HealthRecord } from './issuer-health.ts'
 import type { Secrets } from './secrets.ts'
@@ -83,6 +83,11 @@ export class HttpExchange {
     } catch (error) {
       signal.throwIfAborted()
       const timedOut = timeout.aborted ? { milliseconds: timeoutMilliseconds } : null
+      const refused = mutualTls === null ? null : refusedByTls(authorityOf(address), codeOf(error))
+      if (refused !== null) {
+        this.#note(question.route, refused.code, start, { error: refused.message })
+        return { ok: false, failure: refused }
+      }
       const why = transportFailure(error, authorityOf(address), timedOut, this.#secrets)
       const failure = mutualTls !== null && isCut(error) ? withCertificateHint(why) : why
       this.#health.unreached()
@@ -90,14 +95,11 @@ export class HttpExchange {
       return { ok: false, failure }
     }
     this.#health.answered(reply.status, dateOf(reply), { began, ended: this.#clock.now() })
-    const answer = answerOf(question.route, address, reply, this.#secrets, this.#clock.now())
+    const setting = mutualTls === null ? 'issuer.url' : 'auth.login_url'
+    const asking = { route: question.route, setting, address } as const
+    const answer = answerOf(asking, reply, this.#secrets, this.#clock.now())
     this.#note(question.route, String(reply.status), start, { request_id: answer.body.requestId })
     return { ok: true, answer }
-  }
-
-  /** Count a login for which the host has no proof: nothing was asked of the issuer. */
-  loginFailed(code: string): void {
-    this.#metrics.issuerRequest('login', code, 0)
   }
 
   #compose(question: HttpQuestion, url: URL) {
@@ -127,13 +129,19 @@ export class HttpExchange {
  *
  * @param now for `Retry-After`
  */
-export function answerOf(route: Route, address: URL, reply: RawReply, secrets: Secrets, now: number): Answer {
+export function answerOf(
+  { route, setting, address }: Pick<Answer, 'route' | 'setting'> & { readonly address: URL },
+  reply: RawReply,
+  secrets: Secrets,
+  now: number,
+): Answer {
   const { status, text, complete } = reply
   const token = route === 'login' ? parseObject(text)?.['accessToken'] : null
   if (typeof token === 'string') secrets.add(token)
   const location = reply.header('location')
   return {
     route,
+    setting,
     host: authorityOf(address),
     path: address.pathname,
     status,

@@ -158,7 +158,7 @@ function isLoopback(hostname: string): boolean {
 }
 
 /** The hard bound: undici keeps an aborted request in its queue for as long as it waits for a connection. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>()
   const onAbort = (): void => reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })
@@ -195,7 +195,7 @@ async function withTlsAlert<T>(work: () => Promise<T>): Promise<T> {
 /** A whole system's bundle is about 250 KiB. */
 const CA_FILE_LIMIT_BYTES = 1024 * 1024
 
-const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g
+export const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g
 
 /**
  * Whom TLS trusts: the system's store (Node's own list where there is none), NODE_EXTRA_CA_CERTS, and `ca_file`.

@@ -1,7 +1,7 @@
 import type { Issuer, IssuerFailure, Log, LogFields } from '../renewal/ports.ts'
 
 /** Replaces a secret in a text. */
-const REDACTED = '[secret]'
+export const REDACTED = '[secret]'
 /** A shorter one is not a secret, and would be found by chance. */
 const SHORTEST_SECRET = 4
 /** Shorter parts of base64 would also be found where there is no secret. */
@@ -13,16 +13,14 @@ const SHORTEST_BASE64 = 8
  */
 export class Secrets {
   /** Each secret, and its parts in base64: the longest first, for one may be part of another. */
-  #needles: readonly (readonly Forms[])[] = []
+  #needles: readonly string[] = []
   readonly #known = new Set<string>()
 
   add(secret: string): void {
     if (secret.length < SHORTEST_SECRET || this.#known.has(secret)) return
     this.#known.add(secret)
-    const needles = [secret, ...base64PartsOf(secret)].map((needle) =>
-      Array.from(needle, (character) => formsOf(character)),
-    )
-    this.#needles = [...this.#needles, ...needles].sort((a, b) => b.length - a.length)
+    const needles = new Set([...this.#needles, secret, ...base64PartsOf(secret)])
+    this.#needles = [...needles].sort((a, b) => b.length - a.length)
   }
 
   /** Without any of the secrets: as they are, escaped for JSON or a URL (also twice), in base64, or in a mixture. */
@@ -86,8 +84,8 @@ function base64PartsOf(text: string): string[] {
   })
 }
 
-function without(needle: readonly Forms[], text: string): string {
-  const first = needle[0]?.plain[0]?.[0]
+function without(needle: string, text: string): string {
+  const first = needle[0]
   // Letters of ASCII only: others may change their length.
   const lowerCase = text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
   let clean = ''
@@ -121,7 +119,18 @@ const JSON_LETTERS: ReadonlyMap<string, string> = new Map([
   ['\t', 't'],
 ])
 
+/** By character: a secret of some KiB has few different ones. */
+const knownForms = new Map<string, Forms>()
+
 function formsOf(character: string): Forms {
+  const known = knownForms.get(character)
+  if (known !== undefined) return known
+  const forms = findForms(character)
+  knownForms.set(character, forms)
+  return forms
+}
+
+function findForms(character: string): Forms {
   const units = Array.from({ length: character.length }, (_, index) => character.charCodeAt(index))
   const code = units.map((unit) => `u${unit.toString(16).padStart(4, '0')}`).join('\\')
   const letter = JSON_LETTERS.get(character)
@@ -144,9 +153,10 @@ interface Searched {
 }
 
 /** Where a secret that begins here ends; null when there is none. What can be read in several ways is followed in all. */
-function endOf(needle: readonly Forms[], searched: Searched, at: number): number | null {
+function endOf(needle: string, searched: Searched, at: number): number | null {
   let places: readonly number[] = [at]
-  for (const forms of needle) {
+  for (const character of needle) {
+    const forms = formsOf(character)
     places = [...new Set(places.flatMap((place) => endsOfCharacter(forms, searched, place)))]
     if (places.length === 0) return null
   }

@@ -252,10 +252,15 @@ export interface Metrics {
   reload(result: 'ok' | ErrorCode): void
   /** `code`: HTTP status or error code. */
   issuerRequest(route: 'login' | 'issue' | 'host-ca', code: string, seconds: number): void
+  /** @param method of `auth.method` */
+  loginFailed(method: string, code: ErrorCode): void
   turn(at: UnixSeconds): void
   /** After each pass; the certificate series are read from it. */
   status(snapshot: StatusDocument): void
 }
+
+/** What the way to the issuer counts. */
+export type IssuerMetrics = Pick<Metrics, 'issuerRequest' | 'loginFailed'>
 
 /** The settings for renewal. */
 export interface RenewalSettings {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { AUTH_SECTIONS } from '../../agent/config/auth-section.ts'
+import { AUTH_METHODS } from '../../agent/config/auth-section.ts'
 import type { Login } from '../../agent/config/config.ts'
 import { pathText } from '../../agent/config/problem.ts'
 import { parseYaml } from '../../agent/config/read-files.ts'
@@ -154,7 +154,7 @@ test.each(COMPLETE)('$method: $auth', ({ method, auth, want }) => {
 })
 
 test('each method is among them', () => {
-  expect([...new Set(COMPLETE.map(({ method }) => method))].sort()).toEqual(Object.keys(AUTH_SECTIONS).sort())
+  expect([...new Set(COMPLETE.map(({ method }) => method))].sort()).toEqual(AUTH_METHODS.toSorted())
 })
 
 test.each([
@@ -310,7 +310,7 @@ describe('a setting of another method', () => {
     expect(problemsOf(auth)).toEqual([want])
   })
 
-  test.each(Object.keys(AUTH_SECTIONS))('with %s is reported, and what is missing too', (method) => {
+  test.each(AUTH_METHODS)('with %s is reported, and what is missing too', (method) => {
     const key = method === 'token' || method === 'kubernetes' ? 'client_secret_file' : 'token_file'
     const [line, ...others] = problemsOf(`method: ${method}, ${key}: /x`)
     expect(line).toMatch(

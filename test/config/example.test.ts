@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { AUTH_SECTIONS } from '../../agent/config/auth-section.ts'
+import { AUTH_METHODS, authSectionOf } from '../../agent/config/auth-section.ts'
+import type { Login } from '../../agent/config/config.ts'
 import { loadConfig } from '../../agent/config/load.ts'
 import { hasPath, type Tree, type TreeValue } from '../../agent/config/problem.ts'
 import { type AnySchema, defaultOf, entriesOf } from '../../agent/config/unknown-keys.ts'
@@ -59,9 +60,9 @@ test('the walk over the schema finds the keys', () => {
 })
 
 test('each method takes what the interface says, with its defaults', () => {
-  expect(LOGINS.map(({ method }) => method).sort()).toEqual(Object.keys(AUTH_SECTIONS).sort())
+  expect(LOGINS.map(({ method }) => method).sort()).toEqual(AUTH_METHODS.toSorted())
   for (const { method, settings } of LOGINS) {
-    const section: AnySchema = AUTH_SECTIONS[method as keyof typeof AUTH_SECTIONS]
+    const section: AnySchema = authSectionOf(method as Login['method'])
     const { method: _, organization, identity_id, identity_id_file, ...own } = entriesOf(section, {}) ?? {}
     expect(organization).toBeDefined()
     const hasIdentity = method !== 'universal-auth' && method !== 'token'
@@ -101,7 +102,7 @@ test.each(OF_LOGINS.filter(({ key }) => key !== 'auth.method'))(
     const above = lines.slice(0, at)
     const comment = above.slice(above.findLastIndex((line) => !line.startsWith('  # ')) + 1)
     const named = comment.flatMap((line) => /^  # ([^:.]+?)(?:: |\. Example)/.exec(line)?.[1] ?? [])
-    const all = Object.keys(AUTH_SECTIONS)
+    const all: readonly string[] = AUTH_METHODS
     const list = named.flatMap((text) => {
       const except = /^All methods(?: except (.+) and (.+))?$/.exec(text)
       if (except !== null) return all.filter((method) => !except.slice(1).includes(method))

@@ -1,5 +1,5 @@
 import type * as v from 'valibot'
-import { AUTH_SECTIONS } from '../../agent/config/auth-section.ts'
+import { AUTH_METHODS, authSectionOf } from '../../agent/config/auth-section.ts'
 import { configSchema } from '../../agent/config/schema.ts'
 import { defaultOf, entriesOf, type AnySchema } from '../../agent/config/unknown-keys.ts'
 
@@ -32,7 +32,7 @@ function settingsOf(schema: AnySchema, above: string, methods: readonly string[]
   return Object.entries(entriesOf(schema, {}) ?? {}).flatMap(([name, below]) => {
     const key = `${above}${name}`
     if (key === 'auth')
-      return Object.entries(AUTH_SECTIONS).flatMap(([method, auth]) => settingsOf(auth, 'auth.', [method]))
+      return AUTH_METHODS.flatMap((method) => settingsOf(authSectionOf(method), 'auth.', [method]))
     if (entriesOf(below, {}) !== null) return settingsOf(below, `${key}.`)
     const isRequired = !isOptional(below)
     return [

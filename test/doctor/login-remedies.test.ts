@@ -10,12 +10,15 @@ const file = { file: '/c/jwt' }
 interface Case {
   readonly name: string
   readonly auth: Login
-  /** The remedies for ISSUER_UNAUTHORIZED, ISSUER_FORBIDDEN, LOGIN_PLATFORM. */
+  /** The remedies for ISSUER_UNAUTHORIZED, and for ISSUER_FORBIDDEN. */
   readonly refused: RegExp
   readonly forbidden: RegExp
-  readonly platform: RegExp
+  /** For LOGIN_PLATFORM as the issuer reports it, and of this host's own; by default the message says it. */
+  readonly platform?: RegExp
+  readonly noProof?: RegExp
 }
 
+const MESSAGE = /^fix what the message says$/
 const ADDRESS = /^at the issuer, allow the identity to log in from this host's address$/
 
 const CASES: readonly Case[] = [
@@ -29,28 +32,29 @@ const CASES: readonly Case[] = [
     },
     refused: /^check \/c\/id, create .* write it to \/c\/secret; .*unlocked after 5 minutes$/,
     forbidden: ADDRESS,
-    platform: /^check \/c\/id/,
   },
   {
     name: 'a token',
     auth: { method: 'token', tokenFile: '/c/token' },
     refused: /^write a new access token of the identity to \/c\/token; access tokens expire$/,
     forbidden: ADDRESS,
-    platform: /\/c\/token/,
   },
   {
     name: 'kubernetes',
     auth: { ...common, method: 'kubernetes', tokenFile: '/c/token' },
-    refused: /^check that \/c\/token is .* check that auth\.identity_id \(ID\) exists .* namespaces/,
+    refused:
+      /^check that \/c\/token is .* check that auth\.identity_id \(ID\) exists .* namespaces.* may create TokenReviews/,
     forbidden: /^at the issuer, check the allowed namespaces.* If the message is about the address, allow/,
-    platform: /API server .* TokenReviews$/,
+    platform: /^check that the issuer can reach the API server/,
+    noProof: /^project a service account token into this pod at \/c\/token /,
   },
   {
     name: 'aws, a role',
     auth: { ...common, method: 'aws', region: null, keys: null },
     refused: /aws sts get-caller-identity.* principal ARNs/,
     forbidden: /principal ARNs/,
-    platform: /^attach a role .* hop limit of 2/,
+    platform: /^check the clock with `timedatectl`/,
+    noProof: /^attach a role .* hop limit of 2/,
   },
   {
     name: 'aws, keys',
@@ -64,49 +68,49 @@ const CASES: readonly Case[] = [
     auth: { ...common, method: 'gcp', keyFile: null },
     refused: /type is gce,.* zones$/,
     forbidden: /type is gce/,
-    platform: /^attach a service account/,
+    platform: /^check at the issuer that the type of the login is gce; .* clock/,
+    noProof: /^attach a service account/,
   },
   {
     name: 'gcp, a key',
     auth: { ...common, method: 'gcp', keyFile: '/c/key' },
     refused: /^check that the key in \/c\/key .* type is iam, and the allowed service accounts$/,
     forbidden: /type is iam/,
-    platform: /new key .* to \/c\/key/,
   },
   {
     name: 'azure',
     auth: { ...common, method: 'azure', resource: 'https://r/', clientId: 'CLIENT' },
     refused: /auth\.client_id CLIENT.* tenant id, that the audience is https:\/\/r\//,
     forbidden: /object id/,
-    platform: /^assign the managed identity CLIENT/,
+    noProof: /^assign the managed identity CLIENT.* 169\.254\.169\.254$/,
   },
   {
     name: 'azure, the identity of the machine',
     auth: { ...common, method: 'azure', resource: 'https://r/', clientId: null },
     refused: /^check which managed identity this machine has, and/,
     forbidden: /object id/,
-    platform: /^enable the system-assigned/,
+    noProof: /^enable the system-assigned/,
   },
   {
     name: 'oidc',
     auth: { ...common, method: 'oidc', jwt: { command: ['/bin/print-jwt', 'x'] } },
     refused: /^check the claims of the JWT that \/bin\/print-jwt prints.* discovery URL/,
     forbidden: /bound issuer, subject/,
-    platform: /^check auth\.jwt_command: run it as the user hostcertd-exchange;/,
+    noProof: /^check auth\.jwt_command: run it as the user hostcertd-exchange;/,
   },
   {
     name: 'spiffe',
     auth: { ...common, method: 'spiffe', jwt: file },
     refused: /JWT-SVID in \/c\/jwt.* trust domain/,
     forbidden: /trust bundle/,
-    platform: /^check that \/c\/jwt holds one JWT-SVID/,
+    noProof: /^check that \/c\/jwt holds one JWT-SVID/,
   },
   {
     name: 'jwt, of another signer',
     auth: { ...common, method: 'jwt', jwt: file },
     refused: /JWT in \/c\/jwt.* JWKS/,
     forbidden: /JWKS/,
-    platform: /^check that \/c\/jwt holds one JWT,/,
+    noProof: /^check that \/c\/jwt holds one JWT,/,
   },
   {
     name: "jwt, the host's own",
@@ -117,14 +121,12 @@ const CASES: readonly Case[] = [
     },
     refused: /^check auth\.issuer \(I\), auth\.subject \(S\), auth\.audience \(A\).* public half of \/c\/key/,
     forbidden: /static keys/,
-    platform: /key in \/c\/key/,
   },
   {
     name: 'ldap',
     auth: { ...common, method: 'ldap', username: { value: 'web1' }, passwordFile: '/c/password' },
     refused: /^check auth\.username \(web1\), .* \/c\/password;.* search filter.* unlocked after 5 minutes$/,
     forbidden: /allowed fields/,
-    platform: /\/c\/password/,
   },
   {
     name: 'tls-cert',
@@ -137,7 +139,7 @@ const CASES: readonly Case[] = [
     },
     refused: /openssl x509 -in \/c\/cert .* auth\.login_url \(https:\/\/i:8443\).* common names/,
     forbidden: /common names/,
-    platform: /\/c\/cert/,
+    noProof: /^replace the certificate in \/c\/cert and its key in \/c\/key if it has expired; .* clock/,
   },
   {
     name: 'oci',
@@ -170,12 +172,17 @@ const CASES: readonly Case[] = [
 
 describe.each(CASES)('$name', ({ auth, ...want }) => {
   test.each([
-    ['ISSUER_UNAUTHORIZED', want.refused],
-    ['ISSUER_FORBIDDEN', want.forbidden],
-    ['LOGIN_PLATFORM', want.platform],
-    ['LOGIN_LOCKED', /^wait 5 minutes: .*If it still refuses the secret then, (?:check|write) /],
-  ] as const)('%s', (code, remedy) => {
-    const text = loginRemedy(auth, { code })
+    ['ISSUER_UNAUTHORIZED', 'login-backoff', want.refused],
+    ['ISSUER_FORBIDDEN', 'login-backoff', want.forbidden],
+    ['LOGIN_PLATFORM', 'login-backoff', want.platform ?? MESSAGE],
+    ['LOGIN_PLATFORM', 'local', want.noProof ?? MESSAGE],
+    [
+      'LOGIN_LOCKED',
+      'login-backoff',
+      /^wait 5 minutes: .*If it still refuses the secret then, (?:check|write) /,
+    ],
+  ] as const)('%s, %s', (code, next, remedy) => {
+    const text = loginRemedy(auth, { code, next })
     expect(text).toMatch(remedy)
     expect(text).toMatch(/^[a-z].*[^.;]$/)
     // Room for longer paths and names.
@@ -183,6 +190,6 @@ describe.each(CASES)('$name', ({ auth, ...want }) => {
   })
 
   test('a failure that the method has no part in', () => {
-    expect(loginRemedy(auth, { code: 'ISSUER_BUSY' })).toBeNull()
+    expect(loginRemedy(auth, { code: 'ISSUER_BUSY', next: 'issuer-backoff' })).toBeNull()
   })
 })

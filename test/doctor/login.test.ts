@@ -36,24 +36,27 @@ interface Answers {
   /** What remedies are about; by default what logs in. */
   readonly shownAuth?: Login
   readonly username?: string
+  /** By default by ldap. */
+  readonly auth?: Login
 }
 
-/** What doctor finds about login and permission, of a host that logs in by ldap; and what was asked of the issuer. */
-async function diagnose({ login = LOGGED_IN, host = READABLE, list, shownAuth, username = 'web1' }: Answers) {
+/** What doctor finds about login and permission; and what was asked of the issuer. */
+async function diagnose({ login = LOGGED_IN, host = READABLE, list, username = 'web1', ...wish }: Answers) {
   await using folder = await makeTemporaryFolder()
   const passwordFile = join(folder.path, 'password')
   await writeFile(passwordFile, PASSWORD)
-  const auth = {
+  const ldap = {
     method: 'ldap',
     organization: null,
     identityId: { value: OTHER.id },
     username: { value: username },
     passwordFile,
   } as const
+  const { auth = ldap, shownAuth = auth } = wish
   const ca = craftKey().line
   await using server = await startRawServer(({ url = '' }, response) => {
     if (url.endsWith('/host-ca-public-key')) response.end(ca)
-    else if (url === '/api/v1/auth/ldap-auth/login') login(response)
+    else if (/^\/api\/v1\/auth\/(?:ldap|jwt)-auth\/login$/.test(url)) login(response)
     else if (url === `/api/v1/ssh/hosts/${HOST_ID}`) host(response)
     else if (url === `/api/v1/projects/${PROJECT}/ssh-hosts`) (list ?? json(200, { hosts: [THIS] }))(response)
     else sendJson(response, 404, {})
@@ -68,7 +71,7 @@ async function diagnose({ login = LOGGED_IN, host = READABLE, list, shownAuth, u
     auth,
   } as const
   const clock = new ManualClock(Date.now() / 1000)
-  const way = { issuer, shownAuth: shownAuth ?? auth, environment: {}, clock, signal: NEVER }
+  const way = { issuer, shownAuth, environment: {}, clock, signal: NEVER }
   const question = { login: true, pinned: null, principals: null, issueFor: [] }
   const findings = await diagnoseIssuer(way, question, { version: '1', log: new RecordingLog() })
   const asked = server.seen.map(({ method, path }) => `${method} ${path}`)
@@ -131,6 +134,21 @@ test('what a proof said is one line of limited length, without secrets', async (
   expect(message.length).toBeLessThan(500)
 })
 
+test('the expiry of a proof is shown, however long the rest of it is', async () => {
+  await using folder = await makeTemporaryFolder()
+  const claims = { iss: 'i'.repeat(200), sub: 's'.repeat(200), aud: Array(6).fill('a'.repeat(200)), exp: 4e9 }
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const file = join(folder.path, 'jwt')
+  await writeFile(file, `${part({ alg: 'RS256' })}.${part(claims)}.c2ln`)
+  const auth = { method: 'jwt', organization: null, identityId: { value: OTHER.id }, jwt: { file } } as const
+  for (const login of [LOGGED_IN, refused(401, 'UnauthorizedError', 'no')]) {
+    const { findings } = await diagnose({ login, auth })
+    expect(findings[0]?.message).toMatch(
+      /: issuer i{100}…, subject s{100}…, .*…, expires 2096-10-02T07:06:40Z$/,
+    )
+  }
+})
+
 test('a JWT that the host signs itself is a warning, whatever the identity may read', async () => {
   const jwt = { keyFile: '/etc/hostcertd/credentials/jwt-key', issuer: 'I', subject: 'S', audience: 'A' }
   const shownAuth = { method: 'jwt', organization: null, identityId: { value: 'ID' }, jwt } as const
@@ -176,9 +194,15 @@ test.each<{ name: string; list: Send; sees: RegExp }>([
   expect(asked.filter((request) => request.startsWith('POST'))).toEqual(['POST /api/v1/auth/ldap-auth/login'])
 })
 
-test.each<{ name: string; list?: Send; host?: Send }>([
+test.each<{ name: string; list: Send }>([
   { name: 'nothing', list: json(200, { hosts: [] }) },
   { name: 'itself in another case', list: json(200, { hosts: [{ id: HOST_ID.toUpperCase() }] }) },
+])('an identity that sees no other hosts: $name', async ({ list }) => {
+  const { findings } = await diagnose({ list })
+  expect(findings.map(({ step, status }) => `${step} ${status}`)).toEqual(['login ok', 'permission ok'])
+})
+
+test.each<{ name: string; list?: Send; host?: Send }>([
   { name: 'a refusal with a list', list: json(403, { hosts: [THIS, OTHER] }) },
   { name: 'not a member', list: refused(403, 'ForbiddenError', 'not a member') },
   { name: 'no such route', list: json(404, { message: 'Route not found' }) },
@@ -196,7 +220,11 @@ test.each<{ name: string; list?: Send; host?: Send }>([
     list: json(200, { hosts: [OTHER] }),
     host: json(200, { hostname: '"}}, $(reboot)', projectId: PROJECT }),
   },
-])('what decides nothing about other hosts: $name', async (answers) => {
+])('what does not show which other hosts it sees: $name', async (answers) => {
   const { findings } = await diagnose(answers)
-  expect(findings.map(({ step, status }) => `${step} ${status}`)).toEqual(['login ok', 'permission ok'])
+  expect(findings.map(({ step, status }) => `${step} ${status}`)).toEqual([
+    'login ok',
+    'permission ok',
+    'permission unknown',
+  ])
 })

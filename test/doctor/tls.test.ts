@@ -214,7 +214,13 @@ async function tryOut(
   const end = { host: '127.0.0.1', port: server.port }
   const shaken = await shakeHands(end, null, path, NEVER)
   if (!shaken.ok) throw new Error(shaken.why)
-  const question = { host: end.host, caFile: path, proxyVariable: null, now: Date.now() / 1000 }
+  const question = {
+    setting: 'issuer.url' as const,
+    host: end.host,
+    caFile: path,
+    proxyVariable: null,
+    now: Date.now() / 1000,
+  }
   const request = { url: new URL(server.url), method: 'GET', headers: {}, body: null } as const
   const reply = await send(request, new TlsRoots(path), NEVER).catch(() => null)
   return { finding: tlsFinding(shaken, question), status: reply?.status ?? null }

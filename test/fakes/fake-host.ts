@@ -113,6 +113,7 @@ export class FakeHost implements Host {
     renewal: (hostKey, result) => void this.results.push(`${hostKey} ${result}`),
     reload: (result) => void this.results.push(`reload ${result}`),
     issuerRequest: () => {},
+    loginFailed: () => {},
     turn: () => {},
     status: () => {},
   }

@@ -82,7 +82,7 @@ const TARGETS: readonly Target[] = [
     seeds: [
       '{"id":1,"ask":"issue","publicKey":"k","hostKey":"h","principals":["a"]}',
       '{"id":1,"ask":"diagnose","login":true,"pinned":null,"principals":null,"issueFor":[]}',
-      '{"id":1,"answer":{"kind":"issued","signedKey":"x","serialNumber":"7","requestId":null},"health":{"reachable":true,"lastSuccess":1,"clockSkewSeconds":3},"requests":[{"route":"login","code":"200","seconds":1}]}',
+      '{"id":1,"answer":{"kind":"issued","signedKey":"x","serialNumber":"7","requestId":null},"health":{"reachable":true,"lastSuccess":1,"clockSkewSeconds":3},"requests":[{"route":"login","code":"200","seconds":1}],"loginFailures":["LOGIN_PLATFORM"]}',
       '{"reqId":"r","error":"E","message":[{"path":["a"],"message":"m"}],"details":[{"action":"a","subject":["s"],"inverted":true,"conditions":{"a":1}}]}',
       'Fri, 31 Dec 9999 23:59:59 GMT',
     ].map((text) => Buffer.from(text)),

@@ -90,7 +90,7 @@ test('lines of a hostile exchange to the daemon', async () => {
           log: { level: 'error', format: 'json' },
         },
         clock: { now: () => 1_800_000_000, uptime: () => 0, dice: () => 0, sleep: async () => {} },
-        metrics: { issuerRequest: () => {} },
+        metrics: { issuerRequest: () => {}, loginFailed: () => {} },
       })
       tried += 1
       const began = performance.now()

@@ -92,6 +92,7 @@ test('before anything has happened there is the build, and a histogram of nothin
     hostcertd_renewals_total: 'counter',
     hostcertd_issuer_requests_total: 'counter',
     hostcertd_issuer_request_duration_seconds: 'histogram',
+    hostcertd_login_failures_total: 'counter',
     hostcertd_sshd_reloads_total: 'counter',
     hostcertd_last_success_timestamp_seconds: 'gauge',
     hostcertd_clock_skew_seconds: 'gauge',
@@ -278,7 +279,11 @@ test('counters, durations and turns', async () => {
   metrics.issuerRequest('login', '200', 0.06)
   metrics.issuerRequest('issue', '200', 31)
   metrics.issuerRequest('host-ca', 'ISSUER_TIMEOUT', 0.05)
+  metrics.loginFailed('aws', 'LOGIN_PLATFORM')
   metrics.turn(1_795_000_000.25)
+  expect(await samplesOf(metrics, 'login_failures_total')).toEqual([
+    { labels: { method: 'aws', code: 'LOGIN_PLATFORM' }, value: 1 },
+  ])
   expect(await samplesOf(metrics, 'renewals_total')).toEqual([
     { labels: { host_key: 'a', result: 'ok' }, value: 2 },
     { labels: { host_key: 'a', result: 'ISSUER_BUSY' }, value: 1 },

@@ -269,7 +269,7 @@ describe('a program that fails', () => {
       issuer: { kind: 'command', command, timeoutMilliseconds: 60_000 },
       log: { level: 'error', format: 'json' },
     } as const
-    const metrics = { issuerRequest: () => {} }
+    const metrics = { issuerRequest: () => {}, loginFailed: () => {} }
     const program = [process.execPath, MAIN, 'exchange']
     const issuer = createExchangeClient({ program, socket: null, mayBeChild: true, settings, clock, metrics })
     const stop = new AbortController()

@@ -30,6 +30,7 @@ interface Request {
 /** @param program `sh -c` with these lines, or a whole command */
 function optionsFor(program: string | readonly string[], wish: Partial<HttpIssuerConfig> = {}) {
   const requests: Request[] = []
+  const loginFailures: string[] = []
   const options: ExchangeClientOptions = {
     socket: null,
     mayBeChild: true,
@@ -47,19 +48,22 @@ function optionsFor(program: string | readonly string[], wish: Partial<HttpIssue
       log: { level: 'error', format: 'json' },
     },
     clock: { now: () => 1_800_000_000, uptime: () => 0, dice: () => 0, sleep: async () => {} },
-    metrics: { issuerRequest: (route, code) => void requests.push({ route, code }) },
+    metrics: {
+      issuerRequest: (route, code) => void requests.push({ route, code }),
+      loginFailed: (method, code) => void loginFailures.push(`${method} ${code}`),
+    },
   }
-  return { ...options, requests }
+  return { ...options, requests, loginFailures }
 }
 
 function client(...given: Parameters<typeof optionsFor>) {
-  const { requests, ...options } = optionsFor(...given)
-  return { issuer: createExchangeClient(options), requests }
+  const { requests, loginFailures, ...options } = optionsFor(...given)
+  return { issuer: createExchangeClient(options), requests, loginFailures }
 }
 
 const HEALTH = { reachable: true, lastSuccess: 1_700_000_000, clockSkewSeconds: 3 }
 const reply = (answer: object, more: object = {}): string =>
-  JSON.stringify({ id: 1, answer, health: HEALTH, requests: [], ...more })
+  JSON.stringify({ id: 1, answer, health: HEALTH, requests: [], loginFailures: [], ...more })
 const issued = { kind: 'issued', signedKey: 'x', serialNumber: '7', requestId: null }
 /** Shell: take settings and a question, then say this. */
 const says = (line: string): string =>
@@ -68,11 +72,14 @@ const says = (line: string): string =>
 describe('an exchange that answers', () => {
   test('the answer, what it says of the issuer, and its requests', async () => {
     const requests = [{ route: 'login', code: '200', seconds: 0.1 }]
-    const { issuer, requests: seen } = client(says(reply(issued, { requests })))
+    const loginFailures = ['LOGIN_PLATFORM']
+    const asked = client(says(reply(issued, { requests, loginFailures })))
+    const { issuer, requests: seen } = asked
     const { kind: _, ...want } = issued
     expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({ ok: true, ...want })
     expect(issuer.health()).toEqual(HEALTH)
     expect(seen).toEqual([{ route: 'login', code: '200' }])
+    expect(asked.loginFailures).toEqual(['token LOGIN_PLATFORM'])
     issuer.end()
   })
 

@@ -46,7 +46,7 @@ async function unitWith(configured: object, issuer: IssuerConfig): Promise<Issue
     mayBeChild: true,
     settings: { issuer, log },
     clock: { now: () => 1_800_000_000, uptime: () => 0, dice: () => 0, sleep: async () => {} },
-    metrics: { issuerRequest: () => {} },
+    metrics: { issuerRequest: () => {}, loginFailed: () => {} },
   })
 }
 

@@ -19,6 +19,8 @@ export interface Subject {
   readonly issuer: Issuer
   readonly logged: { readonly fields: LogFields; readonly message: string }[]
   readonly metrics: { readonly route: string; readonly code: string; readonly seconds: number }[]
+  /** `aws LOGIN_PLATFORM`, each. */
+  readonly loginFailures: string[]
 }
 
 export type Wish = Partial<Omit<IssuerOptions, 'log' | 'metrics' | 'clock'>> &
@@ -27,6 +29,7 @@ export type Wish = Partial<Omit<IssuerOptions, 'log' | 'metrics' | 'clock'>> &
 export function makeSubject({ now, uptime, ...wish }: Wish): Subject {
   const logged: Subject['logged'] = []
   const metrics: Subject['metrics'] = []
+  const loginFailures: string[] = []
   const log = (fields: LogFields, message: string): void => void logged.push({ fields, message })
   const issuer = createIssuer({
     sshHostId: HOST_ID,
@@ -42,10 +45,11 @@ export function makeSubject({ now, uptime, ...wish }: Wish): Subject {
     log: { debug: log, info: log, warn: log, error: log },
     metrics: {
       issuerRequest: (route, code, seconds) => void metrics.push({ route, code, seconds }),
+      loginFailed: (method, code) => void loginFailures.push(`${method} ${code}`),
     },
     ...wish,
   })
-  return { issuer, logged, metrics }
+  return { issuer, logged, metrics, loginFailures }
 }
 
 interface SeenRequest {
@@ -80,14 +84,18 @@ export async function startRawServer(
 }
 
 /** Any server on a free loopback port; closing it cuts all its connections. */
-export async function listen(server: Server): Promise<{ readonly port: number } & AsyncDisposable> {
+export async function listen(
+  server: Server,
+  address = '127.0.0.1',
+  port = 0,
+): Promise<{ readonly port: number } & AsyncDisposable> {
   const sockets = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
     socket.on('error', () => {})
     socket.on('close', () => sockets.delete(socket))
   })
-  server.listen(0, '127.0.0.1')
+  server.listen(port, address)
   await once(server, 'listening')
   const close = async (): Promise<void> => {
     const closed = once(server, 'close')

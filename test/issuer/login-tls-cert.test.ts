@@ -1,6 +1,4 @@
-import { spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
-import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -13,6 +11,7 @@ import {
   makeTlsCertificate,
   type TlsAuthority,
 } from '../support/local-issuer/tls-certificate.ts'
+import { startOpensslServer } from '../support/openssl-server.ts'
 import { tlsCertLogin } from '../support/platform/login-methods.ts'
 import {
   LoginRefusal,
@@ -48,7 +47,7 @@ async function write({ certificate, key }: Pick<TlsAuthority, 'certificate' | 'k
 async function serve(wish: Partial<LoginServerOptions> = {}, asks = true): Promise<LoginServer> {
   return startLoginServer({
     issuer: setup.server,
-    methods: { 'tls-cert-auth': tlsCertLogin('web1') },
+    methods: { 'tls-cert-auth': tlsCertLogin(() => 'web1') },
     identityId: IDENTITY,
     tls: { ...serverTls, asks, clientCa: root.certificate },
     ...wish,
@@ -84,25 +83,12 @@ test('logs in at login_url by mutual TLS with its chain, and issues at issuer.ur
   expect(setup.routes()).toBe('issue')
 })
 
-test('logs in again by itself when the token has expired, with a certificate that is read anew', async () => {
-  let later = 0
-  await using server = await serve({
-    tokenTtlSeconds: 1000,
-    methods: { 'tls-cert-auth': () => {} },
-  })
-  const subject = subjectOf(server.url, () => Date.now() / 1000 + later)
-  expect(await issue(subject)).toMatchObject({ ok: true })
-  later = 1001
-  await write(issueTlsCertificate({ name: 'web1-renewed', issuer: intermediate, isCa: false }))
-  expect(await issue(subject)).toMatchObject({ ok: true })
-  expect(server.logins.map(({ clientName }) => clientName)).toEqual(['web1', 'web1-renewed'])
-})
-
 test('says whose certificate it is, and until when', async () => {
   const secrets = new Secrets()
   const tools = {
     secrets,
     clock: { now: () => Date.now() / 1000 },
+    log: { info: () => {} },
     environment: {},
     readFile: readCredentialFile,
   }
@@ -119,7 +105,7 @@ describe('refused by the issuer', () => {
     const failure = failureOf(await issue(subjectOf(server.url)))
     expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
     expect(failure.message).toBe(
-      `${portOf(server.url)} refused the client certificate: "Missing TLS certificate in header" (400 BadRequest); nothing in front of the issuer asked for the client certificate; is auth.login_url right?`,
+      `${portOf(server.url)} refused the client certificate: "Missing TLS certificate in header" (400 BadRequest); most likely nothing in front of the issuer asked for a client certificate; is auth.login_url right?`,
     )
   })
 
@@ -133,26 +119,6 @@ describe('refused by the issuer', () => {
     )
   })
 
-  test('an identity that does not have the method', async () => {
-    await using server = await serve({ methods: {} })
-    const failure = failureOf(await issue(subjectOf(server.url)))
-    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
-    expect(failure.message).toContain('does not have this method')
-  })
-
-  test('a locked identity', async () => {
-    const message = 'This identity auth method is temporarily locked, please try again later'
-    const locked = () => {
-      throw new LoginRefusal(401, 'UnauthorizedError', message)
-    }
-    await using server = await serve({ methods: { 'tls-cert-auth': locked } })
-    expect(failureOf(await issue(subjectOf(server.url)))).toMatchObject({
-      code: 'LOGIN_LOCKED',
-      next: 'login-backoff',
-      message: `${portOf(server.url)} has locked the login of this identity: "${message}" (401 UnauthorizedError)`,
-    })
-  })
-
   test.each([
     { page: 'No required SSL certificate was sent', words: 'requires a client certificate' },
     { page: 'The SSL certificate error', words: 'refused the client certificate' },
@@ -161,9 +127,35 @@ describe('refused by the issuer', () => {
       response.writeHead(400, { 'content-type': 'text/html' })
       response.end(`<html><head><title>400 ${page}</title></head></html>`)
     }, serverTls)
-    expect(failureOf(await issue(subjectOf(server.url))).message).toBe(
-      `127.0.0.1:${server.port} ${words} (400, with a web page)`,
+    const subject = subjectOf(server.url)
+    const failure = failureOf(await issue(subject))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+    expect(failure.message).toBe(`127.0.0.1:${server.port} ${words} (400, with a web page)`)
+    expect(subject.loginFailures).toEqual(['tls-cert ISSUER_UNAUTHORIZED'])
+  })
+})
+
+describe('what answers at login_url is another server', () => {
+  test.each([
+    {
+      name: 'without the route',
+      status: 404,
+      headers: {},
+      says: 'has nothing at /api/v1/auth/tls-cert-auth/login: auth.login_url is wrong, or a proxy answered (404)',
+    },
+    {
+      name: 'that redirects',
+      status: 302,
+      headers: { location: 'https://other.example.com/' },
+      says: 'answered with a redirect to "https://other.example.com/", which is not followed; is auth.login_url right? (302)',
+    },
+  ])('$name', async ({ status, headers, says }) => {
+    await using server = await startRawServer(
+      (_, response) => response.writeHead(status, headers).end(),
+      serverTls,
     )
+    const { message } = failureOf(await issue(subjectOf(server.url)))
+    expect(message).toBe(`${portOf(server.url)} ${says}`)
   })
 })
 
@@ -173,16 +165,18 @@ describe('refused by TLS', () => {
   const yesterday = (): number => Date.now() / 1000 - 86_400 * 0.75
 
   test.each(['-tls1_2', '-tls1_3'])('by an alert, %s', async (version) => {
-    await using server = await startOpenssl(version)
+    await using server = await startOpensslServer(setup.folder, serverTls, root.certificate, version)
     await write(untrusted)
-    const failure = failureOf(await issue(subjectOf(server.url)))
-    expect(failure).toMatchObject({ code: 'ISSUER_UNREACHABLE', next: 'issuer-backoff' })
+    const subject = subjectOf(server.url)
+    const failure = failureOf(await issue(subject))
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
     expect(failure.message).toBe(
-      `cannot reach ${portOf(server.url)}: TLS failed: the server refused the client certificate of this host (tlsv1 alert unknown ca)`,
+      `${portOf(server.url)} refused the client certificate (TLS alert: unknown ca)`,
     )
+    expect(subject.issuer.health().reachable).toBeNull()
     await write(ended)
     expect(failureOf(await issue(subjectOf(server.url, yesterday))).message).toMatch(
-      /: the server refused the client certificate of this host \(.*alert certificate expired\)$/,
+      /refused the client certificate \(TLS alert: certificate expired\)$/,
     )
   })
 
@@ -199,29 +193,6 @@ describe('refused by TLS', () => {
     expect(server.routes()).toBe('')
   })
 })
-
-/** OpenSSL's own server: unlike Node's, it says by an alert why it refuses a certificate. */
-async function startOpenssl(version: string): Promise<AsyncDisposable & { readonly url: string }> {
-  await writeFile(fileOf('server.pem'), serverTls.certificate + serverTls.key)
-  await writeFile(fileOf('clients-ca.pem'), root.certificate)
-  const options = `-accept 127.0.0.1:0 ${version} -Verify 5 -verify_return_error`.split(' ')
-  const files = ['-cert', fileOf('server.pem'), '-CAfile', fileOf('clients-ca.pem')]
-  const server = spawn('openssl', ['s_server', ...options, ...files], { stdio: ['pipe', 'pipe', 'ignore'] })
-  const exited = once(server, 'exit')
-  let said = ''
-  for await (const part of server.stdout.iterator({ destroyOnReturn: false })) {
-    said += String(part)
-    if (/^ACCEPT .*\n/m.test(said)) break
-  }
-  server.stdout.resume()
-  return {
-    url: `https://127.0.0.1:${/^ACCEPT .*:(\d+)$/m.exec(said)?.[1]}`,
-    async [Symbol.asyncDispose]() {
-      server.kill('SIGKILL')
-      await exited
-    },
-  }
-}
 
 describe('what the host sees itself is not sent', () => {
   const ec = (): string =>
@@ -282,7 +253,7 @@ describe('what the host sees itself is not sent', () => {
     await writeFile(fileOf('client.key'), files.key)
     await using server = await serve()
     const failure = failureOf(await issue(subjectOf(server.url)))
-    expect(failure).toMatchObject({ code, next: code === 'LOGIN_PLATFORM' ? 'login-backoff' : 'local' })
+    expect(failure).toMatchObject({ code, next: 'local' })
     const message = failure.message
       .replaceAll(fileOf('client.pem'), 'CERT')
       .replaceAll(fileOf('client.key'), 'KEY')
@@ -292,7 +263,7 @@ describe('what the host sees itself is not sent', () => {
 
   test('a login_url without TLS', async () => {
     const failure = failureOf(await issue(subjectOf(setup.server.url)))
-    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'local' })
     expect(failure.message).toBe(
       `auth.login_url ${setup.server.url} must be https: to show a client certificate`,
     )

@@ -1,6 +1,6 @@
 import { createHash, createHmac } from 'node:crypto'
 
-/** An access key of AWS's. */
+/** An access key of AWS. */
 export interface AwsKeys {
   readonly accessKeyId: string
   readonly secretAccessKey: string
@@ -18,7 +18,7 @@ interface SignedRequest {
 }
 
 /**
- * Sign a request of AWS's by Signature Version 4 ("Create a signed AWS API request", IAM User Guide).
+ * Sign a request to AWS by Signature Version 4 ("Create a signed AWS API request", IAM User Guide).
  *
  * @param scope `timestamp` as in `x-amz-date`: `20150830T123600Z`
  */

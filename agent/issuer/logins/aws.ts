@@ -1,21 +1,24 @@
 import { AgentError } from '../../cert/errors.ts'
+import { oneLine } from '../../cert/text.ts'
 import type { LoginBy } from '../../config/config.ts'
+import { parseObject } from '../answer.ts'
 import { type AwsKeys, signRequest } from './aws-signature.ts'
+import { isToken } from './credential-file.ts'
 import { type LoginMethod, type LoginTools, secretOf, valueOf } from './login.ts'
-import { askPlatform, platformUrl, refusalOf, textsIn } from './platform.ts'
+import { askPlatform, platformRefusal, platformUrl, textsIn } from './platform.ts'
 
 const BODY = 'Action=GetCallerIdentity&Version=2011-06-15'
 const METADATA = 'http://169.254.169.254'
 const INSTANCE = 'the instance metadata service of AWS'
 const CONTAINER = 'the credentials service of the container'
-/** Longer than the exchange needs it. */
+/** More than the exchange needs. */
 const TOKEN_SECONDS = '60'
-/** Where a container may be sent for its keys, besides loopback. */
+/** Hosts that may be asked for the keys of a container, besides loopback. */
 const CONTAINER_HOSTS = new Set(['169.254.170.2', '169.254.170.23', '[fd00:ec2::23]', 'localhost', '[::1]'])
 
-/** Keys, and whose they are. */
 interface FoundKeys {
   readonly keys: AwsKeys
+  /** Whose they are, for people: `role web-server`. */
   readonly from: string
 }
 
@@ -44,10 +47,15 @@ export function aws(settings: LoginBy<'aws'>, tools: LoginTools): LoginMethod {
           iamRequestBody: Buffer.from(BODY).toString('base64'),
           iamRequestHeaders: Buffer.from(JSON.stringify(headers)).toString('base64'),
         },
-        claims: [`access key ${keys.accessKeyId}`, from, `region ${region}`],
+        claims: [`access key ${shortened(keys.accessKeyId)}`, from, `region ${region}`],
       }
     },
   }
+}
+
+/** The four letters that say of which kind it is, and four by which it is recognized. */
+function shortened(accessKeyId: string): string {
+  return accessKeyId.length > 8 ? `${accessKeyId.slice(0, 4)}…${accessKeyId.slice(-4)}` : accessKeyId
 }
 
 function signedHeaders(keys: AwsKeys, region: string, tools: LoginTools): Readonly<Record<string, string>> {
@@ -75,22 +83,31 @@ async function findKeys(
 ): Promise<FoundKeys> {
   if (settings.keys !== null) {
     const { accessKeyIdFile, secretAccessKeyFile, sessionTokenFile } = settings.keys
+    const accessKeyId = await valueOf({ file: accessKeyIdFile }, 'access key id', tools)
+    if (!isToken(accessKeyId)) {
+      const message = `the access key id in ${accessKeyIdFile} is not one word of printable characters`
+      throw new AgentError('CREDENTIAL_UNREADABLE', message)
+    }
     const keys = {
-      accessKeyId: await valueOf({ file: accessKeyIdFile }, 'access key id', tools),
+      accessKeyId,
       secretAccessKey: await secretOf(secretAccessKeyFile, 'secret access key', tools),
       sessionToken:
         sessionTokenFile === null ? null : await secretOf(sessionTokenFile, 'session token', tools),
     }
-    return { keys, from: 'from files' }
+    return { keys, from: 'keys from files' }
   }
-  const { environment } = tools
-  const full = environment['AWS_CONTAINER_CREDENTIALS_FULL_URI']
-  const relative = environment['AWS_CONTAINER_CREDENTIALS_RELATIVE_URI']
-  if (relative !== undefined && relative.startsWith('/'))
+  const full = variable('AWS_CONTAINER_CREDENTIALS_FULL_URI', tools)
+  const relative = variable('AWS_CONTAINER_CREDENTIALS_RELATIVE_URI', tools)
+  if (relative?.startsWith('/') === true)
     return keysOfContainer(platformUrl(`http://169.254.170.2${relative}`, tools), tools, signal)
-  return full === undefined
+  return full === null
     ? keysOfInstance(tools, await metadata())
     : keysOfContainer(ownUrl(full), tools, signal)
+}
+
+/** Null also for an empty variable: `NAME=` in a unit means that it is not set. */
+function variable(name: `AWS_${string}`, { environment }: LoginTools): string | null {
+  return environment[name] || null
 }
 
 /** @throws AgentError LOGIN_PLATFORM for an address to which the container's token must not be sent */
@@ -103,19 +120,30 @@ function ownUrl(given: string): URL {
 }
 
 async function keysOfContainer(url: URL, tools: LoginTools, signal: AbortSignal): Promise<FoundKeys> {
-  const { environment } = tools
-  const file = environment['AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE']
-  const token =
-    file === undefined
-      ? environment['AWS_CONTAINER_AUTHORIZATION_TOKEN']
-      : await secretOf(file, 'token of AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE', tools)
-  if (token !== undefined) tools.secrets.add(token)
+  const token = await tokenOfContainer(tools)
   const remedy = 'check the AWS_CONTAINER_ variables'
-  const headers: Record<string, string> = token === undefined ? {} : { authorization: token }
+  const headers: Record<string, string> = token === null ? {} : { authorization: token }
   const reply = await askPlatform({ url, headers, service: CONTAINER, remedy }, signal)
-  if (reply.status === 200) return { keys: keysIn(reply.text, CONTAINER, tools), from: 'of the container' }
-  const message = `${CONTAINER} gives no keys (${refusalOf(reply, tools)}); ${remedy}, and that the task or pod has a role`
-  throw new AgentError('LOGIN_PLATFORM', message)
+  if (reply.status === 200)
+    return { keys: keysIn(reply.text, CONTAINER, tools), from: 'keys of the container' }
+  throw platformRefusal(`${CONTAINER} gives no keys`, reply, {}, tools)
+}
+
+/** @throws AgentError LOGIN_PLATFORM when the platform's file cannot be read */
+async function tokenOfContainer(tools: LoginTools): Promise<string | null> {
+  const name = 'AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE'
+  const file = variable(name, tools)
+  const given = variable('AWS_CONTAINER_AUTHORIZATION_TOKEN', tools)
+  if (file === null) {
+    if (given !== null) tools.secrets.add(given)
+    return given
+  }
+  try {
+    return await secretOf(file, `token of ${name}`, tools)
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    throw new AgentError('LOGIN_PLATFORM', `${error.message}; is this variable right?`, { cause: error })
+  }
 }
 
 async function keysOfInstance(tools: LoginTools, ask: Metadata): Promise<FoundKeys> {
@@ -126,14 +154,12 @@ async function keysOfInstance(tools: LoginTools, ask: Metadata): Promise<FoundKe
     const message = 'this AWS instance has no role: attach an instance profile with an IAM role to it'
     throw new AgentError('LOGIN_PLATFORM', message)
   }
-  // AWS's own rule for the names of roles.
+  // The characters that AWS allows in the name of a role.
   if (roles.status !== 200 || !/^[\w+=,.@-]{1,64}$/.test(role))
-    throw new AgentError('LOGIN_PLATFORM', `${INSTANCE} names no role (${refusalOf(roles, tools)})`)
+    throw platformRefusal(`${INSTANCE} names no role`, roles, {}, tools)
   const reply = await ask(path + role)
-  if (reply.status === 200)
-    return { keys: keysIn(reply.text, INSTANCE, tools), from: `of the role ${role} of the instance` }
-  const message = `${INSTANCE} gives no keys of the role ${role} (${refusalOf(reply, tools)}); check the role's trust policy`
-  throw new AgentError('LOGIN_PLATFORM', message)
+  if (reply.status === 200) return { keys: keysIn(reply.text, INSTANCE, tools), from: `role ${role}` }
+  throw platformRefusal(`${INSTANCE} gives no keys of the role ${role}`, reply, {}, tools)
 }
 
 /** Asks the instance's metadata service for what is at a path. */
@@ -157,8 +183,8 @@ async function openMetadata(tools: LoginTools, signal: AbortSignal): Promise<Met
   )
   const token = reply.text.trim()
   if (reply.status !== 200 || !/^[\x21-\x7e]{1,1024}$/.test(token)) {
-    const message = `${INSTANCE} gives no session token (${refusalOf(reply, tools)}): switch the instance's metadata service on, with version 2`
-    throw new AgentError('LOGIN_PLATFORM', message)
+    const remedies = { 403: "switch the instance's metadata service on, with version 2" }
+    throw platformRefusal(`${INSTANCE} gives no session token`, reply, remedies, tools)
   }
   tools.secrets.add(token)
   const headers = { 'x-aws-ec2-metadata-token': token }
@@ -166,9 +192,12 @@ async function openMetadata(tools: LoginTools, signal: AbortSignal): Promise<Met
 }
 
 function keysIn(text: string, service: string, tools: LoginTools): AwsKeys {
+  refuseFailure(text, service, tools)
   const found = textsIn(text, ['AccessKeyId', 'SecretAccessKey', 'Token'], service)
   tools.secrets.add(found.SecretAccessKey)
   tools.secrets.add(found.Token)
+  if (!isToken(found.AccessKeyId))
+    throw new AgentError('LOGIN_PLATFORM', `${service} answered without a usable AccessKeyId`)
   return {
     accessKeyId: found.AccessKeyId,
     secretAccessKey: found.SecretAccessKey,
@@ -176,13 +205,22 @@ function keysIn(text: string, service: string, tools: LoginTools): AwsKeys {
   }
 }
 
+/** The instance's service says `Success` in a `Code`, or why it has no keys, with status 200 as well. */
+function refuseFailure(text: string, service: string, { secrets }: LoginTools): void {
+  const { Code: code, Message: reason } = parseObject(text) ?? {}
+  if (typeof code !== 'string' || code === 'Success') return
+  const said = oneLine(secrets.redact(typeof reason === 'string' ? `${code}: ${reason}` : code))
+  const message = `${service} gives no keys (${said}); check that the role exists, and that its trust policy allows ec2.amazonaws.com`
+  throw new AgentError('LOGIN_PLATFORM', message)
+}
+
 async function findRegion(
   { region }: LoginBy<'aws'>,
   tools: LoginTools,
   metadata: () => Promise<Metadata>,
 ): Promise<string> {
-  const { AWS_REGION: own, AWS_DEFAULT_REGION: byDefault } = tools.environment
-  const known = region ?? own ?? byDefault ?? (await regionOfInstance(await metadata()))
+  const given = region ?? variable('AWS_REGION', tools) ?? variable('AWS_DEFAULT_REGION', tools)
+  const known = given ?? (await regionOfInstance(await metadata()))
   if (/^[a-z0-9]+(?:-[a-z0-9]+)*$/.test(known)) return known
   throw new AgentError('LOGIN_PLATFORM', 'the AWS region is not known: set auth.region')
 }

@@ -3,7 +3,7 @@ import type { LoginBy } from '../../config/config.ts'
 import { claimsOf, looksLikeJwt } from './jwt-claims.ts'
 import { addJwt } from './jwt-source.ts'
 import { type LoginMethod, type LoginTools, valueOf } from './login.ts'
-import { askPlatform, platformUrl, refusalOf, textsIn } from './platform.ts'
+import { askPlatform, BUSY, platformRefusal, platformUrl, textsIn } from './platform.ts'
 
 const TOKEN = 'http://169.254.169.254/metadata/identity/oauth2/token'
 const SERVICE = 'the metadata service of Azure'
@@ -39,12 +39,10 @@ async function accessToken(
   const remedy = 'is this a machine of Azure?'
   const reply = await askPlatform({ url, headers: { metadata: 'true' }, service: SERVICE, remedy }, signal)
   if (reply.status !== 200) {
-    const assign =
-      clientId === null
-        ? 'assign a managed identity to this machine'
-        : 'assign the managed identity of auth.client_id to this machine'
-    const message = `${SERVICE} gives no token (${refusalOf(reply, tools)}): ${assign}, and check auth.resource`
-    throw new AgentError('LOGIN_PLATFORM', message)
+    const identity = clientId === null ? 'a managed identity' : 'the managed identity of auth.client_id'
+    // "Error handling" in the documentation of managed identities: an update is over within 70 s.
+    const remedies = { 400: `assign ${identity} to this machine, and check auth.resource`, 410: BUSY }
+    throw platformRefusal(`${SERVICE} gives no token`, reply, remedies, tools)
   }
   const { access_token: jwt } = textsIn(reply.text, ['access_token'], SERVICE)
   if (looksLikeJwt(jwt)) {

@@ -3,24 +3,24 @@ import { reasonOf } from '../../cert/text.ts'
 import type { CredentialSource, IssuerConfig, Login } from '../../config/config.ts'
 import { readBoundedFile } from '../../host/files.ts'
 
-/** A token is a few KiB at most; an HTTP header of more than 16 KiB is refused anyway. */
+/** A token is a few KiB at most; servers refuse an HTTP header of more than 16 KiB. */
 const LIMIT_BYTES = 16 * 1024
 
 /** What is in a credential file. */
 export type ReadCredentialFile = (path: string) => Promise<string>
 
-/** From the disk, anew at each call: it may have been replaced. */
+/** Reads the file at each call: it may have been replaced. */
 export const readCredentialFile: ReadCredentialFile = async (path) => readBoundedFile(path, LIMIT_BYTES)
 
-/** What may stand in an `Authorization` header: no blank, no control. */
+/** What an `Authorization` header can contain: no space, no control character. */
 const TOKEN = /^[\x21-\x7e]+$/
 
 /**
  * Read a credential.
  *
  * @param what its name in messages, `client secret`
- * @returns without the newlines at its end
- * @throws AgentError CREDENTIAL_UNREADABLE, also when nothing is in it
+ * @returns the text without the line ends after it
+ * @throws AgentError CREDENTIAL_UNREADABLE, also for an empty file
  */
 export async function readCredential(
   path: string,
@@ -49,10 +49,10 @@ export function isToken(text: string): boolean {
 }
 
 /**
- * Read every credential file that the login names, now: a verb that root runs becomes another user before it logs in.
- * Their content stays in memory only.
+ * Read every credential file of the login now: a verb that root runs becomes another user before it logs in. The
+ * contents are kept in memory only.
  *
- * @returns reads from memory; a file that could not be read fails when it is asked for, for it may never be
+ * @returns reads from memory. A file that could not be read fails only if it is asked for
  */
 export async function holdCredentials(issuer: IssuerConfig): Promise<ReadCredentialFile> {
   const paths = issuer.kind === 'http' ? credentialFiles(issuer.auth).map(({ path }) => path) : []
@@ -66,25 +66,38 @@ export async function holdCredentials(issuer: IssuerConfig): Promise<ReadCredent
   }
 }
 
+/** What is in a credential file, and who may read it. */
+interface Form {
+  /** One line that is sent as it is, rather than PEM or JSON. */
+  readonly isOneLine: boolean
+  /** Only the right user may read it, and the administrator decides who can. */
+  readonly isSecret: boolean
+}
+
+const FORMS = {
+  secret: { isOneLine: true, isSecret: true },
+  id: { isOneLine: true, isSecret: false },
+  /** Its mode is the platform's, which makes it readable by every user of the pod. */
+  projected: { isOneLine: true, isSecret: false },
+  key: { isOneLine: false, isSecret: true },
+  certificate: { isOneLine: false, isSecret: false },
+} as const satisfies Readonly<Record<string, Form>>
+
 /** A file that a login is configured to read. */
-export interface CredentialFile {
+export interface CredentialFile extends Form {
   /** Its name in messages: `client secret`. */
   readonly what: string
   readonly path: string
-  /** One line that is sent as it is, rather than PEM or JSON. */
-  readonly isOneLine: boolean
-  /** Whoever reads it can log in. */
-  readonly isSecret: boolean
 }
 
 /** Every file that a login is configured to read. */
 export function credentialFiles(auth: Login): readonly CredentialFile[] {
   const files: CredentialFile[] = []
-  const add = (what: string, path: string | null, form: 'secret' | 'public' | 'pem' = 'secret'): void => {
-    if (path !== null) files.push({ what, path, isOneLine: form !== 'pem', isSecret: form !== 'public' })
+  const add = (what: string, path: string | null, form: keyof typeof FORMS = 'secret'): void => {
+    if (path !== null) files.push({ what, path, ...FORMS[form] })
   }
   const addSource = (what: string, source: CredentialSource): void => {
-    if ('file' in source) add(what, source.file, 'public')
+    if ('file' in source) add(what, source.file, 'id')
   }
   if ('identityId' in auth) addSource('identity id', auth.identityId)
   switch (auth.method) {
@@ -96,15 +109,15 @@ export function credentialFiles(auth: Login): readonly CredentialFile[] {
       add('access token', auth.tokenFile)
       break
     case 'kubernetes':
-      add('service account token', auth.tokenFile)
+      add('service account token', auth.tokenFile, 'projected')
       break
     case 'aws':
-      add('access key id', auth.keys?.accessKeyIdFile ?? null, 'public')
+      add('access key id', auth.keys?.accessKeyIdFile ?? null, 'id')
       add('secret access key', auth.keys?.secretAccessKeyFile ?? null)
       add('session token', auth.keys?.sessionTokenFile ?? null)
       break
     case 'gcp':
-      add('service account key', auth.keyFile, 'pem')
+      add('service account key', auth.keyFile, 'key')
       break
     case 'azure':
       break
@@ -112,18 +125,18 @@ export function credentialFiles(auth: Login): readonly CredentialFile[] {
     case 'spiffe':
     case 'jwt':
       if ('file' in auth.jwt) add('JWT', auth.jwt.file)
-      if ('keyFile' in auth.jwt) add('signing key', auth.jwt.keyFile, 'pem')
+      if ('keyFile' in auth.jwt) add('signing key', auth.jwt.keyFile, 'key')
       break
     case 'ldap':
       addSource('user name', auth.username)
       add('password', auth.passwordFile)
       break
     case 'tls-cert':
-      add('client certificate', auth.certificateFile, 'pem')
-      add('key of the client certificate', auth.keyFile, 'pem')
+      add('client certificate', auth.certificateFile, 'certificate')
+      add('key of the client certificate', auth.keyFile, 'key')
       break
     case 'oci':
-      add('API signing key', auth.keyFile, 'pem')
+      add('API signing key', auth.keyFile, 'key')
       break
     case 'alicloud':
       addSource('access key id', auth.accessKeyId)

@@ -5,8 +5,8 @@ import { claimsOf, looksLikeJwt } from './jwt-claims.ts'
 import { addJwt } from './jwt-source.ts'
 import { signJwt } from './jwt.ts'
 import { type LoginMethod, type LoginTools, valueOf } from './login.ts'
-import { askPlatform, platformUrl, refusalOf, textsIn } from './platform.ts'
-import { privateKeyOf } from './private-key.ts'
+import { askPlatform, platformRefusal, platformUrl, refusalOf, textsIn } from './platform.ts'
+import { privateKeyOf, refuseOtherThanRsa } from './private-key.ts'
 
 const IDENTITY =
   'http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/identity'
@@ -48,8 +48,8 @@ async function identityToken(audience: string, tools: LoginTools, signal: AbortS
   if (reply.status === 404)
     throw new AgentError('LOGIN_PLATFORM', 'this machine has no service account: attach one to it')
   if (isJwt) return jwt
-  const why = reply.status === 200 ? 'its answer is no JWT' : refusalOf(reply, tools)
-  throw new AgentError('LOGIN_PLATFORM', `${SERVICE} gives no identity token (${why})`)
+  if (reply.status !== 200) throw platformRefusal(`${SERVICE} gives no identity token`, reply, {}, tools)
+  throw new AgentError('LOGIN_PLATFORM', `${SERVICE} gives no identity token: its answer is no JWT`)
 }
 
 /** @throws AgentError CREDENTIAL_UNREADABLE */
@@ -62,9 +62,9 @@ async function signWithKey(path: string, audience: string, tools: LoginTools): P
     const message = `${path} is not the JSON key of a service account: it has no client_email, private_key or private_key_id`
     throw new AgentError('CREDENTIAL_UNREADABLE', message, { cause: error })
   }
-  const { key } = privateKeyOf(account.private_key, path, 'private_key of the service account', tools)
-  if (key.asymmetricKeyType !== 'rsa')
-    throw new AgentError('CREDENTIAL_UNREADABLE', `the private_key in ${path} is not an RSA key`)
+  const what = 'private_key of the service account'
+  const { key } = privateKeyOf(account.private_key, path, what, tools)
+  refuseOtherThanRsa(key, `the ${what} in ${path}`)
   const { client_email: email, private_key_id: kid } = account
   const now = Math.floor(tools.clock.now())
   const claims = { iss: email, sub: email, aud: audience, iat: now, exp: now + LIFE_SECONDS }

@@ -9,7 +9,7 @@ const MOST_AUDIENCES = 5
 /** Year 9999: what is later, or before 1970, is no expiry that a person could read. */
 const LATEST_EXPIRY: UnixSeconds = 253_402_300_799
 
-/** An HTTP header of more is refused anyway. */
+/** Servers refuse a longer HTTP header. */
 const LONGEST_JWT = 16 * 1024
 /** Three parts in base64url, none of them empty. */
 const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/
@@ -29,9 +29,9 @@ export function claimsOf(jwt: string): readonly string[] {
   if (payload === null) return []
   const expiry = expiryIn(payload)
   const named = [
-    ['issuer', textsIn(payload['iss'])],
-    ['subject', textsIn(payload['sub'])],
-    ['audience', textsIn(payload['aud'])],
+    ['issuer', textsOf(payload['iss'])],
+    ['subject', textsOf(payload['sub'])],
+    ['audience', textsOf(payload['aud'])],
     ['expires', expiry === null ? [] : [formatTime(expiry)]],
   ] as const
   return named.filter(([, texts]) => texts.length > 0).map(([name, texts]) => `${name} ${texts.join(', ')}`)
@@ -53,7 +53,7 @@ function expiryIn({ exp }: Readonly<Record<string, unknown>>): UnixSeconds | nul
 }
 
 /** A claim is a text or, an audience, a list of them (RFC 7519, section 4.1.3). */
-function textsIn(claim: unknown): readonly string[] {
+function textsOf(claim: unknown): readonly string[] {
   const all = Array.isArray(claim) ? (claim as readonly unknown[]) : [claim]
   const texts = all.filter((one) => typeof one === 'string').filter((text) => text !== '')
   const shown = texts.slice(0, MOST_AUDIENCES).map((text) => escapeControls(cutTo(LONGEST_CLAIM, text)))

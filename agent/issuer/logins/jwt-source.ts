@@ -1,20 +1,20 @@
 import { AgentError } from '../../cert/errors.ts'
-import { quoteUpTo } from '../../cert/text.ts'
+import { oneLine } from '../../cert/text.ts'
 import { formatTime } from '../../cert/time.ts'
 import type { JwtSource } from '../../config/config.ts'
 import { runProgram } from '../../host/programs.ts'
+import { environmentOfProgram } from '../command-issuer.ts'
+import { REDACTED } from '../secrets.ts'
 import { readCredential } from './credential-file.ts'
 import { expiryOf, looksLikeJwt } from './jwt-claims.ts'
 import type { LoginTools } from './login.ts'
 
 /** Enough for a request to a service nearby; the renewal waits for it. */
 const COMMAND_MILLISECONDS = 10_000
-/** An HTTP header of more is refused anyway; a file of more is not read either. */
+/** Servers refuse a longer HTTP header, and a longer file is not read. */
 const LIMIT_BYTES = 16 * 1024
-const LONGEST_LINE_CHARACTERS = 200
-
-/** What the program gets of our environment. */
-const VARIABLES = /^(?:PATH|LANG|HOME|CREDENTIALS_DIRECTORY|(?:HTTPS?|ALL|NO)_PROXY|(?:https?|all|no)_proxy)$/
+/** Of its standard error: the last ones, which most likely say why it failed. */
+const MOST_LOG_LINES = 5
 
 /** A JWT somewhere in a text: a JSON object in base64url begins so. */
 const JWT_WITHIN = /eyJ[\w-]+\.[\w-]+\.[\w-]+/g
@@ -54,7 +54,7 @@ export function addJwt(jwt: string, { secrets }: Pick<LoginTools, 'secrets'>): v
 }
 
 /**
- * Refuse a JWT that has expired by our clock. One that does not say when it expires is accepted.
+ * Refuse a JWT that has expired by this host's clock. One that does not say when it expires is accepted.
  *
  * @throws AgentError LOGIN_PLATFORM
  */
@@ -64,8 +64,11 @@ export function refuseExpired(
   { clock }: Pick<LoginTools, 'clock'>,
 ): void {
   const expiry = expiryOf(jwt)
-  if (expiry === null || clock.now() < expiry) return
-  throw unavailable(`the ${what} expired at ${formatTime(expiry)}; ${remedy}`)
+  const now = clock.now()
+  if (expiry === null || now < expiry) return
+  throw unavailable(
+    `the ${what} expired at ${formatTime(expiry)}: by this host's clock it is ${formatTime(now)}; ${remedy}`,
+  )
 }
 
 async function jwtOfCommand(
@@ -74,44 +77,52 @@ async function jwtOfCommand(
   tools: LoginTools,
   signal: AbortSignal,
 ): Promise<string> {
-  const result = await runProgram(command, {
+  const { environment } = tools
+  const { HOME: home } = environment
+  const { status, failure, stdout, stderr } = await runProgram(command, {
     timeoutMilliseconds: COMMAND_MILLISECONDS,
     ownGroup: true,
     // One byte more shows that there is too much.
     outputBytes: LIMIT_BYTES + 1,
-    environment: environmentOf(tools.environment),
+    environment: { ...environmentOfProgram(environment), ...(home === undefined ? {} : { HOME: home }) },
     signal,
   })
-  const { status, failure, stdout, stderr } = result
   const output = stdout.trim()
-  for (const word of output.split(/\s+/)) addJwt(word, tools)
-  for (const [jwt] of stderr.matchAll(JWT_WITHIN)) addJwt(jwt, tools)
-  const program = `jwt_command ${quoteUpTo(LONGEST_LINE_CHARACTERS, command[0] ?? '').slice(1, -1)}`
-  const failed = (flaw: string): AgentError => unavailable(`${program} ${flaw}${lastLineOf(stderr, tools)}`)
-  if (failure !== null) throw unavailable(`jwt_command failed: ${failure}${lastLineOf(stderr, tools)}`)
-  if (status !== 0) throw failed(`failed with exit status ${status}`)
-  if (output === '') throw failed(`wrote no ${what} to its standard output`)
-  if (Buffer.byteLength(stdout) > LIMIT_BYTES) throw failed(`wrote more than ${LIMIT_BYTES / 1024} KiB`)
-  if (/\s/.test(output)) throw failed(`wrote more than one word; expected a ${what} and nothing else`)
-  if (!looksLikeJwt(output)) {
-    throw failed(`wrote something that is not a ${what}: three parts in base64url, separated by dots`)
+  const isJwt = looksLikeJwt(output)
+  if (isJwt) addJwt(output, tools)
+  const program = oneLine(command[0] ?? '')
+  const isLogged = logErrors(program, stderr, tools)
+  const failed = (flaw: string): AgentError =>
+    unavailable(`jwt_command ${flaw}${isLogged ? '; see the log' : ''}`)
+  if (failure !== null) throw failed(`failed: ${failure}`)
+  if (status !== 0) throw failed(`${program} failed with exit status ${status}`)
+  if (!isJwt) {
+    throw failed(
+      `${program} must print a ${what} (three parts in base64url, separated by dots) and nothing else; it wrote ${shapeOf(stdout)}`,
+    )
   }
-  refuseExpired(output, { what: `${what} of ${program}`, remedy: 'the program must get a new one' }, tools)
+  const name = `${what} of jwt_command ${program}`
+  refuseExpired(output, { what: name, remedy: 'the program must get a new one' }, tools)
   return output
 }
 
-function environmentOf(all: LoginTools['environment']): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(all).flatMap(([name, value]) =>
-      value !== undefined && VARIABLES.test(name) ? [[name, value]] : [],
-    ),
-  )
+/** What a program wrote, without its content: what is no JWT may still be a secret. */
+function shapeOf(output: string): string {
+  const bytes = Buffer.byteLength(output)
+  if (bytes > LIMIT_BYTES) return `more than ${LIMIT_BYTES / 1024} KiB`
+  const text = output.trim()
+  if (text === '') return 'nothing'
+  const lines = text.split('\n').length
+  if (lines > 1) return `${lines} lines`
+  return `${Buffer.byteLength(text)} bytes${/\s/.test(text) ? ' with spaces between them' : ''}`
 }
 
-/** What the program said last to its standard error, behind a colon; empty if it said nothing. */
-function lastLineOf(stderr: string, { secrets }: Pick<LoginTools, 'secrets'>): string {
-  const line = secrets.redact(stderr).trim().split('\n').at(-1)?.trim() ?? ''
-  return line === '' ? '' : `: ${quoteUpTo(LONGEST_LINE_CHARACTERS, line)}`
+/** Log the last lines of a program's standard error, without JWTs. @returns whether there was anything to log */
+function logErrors(program: string, stderr: string, { log, secrets }: LoginTools): boolean {
+  const all = secrets.redact(stderr).replaceAll(JWT_WITHIN, REDACTED).split('\n').map(oneLine)
+  const lines = all.filter((line) => line !== '')
+  for (const line of lines.slice(-MOST_LOG_LINES)) log.info({ program }, line)
+  return lines.length > 0
 }
 
 function unavailable(message: string): AgentError {

@@ -4,13 +4,11 @@ import type { JwtSigner, LoginBy } from '../../config/config.ts'
 import { claimsOf } from './jwt-claims.ts'
 import { addJwt, jwtFrom } from './jwt-source.ts'
 import { type LoginMethod, type LoginTools, valueOf } from './login.ts'
-import { readPrivateKey } from './private-key.ts'
+import { LEAST_RSA_BITS, readPrivateKey } from './private-key.ts'
 
 const LIFE_SECONDS = 300
 /** How far the issuer's clock may be behind ours. */
 const SKEW_SECONDS = 30
-/** RFC 7518, section 3.3. */
-const LEAST_RSA_BITS = 2048
 
 /** A JWT of any signer whose public key the issuer has; the signer may be this host. */
 export function jwt(settings: LoginBy<'jwt'>, tools: LoginTools): LoginMethod {

@@ -16,7 +16,7 @@ export function kubernetes(settings: LoginBy<'kubernetes'>, tools: LoginTools): 
     what: 'the service account token',
     platform: { name: 'the Kubernetes API server', status: 400 },
     hints: {
-      401: 'check that the identity allows the audience of the token, its namespace and its service account',
+      401: 'check that the identity allows the audience of the token, its namespace and its service account, and that the token reviewer of the issuer may create TokenReviews',
     },
     async prove() {
       const identityId = await valueOf(settings.identityId, 'identity id', tools)

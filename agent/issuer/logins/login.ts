@@ -1,10 +1,13 @@
-import { AgentError } from '../../cert/errors.ts'
+import { AgentError, messageOf } from '../../cert/errors.ts'
+import { oneLine } from '../../cert/text.ts'
 import type { UnixSeconds } from '../../cert/time.ts'
-import type { CredentialSource } from '../../config/config.ts'
-import type { Clock, IssuerFailure } from '../../renewal/ports.ts'
+import type { CredentialSource, Login } from '../../config/config.ts'
+import type { Clock, IssuerFailure, Log, Metrics } from '../../renewal/ports.ts'
 import { type Answer, parseObject } from '../answer.ts'
+import { LONGEST_PROOF_MILLISECONDS } from '../exchange-protocol.ts'
 import { invalidAnswer, localFailure, loginFailure, type LoginWords } from '../failures.ts'
 import type { HttpExchange, MutualTls } from '../http-exchange.ts'
+import { untilAborted } from '../http.ts'
 import type { Secrets } from '../secrets.ts'
 import { isToken, readCredential, type ReadCredentialFile } from './credential-file.ts'
 
@@ -35,6 +38,8 @@ export interface LoginMethod extends LoginWords {
 export interface LoginTools {
   readonly secrets: Secrets
   readonly clock: Pick<Clock, 'now'>
+  /** No secret gets into it. */
+  readonly log: Pick<Log, 'info'>
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly readFile: ReadCredentialFile
 }
@@ -105,7 +110,7 @@ export class AccessTokenFile implements Authenticator {
       const message = `the access token in ${this.#path} is not one word of printable characters`
       return { kind: 'failed', failure: localFailure('CREDENTIAL_UNREADABLE', 'local', message) }
     } catch (error) {
-      return { kind: 'failed', failure: proofFailure(error) }
+      return { kind: 'failed', failure: proofFailure(error, this.#tools.secrets) }
     }
   }
 }
@@ -120,30 +125,42 @@ interface HeldToken {
   readonly usableUntil: UnixSeconds
 }
 
+/** A login of the server's. */
+type SessionLogin = Pick<Exclude<Login, { readonly method: 'token' }>, 'method' | 'organization'>
+
+interface SessionPorts {
+  readonly clock: Pick<Clock, 'now'>
+  readonly secrets: Secrets
+  readonly metrics: Pick<Metrics, 'loginFailed'>
+}
+
 /**
  * Logs in by a method. The token lives in memory only. It is never renewed (`token/renew` deletes tokens that are still
  * good); near its end there is a new login instead.
  */
 export class LoginSession implements Authenticator {
+  readonly #auth: SessionLogin
   readonly #method: () => Promise<LoginMethod>
-  readonly #organization: string | null
   readonly #exchange: HttpExchange
-  readonly #clock: Pick<Clock, 'now'>
+  readonly #ports: SessionPorts
+  readonly #proofMilliseconds: number
   #claims: readonly string[] = []
   #held: HeldToken | null = null
   #login: Promise<TokenAnswer> | null = null
 
   /** @param method loads the method's file */
   constructor(
+    auth: SessionLogin,
     method: () => Promise<LoginMethod>,
-    organization: string | null,
     exchange: HttpExchange,
-    clock: Pick<Clock, 'now'>,
+    ports: SessionPorts,
+    proofMilliseconds = LONGEST_PROOF_MILLISECONDS,
   ) {
+    this.#auth = auth
     this.#method = method
-    this.#organization = organization
     this.#exchange = exchange
-    this.#clock = clock
+    this.#ports = ports
+    this.#proofMilliseconds = proofMilliseconds
   }
 
   get claims(): readonly string[] {
@@ -153,7 +170,7 @@ export class LoginSession implements Authenticator {
   async token(refused: string | null, signal: AbortSignal): Promise<TokenAnswer> {
     signal.throwIfAborted()
     if (refused !== null && this.#held?.token === refused) this.#held = null
-    if (this.#held !== null && this.#clock.now() < this.#held.usableUntil) {
+    if (this.#held !== null && this.#ports.clock.now() < this.#held.usableUntil) {
       return { kind: 'token', token: this.#held.token }
     }
     return await this.#logInOnce(signal)
@@ -164,7 +181,9 @@ export class LoginSession implements Authenticator {
     if (this.#login !== null) return await this.#login
     this.#login = this.#logIn(signal)
     try {
-      return await this.#login
+      const answer = await this.#login
+      if (answer.kind === 'failed') this.#ports.metrics.loginFailed(this.#auth.method, answer.failure.code)
+      return answer
     } finally {
       this.#login = null
     }
@@ -174,16 +193,14 @@ export class LoginSession implements Authenticator {
     const method = await this.#method()
     let proof: Proof
     try {
-      proof = await method.prove(signal)
+      proof = await this.#prove(method, signal)
     } catch (error) {
       signal.throwIfAborted()
-      const failure = proofFailure(error)
-      if (failure.code === 'LOGIN_PLATFORM') this.#exchange.loginFailed(failure.code)
-      return { kind: 'failed', failure }
+      return { kind: 'failed', failure: proofFailure(error, this.#ports.secrets) }
     }
     this.#claims = proof.claims
-    const began = this.#clock.now()
-    const organization = this.#organization === null ? {} : { organizationSlug: this.#organization }
+    const began = this.#ports.clock.now()
+    const organization = this.#auth.organization === null ? {} : { organizationSlug: this.#auth.organization }
     const question = {
       route: 'login',
       path: `/api/v1/auth/${method.route}/login`,
@@ -193,6 +210,20 @@ export class LoginSession implements Authenticator {
     const outcome = await this.#exchange.ask(question, signal)
     if (!outcome.ok) return { kind: 'failed', failure: outcome.failure }
     return this.#keep(outcome.answer, began, method)
+  }
+
+  /** Whatever it hangs in. */
+  async #prove(method: LoginMethod, signal: AbortSignal): Promise<Proof> {
+    signal.throwIfAborted()
+    const limit = AbortSignal.timeout(this.#proofMilliseconds)
+    const either = AbortSignal.any([signal, limit])
+    try {
+      return await untilAborted(method.prove(either), either)
+    } catch (error) {
+      if (!limit.aborted) throw error
+      const message = `the proof of identity for the login by ${this.#auth.method} did not finish within ${this.#proofMilliseconds / 1000} s`
+      throw new AgentError('LOGIN_PLATFORM', message, { cause: error })
+    }
   }
 
   #keep(answer: Answer, began: UnixSeconds, method: LoginMethod): TokenAnswer {
@@ -208,11 +239,11 @@ export class LoginSession implements Authenticator {
   }
 }
 
-/** As a value, for what a proof threw; anything else than an AgentError is thrown on. */
-function proofFailure(error: unknown): IssuerFailure {
-  if (!(error instanceof AgentError)) throw error
-  const next = error.code === 'LOGIN_PLATFORM' ? 'login-backoff' : 'local'
-  return localFailure(error.code, next, error.message)
+/** As a value, for what a proof threw. The issuer was not asked, so there is no refused login to wait for. */
+function proofFailure(error: unknown, secrets: Secrets): IssuerFailure {
+  if (error instanceof AgentError) return localFailure(error.code, 'local', error.message)
+  const why = oneLine(secrets.redact(messageOf(error)))
+  return localFailure('LOGIN_PLATFORM', 'local', `cannot make the proof of identity: ${why}`)
 }
 
 /** @param expiresIn seconds; 0 means never. An invalid value means never as well: a refused token is replaced anyway. */

@@ -1,7 +1,8 @@
-import { createHash, createPrivateKey, createPublicKey, type KeyObject, sign } from 'node:crypto'
+import { createHash, createPublicKey, type KeyObject, sign } from 'node:crypto'
 import { AgentError } from '../../cert/errors.ts'
 import type { LoginBy } from '../../config/config.ts'
-import { type LoginMethod, type LoginTools, secretOf, valueOf } from './login.ts'
+import { type LoginMethod, type LoginTools, valueOf } from './login.ts'
+import { readPrivateKey, refuseOtherThanRsa } from './private-key.ts'
 
 /** In the order of the signing string. Newer servers read `date`; what is signed is what is named here. */
 const SIGNED_HEADERS = 'x-date (request-target) host'
@@ -22,12 +23,13 @@ export function oci(settings: LoginBy<'oci'>, tools: LoginTools): LoginMethod {
     },
     async prove() {
       const identityId = await valueOf(settings.identityId, 'identity id', tools)
-      const key = signingKey(await secretOf(keyFile, 'API signing key', tools), keyFile)
+      const { key } = await readPrivateKey(keyFile, 'API signing key', tools)
+      refuseOtherThanRsa(key, `the API signing key in ${keyFile}`)
       const actual = fingerprintOf(key)
-      if (actual !== fingerprint)
-        throw unreadable(
-          `the API signing key in ${keyFile} has the fingerprint ${actual}, and auth.fingerprint is ${fingerprint}; set the one that belongs to the other`,
-        )
+      if (actual !== null && actual !== fingerprint) {
+        const message = `the API signing key in ${keyFile} has the fingerprint ${actual}, and auth.fingerprint is ${fingerprint}; correct the one that is wrong`
+        throw new AgentError('CREDENTIAL_UNREADABLE', message)
+      }
       const host = `identity.${region}.oraclecloud.com`
       const date = new Date(tools.clock.now() * 1000).toUTCString()
       const signed = `x-date: ${date}\n(request-target): get /20160918/users/${user}\nhost: ${host}`
@@ -38,35 +40,33 @@ export function oci(settings: LoginBy<'oci'>, tools: LoginTools): LoginMethod {
       const headers = { authorization, host, 'x-date': date, date }
       return {
         body: { identityId, userOcid: user, headers },
-        claims: [`user ${user}`, `tenancy ${tenancy}`, `region ${region}`, `key ${fingerprint}`],
+        claims: [
+          `user ${user}`,
+          `tenancy ${tenancy}`,
+          `region ${region}`,
+          `key ${fingerprint}`,
+          ...(actual === null
+            ? [`not compared with ${keyFile}: the fingerprint needs MD5, which OpenSSL refuses on this host`]
+            : []),
+        ],
       }
     },
   }
 }
 
-/** @throws AgentError CREDENTIAL_UNREADABLE; the message holds nothing of the key */
-function signingKey(pem: string, path: string): KeyObject {
-  let key: KeyObject
-  try {
-    key = createPrivateKey(pem)
-  } catch {
-    throw unreadable(
-      `${path} is not a private key in PEM form without a passphrase; write the API signing key there`,
-    )
-  }
-  if (key.asymmetricKeyType === 'rsa') return key
-  throw unreadable(`the API signing key in ${path} is not an RSA key; Oracle Cloud accepts no other`)
-}
-
-/** As the console of Oracle Cloud shows it: MD5 over the public key in DER form. */
-function fingerprintOf(key: KeyObject): string {
+/**
+ * As the console of Oracle Cloud shows it: MD5 over the public key in DER form.
+ *
+ * @returns null where OpenSSL refuses MD5, as it does in FIPS mode
+ */
+function fingerprintOf(key: KeyObject): string | null {
   const der = createPublicKey(key).export({ type: 'spki', format: 'der' })
-  return createHash('md5')
-    .update(der)
-    .digest('hex')
-    .replaceAll(/(..)(?!$)/g, '$1:')
-}
-
-function unreadable(message: string): AgentError {
-  return new AgentError('CREDENTIAL_UNREADABLE', message)
+  try {
+    return createHash('md5')
+      .update(der)
+      .digest('hex')
+      .replaceAll(/(..)(?!$)/g, '$1:')
+  } catch {
+    return null
+  }
 }

@@ -10,6 +10,8 @@ const LIMIT_MILLISECONDS = 2000
 /** Of a token or a key; the redaction of a longer one would take too much memory. */
 const LONGEST_TEXT = 16 * 1024
 
+export const BUSY = 'the service is busy; hostcertd tries again'
+
 interface PlatformQuestion {
   readonly url: URL
   readonly method?: 'GET' | 'PUT'
@@ -74,6 +76,24 @@ export function textsIn<const Name extends string>(
     throw new AgentError('LOGIN_PLATFORM', `${service} answered without a usable ${name}`)
   })
   return Object.fromEntries(found) as Record<Name, string>
+}
+
+/**
+ * The error of a platform that refuses.
+ *
+ * @param what `the metadata service of Azure gives no token`
+ * @param remedies by status, where the platform documents what it means
+ */
+export function platformRefusal(
+  what: string,
+  reply: RawReply,
+  remedies: Readonly<Record<number, string>>,
+  tools: Pick<LoginTools, 'secrets'>,
+): AgentError {
+  const { status } = reply
+  const remedy = remedies[status] ?? (status === 429 || status >= 500 ? BUSY : null)
+  const message = `${what} (${refusalOf(reply, tools)})${remedy === null ? '' : `; ${remedy}`}`
+  return new AgentError('LOGIN_PLATFORM', message)
 }
 
 /** What a platform says about a refusal, for a message: in one line, cut, without secrets. */

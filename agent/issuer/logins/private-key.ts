@@ -4,6 +4,9 @@ import { oneLine } from '../../cert/text.ts'
 import { readCredential } from './credential-file.ts'
 import type { LoginTools } from './login.ts'
 
+/** RFC 7518, section 3.3; NIST SP 800-131A allows no shorter key either. */
+export const LEAST_RSA_BITS = 2048
+
 /** Shorter lines of a PEM file would also be found where there is no key. */
 const SHORTEST_LINE = 16
 
@@ -46,8 +49,27 @@ export function privateKeyOf(
   }
 }
 
+/**
+ * For platforms that take RSA keys only.
+ *
+ * @param which `the API signing key in FILE`
+ * @throws AgentError CREDENTIAL_UNREADABLE
+ */
+export function refuseOtherThanRsa(
+  { asymmetricKeyType: type, asymmetricKeyDetails }: KeyObject,
+  which: string,
+): void {
+  const bits = asymmetricKeyDetails?.modulusLength ?? 0
+  if (type === 'rsa' && bits >= LEAST_RSA_BITS) return
+  const flaw = type === 'rsa' ? `has ${bits} bits` : `is not an RSA key (${type ?? 'unknown'})`
+  const message = `${which} ${flaw}; it must be RSA with at least ${LEAST_RSA_BITS} bits`
+  throw new AgentError('CREDENTIAL_UNREADABLE', message)
+}
+
 function flawOf(pem: string, error: unknown): string {
-  if (/BEGIN ENCRYPTED|^Proc-Type: 4,ENCRYPTED/m.test(pem)) return 'it is encrypted with a passphrase'
+  if (/BEGIN ENCRYPTED|^Proc-Type: 4,ENCRYPTED/m.test(pem)) {
+    return 'it is encrypted with a passphrase; write it without a passphrase (`openssl pkey` removes it)'
+  }
   if (pem.includes('BEGIN OPENSSH PRIVATE KEY')) {
     return "it is in OpenSSH's own form; `ssh-keygen -p -m PEM` converts it"
   }

@@ -5,11 +5,11 @@ import { escapeControls, cutTo, oneLine } from '../../cert/text.ts'
 import { formatTime } from '../../cert/time.ts'
 import type { LoginBy } from '../../config/config.ts'
 import type { MutualTls } from '../http-exchange.ts'
+import { PEM_CERTIFICATE } from '../http.ts'
 import { readCredential } from './credential-file.ts'
 import { type LoginMethod, type LoginTools, valueOf } from './login.ts'
 import { readPrivateKey } from './private-key.ts'
 
-const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g
 const LONGEST_SUBJECT = 100
 
 /** A client certificate, shown by mutual TLS. */
@@ -19,7 +19,7 @@ export function tlsCert(settings: LoginBy<'tls-cert'>, tools: LoginTools): Login
     what: 'the client certificate',
     platform: null,
     hints: {
-      400: 'nothing in front of the issuer asked for the client certificate; is auth.login_url right?',
+      400: 'most likely nothing in front of the issuer asked for a client certificate; is auth.login_url right?',
       401: 'check that the identity has the CA of the client certificate, and allows its common name',
     },
     async prove() {

@@ -1,4 +1,6 @@
 import type { RawAnswer } from '../../support/local-issuer/error-rows.ts'
+import type { PublishedKey } from '../../support/platform/jwks.ts'
+import type { Machine } from '../../support/platform/metadata.ts'
 
 /** What the process of the local issuer can be told: its methods, as far as they can be written as JSON. */
 export type IssuerRequest =
@@ -11,6 +13,12 @@ export type IssuerRequest =
   | { readonly do: 'count' }
   /** How many requests have reached it, answered or not. */
   | { readonly do: 'count-requests' }
+  /** Once; answered by {@link LoginFacts}. */
+  | { readonly do: 'open-logins'; readonly identityId: string; readonly clientCa: string }
+  | { readonly do: 'accept-logins'; readonly accepted: Accepted }
+  | { readonly do: 'run-metadata'; readonly role: Pick<Machine, 'role' | 'keys' | 'region'> | null }
+  /** Answered by {@link SeenLogins}. */
+  | { readonly do: 'seen-logins' }
 
 export type IssuerAnswer =
   | { readonly ok: true; readonly value: unknown }
@@ -22,4 +30,42 @@ export interface IssuerFacts {
   readonly caPublicKey: string
   readonly caKeyPath: string
   readonly tlsCaFile: string
+}
+
+/** Where the logins are, besides universal-auth, which is at the issuer itself. */
+export interface LoginFacts {
+  readonly url: string
+  /** Behind a TLS proxy that asks for a client certificate. */
+  readonly askingUrl: string
+  /** PEM; of both. */
+  readonly tlsCa: string
+}
+
+/** JWTs that are accepted: signed by one of these keys, with these claims. */
+export interface Signed {
+  readonly jwks: readonly PublishedKey[]
+  readonly issuer: string
+  readonly subject: string
+  readonly audience: string
+}
+
+/** What the identity accepts, by method. */
+export interface Accepted {
+  readonly jwt?: Signed
+  readonly kubernetes?: Signed
+  readonly aws?: Machine['keys']
+  readonly tlsCert?: { readonly commonName: string }
+}
+
+export interface SeenLogins {
+  /** Oldest first. */
+  readonly logins: readonly {
+    readonly route: string
+    readonly body: Readonly<Record<string, unknown>>
+    readonly clientName: string | null
+    /** Null: accepted. */
+    readonly refusal: string | null
+  }[]
+  /** The access tokens given out. */
+  readonly tokens: readonly string[]
 }

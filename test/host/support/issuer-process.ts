@@ -2,6 +2,7 @@ import { argv, stdin, stdout } from 'node:process'
 import { createInterface } from 'node:readline'
 import { startLocalIssuer } from '../../support/local-issuer.ts'
 import type { IssuerAnswer, IssuerFacts, IssuerRequest } from './issuer-messages.ts'
+import { LoginServices } from './login-services.ts'
 
 /**
  * The local issuer as a process of its own, for it has to run in the network namespace of the test:
@@ -9,6 +10,7 @@ import type { IssuerAnswer, IssuerFacts, IssuerRequest } from './issuer-messages
  */
 const [folder = '', address = ''] = argv.slice(2)
 const issuer = await startLocalIssuer({ folder, address, https: true })
+const logins = new LoginServices()
 const { url, caPublicKey, caKeyPath, tlsCaFile } = issuer
 answer({ ok: true, value: { url, caPublicKey, caKeyPath, tlsCaFile } satisfies IssuerFacts })
 
@@ -20,6 +22,8 @@ for await (const line of createInterface({ input: stdin })) {
   }
 }
 await issuer.stop()
+// The login servers and the metadata service end with the process.
+process.exit()
 
 function carryOut(request: IssuerRequest): unknown {
   switch (request.do) {
@@ -41,6 +45,14 @@ function carryOut(request: IssuerRequest): unknown {
       return issuer.issued.length
     case 'count-requests':
       return issuer.requests.length
+    case 'open-logins':
+      return logins.open(issuer, address, request.identityId, request.clientCa)
+    case 'accept-logins':
+      return logins.accept(request.accepted)
+    case 'run-metadata':
+      return logins.runMetadata(request.role)
+    case 'seen-logins':
+      return logins.seen()
   }
 }
 

@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { TLSSocket } from 'node:tls'
+import { Agent, request as ask } from 'undici'
 import { listen } from '../../issuer/harness.ts'
 import type { LocalIssuer } from '../local-issuer.ts'
+import type { RawAnswer } from '../local-issuer/error-rows.ts'
 import type { TlsCertificate } from '../local-issuer/tls-certificate.ts'
 
 /** A login that arrived. */
@@ -26,8 +29,9 @@ export class LoginRefusal extends Error {
   readonly status: number
   readonly error: string
 
-  constructor(status: number, error: string, message: string) {
-    super(message)
+  /** @param reason that of the platform, which the issuer does not pass on */
+  constructor(status: number, error: string, message: string, reason = message) {
+    super(message, { cause: reason })
     this.status = status
     this.error = error
   }
@@ -36,6 +40,8 @@ export class LoginRefusal extends Error {
 export interface LoginServerOptions {
   /** Gives out the tokens, and answers everything but logins. */
   readonly issuer: LocalIssuer
+  /** IPv4, of this machine or network namespace. Default `127.0.0.1`. */
+  readonly address?: string
   /** The methods that the identity has; any other is a 404. */
   readonly methods: Readonly<Record<string, Verify>>
   readonly identityId: string
@@ -52,8 +58,12 @@ export interface LoginServer extends AsyncDisposable {
   readonly url: string
   /** Every login so far, refused ones included. */
   readonly logins: readonly LoginRequest[]
+  /** Why logins were refused: the platform's reason where it was the platform. */
+  readonly refusals: readonly string[]
   /** Every token given out. */
   readonly tokens: readonly string[]
+  /** What is answered to a login, whatever its proof; null: it is verified. */
+  instead: ((login: LoginRequest) => RawAnswer) | null
   /** `login issue`: the requests so far. */
   routes(): string
 }
@@ -63,8 +73,10 @@ export interface LoginServer extends AsyncDisposable {
  * identity, then the proof.
  */
 export async function startLoginServer(options: LoginServerOptions): Promise<LoginServer> {
-  const { tls } = options
+  const { address = '127.0.0.1', tls } = options
   const logins: LoginRequest[] = []
+  const refusals: string[] = []
+  const state: Pick<LoginServer, 'instead'> = { instead: null }
   const tokens: string[] = []
   const seen: string[] = []
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -72,7 +84,7 @@ export async function startLoginServer(options: LoginServerOptions): Promise<Log
     const route = /^\/api\/v1\/auth\/([\w-]+)\/login$/.exec(request.url ?? '')?.[1]
     seen.push(route === undefined ? 'issue' : 'login')
     if (route === undefined) {
-      await forward(options.issuer.url, request, text, response)
+      await forward(options.issuer, request, text, response)
       return
     }
     const login = {
@@ -82,9 +94,11 @@ export async function startLoginServer(options: LoginServerOptions): Promise<Log
       at: (options.now ?? Date.now)(),
     }
     logins.push(login)
-    const { status, body } = answerOf(options, login, request.headers)
-    if ('accessToken' in body) tokens.push(String(body.accessToken))
-    send(response, status, body)
+    const { instead } = state
+    const answer = instead === null ? answerOf(options, login, request.headers, refusals) : instead(login)
+    const { body = '' } = answer
+    if (typeof body === 'object' && 'accessToken' in body) tokens.push(String(body.accessToken))
+    send(response, answer)
   }
   const listener = (request: IncomingMessage, response: ServerResponse): void => {
     void handle(request, response)
@@ -102,31 +116,39 @@ export async function startLoginServer(options: LoginServerOptions): Promise<Log
           },
           listener,
         )
-  const listening = await listen(server)
-  return {
-    url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${listening.port}`,
+  const listening = await listen(server, address)
+  return Object.assign(state, {
+    url: `${tls === undefined ? 'http' : 'https'}://${address}:${listening.port}`,
     logins,
+    refusals,
     tokens,
     routes: () => seen.join(' '),
     [Symbol.asyncDispose]: () => listening[Symbol.asyncDispose](),
-  }
+  })
 }
 
 function answerOf(
   options: LoginServerOptions,
   login: LoginRequest,
   headers: IncomingMessage['headers'],
-): { readonly status: number; readonly body: object } {
+  refusals: string[],
+): RawAnswer {
   try {
     // The real server looks at a header on every route, and refuses a bad one even where none is needed.
     if (headers.authorization !== undefined)
       throw new LoginRefusal(403, 'TokenError', 'The provided access token is malformed.')
     const { identityId, organizationSlug = null } = login.body
-    if (typeof identityId !== 'string')
+    // A client id says itself whose it is.
+    const hasIdentityId = login.route !== 'universal-auth'
+    if (hasIdentityId && typeof identityId !== 'string')
       throw new LoginRefusal(422, 'ValidationFailure', 'identityId: Required')
     const verify = options.methods[login.route]
-    if (identityId !== options.identityId || verify === undefined)
-      throw new LoginRefusal(404, 'NotFound', `The identity with ID ${identityId} has no such auth method`)
+    if ((hasIdentityId && identityId !== options.identityId) || verify === undefined)
+      throw new LoginRefusal(
+        404,
+        'NotFound',
+        `The identity with ID ${String(identityId)} has no such auth method`,
+      )
     if (organizationSlug !== null && organizationSlug !== options.organization)
       throw new LoginRefusal(404, 'NotFound', 'Organization not found')
     verify(login)
@@ -138,7 +160,8 @@ function answerOf(
     }
   } catch (refusal) {
     if (!(refusal instanceof LoginRefusal)) throw refusal
-    const { status, error, message } = refusal
+    const { status, error, message, cause } = refusal
+    refusals.push(String(cause))
     return { status, body: { reqId: `req-${randomUUID()}`, statusCode: status, message, error } }
   }
 }
@@ -150,25 +173,32 @@ function clientNameOf({ socket }: IncomingMessage): string | null {
 }
 
 async function forward(
-  url: string,
+  issuer: LocalIssuer,
   request: IncomingMessage,
   body: string,
   response: ServerResponse,
 ): Promise<void> {
   const { method = 'GET', headers } = request
-  const answer = await fetch(`${url}${request.url}`, {
+  const { url } = issuer
+  const ca = url.startsWith('https:') ? { ca: await readFile(issuer.tlsCaFile, 'utf8') } : {}
+  const answer = await ask(`${url}${request.url}`, {
     method,
     headers: {
       'content-type': 'application/json',
       ...(headers.authorization === undefined ? {} : { authorization: headers.authorization }),
     },
-    ...(method === 'GET' ? {} : { body }),
+    body: method === 'GET' ? null : body,
+    dispatcher: new Agent({ connect: ca, pipelining: 0 }),
   })
-  response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? 'text/plain' })
-  response.end(await answer.text())
+  response.writeHead(answer.statusCode, {
+    'content-type': String(answer.headers['content-type'] ?? 'text/plain'),
+  })
+  response.end(await answer.body.text())
 }
 
-function send(response: ServerResponse, status: number, body: object): void {
-  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
-  response.end(JSON.stringify(body))
+function send(response: ServerResponse, { status, body = '', headers }: RawAnswer): void {
+  const isText = typeof body === 'string'
+  const type = isText ? 'text/html' : 'application/json; charset=utf-8'
+  response.writeHead(status, { 'content-type': type, ...headers })
+  response.end(isText ? body : JSON.stringify(body))
 }
