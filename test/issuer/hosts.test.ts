@@ -30,7 +30,7 @@ function exchangeFor(
   const command = [process.execPath, MAIN, 'exchange']
   const requests: string[] = []
   const client = createExchangeClient({
-    program: ['/bin/sh', '-c', `exec "$@" 2>>'${stderr}'`, 'sh', ...command],
+    program: ['/bin/sh', '-c', `export no_proxy='*'; exec "$@" 2>>'${stderr}'`, 'sh', ...command],
     socket: null,
     mayBeChild: true,
     settings: {
