@@ -24,6 +24,8 @@ import type { HostsQuestion, Outcome } from './http-exchange.ts'
  * to each.
  */
 const LIST_LIMIT_BYTES = 16 * 1024 * 1024
+/** 10,000 hosts with eight such users each have 330,000. */
+const MOST_OPENING = 500_000
 const LONGEST_KEY_BYTES = 16 * 1024
 
 /** @param way the host that was found or registered becomes its host, if it has none */
@@ -224,10 +226,19 @@ function readList(outcome: Outcome, member: string): Listed {
     const flaw = `200 with a list of ${member} longer than ${LIST_LIMIT_BYTES / 1024 / 1024} MiB; name the host by its id instead`
     return wrong(invalidAnswer(answer, flaw))
   }
-  const items = parseObject(answer.text)?.[member]
+  if (countOpening(answer.text) > MOST_OPENING)
+    return wrong(invalidAnswer(answer, `200 with more than a list of ${member} can hold`))
+  const object = parseObject(answer.text)
+  const items = object?.[member]
   if (Array.isArray(items)) return { ok: true, items, answer }
-  const isObject = parseObject(answer.text) !== null
-  return wrong(invalidAnswer(answer, isObject ? `200 without the list ${member}` : notJson(answer)))
+  return wrong(invalidAnswer(answer, object === null ? notJson(answer) : `200 without the list ${member}`))
+}
+
+/** Of braces and brackets: each may take a hundred times its length in memory. */
+function countOpening(text: string): number {
+  let count = 0
+  for (let at = 0; at < text.length; at++) if (text[at] === '{' || text[at] === '[') count += 1
+  return count
 }
 
 /** @returns a flaw when it is none */

@@ -151,6 +151,7 @@ export function answerOf(route: Route, address: URL, reply: RawReply, secrets: S
   const { status, text, complete } = reply
   const token = route === 'login' ? parseObject(text)?.['accessToken'] : null
   if (typeof token === 'string') secrets.add(token)
+  const isOfHosts = route === 'hosts' && status === 200
   const location = reply.header('location')
   return {
     route,
@@ -159,10 +160,10 @@ export function answerOf(route: Route, address: URL, reply: RawReply, secrets: S
     status,
     // A login brings a token, and that may be one that it brought before. A list of hosts can be long, and who asked for
     // it takes little of it.
-    text: route === 'login' || (route === 'hosts' && status === 200) ? text : secrets.redact(text),
+    text: route === 'login' || isOfHosts ? text : secrets.redact(text),
     complete,
     isHtml: reply.header('content-type')?.includes('html') ?? false,
-    body: parseErrorBody(text, secrets),
+    body: parseErrorBody(isOfHosts ? '' : text, secrets),
     location: location === null ? null : secrets.redact(location),
     retryAfterSeconds: parseRetryAfter(reply.header('retry-after'), reply.header('date'), now),
   }

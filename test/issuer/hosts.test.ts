@@ -562,9 +562,15 @@ describe('an answer that is not the issuer’s', () => {
       says: /the host web\.example\.com of another project/,
     },
     {
+      name: 'a list that would take a gigabyte of memory',
+      of: list,
+      fault: () => ({ status: 200, body: `{"hosts":[${'{},'.repeat(5_000_000)}{}]}` }),
+      says: /more than a list of hosts can hold/,
+    },
+    {
       name: 'a list that is deep',
       of: list,
-      fault: () => ({ status: 200, body: '['.repeat(1_000_000) }),
+      fault: () => ({ status: 200, body: '['.repeat(400_000) }),
       says: /no JSON object/,
     },
   ]
@@ -662,26 +668,28 @@ describe('what an exchange that is not ours any more says', () => {
 describe('secrets that are in memory only', () => {
   test('are in no answer and no log line at any level, even when the server repeats them', async () => {
     const canary = `canary-${randomUUID()}`
-    const token = server.addToken(ALL)
+    const { clientId, clientSecret } = server.addIdentity(ALL)
+    const credentials = { 'client-secret': clientSecret, unused: canary }
     const stderr = join(folder.path, 'stderr')
-    const auth = { method: 'token', tokenFile: 'credential:admin-token' } as const
-    const { client } = exchangeFor(auth, { 'admin-token': token, unused: canary }, { stderr })
-    const answers: unknown[] = []
+    const { client } = exchangeFor(loginOf(clientId), credentials, { stderr })
     const name = freshName()
-    const echoes: [FaultRoute, object][] = [
-      ['workspaces', { workspaces: [{ id: 'p', slug: token.slice(0, 60) }] }],
-      ['register', { error: token, message: token, reqId: 'req-1' }],
-    ]
-    for (const [route, body] of echoes) server.failNext({ status: 403, body }, 1, route)
+    const answers: unknown[] = []
+    const workspaces = [{ id: 'p', slug: clientSecret }]
+    server.failNext({ status: 200, body: { workspaces } }, 1, 'workspaces')
     answers.push(await client.findHost(byName(name, 'other'), NEVER))
+    const body = { error: clientSecret, message: clientSecret, details: clientSecret, reqId: 'req-1' }
+    server.failNext({ status: 403, body }, 1, 'register')
     answers.push(await client.registerHost(wishFor(name), NEVER))
+    const host = { id: randomUUID(), projectId, hostname: name, alias: clientSecret }
+    server.failNext({ status: 200, body: host }, 1, 'register')
     answers.push(await client.registerHost(wishFor(name), NEVER))
-    expect(answers.at(-1)).toMatchObject({ kind: 'registered' })
+    expect(answers).toMatchObject([{ kind: 'failed' }, { kind: 'failed' }, { kind: 'registered' }])
+    expect(JSON.stringify(answers).match(/\[secret\]/g)?.length).toBeGreaterThan(2)
     client.end()
     const logged = await readFile(stderr, 'utf8')
     expect(logged).toContain('asked the issuer')
     for (const text of [JSON.stringify(answers), logged])
-      for (const secret of [token, canary]) expect(text).not.toContain(secret)
+      for (const secret of [clientSecret, canary]) expect(text).not.toContain(secret)
   })
 
   test('one that was not given, or is no token, is named and not shown', async () => {
