@@ -10,32 +10,48 @@ import { createCommandIssuer, secretsOfProgram } from './issuer/command-issuer.t
 import { type Answering, serveExchange } from './issuer/exchange-process.ts'
 import type { DiagnosisAnswer } from './issuer/exchange-protocol.ts'
 import { localFailure } from './issuer/failures.ts'
-import { holdCredentials, type ReadCredentialFile } from './issuer/logins/credential-file.ts'
+import { type Hosts, refusingHosts } from './issuer/host-questions.ts'
+import {
+  givenCredentials,
+  holdCredentials,
+  type ReadCredentialFile,
+} from './issuer/logins/credential-file.ts'
 import { loadMethod } from './issuer/logins/methods.ts'
 import { createLog } from './log/log.ts'
 import type { Issuer, IssuerMetrics, Log } from './renewal/ports.ts'
 import type { VersionInfo } from './version.ts'
 
 /**
- * The issuer, asked by this very process, which never is the daemon. HTTP, TLS and the logins are loaded only if they are
- * needed.
+ * The issuer, asked by this very process, which never is the daemon. HTTP, TLS, the logins and the questions of `enroll` are
+ * loaded only if they are needed.
  *
  * @param readCredentialFile left out: from the disk, anew at each use
  */
-export async function issuerHere(
+async function issuerHere(
   issuer: IssuerConfig,
   { version }: VersionInfo,
   log: Log,
   metrics: IssuerMetrics,
   readCredentialFile?: ReadCredentialFile,
-): Promise<Issuer> {
+): Promise<Issuer & Hosts> {
   const ports = { clock: systemClock, log, metrics }
   if (issuer.kind === 'command') {
     const secrets = await secretsOfProgram(process.env)
-    return secrets.guardIssuer(createCommandIssuer({ ...issuer, ...ports, log: secrets.guardLog(log) }))
+    const program = createCommandIssuer({ ...issuer, ...ports, log: secrets.guardLog(log) })
+    const why = 'issuer.command has no hosts to find or register, and no user CA'
+    return { ...secrets.guardIssuer(program), ...refusingHosts(localFailure('CONFIG_INVALID', 'local', why)) }
   }
-  const { createIssuer } = await import('./issuer/client.ts')
-  return createIssuer({ ...issuer, readCredentialFile, version, ...ports })
+  const { createIssuer, openWay } = await import('./issuer/client.ts')
+  const options = { ...issuer, readCredentialFile, version, ...ports }
+  const way = openWay(options)
+  const hosts = async (): Promise<Hosts> => (await import('./issuer/hosts.ts')).createHosts(way)
+  return {
+    ...createIssuer(options, way),
+    findHost: async (question, signal) => (await hosts()).findHost(question, signal),
+    registerHost: async (question, signal) => (await hosts()).registerHost(question, signal),
+    deleteHost: async (question, signal) => (await hosts()).deleteHost(question, signal),
+    userCa: async (question, signal) => (await hosts()).userCa(question, signal),
+  }
 }
 
 /** The parts of the configuration that the exchange's unit needs; problems elsewhere in it are the daemon's to report. */
@@ -44,36 +60,41 @@ const SECTIONS = ['issuer', 'auth', 'log', 'host_keys']
 /**
  * `hostcertd exchange`: see `issuer/exchange-protocol.ts`. Ends with its input.
  *
- * @param options `--configured`: it uses the host's configuration, as the unit's does; the other side can neither have the
- *   credential sent elsewhere, nor another key signed than one of this host, nor other principals asked for.
+ * @param options `--configured INSTANCE`: it uses the host's configuration, as the unit's does; the other side can neither
+ *   have the credential sent elsewhere, nor another key signed than one of this host, nor other principals asked for, nor
+ *   hosts registered or deleted. Root can, with settings that bring credentials: it could change the configuration as well.
  *   `--as-owner-of FOLDER`: started by root, it reads the credentials and becomes the folder's owner, then the issuer is asked
  */
-export async function runExchange(version: VersionInfo, [option, folder]: readonly string[]): Promise<void> {
+export async function runExchange(version: VersionInfo, [option, value]: readonly string[]): Promise<void> {
   // While it still may: the program's files may be out of reach of that user.
   if (option === '--as-owner-of') await import('./doctor/issuer-diagnosis.ts')
   const { stdin, stdout } = process
   // Ctrl-C reaches it too: its programs are ended, and then it is.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stdin.destroy())
   const streams = { input: stdin, write: (text: string) => void stdout.write(text) }
-  const configured = option === '--configured' ? await configuration() : null
   try {
     await serveExchange(streams, async (wanted, metrics) => {
+      const isBound = option === '--configured' && !(isOfRoot(value) && wanted.credentials !== undefined)
+      const configured = isBound ? await configuration() : null
       if (typeof configured === 'string') return refusing(configured)
       if (configured !== null && !isSame(configured.issuer, wanted.issuer))
         return refusing(OTHER_CONFIGURATION)
       const settings = configured ?? wanted
       const log = createLog({ ...settings.log, version: version.version })
+      const { credentials, proxy } = isBound ? {} : wanted
+      if (proxy !== undefined) useProxies(proxy)
       let readCredentialFile: ReadCredentialFile | undefined
-      if (option === '--as-owner-of' && folder !== undefined) {
-        readCredentialFile = await holdCredentials(settings.issuer)
+      if (credentials !== undefined)
+        readCredentialFile = givenCredentials(credentials, process.env['CREDENTIALS_DIRECTORY'])
+      if (option === '--as-owner-of' && value !== undefined) {
+        readCredentialFile = await holdCredentials(settings.issuer, readCredentialFile)
         if (settings.issuer.kind === 'http') await loadMethod(settings.issuer.auth)
-        await dropPrivileges(folder)
+        if (credentials !== undefined) await import('./issuer/hosts.ts')
+        await dropPrivileges(value)
       }
       const issuer = await issuerHere(settings.issuer, version, log, metrics, readCredentialFile)
       const answering: Answering = {
-        issue: async (request, signal) => issuer.issue(request, signal),
-        hostCa: async (signal) => issuer.hostCa(signal),
-        health: () => issuer.health(),
+        ...issuer,
         diagnose: async (question, signal): Promise<DiagnosisAnswer> => {
           // Most exchanges do without.
           const { diagnoseCommand, diagnoseIssuer } = await import('./doctor/issuer-diagnosis.ts')
@@ -99,6 +120,19 @@ export async function runExchange(version: VersionInfo, [option, folder]: readon
   }
   // At once, whatever is under way: exit() waits for a name server that never answers.
   process.kill(process.pid, 'SIGKILL')
+}
+
+/** Whether root connected, by the name that systemd gives the instance of a socket's unit: `NUMBER-PROCESS-USER`. */
+function isOfRoot(instance: string | undefined): boolean {
+  return /^\d+-[\d_]+-0$/.test(instance ?? '')
+}
+
+const PROXY = /^(?:https?|all|no)_proxy$/i
+
+/** From now on, for the programs of a login too. */
+function useProxies(proxy: Readonly<Record<string, string>>): void {
+  for (const name of Object.keys(process.env)) if (PROXY.test(name)) delete process.env[name]
+  for (const [name, text] of Object.entries(proxy)) if (PROXY.test(name)) process.env[name] = text
 }
 
 const OTHER_CONFIGURATION =
@@ -135,6 +169,7 @@ function refusing(why: string): Answering {
     issue: async () => ({ ok: false, failure }),
     hostCa: async () => ({ ok: false, failure, noSuchRoute: false }),
     diagnose: async () => ({ ok: false, failure }),
+    ...refusingHosts(failure),
     health: () => ({ reachable: null, lastSuccess: null, clockSkewSeconds: null }),
   }
 }
@@ -156,8 +191,12 @@ function forThisHost(answering: Answering, { hostKeys, issuer, verify }: Config)
     }
     return null
   }
+  const reserved = 'only root may find, register or delete hosts at the issuer, by `hostcertd enroll`'
+  const ownHost = issuer.kind === 'http' ? issuer.sshHostId : ''
   return {
     ...answering,
+    ...refusingHosts(localFailure('ISSUER_REJECTED', 'local', reserved)),
+    userCa: async (_question, signal) => answering.userCa({ hostId: ownHost }, signal),
     issue: async ({ publicKey }, signal) => {
       const own = await ownKey(publicKey)
       return own === null ? { ok: false, failure } : answering.issue({ ...own, principals }, signal)

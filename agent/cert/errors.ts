@@ -208,6 +208,13 @@ export const ERRORS = {
     remedy:
       'Correct the file in the message (a token, password or id is one line; a key is in PEM or JSON form), and make it readable by the user `hostcertd-exchange` (without the package, by the user that runs hostcertd); then run `systemctl reload hostcertd`',
   },
+  USER_CA_INVALID: {
+    title: 'User CA invalid',
+    cause:
+      'The issuer did not respond with one public key of a user CA, or with one that `user_ca.fingerprints` does not list; the keys in place were not changed',
+    remedy:
+      'Check the user CA of this host at the issuer, and whether a proxy or a login page responds instead. If the CA was changed on purpose, add its fingerprint to `user_ca.fingerprints`',
+  },
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 
 export type ErrorCode = keyof typeof ERRORS

@@ -98,7 +98,9 @@ export function createIssuerProbe(options: IssuerOptions): IssuerProbe {
   }
 
   return {
-    issuer: secrets.guardIssuer(new HttpIssuer(options.sshHostId, exchange, authenticator, health)),
+    issuer: secrets.guardIssuer(
+      new HttpIssuer({ exchange, authenticator, health, sshHostId: options.sshHostId }),
+    ),
     login,
     readHost,
     countOthers,

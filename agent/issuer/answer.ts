@@ -1,11 +1,12 @@
 import type { Secrets } from './secrets.ts'
 
-export type Route = 'login' | 'issue' | 'host-ca'
+/** `hosts`: what only `enroll` asks, which is not counted. */
+export type Route = 'login' | 'issue' | 'host-ca' | 'hosts'
 
 /** A setting that names an address of the issuer's. */
 export type AddressSetting = 'issuer.url' | 'auth.login_url'
 
-/** An HTTP answer of any status. No text in it holds a secret, but for `text` of a login. */
+/** An HTTP answer of any status. No text in it holds a secret, but for `text` of a login, and of status 200 to `hosts`. */
 export interface Answer {
   readonly route: Route
   /** Which setting named the address. */

@@ -12,7 +12,7 @@ import type {
   Log,
 } from '../renewal/ports.ts'
 import { type Answer, parseObject } from './answer.ts'
-import { answerFailure, invalidAnswer, isTokenRefused, saysNoSuchRoute } from './failures.ts'
+import { answerFailure, invalidAnswer, isTokenRefused, localFailure, saysNoSuchRoute } from './failures.ts'
 import { HttpExchange, type Outcome } from './http-exchange.ts'
 import { TlsRoots } from './http.ts'
 import { HealthRecord } from './issuer-health.ts'
@@ -40,15 +40,50 @@ export interface IssuerOptions {
   readonly metrics: IssuerMetrics
 }
 
-/** The issuing endpoint over HTTP. Does nothing before the first call; keeps no connection between calls. */
-export function createIssuer(options: IssuerOptions): Issuer {
+/** What everything that is asked of one issuer shares: one login, and one record of its health. */
+export interface HttpWay {
+  readonly exchange: HttpExchange
+  readonly authenticator: Authenticator
+  readonly health: HealthRecord
+  readonly secrets: Secrets
+  /** Of the host that certificates are for; empty until `enroll` has found or registered it. */
+  sshHostId: string
+}
+
+/** Does nothing before the first question; keeps no connection between questions. */
+export function openWay(options: IssuerOptions): HttpWay {
   const health = new HealthRecord(options.clock)
   const secrets = new Secrets()
   for (const password of proxyPasswords(process.env)) secrets.add(password)
   const ports = { ...options, log: secrets.guardLog(options.log) }
   const exchange = new HttpExchange(options, new TlsRoots(options.caFile), health, secrets, ports)
   const authenticator = authenticatorOf(options, exchange, secrets)
-  return secrets.guardIssuer(new HttpIssuer(options.sshHostId, exchange, authenticator, health))
+  return { exchange, authenticator, health, secrets, sshHostId: options.sshHostId }
+}
+
+/** The issuing endpoint over HTTP. */
+export function createIssuer(options: IssuerOptions, way: HttpWay = openWay(options)): Issuer {
+  return way.secrets.guardIssuer(new HttpIssuer(way))
+}
+
+/**
+ * Ask something with an access token, and once more with another one when it is refused.
+ *
+ * @returns a failed login as a failure. Rejects only when `signal` fires
+ */
+export async function askWithToken(
+  authenticator: Authenticator,
+  ask: (token: string) => Promise<Outcome>,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const first = await authenticator.token(null, signal)
+  if (first.kind === 'failed') return { ok: false, failure: first.failure }
+  const outcome = await ask(first.token)
+  if (!outcome.ok || !isTokenRefused(outcome.answer)) return outcome
+  const second = await authenticator.token(first.token, signal)
+  if (second.kind === 'failed') return { ok: false, failure: second.failure }
+  // The same request with the same token would get the same answer.
+  return second.token === first.token ? outcome : ask(second.token)
 }
 
 /** The way to a token that the configuration asks for. */
@@ -66,45 +101,40 @@ export function authenticatorOf(
 
 /** Made by {@link createIssuer}; a probe makes one that shares its login. */
 export class HttpIssuer implements Issuer {
-  readonly #hostPath: string
-  readonly #exchange: HttpExchange
-  readonly #authenticator: Authenticator
-  readonly #health: HealthRecord
+  readonly #way: Omit<HttpWay, 'secrets'>
 
-  constructor(sshHostId: string, exchange: HttpExchange, authenticator: Authenticator, health: HealthRecord) {
-    this.#hostPath = `/api/v1/ssh/hosts/${encodeURIComponent(sshHostId)}`
-    this.#exchange = exchange
-    this.#authenticator = authenticator
-    this.#health = health
+  constructor(way: Omit<HttpWay, 'secrets'>) {
+    this.#way = way
   }
 
   async issue({ publicKey }: IssueRequest, signal: AbortSignal): Promise<IssueAnswer> {
-    const first = await this.#authenticator.token(null, signal)
-    if (first.kind === 'failed') return { ok: false, failure: first.failure }
-    const outcome = await this.#askToIssue(publicKey, first.token, signal)
-    if (!outcome.ok || !isTokenRefused(outcome.answer)) return readIssued(outcome)
-    const second = await this.#authenticator.token(first.token, signal)
-    if (second.kind === 'failed') return { ok: false, failure: second.failure }
-    // The same request with the same token would get the same answer.
-    if (second.token === first.token) return readIssued(outcome)
-    return readIssued(await this.#askToIssue(publicKey, second.token, signal))
+    const { exchange, authenticator, sshHostId } = this.#way
+    if (sshHostId === '') return { ok: false, failure: NO_HOST }
+    const path = `${hostPath(sshHostId)}/issue-host-cert`
+    const ask = async (token: string): Promise<Outcome> =>
+      exchange.ask({ route: 'issue', path, body: { publicKey }, token }, signal)
+    return readIssued(await askWithToken(authenticator, ask, signal))
   }
 
   async hostCa(signal: AbortSignal): Promise<HostCaAnswer> {
-    const path = `${this.#hostPath}/host-ca-public-key`
-    const outcome = await this.#exchange.ask({ route: 'host-ca', path }, signal)
+    const { exchange, sshHostId } = this.#way
+    if (sshHostId === '') return { ok: false, failure: NO_HOST, noSuchRoute: false }
+    const path = `${hostPath(sshHostId)}/host-ca-public-key`
+    const outcome = await exchange.ask({ route: 'host-ca', path }, signal)
     if (!outcome.ok) return { ok: false, failure: outcome.failure, noSuchRoute: false }
     return readHostCa(outcome.answer)
   }
 
   health(): IssuerHealth {
-    return this.#health.current
+    return this.#way.health.current
   }
+}
 
-  #askToIssue(publicKey: string, token: string, signal: AbortSignal): Promise<Outcome> {
-    const path = `${this.#hostPath}/issue-host-cert`
-    return this.#exchange.ask({ route: 'issue', path, body: { publicKey }, token }, signal)
-  }
+const NO_HOST = localFailure('CONFIG_INVALID', 'local', 'no host was found or registered at the issuer yet')
+
+/** The entry of a host. */
+export function hostPath(id: string): string {
+  return `/api/v1/ssh/hosts/${encodeURIComponent(id)}`
 }
 
 function readIssued(outcome: Outcome): IssueAnswer {
@@ -143,7 +173,8 @@ function readHostCa(answer: Answer): HostCaAnswer {
   }
 }
 
-function notJson({ complete, isHtml }: Answer): string {
+/** What is wrong with an answer of status 200 that holds no JSON object. */
+export function notJson({ complete, isHtml }: Answer): string {
   if (!complete) return '200 with more than an answer can be long'
   return isHtml ? '200 with a web page; is a proxy in the way?' : '200 with something that is no JSON object'
 }

@@ -24,6 +24,7 @@ import {
   type Reply,
 } from './exchange-protocol.ts'
 import { localFailure } from './failures.ts'
+import { HOST_ANSWER_KINDS, type HostAnswerOf, type HostQuestion } from './host-questions.ts'
 import { HealthRecord } from './issuer-health.ts'
 
 /** A message that begins so is about the exchange itself, not about the issuer. */
@@ -49,13 +50,43 @@ export interface ExchangeClient extends IssuerSession {
    * @returns a failure when the exchange could not be asked, or refuses its configuration
    */
   diagnose(question: DiagnosisQuestion, signal: AbortSignal): Promise<DiagnosisAnswer>
+  /**
+   * Find a host by its id, or by its name in a project, for `enroll`. What it finds becomes the host of this exchange if
+   * its settings name none. Rejects, as the three below, only when `signal` fires.
+   */
+  findHost(question: HostQuestion<'find-host'>, signal: AbortSignal): Promise<HostAnswerOf<'find-host'>>
+  /** Not idempotent: after an answer that was lost, the name is `taken`. */
+  registerHost(
+    question: HostQuestion<'register-host'>,
+    signal: AbortSignal,
+  ): Promise<HostAnswerOf<'register-host'>>
+  /** Idempotent. */
+  deleteHost(question: HostQuestion<'delete-host'>, signal: AbortSignal): Promise<HostAnswerOf<'delete-host'>>
+  /** The CA whose user certificates a host is to trust. Needs no login. */
+  userCa(question: HostQuestion<'user-ca'>, signal: AbortSignal): Promise<UserCaAnswer>
 }
+
+type UserCaAnswer =
+  | { readonly kind: 'user-ca'; readonly key: PublicKey }
+  | Extract<HostAnswerOf<'user-ca'>, { kind: 'failed' }>
 
 /** A question without its number. */
 type Asked =
   | ({ readonly ask: 'issue' } & IssueRequest)
   | { readonly ask: 'host-ca' }
   | ({ readonly ask: 'diagnose' } & DiagnosisQuestion)
+  | HostsAsked<keyof typeof HOST_ANSWER_KINDS>
+type HostsAsked<A extends keyof typeof HOST_ANSWER_KINDS> = A extends string
+  ? { readonly ask: A } & HostQuestion<A>
+  : never
+
+/** What each question is answered with, if it does not fail. */
+const ANSWER_KINDS: Readonly<Record<Asked['ask'], readonly Reply['answer']['kind'][]>> = {
+  issue: ['issued'],
+  'host-ca': ['host-ca'],
+  diagnose: ['diagnosed'],
+  ...HOST_ANSWER_KINDS,
+}
 
 /** Beyond what its own time limits allow: to start, and to read what the system trusts. */
 const SPARE_MILLISECONDS = 10_000
@@ -64,7 +95,9 @@ const REQUESTS_PER_QUESTION = 4
 const LOGINS_PER_QUESTION = 2
 /** The steps of a diagnosis below HTTP, which have limits of their own; twice, for `auth.login_url` may be elsewhere. */
 const CONNECTING_MILLISECONDS = 2 * 30_000
-/** However much a diagnosis asks: systemd ends the exchange after five minutes. */
+/** A login and a list, both by two routes, for the projects and for the hosts. */
+const REQUESTS_PER_SEARCH = 8
+/** However much is asked: systemd ends the exchange after five minutes. */
 const LONGEST_DIAGNOSIS_MILLISECONDS = 280_000
 
 /**
@@ -73,8 +106,8 @@ const LONGEST_DIAGNOSIS_MILLISECONDS = 280_000
  */
 export function createExchangeClient(options: ExchangeClientOptions): ExchangeClient {
   const { clock, metrics } = options
-  const { issuer, log } = options.settings
-  const settings: ExchangeSettings = { protocol: PROTOCOL, issuer, log }
+  const { issuer, log, credentials, proxy } = options.settings
+  const settings: ExchangeSettings = { protocol: PROTOCOL, issuer, log, credentials, proxy }
   const health = new HealthRecord(clock)
   let channel: Channel | null = null
   let questions = 0
@@ -96,16 +129,13 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   ): Reply['answer'] => {
     kill()
     health.unreached()
-    if (asked.ask !== 'diagnose') metrics.issuerRequest(asked.ask, code, clock.uptime() - since)
+    if (asked.ask === 'issue' || asked.ask === 'host-ca')
+      metrics.issuerRequest(asked.ask, code, clock.uptime() - since)
     const failure = localFailure(code, next, `${EXCHANGE} ${message}`)
     return { kind: 'failed', failure, noSuchRoute: false }
   }
 
-  const ask = async (
-    asked: Asked,
-    kind: Reply['answer']['kind'],
-    signal: AbortSignal,
-  ): Promise<Reply['answer']> => {
+  const ask = async (asked: Asked, signal: AbortSignal): Promise<Reply['answer']> => {
     signal.throwIfAborted()
     const since = clock.uptime()
     const exchange = open()
@@ -123,7 +153,7 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
       return giveUp(asked, 'ISSUER_UNREACHABLE', `ended: ${exchange.ended ?? 'no reply'}`, since, next)
     }
     const reply = replyTo(question, line)
-    if (reply === null || (reply.answer.kind !== kind && reply.answer.kind !== 'failed'))
+    if (reply === null || !isAnswerTo(asked, reply.answer))
       return giveUp(asked, 'ISSUER_INVALID_RESPONSE', 'sent an invalid reply and was killed', since)
     health.learn(reply.health)
     for (const { route, code, seconds } of reply.requests) metrics.issuerRequest(route, code, seconds)
@@ -135,21 +165,39 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   return {
     start: () => void open(),
     issue: async (request, signal): Promise<IssueAnswer> => {
-      const answer = await ask({ ask: 'issue', ...request }, 'issued', signal)
+      const answer = await ask({ ask: 'issue', ...request }, signal)
       return answer.kind === 'issued' ? { ok: true, ...answer } : { ok: false, failure: failureIn(answer) }
     },
     hostCa: async (signal): Promise<HostCaAnswer> => {
-      const answer = await ask({ ask: 'host-ca' }, 'host-ca', signal)
+      const answer = await ask({ ask: 'host-ca' }, signal)
       const keys = answer.kind === 'host-ca' ? caKeysIn(answer.keys) : []
       if (keys.length > 0) return { ok: true, keys }
       const noSuchRoute = answer.kind === 'failed' && answer.noSuchRoute
       return { ok: false, failure: failureIn(answer), noSuchRoute }
     },
     diagnose: async (question, signal) => {
-      const answer = await ask({ ask: 'diagnose', ...question }, 'diagnosed', signal)
+      const answer = await ask({ ask: 'diagnose', ...question }, signal)
       return answer.kind === 'diagnosed'
         ? { ok: true, findings: answer.findings }
         : { ok: false, failure: failureIn(answer) }
+    },
+    findHost: async (question, signal) => {
+      const answer = await ask({ ask: 'find-host', ...question }, signal)
+      return answer.kind === 'found' ? answer : { kind: 'failed', failure: failureIn(answer) }
+    },
+    registerHost: async (question, signal) => {
+      const answer = await ask({ ask: 'register-host', ...question }, signal)
+      const isKnown = answer.kind === 'registered' || answer.kind === 'taken'
+      return isKnown ? answer : { kind: 'failed', failure: failureIn(answer) }
+    },
+    deleteHost: async (question, signal) => {
+      const answer = await ask({ ask: 'delete-host', ...question }, signal)
+      return answer.kind === 'deleted' ? answer : { kind: 'failed', failure: failureIn(answer) }
+    },
+    userCa: async (question, signal) => {
+      const answer = await ask({ ask: 'user-ca', ...question }, signal)
+      const [key] = answer.kind === 'user-ca' ? caKeysIn([answer.key]) : []
+      return key === undefined ? { kind: 'failed', failure: failureIn(answer) } : { kind: 'user-ca', key }
     },
     health: (): IssuerHealth => health.current,
     end: () => {
@@ -168,9 +216,16 @@ export function limitOf(asked: Asked, timeout: number): number {
   const issuing = REQUESTS_PER_QUESTION * timeout + LOGINS_PER_QUESTION * LONGEST_PROOF_MILLISECONDS
   switch (asked.ask) {
     case 'issue':
+    case 'delete-host':
       return issuing + SPARE_MILLISECONDS
     case 'host-ca':
+    case 'user-ca':
       return timeout + SPARE_MILLISECONDS
+    case 'find-host':
+    case 'register-host': {
+      const searching = REQUESTS_PER_SEARCH * timeout + LOGINS_PER_QUESTION * LONGEST_PROOF_MILLISECONDS
+      return Math.min(searching + SPARE_MILLISECONDS, LONGEST_DIAGNOSIS_MILLISECONDS)
+    }
     case 'diagnose': {
       // The host CA, a login, what may be read of this host and of others; then the certificates.
       const first = 4 * timeout + LONGEST_PROOF_MILLISECONDS
@@ -178,6 +233,26 @@ export function limitOf(asked: Asked, timeout: number): number {
       return Math.min(wanted, LONGEST_DIAGNOSIS_MILLISECONDS)
     }
   }
+}
+
+/** Whether it is about what was asked: the exchange may be anyone's by now. */
+function isAnswerTo(asked: Asked, answer: Reply['answer']): boolean {
+  if (answer.kind === 'failed') return true
+  if (!ANSWER_KINDS[asked.ask].includes(answer.kind)) return false
+  if (answer.kind === 'found' && asked.ask === 'find-host') {
+    const { by } = asked
+    const { host } = answer
+    if (host === null) return by.kind === 'name'
+    return by.kind === 'id' ? isSame(host.id, by.id) : isSame(host.hostname, by.hostname)
+  }
+  if (asked.ask !== 'register-host') return true
+  if (answer.kind === 'registered') return isSame(answer.host.hostname, asked.hostname)
+  const isAlias = answer.kind === 'taken' && answer.what === 'alias'
+  return isAlias || (answer.kind === 'taken' && isSame(answer.host.hostname, asked.hostname))
+}
+
+function isSame(one: string, other: string): boolean {
+  return one.toLowerCase() === other.toLowerCase()
 }
 
 /** @returns null when it is none, or one to another question */

@@ -14,6 +14,7 @@ import {
   type Reply,
 } from './exchange-protocol.ts'
 import { localFailure } from './failures.ts'
+import type { Hosts } from './host-questions.ts'
 
 export interface ExchangeStreams {
   readonly input: NodeJS.ReadableStream
@@ -21,7 +22,7 @@ export interface ExchangeStreams {
 }
 
 /** What answers the questions. */
-export interface Answering extends Issuer {
+export interface Answering extends Issuer, Hosts {
   /** Rejects only when `signal` fires. */
   diagnose(question: DiagnosisQuestion, signal: AbortSignal): Promise<DiagnosisAnswer>
 }
@@ -110,6 +111,14 @@ async function answerTo(
       return hostCa(await issuer.hostCa(signal))
     case 'diagnose':
       return diagnosed(await issuer.diagnose(question, signal))
+    case 'find-host':
+      return orFailed(await issuer.findHost(question, signal))
+    case 'register-host':
+      return orFailed(await issuer.registerHost(question, signal))
+    case 'delete-host':
+      return orFailed(await issuer.deleteHost(question, signal))
+    case 'user-ca':
+      return orFailed(await issuer.userCa(question, signal))
   }
 }
 
@@ -146,6 +155,10 @@ function hostCa(answer: HostCaAnswer): Reply['answer'] {
   if (keys.join('').length <= LONGEST_CERTIFICATE) return { kind: 'host-ca', keys }
   const flaw = `the issuer sent ${keys.length} CA keys, which is too many`
   return failed(localFailure('ISSUER_INVALID_RESPONSE', 'issuer-backoff', flaw))
+}
+
+function orFailed(answer: Awaited<ReturnType<Hosts[keyof Hosts]>>): Reply['answer'] {
+  return answer.kind === 'failed' ? failed(answer.failure) : answer
 }
 
 function failed(failure: IssuerFailure, noSuchRoute = false): Reply['answer'] {

@@ -3,15 +3,16 @@ import { ERROR_CODES } from '../cert/errors.ts'
 import { inOneLine } from '../cert/text.ts'
 import type { Config } from '../config/config.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
+import { HOST_ANSWERS, HOST_QUESTIONS } from './host-questions.ts'
 
 /**
  * The protocol between the daemon and `hostcertd exchange`: a line of JSON each way, one question after the other.
  * The first line to the exchange is its settings; then each question has one reply. It ends when its input does.
- * Secrets are read there and never leave it.
+ * Secrets are read there and never leave it; those that `enroll` was given go there with the settings.
  */
 
 /** Changes with the protocol: after an upgrade under a running daemon the two sides differ, and refuse each other. */
-export const PROTOCOL = 3
+export const PROTOCOL = 4
 
 /** Of a line, in characters; a longer one is refused. */
 export const LONGEST_LINE = 64 * 1024
@@ -21,6 +22,14 @@ export interface ExchangeSettings {
   readonly protocol: number
   readonly issuer: Config['issuer']
   readonly log: Config['log']
+  /**
+   * `enroll` has them before they are in a file, so they stay in memory: the text of each `credential:NAME`, which stands
+   * unresolved in `issuer.auth` then. Others come from `$CREDENTIALS_DIRECTORY`. The exchange of the unit takes other
+   * settings than those of the configuration from root alone, and with credentials only, be there none.
+   */
+  readonly credentials?: Readonly<Record<string, string>> | undefined
+  /** HTTPS_PROXY, HTTP_PROXY, NO_PROXY, ALL_PROXY, instead of those in the environment of the exchange. */
+  readonly proxy?: Readonly<Record<string, string>> | undefined
 }
 
 /** The steps of `doctor` that the exchange takes, in their order. */
@@ -75,6 +84,10 @@ const question = v.variant('ask', [
       }),
     ),
   }),
+  v.object({ id, ...HOST_QUESTIONS['find-host'].entries }),
+  v.object({ id, ...HOST_QUESTIONS['register-host'].entries }),
+  v.object({ id, ...HOST_QUESTIONS['delete-host'].entries }),
+  v.object({ id, ...HOST_QUESTIONS['user-ca'].entries }),
 ])
 
 const failure = v.object({
@@ -111,6 +124,7 @@ const answer = v.variant('kind', [
       v.maxLength(MOST_FINDINGS),
     ),
   }),
+  ...HOST_ANSWERS,
   v.object({ kind: v.literal('failed'), failure, noSuchRoute: v.boolean() }),
 ])
 

@@ -160,6 +160,15 @@ function hostCaFailure(answer: Answer): IssuerFailure {
   }
 }
 
+/**
+ * A refusal whose meaning depends on what was asked.
+ *
+ * @param what goes on after "HOST"
+ */
+export function refusal(answer: Answer, code: ErrorCode, next: NextStep, what: string): IssuerFailure {
+  return of(answer, code, next, said(answer, what))
+}
+
 function busy(answer: Answer): IssuerFailure {
   return {
     ...of(answer, 'ISSUER_BUSY', 'issuer-backoff', said(answer, busyText(answer.status))),

@@ -25,9 +25,22 @@ type HttpQuestion =
       readonly body: object
       readonly mutualTls: MutualTls | null
     }
-  /** The only one that carries a token: on the public routes and on login even a bad one would be refused. */
+  /** On the public routes and on login no token is sent: even a bad one would be refused. */
   | { readonly route: 'issue'; readonly path: string; readonly body: object; readonly token: string }
   | { readonly route: 'host-ca'; readonly path: string }
+  | HostsQuestion
+
+/** What only `enroll` asks. */
+export interface HostsQuestion {
+  readonly route: 'hosts'
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly path: string
+  readonly body?: object
+  /** Null on a public route. */
+  readonly token: string | null
+  /** Of the answer; left out: as for the other routes. */
+  readonly limitBytes?: number
+}
 
 export type Outcome =
   | { readonly ok: true; readonly answer: Answer }
@@ -104,11 +117,18 @@ export class HttpExchange {
 
   #compose(question: HttpQuestion, url: URL) {
     const headers: Record<string, string> = {
-      accept: question.route === 'host-ca' ? 'text/plain, application/json' : 'application/json',
+      accept: isPublic(question) ? 'text/plain, application/json' : 'application/json',
       'user-agent': `hostcertd/${this.#settings.version}`,
     }
     if (question.route === 'issue') headers['authorization'] = `Bearer ${question.token}`
     if (question.route === 'host-ca') return { url, method: 'GET', headers, body: null } as const
+    if (question.route === 'hosts') {
+      const { method, body, token, limitBytes } = question
+      if (token !== null) headers['authorization'] = `Bearer ${token}`
+      if (body === undefined) return { url, method, headers, body: null, limitBytes } as const
+      headers['content-type'] = 'application/json'
+      return { url, method, headers, body: JSON.stringify(body), limitBytes } as const
+    }
     headers['content-type'] = 'application/json'
     return { url, method: 'POST', headers, body: JSON.stringify(question.body) } as const
   }
@@ -116,7 +136,7 @@ export class HttpExchange {
   /** @param code HTTP status or error code */
   #note(route: Route, code: string, start: number, data: Readonly<Record<string, unknown>>): void {
     const milliseconds = performance.now() - start
-    this.#metrics.issuerRequest(route, code, milliseconds / 1000)
+    if (route !== 'hosts') this.#metrics.issuerRequest(route, code, milliseconds / 1000)
     this.#log.debug(
       { route, status: code, milliseconds: Math.round(milliseconds), ...data },
       'asked the issuer',
@@ -138,6 +158,7 @@ export function answerOf(
   const { status, text, complete } = reply
   const token = route === 'login' ? parseObject(text)?.['accessToken'] : null
   if (typeof token === 'string') secrets.add(token)
+  const isOfHosts = route === 'hosts' && status === 200
   const location = reply.header('location')
   return {
     route,
@@ -145,14 +166,20 @@ export function answerOf(
     host: authorityOf(address),
     path: address.pathname,
     status,
-    // A login brings a token, and that may be one that it brought before.
-    text: route === 'login' ? text : secrets.redact(text),
+    // A login brings a token, and that may be one that it brought before. A list of hosts can be long, and who asked for
+    // it takes little of it.
+    text: route === 'login' || isOfHosts ? text : secrets.redact(text),
     complete,
     isHtml: reply.header('content-type')?.includes('html') ?? false,
-    body: parseErrorBody(text, secrets),
+    body: parseErrorBody(isOfHosts ? '' : text, secrets),
     location: location === null ? null : secrets.redact(location),
     retryAfterSeconds: parseRetryAfter(reply.header('retry-after'), reply.header('date'), now),
   }
+}
+
+/** The public keys of CAs, which come as text. */
+function isPublic(question: HttpQuestion): boolean {
+  return question.route === 'host-ca' || (question.route === 'hosts' && question.token === null)
 }
 
 /** The connection ended before there was an answer, and TLS did not say why. */

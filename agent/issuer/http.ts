@@ -8,7 +8,7 @@ import { reasonOf } from '../cert/text.ts'
 import { readBoundedFile, fileVersion } from '../host/files.ts'
 import { endpointOf, proxyFor, proxyProblem } from './proxy.ts'
 
-/** An answer of ours is below 2 KiB; more than this is not read. */
+/** Most answers are below 2 KiB; more than this is not read. */
 const BODY_LIMIT_BYTES = 64 * 1024
 
 /** Node's default of 250 ms gives up on an address that is merely far away. */
@@ -16,9 +16,11 @@ const ADDRESS_ATTEMPT_MILLISECONDS = 2000
 
 interface RawRequest {
   readonly url: URL
-  readonly method: 'GET' | 'POST' | 'PUT'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   readonly headers: Readonly<Record<string, string>>
   readonly body: string | null
+  /** Of the answer; more than this is not read. Left out: 64 KiB. */
+  readonly limitBytes?: number | undefined
   /** The certificate that TLS shows the server. */
   readonly mutualTls?: ClientCertificate | null
 }
@@ -32,7 +34,7 @@ interface ClientCertificate {
 export interface RawReply {
   readonly status: number
   readonly text: string
-  /** False when the body went on beyond 64 KiB. */
+  /** False when the body went on beyond the limit. */
   readonly complete: boolean
   header(name: string): string | null
 }
@@ -91,17 +93,18 @@ async function exchange(
   })
   // Leaving the loop early makes the body report that it was cut off.
   body.on('error', () => {})
+  const { limitBytes = BODY_LIMIT_BYTES } = asked
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of body as AsyncIterable<Buffer>) {
     chunks.push(chunk)
     size += chunk.length
-    if (size > BODY_LIMIT_BYTES) break
+    if (size > limitBytes) break
   }
   return {
     status: statusCode,
-    text: Buffer.concat(chunks).subarray(0, BODY_LIMIT_BYTES).toString('utf8'),
-    complete: size <= BODY_LIMIT_BYTES,
+    text: Buffer.concat(chunks).subarray(0, limitBytes).toString('utf8'),
+    complete: size <= limitBytes,
     header: (name) => [headers[name]].flat()[0] ?? null,
   }
 }

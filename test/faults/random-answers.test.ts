@@ -6,6 +6,8 @@ import * as fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { serveExchange } from '../../agent/issuer/exchange-process.ts'
 import { LONGEST_LINE, PROTOCOL, readReply } from '../../agent/issuer/exchange-protocol.ts'
+import { localFailure } from '../../agent/issuer/failures.ts'
+import { refusingHosts } from '../../agent/issuer/host-questions.ts'
 import type { HostCaAnswer, IssueAnswer, Issuer } from '../../agent/renewal/ports.ts'
 import { makeSubject, requestFor, startRawServer } from '../issuer/harness.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
@@ -150,6 +152,7 @@ function exchangeFor(issuer: Issuer) {
     health: () => issuer.health(),
     end: () => {},
     diagnose: () => Promise.reject(new Error('not asked')),
+    ...refusingHosts(localFailure('CONFIG_INVALID', 'local', 'not asked')),
   }))
   input.write(`${JSON.stringify({ protocol: PROTOCOL })}\n`)
   return {

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import { serveExchange } from '../../agent/issuer/exchange-process.ts'
 import { LONGEST_LINE, PROTOCOL, readReply } from '../../agent/issuer/exchange-protocol.ts'
+import { refusingHosts } from '../../agent/issuer/host-questions.ts'
 import type { HostCaAnswer, IssueAnswer } from '../../agent/renewal/ports.ts'
 import { NEVER, requestFor } from '../issuer/harness.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
@@ -152,6 +153,7 @@ test('lines of a hostile daemon to the exchange', async () => {
         health: () => HEALTH,
         end: () => {},
         diagnose: async () => failed,
+        ...refusingHosts(failed.failure),
       }))
       if (dice.below(8) !== 0) input.write(`${JSON.stringify({ protocol: PROTOCOL })}\n`)
       input.end(mutate(dice.pick(questions), dice, questions, WORDS))

@@ -3,11 +3,14 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { IssuerConfig } from '../../agent/config/config.ts'
-import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
-import type { IssuerSession } from '../../agent/renewal/ports.ts'
+import {
+  createExchangeClient,
+  type ExchangeClient,
+  type ExchangeClientOptions,
+} from '../../agent/issuer/exchange-client.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
-import { NEVER } from './harness.ts'
+import { NEVER, sendJson, startRawServer } from './harness.ts'
 
 const MAIN = fileURLToPath(new URL('../../agent/main.ts', import.meta.url))
 /** Writes a line to a file when the HTTP library is loaded. */
@@ -35,16 +38,25 @@ const commandIssuer = (): IssuerConfig => ({
   timeoutMilliseconds: 30_000,
 })
 
-/** `hostcertd exchange --configured`, as the unit starts it, with this configuration. */
-async function unitWith(configured: object, issuer: IssuerConfig): Promise<IssuerSession> {
+/**
+ * `hostcertd exchange --configured`, as the unit starts it, with this configuration.
+ *
+ * @param instance as systemd names it: number, process and user of the connection
+ */
+async function unitWith(
+  configured: object,
+  issuer: IssuerConfig,
+  instance = '3-4711-992',
+  more: Partial<ExchangeClientOptions['settings']> = {},
+): Promise<ExchangeClient> {
   const log = { level: 'error', format: 'json' } as const
   await writeFile(at('hostcertd.yaml'), JSON.stringify({ host_keys: at('keys/*.pub'), log, ...configured }))
-  const node = [process.execPath, '--import', hooks(at('undici')), MAIN, 'exchange', '--configured']
+  const node = [process.execPath, '--import', hooks(at('undici')), MAIN, 'exchange', '--configured', instance]
   return createExchangeClient({
     program: ['/usr/bin/env', `HOSTCERTD_CONFIG=${at('hostcertd.yaml')}`, ...node],
     socket: null,
     mayBeChild: true,
-    settings: { issuer, log },
+    settings: { issuer, log, ...more },
     clock: { now: () => 1_800_000_000, uptime: () => 0, dice: () => 0, sleep: async () => {} },
     metrics: { issuerRequest: () => {}, loginFailed: () => {} },
   })
@@ -140,4 +152,68 @@ test('with an issuer over HTTP, a problem in `verify` does not concern it', asyn
   })
   expect(await readFile(at('undici'), 'utf8')).toMatch(/^(?:loaded\n)+$/)
   issuer.end()
+})
+
+describe('hosts at the issuer', () => {
+  const sshHostId = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
+  const find = { by: { kind: 'id', id: 'ffffffff-434c-4c43-80e3-53c9eae6672a' } } as const
+  const auth = { method: 'token', tokenFile: 'credential:admin-token' } as const
+  const http = (url: string): IssuerConfig => ({
+    kind: 'http',
+    url,
+    sshHostId,
+    caFile: null,
+    timeoutMilliseconds: 30_000,
+    auth,
+  })
+  const configured = (url: string): object => ({
+    issuer: { url, ssh_host_id: sshHostId },
+    auth: { method: 'token', token_file: 'credential:admin-token' },
+  })
+  const credentials = { 'admin-token': 'a-token' }
+  const serve = async () => startRawServer((_request, response) => sendJson(response, 404, {}))
+
+  test('root, with credentials, is not bound by the configuration', async () => {
+    await using server = await serve()
+    const exchange = await unitWith(configured('http://127.0.0.1:1'), http(server.url), '3-4711-0', {
+      credentials,
+    })
+    expect(await exchange.findHost(find, NEVER)).toMatchObject({ failure: { code: 'ISSUER_NOT_FOUND' } })
+    exchange.end()
+    expect(server.seen).toMatchObject([{ headers: { authorization: 'Bearer a-token' } }])
+  })
+
+  test('nor does root need a configuration, with systemd 257', async () => {
+    await using server = await serve()
+    const exchange = await unitWith({ unknown: 1 }, http(server.url), '3-4711_81-0', { credentials })
+    expect(await exchange.findHost(find, NEVER)).toMatchObject({ failure: { code: 'ISSUER_NOT_FOUND' } })
+    exchange.end()
+  })
+
+  test.each([
+    { name: 'another user', instance: '3-4711-992', more: { credentials } },
+    { name: 'a user whose number ends as root’s', instance: '3-4711-1000', more: { credentials } },
+    { name: 'an unknown user', instance: '3-unknown', more: { credentials } },
+    { name: 'no user', instance: '', more: { credentials } },
+    { name: 'root, without credentials', instance: '3-4711-0', more: {} },
+  ])('$name is bound by it', async ({ instance, more }) => {
+    await using server = await serve()
+    const exchange = await unitWith(configured('http://127.0.0.1:1'), http(server.url), instance, more)
+    expect(await exchange.findHost(find, NEVER)).toMatchObject({
+      failure: { code: 'CONFIG_INVALID', message: expect.stringContaining('differs from the one in use') },
+    })
+    exchange.end()
+    expect(server.seen).toEqual([])
+  })
+
+  test('the daemon may neither find nor delete any, and asks for the user CA of its own host', async () => {
+    await using server = await serve()
+    const exchange = await unitWith(configured(server.url), http(server.url))
+    const refused = { failure: { code: 'ISSUER_REJECTED', message: expect.stringContaining('only root') } }
+    expect(await exchange.findHost(find, NEVER)).toMatchObject(refused)
+    expect(await exchange.deleteHost({ hostId: sshHostId }, NEVER)).toMatchObject(refused)
+    await exchange.userCa({ hostId: find.by.id }, NEVER)
+    exchange.end()
+    expect(server.seen).toMatchObject([{ path: `/api/v1/ssh/hosts/${sshHostId}/user-ca-public-key` }])
+  })
 })

@@ -142,6 +142,39 @@ describe('another route', () => {
   })
 })
 
+describe('hosts of a project', () => {
+  const create = async (hostname: string, token: string) =>
+    post('/api/v1/ssh/hosts', { projectId: issuer.projectId, hostname }, `Bearer ${token}`)
+
+  test('are listed in one piece, whatever the query asks for', async () => {
+    for (let number = 2; number <= 300; number++)
+      issuer.addHost({ hostname: `web${number}.example.com`, ttlSeconds: 3600 })
+    const bearer = `Bearer ${issuer.addToken({ mayRead: 'all' })}`
+    const path = `/api/v1/projects/${issuer.projectId}/ssh-hosts?hostname=web1.example.com&limit=1`
+    expect((await get(path, bearer)).body['hosts']).toHaveLength(300)
+    const blind = await get(path, `Bearer ${issuer.addToken()}`)
+    expect(blind).toMatchObject({ status: 200, body: { hosts: [] } })
+    expect((await get(path, `Bearer ${issuer.addToken({ isMember: false })}`)).status).toBe(403)
+  })
+
+  test('can have names that differ in case only; one that is taken is a 500', async () => {
+    const token = issuer.addToken({ mayCreate: true })
+    expect((await create('WEB1.example.com', token)).status).toBe(200)
+    const taken = await create('web1.example.com', token)
+    expect(taken).toMatchObject({ status: 500, body: { error: 'Create', message: 'Something went wrong' } })
+  })
+
+  test('can be registered 200 times a minute', async () => {
+    issuer.limitRate({})
+    const token = issuer.addToken({ mayCreate: true })
+    const statuses = []
+    for (let number = 0; number < 201; number++)
+      statuses.push((await create(`db${number}.example.com`, token)).status)
+    expect(statuses.filter((status) => status === 200)).toHaveLength(200)
+    expect(statuses.at(-1)).toBe(429)
+  })
+})
+
 test('over TLS it is trusted by its CA file, and by nothing else', async () => {
   await issuer.stop()
   issuer = await startLocalIssuer({ folder: folder.path, https: true })

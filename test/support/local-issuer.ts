@@ -25,7 +25,7 @@ export async function startLocalIssuer(options: LocalIssuerOptions): Promise<Loc
   ])
   const state: IssuerState = {
     now,
-    registry: new Registry(),
+    registry: new Registry(now),
     tokens: new AccessTokens(now),
     issued: [],
     hostCa,

@@ -12,6 +12,29 @@ export type ReadCredentialFile = (path: string) => Promise<string>
 /** Reads the file at each call: it may have been replaced. */
 export const readCredentialFile: ReadCredentialFile = async (path) => readBoundedFile(path, LIMIT_BYTES)
 
+const GIVEN = /^credential:([\w.-]+)$/
+
+/**
+ * For `credential:NAME` that nobody has resolved: what was given with the settings, else the file in systemd's folder.
+ *
+ * @param folder `$CREDENTIALS_DIRECTORY`
+ * @returns reads other paths from the disk
+ */
+export function givenCredentials(
+  credentials: Readonly<Record<string, string>>,
+  folder: string | undefined,
+): ReadCredentialFile {
+  return async (path) => {
+    const name = GIVEN.exec(path)?.[1]
+    if (name === undefined) return readCredentialFile(path)
+    const given = Object.hasOwn(credentials, name) ? credentials[name] : undefined
+    if (given === undefined && folder === undefined) throw new Error('it was not given')
+    if (given === undefined) return readCredentialFile(`${folder}/hostcertd_${name}`)
+    if (Buffer.byteLength(given) <= LIMIT_BYTES) return given
+    throw new Error(`it is longer than ${LIMIT_BYTES} bytes`)
+  }
+}
+
 /** What an `Authorization` header can contain: no space, no control character. */
 const TOKEN = /^[\x21-\x7e]+$/
 
@@ -54,13 +77,16 @@ export function isToken(text: string): boolean {
  *
  * @returns reads from memory. A file that could not be read fails only if it is asked for
  */
-export async function holdCredentials(issuer: IssuerConfig): Promise<ReadCredentialFile> {
+export async function holdCredentials(
+  issuer: IssuerConfig,
+  read: ReadCredentialFile = readCredentialFile,
+): Promise<ReadCredentialFile> {
   const paths = issuer.kind === 'http' ? credentialFiles(issuer.auth).map(({ path }) => path) : []
-  const read = await Promise.allSettled(paths.map(async (path) => readCredentialFile(path)))
-  const held = new Map(paths.map((path, index) => [path, read[index]]))
+  const results = await Promise.allSettled(paths.map(async (path) => read(path)))
+  const held = new Map(paths.map((path, index) => [path, results[index]]))
   return async (path) => {
     const result = held.get(path)
-    if (result === undefined) return readCredentialFile(path)
+    if (result === undefined) return read(path)
     if (result.status === 'rejected') throw result.reason
     return result.value
   }

@@ -90,6 +90,8 @@ export const ERROR_ROW_NAMES = Object.keys(ROWS) as readonly ErrorRowName[]
 
 /** What a row may be told besides: another message, or more members of the body. */
 interface RowDetail {
+  /** A 500 has `Create` when a name is taken. */
+  readonly error?: string
   readonly message?: string | readonly object[]
   readonly details?: readonly unknown[]
   readonly headers?: Readonly<Record<string, string>>
@@ -101,7 +103,8 @@ interface RowDetail {
  * @param detail what the answer says instead of the example in the table
  */
 export function errorRow(name: ErrorRowName, detail: RowDetail = {}): RawAnswer {
-  const [statusCode, error, example] = ROWS[name]
+  const [statusCode, usual, example] = ROWS[name]
+  const error = detail.error ?? usual
   const message = detail.message ?? example
   // The web framework answers this one itself: no request id.
   if (name === 'route-not-found') return { status: statusCode, body: { message, error, statusCode } }

@@ -1,7 +1,19 @@
 import type { RawAnswer } from './error-rows.ts'
 
-/** What a fault may be limited to; the names of the agent's metrics. */
-export type FaultRoute = 'login' | 'issue' | 'host-ca'
+/** What a fault may be limited to: the names of the agent's metrics, and the routes that enrolling needs. */
+export type FaultRoute =
+  | 'login'
+  | 'issue'
+  | 'host-ca'
+  | 'user-ca'
+  | 'host'
+  | 'register'
+  | 'delete'
+  /** By the two paths that servers of different age have. */
+  | 'workspaces'
+  | 'projects'
+  | 'project-hosts'
+  | 'workspace-hosts'
 
 /**
  * What goes wrong with one request. Those marked "done" are carried out first: the issuer has signed, and the answer

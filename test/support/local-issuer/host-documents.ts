@@ -29,12 +29,18 @@ export function hostDescription(registry: Registry, host: RegisteredHost): objec
  *
  * @throws Refusal 422 when the name is no FQDN, or the ttl no duration
  */
-export function parseNewHost(body: unknown): { hostname: string; alias: string | null; ttlSeconds: number } {
-  const { hostname, alias = null, hostCertTtl = '1y' } = objectIn(body)
+export function parseNewHost(body: unknown): {
+  projectId: string
+  hostname: string
+  alias: string | null
+  ttlSeconds: number
+} {
+  const { projectId, hostname, alias = null, hostCertTtl = '1y' } = objectIn(body)
+  if (typeof projectId !== 'string') invalid('projectId')
   if (typeof hostname !== 'string' || isIP(hostname) !== 0 || !FQDN.test(hostname)) invalid('hostname')
   if (alias !== null && typeof alias !== 'string') invalid('alias')
   const [, count, unit = ''] = /^(\d+)([smhdy])$/.exec(String(hostCertTtl)) ?? invalid('hostCertTtl')
-  return { hostname, alias, ttlSeconds: Number(count) * (UNIT_SECONDS[unit] ?? 1) }
+  return { projectId, hostname, alias, ttlSeconds: Number(count) * (UNIT_SECONDS[unit] ?? 1) }
 }
 
 function invalid(name: string): never {

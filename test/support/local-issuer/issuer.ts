@@ -111,14 +111,28 @@ export class LocalIssuer implements AsyncDisposable {
     return this.#state.registry.projectId
   }
 
+  get projectSlug(): string {
+    return this.#state.registry.projectSlug
+  }
+
+  /** `TYPE BASE64 COMMENT`. */
+  get userCaPublicKey(): string {
+    return this.#state.userCa.publicKey
+  }
+
   /** Every certificate signed, in order. */
   get issued(): readonly IssuedCertificate[] {
     return this.#state.issued
   }
 
   /** Register a host. @returns its id, a UUID unless told otherwise */
-  addHost(host: { readonly hostname: string; readonly ttlSeconds: number; readonly id?: string }): string {
-    return this.#state.registry.addHost(host.hostname, host.ttlSeconds, host.id).id
+  addHost(host: {
+    readonly hostname: string
+    readonly ttlSeconds: number
+    readonly id?: string
+    readonly alias?: string
+  }): string {
+    return this.#state.registry.addHost(host.hostname, host.ttlSeconds, host.id, host.alias).id
   }
 
   /** The lifetime of the certificates to come. */

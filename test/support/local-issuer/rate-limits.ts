@@ -1,12 +1,15 @@
 /** How many requests a minute the cloud allows for each route and client address. */
 export interface Rates {
-  /** POST. Default 200. */
+  /** POST and DELETE. Default 200. */
   readonly writes?: number
   /** Routes without login. Default 30. */
   readonly publicReads?: number
   /** Default 60. */
   readonly windowSeconds?: number
 }
+
+/** How often one may read with a token is not known: no limit was met. */
+export type RateKind = 'write' | 'public-read' | 'read'
 
 export interface RateAnswer {
   readonly headers: Readonly<Record<string, string>>
@@ -33,7 +36,8 @@ export class RateLimits {
    *
    * @param now milliseconds since the epoch
    */
-  count(route: string, kind: 'write' | 'public-read', address: string, now: number): RateAnswer {
+  count(route: string, kind: RateKind, address: string, now: number): RateAnswer {
+    if (kind === 'read') return { headers: {}, retryAfterSeconds: null }
     const limit = kind === 'write' ? (this.#rates.writes ?? 200) : (this.#rates.publicReads ?? 30)
     const bucket = this.#bucket(`${route} ${address}`, now)
     bucket.used += 1

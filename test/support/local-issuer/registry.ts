@@ -16,7 +16,13 @@ type HostSelection = readonly string[] | 'all'
 export interface Permissions {
   readonly mayIssueFor?: HostSelection
   readonly mayRead?: HostSelection
-  readonly mayCreate?: boolean
+  /** All names, or these: a rule with `$eq`. */
+  readonly mayCreate?: boolean | readonly string[]
+  readonly mayDelete?: HostSelection
+  /** Of the project. Default true. */
+  readonly isMember?: boolean
+  /** Milliseconds since the epoch from which all this counts: a grant does so after up to ten seconds. Default: ever. */
+  readonly grantedAt?: number
 }
 
 export interface Identity {
@@ -30,7 +36,7 @@ export interface Identity {
   lockedUntil: number
 }
 
-type HostAction = 'issue-host-cert' | 'read' | 'create'
+type HostAction = 'issue-host-cert' | 'read' | 'delete'
 
 /** How long the issuer locks an identity out, and how long a token lives by default. */
 const LOCK_MILLISECONDS = 300_000
@@ -40,8 +46,15 @@ const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 /** The issuer's hosts and machine identities. */
 export class Registry {
   readonly projectId = randomUUID()
+  readonly projectSlug = 'ssh-hosts-a1b2'
   readonly hosts = new Map<string, RegisteredHost>()
   readonly #identities = new Map<string, Identity>()
+  readonly #now: () => number
+
+  /** @param now milliseconds since the epoch */
+  constructor(now: () => number) {
+    this.#now = now
+  }
 
   addHost(hostname: string, ttlSeconds: number, id: string = randomUUID(), alias: string | null = null) {
     const host: RegisteredHost = { id, hostname, alias, ttlSeconds }
@@ -100,36 +113,83 @@ export class Registry {
   }
 
   /** @throws Refusal 403; its `details` are the rules that the identity has for this action, as the real server's */
-  demand(identity: Identity, action: HostAction, host: RegisteredHost | null): void {
-    if (allows(identity.permissions, action, host)) return
-    const message = `You are not allowed to ${action} on ssh-hosts`
-    const permitted = [...this.hosts.values()].filter((one) => allows(identity.permissions, action, one))
-    const details = permitted.map(({ hostname }) => ({
+  demand(identity: Identity, action: HostAction, host: RegisteredHost): void {
+    const permissions = this.#permissionsOf(identity)
+    if (allows(permissions, action, host)) return
+    const permitted = [...this.hosts.values()].filter((one) => allows(permissions, action, one))
+    throw denied(
       action,
-      subject: 'ssh-hosts',
-      inverted: false,
-      conditions: { hostname: { $eq: hostname } },
-    }))
-    throw new Refusal('permission-denied', { message, details })
+      permitted.map(({ hostname }) => hostname),
+    )
+  }
+
+  /** @throws Refusal 404 unknown project, 403 not a member */
+  demandMembership(identity: Identity, projectId: string): void {
+    if (!UUID.test(projectId)) throw new Refusal('server-error')
+    if (projectId !== this.projectId)
+      throw new Refusal('host-not-found', { message: `Project with ID '${projectId}' not found` })
+    if (this.isMember(identity)) return
+    const message = `Identity is not a member of the specified project with ID '${projectId}'`
+    throw new Refusal('not-member', { message })
+  }
+
+  isMember(identity: Identity): boolean {
+    return this.#permissionsOf(identity).isMember ?? true
+  }
+
+  /**
+   * Register a host. The case of a name counts: `web1` and `WEB1` are two.
+   *
+   * @throws Refusal 403; 500 when the name or the alias is taken, as the real server's database does
+   */
+  register(identity: Identity, hostname: string, ttlSeconds: number, alias: string | null): RegisteredHost {
+    const { mayCreate = false } = this.#permissionsOf(identity)
+    const names = typeof mayCreate === 'boolean' ? [] : mayCreate
+    if (mayCreate !== true && !names.includes(hostname)) throw denied('create', names)
+    const isTaken = [...this.hosts.values()].some(
+      (host) => host.hostname === hostname || (alias !== null && host.alias === alias),
+    )
+    if (isTaken) throw new Refusal('server-error', { error: 'Create' })
+    return this.addHost(hostname, ttlSeconds, undefined, alias)
   }
 
   /** The hosts that an identity may read. */
   readable(identity: Identity): RegisteredHost[] {
-    return [...this.hosts.values()].filter((host) => allows(identity.permissions, 'read', host))
+    const permissions = this.#permissionsOf(identity)
+    return [...this.hosts.values()].filter((host) => allows(permissions, 'read', host))
+  }
+
+  #permissionsOf({ permissions }: Identity): Permissions {
+    const isGranted = this.#now() >= (permissions.grantedAt ?? -Infinity)
+    return isGranted ? permissions : { mayIssueFor: [], isMember: permissions.isMember ?? true }
   }
 }
 
-function allows(permissions: Permissions, action: HostAction, host: RegisteredHost | null): boolean {
+/** @param hostnames of the rules that the identity has for this action */
+function denied(action: HostAction | 'create', hostnames: readonly string[]): Refusal {
+  const details = hostnames.map((hostname) => ({
+    action,
+    subject: 'ssh-hosts',
+    inverted: false,
+    conditions: { hostname: { $eq: hostname } },
+  }))
+  return new Refusal('permission-denied', {
+    message: `You are not allowed to ${action} on ssh-hosts`,
+    details,
+  })
+}
+
+function allows(permissions: Permissions, action: HostAction, host: RegisteredHost): boolean {
   switch (action) {
     case 'issue-host-cert':
       return includes(permissions.mayIssueFor ?? 'all', host)
     case 'read':
       return includes(permissions.mayRead ?? [], host)
-    case 'create':
-      return permissions.mayCreate ?? false
+    case 'delete':
+      return includes(permissions.mayDelete ?? [], host)
   }
 }
 
-function includes(selection: HostSelection, host: RegisteredHost | null): boolean {
-  return selection === 'all' || (host !== null && selection.includes(host.id))
+function includes(selection: HostSelection, host: RegisteredHost): boolean {
+  return selection === 'all' || selection.includes(host.id)
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { Refusal, type RawAnswer } from './error-rows.ts'
-import type { RateLimits } from './rate-limits.ts'
+import type { RateKind, RateLimits } from './rate-limits.ts'
 import type { Identity } from './registry.ts'
 import { ROUTES, type IssuerState, type Route } from './routes.ts'
 
@@ -84,8 +84,9 @@ function noSuchRoute(method: string, path: string): Refusal {
   return new Refusal('route-not-found', { message: `Route ${method}:${path} not found` })
 }
 
-function kindOf(route: Route): 'write' | 'public-read' {
-  return route.method === 'POST' ? 'write' : 'public-read'
+function kindOf(route: Route): RateKind {
+  if (route.method !== 'GET') return 'write'
+  return route.access === 'public' ? 'public-read' : 'read'
 }
 
 function parse(body: string | null): unknown {

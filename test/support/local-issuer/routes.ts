@@ -30,7 +30,7 @@ interface RoutedRequest {
 }
 
 export interface Route {
-  readonly method: 'GET' | 'POST'
+  readonly method: 'GET' | 'POST' | 'DELETE'
   readonly path: RegExp
   /** What a fault may be limited to. */
   readonly name: FaultRoute | null
@@ -50,33 +50,35 @@ export const ROUTES: readonly Route[] = [
     state.registry.host(id)
     return { status: 200, body: state.hostCa.publicKey }
   }),
-  route('GET', `${HOST}/user-ca-public-key`, null, 'public', (state, { id }) => {
+  route('GET', `${HOST}/user-ca-public-key`, 'user-ca', 'public', (state, { id }) => {
     state.registry.host(id)
     return { status: 200, body: state.userCa.publicKey }
   }),
-  route('GET', HOST, null, 'token', (state, { id, identity }) => {
+  route('GET', HOST, 'host', 'token', (state, { id, identity }) => {
     const host = state.registry.host(id)
     state.registry.demand(known(identity), 'read', host)
     return { status: 200, body: hostDescription(state.registry, host) }
   }),
-  route('POST', '/api/v1/ssh/hosts', null, 'token', (state, { body, identity }) => {
-    const wish = parseNewHost(body)
-    state.registry.demand(known(identity), 'create', null)
-    const host = state.registry.addHost(wish.hostname, wish.ttlSeconds, undefined, wish.alias)
+  route('DELETE', HOST, 'delete', 'token', (state, { id, identity }) => {
+    const host = state.registry.host(id)
+    state.registry.demand(known(identity), 'delete', host)
+    state.registry.hosts.delete(id)
     return { status: 200, body: hostDescription(state.registry, host) }
   }),
-  route(
-    'GET',
-    '/api/(?:v1/projects|v2/workspace)/([^/]+)/ssh-hosts',
-    null,
-    'token',
-    (state, { id, identity }) => {
-      const message = `Identity is not a member of the specified project with ID '${id}'`
-      if (id !== state.registry.projectId) throw new Refusal('not-member', { message })
-      const hosts = state.registry.readable(known(identity))
-      return { status: 200, body: { hosts: hosts.map((host) => hostDescription(state.registry, host)) } }
-    },
-  ),
+  route('POST', '/api/v1/ssh/hosts', 'register', 'token', (state, { body, identity }) => {
+    const { projectId, hostname, ttlSeconds, alias } = parseNewHost(body)
+    state.registry.demandMembership(known(identity), projectId)
+    const host = state.registry.register(known(identity), hostname, ttlSeconds, alias)
+    return { status: 200, body: hostDescription(state.registry, host) }
+  }),
+  route('GET', '/api/v1/projects/([^/]+)/ssh-hosts', 'project-hosts', 'token', listHosts),
+  route('GET', '/api/v2/workspace/([^/]+)/ssh-hosts', 'workspace-hosts', 'token', listHosts),
+  route('GET', '/api/v1/workspace', 'workspaces', 'token', (state, { identity }) => {
+    return { status: 200, body: { workspaces: projectsOf(state, known(identity)) } }
+  }),
+  route('GET', '/api/v1/projects', 'projects', 'token', (state, { identity }) => {
+    return { status: 200, body: { projects: projectsOf(state, known(identity)) } }
+  }),
   route('GET', '/api/status', null, 'public', (state) => ({
     status: 200,
     body: { date: new Date(state.now()).toISOString(), message: 'Ok', emailConfigured: false },
@@ -121,6 +123,18 @@ async function issue(state: IssuerState, { id, body, identity }: RoutedRequest):
   const issued = await issueCertificate(state.hostCa, host, publicKey, state.now())
   state.issued.push(issued)
   return { status: 200, body: { serialNumber: issued.serial, signedKey: issued.line } }
+}
+
+/** All that the identity may read, in one piece: a query such as `?hostname=` is ignored. */
+function listHosts(state: IssuerState, { id, identity }: RoutedRequest): RawAnswer {
+  state.registry.demandMembership(known(identity), id)
+  const hosts = state.registry.readable(known(identity))
+  return { status: 200, body: { hosts: hosts.map((host) => hostDescription(state.registry, host)) } }
+}
+
+function projectsOf({ registry }: IssuerState, identity: Identity): object[] {
+  const { projectId: id, projectSlug: slug } = registry
+  return registry.isMember(identity) ? [{ id, slug, name: 'SSH hosts', type: 'ssh', environments: [] }] : []
 }
 
 function known(identity: Identity | null): Identity {
