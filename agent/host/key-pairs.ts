@@ -1,8 +1,8 @@
 import { access, constants, realpath, stat } from 'node:fs/promises'
 import { parsePublicKeyLine } from '../cert/public-key.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
-import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
-import { findProgram, runProgram } from '../host/programs.ts'
+import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from './files.ts'
+import { findProgram, runProgram } from './programs.ts'
 
 /** Which key a private half is. `ssh-keygen -y` reads it, and prints nothing but its public key. */
 export type PrivateHalf =
