@@ -63,7 +63,10 @@ export async function readSshdSetup(sshdConfigFile: string, signal: AbortSignal)
   for (const path of valuesOf('trustedusercakeys')) userCas.set(path, await readKeys(path))
   const paths = [...sshd.loaded.map(({ path }) => path), ...valuesOf('hostkey'), ...DEFAULT_HOST_KEYS]
   const hostKeys: HostKeyPair[] = []
-  for (const path of new Set(paths)) hostKeys.push(await readPair(path, signal))
+  for (const path of new Set(paths)) {
+    const loaded = sshd.loaded.find((key) => key.path === path)
+    hostKeys.push(await pairOf(path, loaded?.half ?? (await readPrivateHalf(path, signal))))
+  }
   return { sshd, files, certificates, userCas, hostKeys }
 }
 
@@ -82,8 +85,7 @@ async function readKeys(path: string): Promise<readonly Buffer[] | null> {
   }
 }
 
-async function readPair(path: string, signal: AbortSignal): Promise<HostKeyPair> {
-  const half = await readPrivateHalf(path, signal)
+async function pairOf(path: string, half: PrivateHalf): Promise<HostKeyPair> {
   const owner = half.kind === 'absent' ? null : await ownerOf(path)
   const hasPublicHalf = await lstat(`${path}.pub`).then(
     () => true,

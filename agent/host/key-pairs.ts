@@ -17,6 +17,8 @@ export type PrivateHalf =
 export interface LoadedKey {
   /** As sshd has it: of the private half, or of the public one when an agent holds the key. */
   readonly path: string
+  /** What is at the path, taken for a private half. */
+  readonly half: PrivateHalf
   /** Without symlinks; null when it is not there. */
   readonly real: string | null
   /** Of its public key, by the private half, else by the public one; null when neither can be read. */
@@ -84,8 +86,8 @@ export async function isThere(path: string): Promise<boolean> {
 export async function readLoadedKey(path: string, signal: AbortSignal): Promise<LoadedKey> {
   const real = await realpath(path).catch(() => null)
   const half = await readPrivateHalf(path, signal)
-  if (half.kind === 'read') return { path, real, blob: half.blob }
-  return { path, real, blob: (await readPublicHalf(path)) ?? (await readPublicHalf(`${path}.pub`)) }
+  if (half.kind === 'read') return { path, half, real, blob: half.blob }
+  return { path, half, real, blob: (await readPublicHalf(path)) ?? (await readPublicHalf(`${path}.pub`)) }
 }
 
 async function readPublicHalf(path: string): Promise<Buffer | null> {
