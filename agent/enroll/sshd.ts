@@ -106,6 +106,8 @@ function changesOf(edits: readonly Edit[], { files }: SshdSetup): FileChange[] {
     made.set(edit.file, all)
     const before = current.get(edit.file) ?? file.state
     const after = { ...before, content: applyEdits(file.state.content, all) }
+    // A file that is included twice has its lines twice.
+    if (after.content.equals(before.content)) return []
     current.set(edit.file, after)
     const { path } = file
     return [{ kind: 'file', step: inOneLine(edit.step), path, before, after, isSecret: false }]
@@ -300,7 +302,8 @@ function publicHalves(
 ): Outcome {
   const { answer, written } = sshd
   if (answer.kind !== 'effective') return {}
-  const isDefault = linesOf(written, 'hostkey').every((line) => leftovers.hostKeys.includes(line))
+  const isDefault =
+    takesOver.leftovers && linesOf(written, 'hostkey').every((line) => leftovers.hostKeys.includes(line))
   const loaded = [...answer.settings.hostKeys, ...(isDefault ? DEFAULT_HOST_KEYS : [])]
   const changes: FileChange[] = []
   const notes: string[] = []

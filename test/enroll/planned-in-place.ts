@@ -11,7 +11,7 @@ import type { Case, Planned } from './ssh-host.ts'
 
 const MAIN = '/etc/ssh/sshd_config'
 const SSHD = '/usr/sbin/sshd'
-const signal = AbortSignal.timeout(50_000)
+const signal = AbortSignal.timeout(110_000)
 
 async function effective(): Promise<string[]> {
   const limits = { timeoutMilliseconds: 10_000, outputBytes: 1 << 20, signal }

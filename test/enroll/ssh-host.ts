@@ -108,7 +108,7 @@ export class SshHost implements AsyncDisposable {
   }
 
   #enter(argv: readonly string[], stdio: ('pipe' | 'ignore')[]): ReturnType<typeof spawn> {
-    return spawn('unshare', ['-m', 'sh', '-c', ENTER, this.path(''), ...argv], { stdio })
+    return spawn('/usr/bin/unshare', ['-m', 'sh', '-c', ENTER, this.path(''), ...argv], { stdio })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
