@@ -2,8 +2,6 @@ import { dirname } from 'node:path'
 import { isIssuedKeyType } from '../cert/public-key.ts'
 import { failureLine } from '../cli/context.ts'
 import type { Config } from '../config/config.ts'
-import type { HostKeyView } from '../renewal/judge.ts'
-import { failure, type Finding, isProvenServed, ok, type Examined, skipped, warning } from './finding.ts'
 import {
   isThere,
   type PrivateHalf,
@@ -11,8 +9,10 @@ import {
   privatePathsOf,
   publicHalfRemedy,
   readPrivateHalf,
-} from './key-pairs.ts'
-import { agentOf, linesOf, placeOf, type SshdFacts } from './sshd-files.ts'
+} from '../host/key-pairs.ts'
+import { agentOf, linesOf, placeOf, type SshdFacts } from '../host/sshd-files.ts'
+import type { HostKeyView } from '../renewal/judge.ts'
+import { failure, type Finding, isProvenServed, ok, type Examined, skipped, warning } from './finding.ts'
 
 /** Where `ssh-keygen -A` looks, and writes. */
 const SSH_FOLDER = '/etc/ssh'

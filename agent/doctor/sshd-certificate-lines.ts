@@ -2,10 +2,10 @@ import { realpath } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { certificateFileOf } from '../cert/host-certificate.ts'
 import { outlineOf } from '../cert/wire.ts'
+import type { CertificateLine, SshdFacts } from '../host/sshd-files.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import type { CertifiableView } from '../renewal/judge.ts'
 import { type Cause, failure, type Examined, RELOAD_SSHD, skipped, type Tone } from './finding.ts'
-import type { CertificateLine, SshdFacts } from './sshd-files.ts'
 
 /** Whether a HostCertificate line names the certificate, and none behind it another one for the same key. */
 export async function notNamed(

@@ -1,5 +1,15 @@
 import { realpath } from 'node:fs/promises'
-import { certificateTypeOf } from '../cert/wire.ts'
+import { type LoadedKey, privatePathOf, readPrivateHalf } from '../host/key-pairs.ts'
+import {
+  agentOf,
+  certificateAlgorithmsOf,
+  DEFAULT_HOST_KEYS,
+  excludesCertificates,
+  linesOf,
+  placeOf,
+  type SshdDirective,
+  type SshdFacts,
+} from '../host/sshd-files.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import {
   type Cause,
@@ -16,18 +26,13 @@ import {
   warning,
 } from './finding.ts'
 import { describeHalf, newKeysRemedy } from './host-key-files.ts'
-import { type LoadedKey, privatePathOf, readPrivateHalf } from './key-pairs.ts'
 import { notNamed, overruled } from './sshd-certificate-lines.ts'
-import { agentOf, linesOf, placeOf, type SshdDirective, type SshdFacts } from './sshd-files.ts'
 
 interface SshdExamination {
   readonly findings: readonly Finding[]
   /** What to do about a host key that is not served, by its name. */
   readonly remedies: ReadonlyMap<string, string>
 }
-
-/** By `sshd -T` without a `HostKey` line: servconf.c, fill_default_server_options. */
-const DEFAULT_HOST_KEYS = ['rsa', 'ecdsa', 'ed25519'].map((type) => `/etc/ssh/ssh_host_${type}_key`)
 
 /**
  * Why sshd, by its configuration, does not present certificates. What it was seen to present needs no explanation: then
@@ -113,7 +118,10 @@ async function causesIn(
       const absent = lacking.filter((_, index) => loading[index] === 'absent')
       const unclear = lacking.filter((_, index) => loading[index] === 'unclear')
       const loaded = lacking.filter((_, index) => loading[index] === 'loaded')
-      const unoffered = withoutAlgorithm(loaded, answer.settings.hostKeyAlgorithms)
+      const { hostKeyAlgorithms } = answer.settings
+      const unoffered = loaded.filter(({ subject }) =>
+        excludesCertificates(hostKeyAlgorithms, subject.key.type),
+      )
       const offered = loaded.filter((view) => !unoffered.includes(view))
       const tone = toneFor(keys)
       return [
@@ -225,32 +233,13 @@ function notLoaded(views: readonly CertifiableView[], facts: SshdFacts, tone: To
   ]
 }
 
-/** An empty list, or one with patterns, says nothing. */
-function withoutAlgorithm(
-  views: readonly CertifiableView[],
-  algorithms: readonly string[],
-): readonly CertifiableView[] {
-  if (algorithms.length === 0 || algorithms.some((name) => /[*?]/.test(name))) return []
-  return views.filter(({ subject }) => {
-    const types = algorithmsFor(subject.key.type)
-    return types.length > 0 && !types.some((type) => algorithms.includes(type))
-  })
-}
-
-/** For RSA the names of the signatures: PROTOCOL.certkeys. */
-function algorithmsFor(keyType: string): string[] {
-  const type = certificateTypeOf(keyType)
-  if (type === null) return []
-  return keyType === 'ssh-rsa'
-    ? ['rsa-sha2-512-cert-v01@openssh.com', 'rsa-sha2-256-cert-v01@openssh.com', type]
-    : [type]
-}
-
 function notOffered(views: readonly CertifiableView[], { written }: SshdFacts, tone: Tone): Cause[] {
   if (views.length === 0) return []
   const [line] = linesOf(written, 'hostkeyalgorithms')
   const where = line === undefined ? 'HostKeyAlgorithms' : `${placeOf(line)}: HostKeyAlgorithms`
-  const types = [...new Set(views.flatMap(({ subject }) => algorithmsFor(subject.key.type).slice(0, 1)))]
+  const types = [
+    ...new Set(views.flatMap(({ subject }) => certificateAlgorithmsOf(subject.key.type).slice(0, 1))),
+  ]
   const message = `${where} does not include ${types.join(', ')}, so those certificates are never presented`
   const remedy = `remove the HostKeyAlgorithms line, or add these types to it; then ${RELOAD_SSHD}`
   return [{ finding: tone(views)('sshd-config', message, remedy), keys: views }]

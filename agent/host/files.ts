@@ -124,6 +124,11 @@ export const SMALL_FILE_BYTES = 64 * 1024
  * @throws Error of the system call (with `code`), or one that says what is wrong with the file
  */
 export async function readBoundedFile(path: string, limit: number): Promise<string> {
+  return (await readBoundedBytes(path, limit)).toString('utf8')
+}
+
+/** As {@link readBoundedFile}, for a file that need not be UTF-8. */
+export async function readBoundedBytes(path: string, limit: number): Promise<Buffer> {
   // Opening a device can have effects (a tape rewinds), hence stat first; opening a FIFO that replaced it since must not block.
   refuseUnlessFile(await stat(path))
   const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
@@ -137,7 +142,7 @@ export async function readBoundedFile(path: string, limit: number): Promise<stri
       length += bytesRead
     }
     if (length > limit) throw new Error(`it is larger than ${limit / 1024} KiB`)
-    return buffer.toString('utf8', 0, length)
+    return buffer.subarray(0, length)
   } finally {
     await handle.close()
   }
@@ -182,6 +187,19 @@ export async function pathsMatching(pattern: string): Promise<readonly string[]>
   }
   const there = await Promise.all(paths.map(isThere))
   return paths.filter((_, index) => there[index])
+}
+
+/** Whether a pattern would match a path if it were there; both absolute. */
+export function wouldMatch(pattern: string, path: string): boolean {
+  const patterns = resolve(pattern).split('/')
+  const names = resolve(path).split('/')
+  return (
+    patterns.length === names.length &&
+    patterns.every((part, index) => {
+      const name = names[index] ?? ''
+      return isPattern(part) ? nameMatcher(part)(name) : part === name
+    })
+  )
 }
 
 /** What cannot be listed has nothing that matches. */

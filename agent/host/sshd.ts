@@ -27,7 +27,8 @@ export interface SshdOptions {
 export const HELPER_SOCKET = '/run/hostcertd-reload.sock'
 /** Where sshd of a packaged host reads certificates. */
 export const COPIES_DIRECTORY = '/etc/ssh/hostcertd'
-const DROP_IN = '/etc/ssh/sshd_config.d/40-hostcertd.conf'
+/** The helper's part of sshd's configuration. */
+export const DROP_IN = '/etc/ssh/sshd_config.d/40-hostcertd.conf'
 const COMMAND_TIMEOUT_MILLISECONDS = 30_000
 /** The helper's unit gives it 30 s. */
 const HELPER_TIMEOUT_MILLISECONDS = 35_000

@@ -2,7 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
-import { SshdConfiguration, type SshdAnswer } from '../../agent/doctor/sshd-files.ts'
+import { SshdConfiguration, type SshdAnswer } from '../../agent/host/sshd-files.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { makeFakeProgram } from './fake-program.ts'
 
@@ -114,11 +114,14 @@ Include ${at('sshd_config.d')}/*.conf "${at('more')}"
 HostKey "/with space" # by hand
 HostKey '/single#quoted'
 HostKey /a#b
+"HostKey" "/with"\\ 'two parts'/"a \\"quote\\""
 Match User x
 HostCertificate /c
+MATCH ALL
+HostCertificate /d
 `,
   )
-  await writeFile(at('sshd_config.d/20-b.conf'), 'HostCertificate /b\nMatch all\nHostKey /in-match\n')
+  await writeFile(at('sshd_config.d/20-b.conf'), 'HostCertificate /b\nMatch user x\nHostKey /in-match\n')
   await writeFile(at('sshd_config.d/10-a.conf'), 'HostCertificate /a\r\n')
   await writeFile(at('sshd_config.d/.hidden.conf'), 'HostCertificate /hidden\n')
   await writeFile(at('more'), 'HostKey /more\n')
@@ -138,6 +141,8 @@ HostCertificate /c
     'sshd_config:4 hostkey /with space',
     'sshd_config:5 hostkey /single#quoted',
     'sshd_config:6 hostkey /a#b',
-    'sshd_config:8 hostcertificate /c in match',
+    'sshd_config:7 hostkey /with two parts/a "quote"',
+    'sshd_config:9 hostcertificate /c in match',
+    'sshd_config:11 hostcertificate /d',
   ])
 })

@@ -1,8 +1,8 @@
 import { access, constants, realpath, stat } from 'node:fs/promises'
 import { parsePublicKeyLine } from '../cert/public-key.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
-import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
-import { findProgram, runProgram } from '../host/programs.ts'
+import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from './files.ts'
+import { findProgram, runProgram } from './programs.ts'
 
 /** Which key a private half is. `ssh-keygen -y` reads it, and prints nothing but its public key. */
 export type PrivateHalf =
@@ -17,6 +17,8 @@ export type PrivateHalf =
 export interface LoadedKey {
   /** As sshd has it: of the private half, or of the public one when an agent holds the key. */
   readonly path: string
+  /** What is at the path, taken for a private half. */
+  readonly half: PrivateHalf
   /** Without symlinks; null when it is not there. */
   readonly real: string | null
   /** Of its public key, by the private half, else by the public one; null when neither can be read. */
@@ -84,8 +86,8 @@ export async function isThere(path: string): Promise<boolean> {
 export async function readLoadedKey(path: string, signal: AbortSignal): Promise<LoadedKey> {
   const real = await realpath(path).catch(() => null)
   const half = await readPrivateHalf(path, signal)
-  if (half.kind === 'read') return { path, real, blob: half.blob }
-  return { path, real, blob: (await readPublicHalf(path)) ?? (await readPublicHalf(`${path}.pub`)) }
+  if (half.kind === 'read') return { path, half, real, blob: half.blob }
+  return { path, half, real, blob: (await readPublicHalf(path)) ?? (await readPublicHalf(`${path}.pub`)) }
 }
 
 async function readPublicHalf(path: string): Promise<Buffer | null> {

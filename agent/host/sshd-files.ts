@@ -1,11 +1,11 @@
+import { mkdir } from 'node:fs/promises'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { splitKeyLine } from '../cert/public-key.ts'
 import { oneLine } from '../cert/text.ts'
-import { outlineOf } from '../cert/wire.ts'
-import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
-import { findProgram, type ProgramResult, runProgram } from '../host/programs.ts'
-import type { Examined } from './finding.ts'
+import { certificateTypeOf, outlineOf } from '../cert/wire.ts'
+import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from './files.ts'
 import { type LoadedKey, readLoadedKey } from './key-pairs.ts'
+import { findProgram, type ProgramResult, runProgram } from './programs.ts'
 
 interface SshdConfigurationOptions {
   /** sshd's main configuration file. */
@@ -23,8 +23,12 @@ export interface SshdDirective {
   readonly keyword: string
   /** Without quotes and a comment behind it. */
   readonly value: string
-  /** Whether it stands below a `Match` line of its own file, or its file is included from there. */
+  /** The same, word by word. */
+  readonly words: readonly string[]
+  /** Whether it stands below a `Match` line of its own file, or its file is included from there. `Match all` ends one. */
   readonly inMatch: boolean
+  /** How many Includes lead to its file; 0 for the main one. */
+  readonly depth: number
 }
 
 /** What sshd makes of its files. */
@@ -49,6 +53,18 @@ export type SshdAnswer =
   | { readonly kind: 'no-runtime-folder'; readonly why: string }
   /** It could not be asked, or what it said is not understood. Says nothing about the configuration. */
   | { readonly kind: 'unknown'; readonly why: string }
+
+/** Whether sshd accepts its configuration; `why` is in its own words. */
+export type SshdCheck =
+  | { readonly kind: 'ok' }
+  | { readonly kind: 'refused'; readonly why: string }
+  | { readonly kind: 'unknown'; readonly why: string }
+
+/** By `sshd -T` without a `HostKey` line: servconf.c, fill_default_server_options. */
+export const DEFAULT_HOST_KEYS = ['rsa', 'ecdsa', 'ed25519'].map((type) => `/etc/ssh/ssh_host_${type}_key`)
+
+/** Not there while a socket-activated sshd idles. */
+const RUNTIME_FOLDER = '/run/sshd'
 
 /** sshd gives up at as many: servconf.c, SERVCONF_MAX_DEPTH. */
 const MAX_DEPTH = 16
@@ -75,7 +91,16 @@ export class SshdConfiguration {
     const plain = await runProgram(argv, limits)
     // `Match LocalPort` makes it want to be told of a connection; what is read here cannot stand in a Match block.
     const result = plain.status === 0 ? plain : await runProgram([...argv, '-C', A_CONNECTION], limits)
-    return result.status === 0 ? readSettings(result.stdout) : readRefusal(result)
+    return result.status === 0 ? readSettings(result.stdout) : readRefusal(result, '-T')
+  }
+
+  /** `sshd -t`. Only root may. Without the folder that it wants nothing is known: {@link makeRuntimeFolder}. */
+  async check(signal: AbortSignal): Promise<SshdCheck> {
+    const limits = { timeoutMilliseconds: TIMEOUT_MILLISECONDS, signal }
+    const result = await runProgram([this.#program, '-t', '-f', this.file], limits)
+    if (result.status === 0) return { kind: 'ok' }
+    const { kind, why } = readRefusal(result, '-t')
+    return { kind: kind === 'refused' || kind === 'no-host-keys' ? 'refused' : 'unknown', why }
   }
 
   /** Every line that sshd reads, includes in their places; what cannot be read is left out. */
@@ -102,17 +127,16 @@ export class SshdConfiguration {
     const found: SshdDirective[] = []
     let inMatch = isConditional
     for (const [index, written] of text.split('\n').entries()) {
-      const [, name = '', rest = ''] = /^\s*([A-Za-z]\w*)(?:\s*=\s*|\s+)(.*)$/s.exec(written) ?? []
+      const [, quoted = '', name = quoted, rest = ''] = DIRECTIVE.exec(written) ?? []
       if (name === '') continue
       const keyword = name.toLowerCase()
       const words = wordsOf(rest)
-      if (keyword === 'match') inMatch = true
-      found.push({ file, line: index + 1, keyword, value: words.join(' '), inMatch })
+      const value = words.join(' ')
+      if (keyword === 'match') inMatch = isConditional || value.toLowerCase() !== 'all'
+      found.push({ file, line: index + 1, keyword, value, words, inMatch, depth })
       if (keyword !== 'include' || depth >= MAX_DEPTH) continue
-      for (const pattern of words) {
-        const absolute = isAbsolute(pattern) ? pattern : join(INCLUDE_FOLDER, pattern)
-        for (const path of await matches(absolute))
-          found.push(...(await this.#read(path, inMatch, depth + 1)))
+      for (const pattern of includePatterns(words)) {
+        for (const path of await matches(pattern)) found.push(...(await this.#read(path, inMatch, depth + 1)))
       }
     }
     return found
@@ -136,23 +160,45 @@ function readSettings(stdout: string): SshdAnswer {
   return { kind: 'effective', settings }
 }
 
-function readRefusal({ status, failure, stderr }: ProgramResult): SshdAnswer {
+type Refusal = Exclude<SshdAnswer, { kind: 'effective' }>
+
+function readRefusal({ status, failure, stderr }: ProgramResult, option: '-t' | '-T'): Refusal {
   if (failure !== null) return { kind: 'unknown', why: failure }
   // Without the frames around warnings.
   const why = oneLine(stderr.replace(/^@.*$/gm, ''))
-  if (why === '') return { kind: 'unknown', why: `sshd -T ended with status ${status} and printed nothing` }
+  if (why === '')
+    return { kind: 'unknown', why: `sshd ${option} ended with status ${status} and printed nothing` }
   if (stderr.includes('Missing privilege separation directory')) return { kind: 'no-runtime-folder', why }
   return { kind: stderr.includes('no hostkeys available') ? 'no-host-keys' : 'refused', why }
 }
 
-/** sshd's argv_split: words, or what is between quotes, up to a word that begins with `#`. */
+/** A keyword, maybe in quotes, and what follows it: servconf.c and strdelim in misc.c. */
+const DIRECTIVE = /^\s*(?:"([A-Za-z]\w*)"|([A-Za-z]\w*))(?:\s*=\s*|\s+)(.*)$/s
+const IN_DOUBLE = String.raw`"((?:\\["'\\]|\\(?!["'\\])|[^"\\])*)"`
+const IN_SINGLE = String.raw`'((?:\\["'\\]|\\(?!["'\\])|[^'\\])*)'`
+const ESCAPED = String.raw`\\(["'\\ ])`
+const WORD = new RegExp(`(?:${IN_DOUBLE}|${IN_SINGLE}|${ESCAPED}|\\S)+`, 'g')
+const QUOTED_PART = new RegExp(`${IN_DOUBLE}|${IN_SINGLE}|${ESCAPED}`, 'g')
+
+/** As argv_split in misc.c: words, any part of them in quotes, up to one that begins with `#`. */
 function wordsOf(text: string): string[] {
   const words: string[] = []
-  for (const [word, double, single] of text.matchAll(/"([^"]*)"|'([^']*)'|\S+/g)) {
+  for (const [word] of text.matchAll(WORD)) {
     if (word.startsWith('#')) break
-    words.push(double ?? single ?? word)
+    words.push(
+      word.replace(
+        QUOTED_PART,
+        (_part, double: string | undefined, single: string | undefined, escaped: string | undefined) =>
+          escaped ?? (double ?? single ?? '').replace(/\\(["'\\])/g, '$1'),
+      ),
+    )
   }
   return words
+}
+
+/** @param words of an Include line */
+export function includePatterns(words: readonly string[]): string[] {
+  return words.map((word) => (isAbsolute(word) ? word : join(INCLUDE_FOLDER, word)))
 }
 
 /** In the order in which sshd reads them. */
@@ -183,8 +229,13 @@ export interface CertificateLine {
   readonly blob: Buffer | null
 }
 
-export async function readSshd(examined: Examined): Promise<SshdFacts> {
-  const { isRoot, signal, sshdConfigFile } = examined
+interface ReadingSshd {
+  readonly isRoot: boolean
+  readonly signal: AbortSignal
+  readonly sshdConfigFile: string
+}
+
+export async function readSshd({ isRoot, signal, sshdConfigFile }: ReadingSshd): Promise<SshdFacts> {
   const program = await findProgram('sshd')
   const sshd = new SshdConfiguration({ file: sshdConfigFile, program: program ?? '' })
   const { file } = sshd
@@ -228,7 +279,7 @@ export function agentOf({ written }: SshdFacts): SshdDirective | null {
 }
 
 /** As sshd loads one: the first line of a file that is a key; with `.pub` behind the path when there is none. */
-async function readCertificate(path: string): Promise<Buffer | null> {
+export async function readCertificate(path: string): Promise<Buffer | null> {
   for (const place of [path, `${path}.pub`]) {
     const text = await readBoundedFile(place, SMALL_FILE_BYTES).catch(() => '')
     for (const line of text.split(/\r?\n/)) {
@@ -237,4 +288,30 @@ async function readCertificate(path: string): Promise<Buffer | null> {
     }
   }
   return null
+}
+
+/** By which sshd can present a certificate for a key of this type; for RSA the names of signatures: PROTOCOL.certkeys. */
+export function certificateAlgorithmsOf(keyType: string): string[] {
+  const type = certificateTypeOf(keyType)
+  if (type === null) return []
+  return keyType === 'ssh-rsa'
+    ? ['rsa-sha2-512-cert-v01@openssh.com', 'rsa-sha2-256-cert-v01@openssh.com', type]
+    : [type]
+}
+
+/**
+ * Whether no certificate for a key of this type can be presented.
+ *
+ * @param algorithms HostKeyAlgorithms as sshd has it; an empty list, or one with patterns, says nothing
+ */
+export function excludesCertificates(algorithms: readonly string[], keyType: string): boolean {
+  if (algorithms.length === 0 || algorithms.some((name) => /[*?]/.test(name))) return false
+  const types = certificateAlgorithmsOf(keyType)
+  return types.length > 0 && !types.some((type) => algorithms.includes(type))
+}
+
+/** Make the folder without which root's sshd answers nothing, as the root helper does. */
+export async function makeRuntimeFolder(): Promise<void> {
+  // Where it cannot be made, sshd says so itself.
+  await mkdir(RUNTIME_FOLDER, { mode: 0o755 }).catch(() => undefined)
 }

@@ -1,0 +1,359 @@
+import { parseCaKeys } from '../cert/public-key.ts'
+import { cutTo, escapeControls } from '../cert/text.ts'
+import { outlineOf } from '../cert/wire.ts'
+import {
+  DEFAULT_HOST_KEYS,
+  excludesCertificates,
+  linesOf,
+  placeOf,
+  type SshdDirective,
+} from '../host/sshd-files.ts'
+import { COPIES_DIRECTORY, DROP_IN } from '../host/sshd.ts'
+import type { FileChange, FileState } from './change.ts'
+import type { SshdSetup } from './sshd-facts.ts'
+import {
+  applyEdits,
+  certificateIn,
+  includes,
+  type Leftovers,
+  leftoversIn,
+  type LineEdit,
+  readBefore,
+} from './sshd-lines.ts'
+
+/** What is to come out, and what the person in charge agrees to. */
+export interface SshdWanted {
+  readonly takesOver: {
+    /** Take out lines that `infisical ssh add-host` wrote. */
+    readonly leftovers: boolean
+    /** Take out `HostCertificate` lines of others that override those of hostcertd. */
+    readonly rivals: boolean
+    /** Write public halves that are missing. */
+    readonly publicHalves: boolean
+  }
+  /** Lines of the user CAs that are put in place before these changes are made; null when none are. */
+  readonly userCa: readonly string[] | null
+}
+
+/** Each text is one line without controls. */
+export interface SshdPlan {
+  /** In this order. Several for one file follow on each other: what one leaves is what the next begins with. */
+  readonly changes: readonly FileChange[]
+  /** What stays as it is, and a person should know. */
+  readonly notes: readonly string[]
+  /** Why enroll cannot go on, and what to do. */
+  readonly problems: readonly string[]
+}
+
+/** The part of sshd's configuration that trusts the user CAs. */
+export const USER_CA_DROP_IN = '/etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf'
+/** The user CAs' keys. */
+export const USER_CA_FILE = `${COPIES_DIRECTORY}/user-ca.pub`
+
+/** Lines of one file that are changed, and why. */
+interface Edit extends LineEdit {
+  readonly file: string
+  readonly step: string
+}
+
+/** What one question comes to. */
+interface Outcome {
+  readonly edits?: readonly Edit[]
+  readonly changes?: readonly FileChange[]
+  readonly notes?: readonly string[]
+  readonly problems?: readonly string[]
+}
+
+/**
+ * What enroll changes so that sshd presents the certificates of hostcertd: the drop-ins are included, and nothing
+ * overrides them. Pure. The drop-in itself is written by the root helper, once there are certificates.
+ */
+export function planSshd(setup: SshdSetup, wanted: SshdWanted): SshdPlan {
+  const leftovers = leftoversIn(setup)
+  const outcomes = [
+    accepted(setup, wanted, leftovers),
+    included(setup, wanted),
+    leftBehind(setup, wanted, leftovers),
+    overriding(setup, wanted, leftovers),
+    trusted(setup, wanted, leftovers),
+    logins(setup),
+    publicHalves(setup, wanted, leftovers),
+    algorithms(setup),
+  ]
+  const edits = outcomes.flatMap((outcome) => outcome.edits ?? [])
+  const printable = (texts: readonly string[]): string[] => [...new Set(texts.map(inOneLine))]
+  return {
+    changes: [...changesOf(edits, setup), ...outcomes.flatMap(({ changes }) => changes ?? [])],
+    notes: printable(outcomes.flatMap(({ notes }) => notes ?? [])),
+    problems: printable(outcomes.flatMap(({ problems }) => problems ?? [])),
+  }
+}
+
+const LONGEST_TEXT = 1000
+
+function inOneLine(text: string): string {
+  return cutTo(LONGEST_TEXT, escapeControls(text))
+}
+
+/** Each edit is a change of its own, on top of those before it in the same file. */
+function changesOf(edits: readonly Edit[], { files }: SshdSetup): FileChange[] {
+  const made = new Map<string, Edit[]>()
+  const current = new Map<string, FileState>()
+  return edits.flatMap((edit): FileChange[] => {
+    const file = files.get(edit.file)
+    if (file === undefined) return []
+    const all = [...(made.get(edit.file) ?? []), edit]
+    made.set(edit.file, all)
+    const before = current.get(edit.file) ?? file.state
+    const after = { ...before, content: applyEdits(file.state.content, all) }
+    // A file that is included twice has its lines twice.
+    if (after.content.equals(before.content)) return []
+    current.set(edit.file, after)
+    const { path } = file
+    return [{ kind: 'file', step: inOneLine(edit.step), path, before, after, isSecret: false }]
+  })
+}
+
+/** Whether sshd accepts its configuration, or will once the leftovers are out. */
+function accepted({ sshd }: SshdSetup, { takesOver }: SshdWanted, leftovers: Leftovers): Outcome {
+  const { answer, file } = sshd
+  switch (answer.kind) {
+    case 'effective':
+      return {}
+    case 'no-sshd':
+      return { problems: ['sshd is not installed on this host; install OpenSSH server first'] }
+    case 'no-host-keys':
+      return { problems: [`sshd can load none of its host keys: ${answer.why}`] }
+    case 'refused': {
+      const cause = `sshd does not accept its configuration: ${answer.why}`
+      const stuck = [...leftovers.certificates, ...leftovers.hostKeys].filter(({ inMatch }) => inMatch)
+      if (stuck.length > 0 && takesOver.leftovers) return { notes: [`${cause}; ${UNDECIDED}`] }
+      return { problems: [`${cause}; correct it until \`sshd -t -f ${file}\` prints nothing`] }
+    }
+    case 'no-runtime-folder':
+    case 'unknown':
+      return { notes: [`sshd did not print its configuration: ${answer.why}; ${UNDECIDED}`] }
+    case 'not-root':
+      return { notes: [`printing the configuration of sshd (\`sshd -T\`) requires root; ${UNDECIDED}`] }
+  }
+}
+
+const UNDECIDED =
+  'so public halves of host keys are not written, and HostKeyAlgorithms was not checked; run enroll again once that is corrected'
+
+/** sshd has to read the drop-ins; not those of others that it does not read now. */
+function included({ sshd, files }: SshdSetup, { userCa }: SshdWanted): Outcome {
+  const { file, written, unread } = sshd
+  if (!files.has(file)) return { problems: [`cannot read ${file}`] }
+  const stuck = written.filter((line) => line.inMatch && includes(line, DROP_IN))
+  if (stuck.length > 0) {
+    const places = stuck.map((line) => `${placeOf(line)}: Include ${line.value}`).join(', ')
+    const why = `is below a Match line and includes ${DROP_IN}; sshd does not allow HostCertificate there`
+    return { problems: [`${places} ${why}: move it above the first Match line`] }
+  }
+  const missing = [DROP_IN, ...(userCa === null ? [] : [USER_CA_DROP_IN])].filter(
+    (path) => !written.some((line) => !line.inMatch && includes(line, path)),
+  )
+  if (missing.length === 0) return {}
+  const dormant = [...new Set(unread.map((line) => line.file))].filter((path) => !missing.includes(path))
+  return {
+    edits: [
+      {
+        file,
+        step: `sshd reads ${missing.join(' and ')}`,
+        inserted: missing.map((path) => `Include ${path}`),
+      },
+    ],
+    notes: dormant.map((path) => `${path}: sshd does not read it, and this stays so`),
+  }
+}
+
+function leftBehind(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Leftovers): Outcome {
+  const { certificates, hostKeys, doubtful } = leftovers
+  const notes = doubtful.map(
+    (line) =>
+      `${placeOf(line)}: HostKey ${line.value} stays, for an administrator may have written it; HostKey lines replace sshd's own list of host keys`,
+  )
+  const lines = [...certificates, ...hostKeys]
+  if (lines.length === 0) return { notes }
+  const what = `left by \`infisical ssh add-host\``
+  if (!takesOver.leftovers) {
+    const named = lines.map(describe).join(', ')
+    return { notes, problems: [`${named}: ${what}; agree to having that taken out, or remove it`] }
+  }
+  return { notes, edits: [removing(setup.sshd.file, lines, `${what}: ${lines.map(describe).join(', ')}`)] }
+}
+
+function removing(file: string, lines: readonly SshdDirective[], step: string): Edit {
+  return { file, step, removed: lines.map(({ line }) => line) }
+}
+
+/** Of several certificates for one host key sshd presents the last that it reads. */
+function overriding(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Leftovers): Outcome {
+  const { sshd, certificates, hostKeys } = setup
+  const known = hostKeys.flatMap(({ half }) => (half.kind === 'read' ? [half.blob] : []))
+  const from = readBefore(
+    sshd.written,
+    DROP_IN,
+    sshd.written.findLastIndex((line) => !line.inMatch && includes(line, DROP_IN)),
+  )
+  const rivals = linesOf(sshd.written.slice(from), 'hostcertificate').filter((line) => {
+    if (line.value.startsWith(`${COPIES_DIRECTORY}/`) || leftovers.certificates.includes(line)) return false
+    const blob = certificates.get(line.value)
+    const key = blob === undefined ? undefined : outlineOf(blob)?.keyBlob
+    return key !== undefined && known.some((one) => one.equals(key))
+  })
+  const why = 'sshd would present it instead of the certificate of hostcertd'
+  const named = rivals.map((line) => ({
+    line,
+    text: `${describe(line)} (${originOf(certificates.get(line.value))}): ${why}`,
+  }))
+  if (takesOver.rivals)
+    return {
+      edits: named.map(({ line, text }) => removing(line.file, [line], text)),
+      problems: named
+        .filter(({ line }) => !setup.files.has(line.file))
+        .map(({ text }) => `${text}; the file cannot be read`),
+    }
+  return { problems: named.map(({ text }) => `${text}; agree to having that line taken out, or remove it`) }
+}
+
+/** By the CA that signed it; for those that say who they are in the key id, that too. */
+function originOf(blob: Buffer | undefined): string {
+  const certificate = certificateIn(blob)
+  if (certificate === null) return 'a certificate of another CA'
+  return `key id ${JSON.stringify(certificate.keyId)}, signed by the CA ${certificate.ca.fingerprint}`
+}
+
+/** Nobody who can log in by a user certificate is locked out: sshd uses the first `TrustedUserCAKeys` only. */
+function trusted(setup: SshdSetup, { takesOver, userCa }: SshdWanted, leftovers: Leftovers): Outcome {
+  const { sshd, userCas } = setup
+  const ours = userCa === null ? [] : parseCaKeys(userCa.join('\n')).map(({ blob }) => blob)
+  const isOurs = (line: SshdDirective): boolean => {
+    const keys = userCas.get(line.value) ?? []
+    return keys.length > 0 && keys.every((key) => ours.some((one) => one.equals(key)))
+  }
+  const lines = sshd.written.filter(
+    ({ keyword, value }) =>
+      keyword === 'trustedusercakeys' && value !== USER_CA_FILE && value.toLowerCase() !== 'none',
+  )
+  const others = lines.filter((line) => !leftovers.userCas.includes(line))
+  const isFirst = linesOf(others, 'trustedusercakeys').length === 0
+  const removed = leftovers.userCas.filter((line) => takesOver.leftovers && isFirst && isOurs(line))
+  const index = sshd.written.findIndex((line) => !line.inMatch && includes(line, USER_CA_DROP_IN))
+  const from = readBefore(sshd.written, USER_CA_DROP_IN, index)
+  const notes: string[] = []
+  const problems: string[] = []
+  for (const line of lines.filter((one) => !removed.includes(one))) {
+    const named = `${describe(line)}${makerOf(line)}`
+    const isLater = sshd.written.indexOf(line) >= from
+    if (userCa === null || line.inMatch || isOurs(line)) notes.push(`${named}: stays`)
+    else if (isLater)
+      problems.push(
+        `${named}: its keys are not among the user CAs that hostcertd installs, and sshd would use only those; so logins by it would end: enroll without --user-ca, or remove that line`,
+      )
+    else notes.push(`${named}: stays; sshd reads it first, so the user CAs of hostcertd have no effect`)
+  }
+  const step = 'the same user CA is put in place by hostcertd'
+  return {
+    edits:
+      removed.length === 0
+        ? []
+        : [removing(sshd.file, removed, `${step}: ${removed.map(describe).join(', ')}`)],
+    notes,
+    problems,
+  }
+}
+
+const COMMANDS = ['authorizedkeyscommand', 'authorizedprincipalscommand']
+
+/** Who else decides about logins. */
+function logins({ sshd }: SshdSetup): Outcome {
+  const lines = sshd.written.filter(
+    ({ keyword, value }) => COMMANDS.includes(keyword) && value.toLowerCase() !== 'none',
+  )
+  return { notes: lines.map((line) => `${describe(line)}${makerOf(line)}: stays`) }
+}
+
+/** Who writes such lines, by the paths of their programs and keys. */
+const MAKERS: readonly (readonly [RegExp, string])[] = [
+  [/google_authorized_|oslogin/, 'the guest agent of Google Cloud (OS Login)'],
+  [/aad_certhandler|aadsshcert/, 'the Microsoft Entra ID login of Azure'],
+  [/ec2-instance-connect|eic_/, 'EC2 Instance Connect'],
+  [/opkssh/, 'opkssh'],
+  [/sss_ssh_authorizedkeys/, 'SSSD'],
+  [/userdbctl/, 'systemd-userdbd'],
+  [/teleport|tbot/, 'Teleport'],
+  [/infisical/, '`infisical ssh add-host`'],
+  [/\/step|ssh_user_key\.pub/, 'step'],
+  [/trusted-user-ca-keys\.pem/, 'a set-up for Vault'],
+]
+
+function makerOf({ value }: SshdDirective): string {
+  const [, maker] = MAKERS.find(([pattern]) => pattern.test(value)) ?? []
+  return maker === undefined ? '' : ` (most likely of ${maker})`
+}
+
+/** hostcertd reads public halves only; sshd needs none. */
+function publicHalves(
+  { sshd, hostKeys }: SshdSetup,
+  { takesOver }: SshdWanted,
+  leftovers: Leftovers,
+): Outcome {
+  const { answer, written } = sshd
+  if (answer.kind !== 'effective') return {}
+  const isDefault =
+    takesOver.leftovers && linesOf(written, 'hostkey').every((line) => leftovers.hostKeys.includes(line))
+  const loaded = [...answer.settings.hostKeys, ...(isDefault ? DEFAULT_HOST_KEYS : [])]
+  const changes: FileChange[] = []
+  const notes: string[] = []
+  for (const { path, half, owner, hasPublicHalf } of hostKeys) {
+    if (!loaded.includes(path) || hasPublicHalf || path.endsWith('.pub') || half.kind === 'absent') continue
+    const lacking = `host key ${path} has no public half`
+    if (half.kind !== 'read')
+      notes.push(`${lacking}, and cannot be read: ${half.why}; no certificate is issued for it`)
+    else if (owner === null || !takesOver.publicHalves)
+      notes.push(`${lacking}, so no certificate is issued for it; \`ssh-keygen -y -f ${path}\` prints it`)
+    else {
+      const content = Buffer.from(`${half.type} ${half.blob.toString('base64')}\n`)
+      changes.push({
+        kind: 'file',
+        step: inOneLine(`the public half of ${path}, without which it gets no certificate`),
+        path: `${path}.pub`,
+        before: null,
+        after: { content, mode: 0o644, uid: owner.uid, gid: owner.gid },
+        isSecret: false,
+      })
+    }
+  }
+  return { changes, notes }
+}
+
+/** A certificate that sshd does not offer is never presented. */
+function algorithms({ sshd, hostKeys }: SshdSetup): Outcome {
+  const { answer, written } = sshd
+  if (answer.kind !== 'effective') return {}
+  const { hostKeyAlgorithms, hostKeys: loaded } = answer.settings
+  const [line] = linesOf(written, 'hostkeyalgorithms')
+  const where = line === undefined ? 'HostKeyAlgorithms' : `${placeOf(line)}: HostKeyAlgorithms`
+  return {
+    notes: hostKeys.flatMap(({ path, half }) =>
+      half.kind === 'read' && loaded.includes(path) && excludesCertificates(hostKeyAlgorithms, half.type)
+        ? [`${where} excludes certificates for ${path} (${half.type}), so sshd presents none: stays`]
+        : [],
+    ),
+  }
+}
+
+/** `/etc/ssh/sshd_config:12: HostCertificate /etc/ssh/old-cert.pub`. */
+function describe(line: SshdDirective): string {
+  return `${placeOf(line)}: ${NAMES[line.keyword] ?? line.keyword} ${line.value}`
+}
+
+const NAMES: Readonly<Record<string, string>> = {
+  hostcertificate: 'HostCertificate',
+  hostkey: 'HostKey',
+  trustedusercakeys: 'TrustedUserCAKeys',
+  authorizedkeyscommand: 'AuthorizedKeysCommand',
+  authorizedprincipalscommand: 'AuthorizedPrincipalsCommand',
+}

@@ -1,0 +1,61 @@
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { readSshdSetup } from '../../agent/enroll/sshd-facts.ts'
+import { planSshd } from '../../agent/enroll/sshd.ts'
+import { runProgram } from '../../agent/host/programs.ts'
+import { makeRuntimeFolder, SshdConfiguration } from '../../agent/host/sshd-files.ts'
+import type { Case, Planned } from './ssh-host.ts'
+
+/** A program of ssh-host.ts: runs where /etc/ssh is a folder of the test, and does there what enroll will do. */
+
+const MAIN = '/etc/ssh/sshd_config'
+const SSHD = '/usr/sbin/sshd'
+const signal = AbortSignal.timeout(110_000)
+
+async function effective(): Promise<string[]> {
+  const limits = { timeoutMilliseconds: 10_000, outputBytes: 1 << 20, signal }
+  const { status, stdout, stderr } = await runProgram([SSHD, '-T', '-f', MAIN], limits)
+  return status === 0 ? stdout.trimEnd().split('\n') : [`refused: ${stderr.trim()}`]
+}
+
+async function write(files: Case['files']): Promise<void> {
+  for (const [path, content] of Object.entries(files)) {
+    await mkdir(dirname(path), { recursive: true })
+    await writeFile(path, content, 'latin1')
+  }
+}
+
+async function plan({ files, wanted, later = {} }: Case): Promise<Planned> {
+  await rm('/etc/ssh/sshd_config.d', { recursive: true, force: true })
+  await write(files)
+  const before = await effective()
+  const { changes, notes, problems } = planSshd(await readSshdSetup(MAIN, signal), wanted)
+  for (const { path, before: expected, after } of changes) {
+    const found = await readFile(path).catch(() => null)
+    if (expected === null ? found !== null : found?.equals(expected.content) !== true)
+      throw new Error(`${path} is not as it was expected to be`)
+    if (after !== null) await writeFile(path, after.content, { mode: after.mode })
+  }
+  const main = await readFile(MAIN, 'latin1')
+  await write(later)
+  const sshd = new SshdConfiguration({ file: MAIN, program: SSHD })
+  const again =
+    changes.length === 0 ? { changes: [], problems: [] } : planSshd(await readSshdSetup(MAIN, signal), wanted)
+  return {
+    steps: changes.map(({ path, step }) => `${path}: ${step}`),
+    modes: changes.map(({ after }) => after?.mode ?? null),
+    notes,
+    problems,
+    before,
+    after: await effective(),
+    main,
+    check: await sshd.check(signal),
+    again: [...again.changes.map(({ step }) => step), ...again.problems],
+  }
+}
+
+await makeRuntimeFolder()
+const planned: Planned[] = []
+for (const one of JSON.parse(await text(process.stdin)) as Case[]) planned.push(await plan(one))
+process.stdout.write(JSON.stringify(planned))
