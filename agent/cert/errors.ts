@@ -202,6 +202,13 @@ export const ERRORS = {
     remedy:
       'The message names what is missing. `hostcertd doctor` shows which identity the proof is for; hostcertd keeps retrying',
   },
+  MACHINE_COPIED: {
+    title: 'Machine copied',
+    cause:
+      "This machine was copied after it was enrolled: its machine-id, or its platform's instance id, is another one than at enrollment",
+    remedy:
+      'If this machine is to keep its enrollment, run `hostcertd enroll --yes` as root, which accepts it as it is. If it is a copy, give it a machine-id and host keys of its own, and enroll it as a host of its own',
+  },
   CREDENTIAL_UNREADABLE: {
     title: 'Credential unreadable',
     cause: 'A credential file is missing, empty or not readable',

@@ -65,6 +65,7 @@ function snapshot(
     waits: [],
     notes: [],
     sshd: { state: 'up', since: null },
+    machine: { copied: null },
     login: { method },
   }
 }
@@ -97,6 +98,7 @@ test('before anything has happened there is the build, and a histogram of nothin
     hostcertd_clock_skew_seconds: 'gauge',
     hostcertd_login_info: 'gauge',
     hostcertd_wait_until_timestamp_seconds: 'gauge',
+    hostcertd_machine_copied: 'gauge',
     hostcertd_loop_last_turn_timestamp_seconds: 'gauge',
   })
   const others = samples.filter(({ name }) => !name.startsWith('hostcertd_issuer_request_duration'))
