@@ -328,3 +328,16 @@ test('two of them share nothing', async () => {
   one.renewal('a', 'ok')
   expect(await samplesOf(newMetrics(), 'renewals_total')).toEqual([])
 })
+
+test('whether the machine was copied: no series while that is not known', async () => {
+  const metrics = newMetrics()
+  for (const [copied, values] of [
+    [null, []],
+    [true, [1]],
+    [false, [0]],
+    [null, []],
+  ] as const) {
+    metrics.status({ ...snapshot([VALID]), machine: { copied } })
+    expect((await samplesOf(metrics, 'machine_copied')).map(({ value }) => value)).toEqual(values)
+  }
+})
