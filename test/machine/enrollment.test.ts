@@ -97,12 +97,10 @@ describe('the judgement', () => {
       want: null,
     },
   ])('$name', ({ recorded, now, want }) => {
-    const copied = judgeCopied(recorded, now)
-    if (typeof want !== 'string') expect(copied).toBe(want)
-    else {
-      const message = `this machine was copied after it was enrolled: ${want}`
-      expect(copied).toEqual({ code: 'MACHINE_COPIED', message })
-    }
+    const message = `this machine was copied after it was enrolled: ${want}`
+    expect(judgeCopied(recorded, now)).toEqual(
+      typeof want === 'string' ? { code: 'MACHINE_COPIED', message } : want,
+    )
   })
 })
 
