@@ -4,6 +4,7 @@ import type { DaemonParts, HealthSources, Running, Watching } from './cli/daemon
 import type { Config } from './config/config.ts'
 import { PrometheusMetrics } from './health/metrics.ts'
 import { HealthServer } from './health/server.ts'
+import { createEnrolledMachine } from './host/enrollment.ts'
 import { createHostKeys } from './host/host-keys.ts'
 import { createPassLock } from './host/lock.ts'
 import { createHostNames, systemClock } from './host/machine.ts'
@@ -35,6 +36,7 @@ export function composeHost(config: Config, log: Log, metrics: Metrics, exchange
       wantedPrincipals: verify.principals,
       reload: sshd.reload,
       maintenance: createMaintenanceWindow(renewal.maintenance),
+      onCopy: config.enrollment.onCopy,
     },
     clock,
     log,
@@ -47,6 +49,7 @@ export function composeHost(config: Config, log: Log, metrics: Metrics, exchange
     records: createAttemptRecords({ stateDirectory, log }),
     lock: createPassLock({ stateDirectory, sweep: [stateDirectory, certificates.directory] }),
     pinnedCas: createPinnedCas({ path: verify.hostCaFile, log }),
+    machine: createEnrolledMachine({ log }),
   }
 }
 

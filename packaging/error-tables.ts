@@ -94,6 +94,7 @@ function filled(text: string): string {
 
 const NOT_SERVED = `Clients refuse the host or prompt for its key, although a valid certificate is on disk. ${ERRORS.SSHD_NOT_SERVING.remedy}`
 const SERVED_DIFFERS = `${ERRORS.SSHD_NOT_SERVING.cause}. ${ERRORS.SSHD_NOT_SERVING.remedy}`
+const MACHINE_COPIED = `${ERRORS.MACHINE_COPIED.cause}. ${ERRORS.MACHINE_COPIED.remedy}`
 const NOT_RELOADED = 'New certificates are not served until that is fixed'
 /** An alert knows the code alone. */
 const SHOWS_MESSAGE = 'On the host, `hostcertd status` shows the message'
@@ -112,6 +113,7 @@ function alerts(): string[] {
     ),
     description(indent, NOT_RELOADED, ...byResult(entries(reload))),
     description(indent, `${CLOCKS_DIFFER.cause}. ${CLOCKS_DIFFER.remedy}`),
+    description(indent, MACHINE_COPIED),
   ]
 }
 
@@ -125,6 +127,7 @@ function alertsInTests(): string[] {
     description(indent, NOT_SERVED),
     reload(ERRORS.SSHD_CONFIG_INVALID),
     reload(ERRORS.SSHD_RELOAD_FAILED),
+    description(indent, MACHINE_COPIED),
   ]
 }
 

@@ -202,6 +202,13 @@ export const ERRORS = {
     remedy:
       'The message names what is missing. If this host has no proof, the issuer was not asked, and each pass tries again; if the issuer reports the refusal, the waits are those of a refused login. `hostcertd doctor` shows which identity the proof is for, and what to check',
   },
+  MACHINE_COPIED: {
+    title: 'Machine copied',
+    cause:
+      "This machine was copied after it was enrolled: its machine-id, or its platform's instance id, is another one than at enrollment",
+    remedy:
+      'If this machine is to keep its enrollment, run `hostcertd enroll --yes` as root, which accepts it as it is. If it is a copy, give it a machine-id and host keys of its own, and enroll it as a host of its own',
+  },
   CREDENTIAL_UNREADABLE: {
     title: 'Credential unreadable',
     cause: 'A credential file is missing, empty, not readable or not of the right form',

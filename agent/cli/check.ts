@@ -1,7 +1,7 @@
 import { escapeControls } from '../cert/text.ts'
 import { formatDuration } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
-import type { StatusDocument } from '../renewal/status-document.ts'
+import { isStopped, type StatusDocument } from '../renewal/status-document.ts'
 import {
   CHECK_STATUS,
   type CheckStatus,
@@ -54,7 +54,7 @@ function report(
   remarks: readonly string[],
 ): number {
   const { warning = null, critical = null } = options
-  if (!document.enrolled) {
+  if (!document.enrolled && !isStopped(document)) {
     return unknown(context, options, ['the daemon reports that this host is not enrolled'])
   }
   const rules = { policy: config.renewal, warning, critical }

@@ -177,5 +177,6 @@ export async function observeOnce(
   if (askServed) await askSshd(host, attempts, judgeNow(host, attempts.record, facts), signal)
   const views = judgeNow(host, attempts.record, facts)
   const identity = { version: context.version.version, ...issuerFactsOf(config.issuer) }
-  return { host, attempts, views, status: statusOf(identity, views, attempts, host.issuer.health()) }
+  const status = statusOf(identity, views, attempts, host.issuer.health(), facts.machine)
+  return { host, attempts, views, status }
 }

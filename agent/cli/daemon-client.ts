@@ -1,8 +1,8 @@
 import { request, type RequestOptions } from 'node:http'
-import { CLOCKS_DIFFER, SSHD_DOWN } from '../cert/errors.ts'
+import { CLOCKS_DIFFER, ERRORS, SSHD_DOWN } from '../cert/errors.ts'
 import { hostAndPort, reasonOf, systemCodeOf } from '../cert/text.ts'
 import type { Config, HealthListen } from '../config/config.ts'
-import { SKEW_WARNING_SECONDS, type StatusDocument } from '../renewal/status-document.ts'
+import { isStopped, SKEW_WARNING_SECONDS, type StatusDocument } from '../renewal/status-document.ts'
 
 const TIMEOUT_MILLISECONDS = 3_000
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -135,7 +135,8 @@ function isOfDaemon(value: unknown): boolean {
 /** What it has from this version on: after an upgrade the old daemon answers until it is restarted. */
 function isStatusDocument(value: unknown): value is StatusDocument {
   if (!isOfDaemon(value) || !isObject(value)) return false
-  return isObject(value['sshd']) && Array.isArray(value['waits']) && isObject(value['login'])
+  const { sshd, waits, machine, login } = value
+  return isObject(sshd) && Array.isArray(waits) && isObject(machine) && isObject(login)
 }
 
 /** The answer of `/status` before the first pass. */
@@ -169,10 +170,11 @@ export const START_DAEMON =
 export const RESTART_DAEMON =
   '`systemctl restart hostcertd`; `journalctl -u hostcertd` shows its last messages'
 
-/** Remarks on the daemon, sshd, the root helper, the issuer and the clock. */
+/** Remarks on the daemon, the machine, sshd, the root helper, the issuer and the clock. */
 export function remarksOn(document: StatusDocument, answer: DaemonAnswer, { health }: Config): Remark[] {
   return [
     ...onDaemon(answer, health.listen),
+    ...onMachine(document),
     ...onSshd(document),
     ...onHelper(document),
     ...onIssuer(document),
@@ -235,6 +237,14 @@ export function takenBy(listen: Config['health']['listen']): string {
 
 function listeners({ kind }: Config['health']['listen']): string {
   return kind === 'unix' ? 'ss -lxp' : 'ss -ltnp'
+}
+
+function onMachine(document: StatusDocument): Remark[] {
+  if (document.machine.copied !== true) return []
+  const text = isStopped(document)
+    ? 'not enrolled: this machine was copied, and nothing is renewed here (enrollment.on_copy: stop)'
+    : 'this machine was copied after it was enrolled'
+  return [{ text, remedy: ERRORS.MACHINE_COPIED.remedy }]
 }
 
 function onSshd(document: StatusDocument): Remark[] {

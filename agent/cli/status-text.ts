@@ -5,6 +5,7 @@ import type { CertificateState } from '../renewal/certificate-state.ts'
 import {
   type CertificateStatus,
   isOld,
+  isStopped,
   type ServedStatus,
   servingOf,
   type StatusDocument,
@@ -61,9 +62,10 @@ export function formatStatus(
   remarks: readonly Remark[] = [],
 ): string {
   const { columns } = terminal
-  const lines = status.enrolled
-    ? hostKeyLines(status, now, terminal)
-    : ['not enrolled: no configuration file']
+  const lines =
+    status.enrolled || isStopped(status)
+      ? hostKeyLines(status, now, terminal)
+      : ['not enrolled: no configuration file']
   const waits = status.waits.flatMap((wait) =>
     wrap(escapeControls(waitText(wait, status.login, now)), columns, ''),
   )

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../config/config.ts'
-import { readinessOf, type StatusDocument } from '../renewal/status-document.ts'
+import { isStopped, readinessOf, type StatusDocument } from '../renewal/status-document.ts'
 import { type CliContext, type ConfigOption, EXIT, observeOnce, requireConfig } from './context.ts'
 import { daemonStatus, sshdDown } from './daemon-client.ts'
 
@@ -72,6 +72,7 @@ function isServed(status: StatusDocument): boolean {
 
 function whatIsMissing(status: StatusDocument | null): string {
   if (status === null) return 'the status could not be read in that time'
+  if (isStopped(status)) return 'not enrolled: this machine was copied'
   if (!status.enrolled) return 'the daemon reports that this host is not enrolled'
   const counted = status.certificates.filter(({ state }) => state !== 'ignored')
   const open = counted.filter(({ state }) => state !== 'valid' && state !== 'due')

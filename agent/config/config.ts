@@ -28,6 +28,10 @@ export interface Config {
     readonly hosts: readonly string[]
   }
   readonly log: { readonly level: LogLevel; readonly format: LogFormat }
+  readonly enrollment: {
+    /** What a machine does that was copied after it was enrolled. */
+    readonly onCopy: 'warn' | 'stop'
+  }
   readonly stateDirectory: string
 }
 

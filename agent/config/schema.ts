@@ -94,6 +94,7 @@ const otherSections = {
     level: v.optional(oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal']), 'info'),
     format: v.optional(oneOf(['auto', 'journal', 'pretty', 'json']), 'auto'),
   }),
+  enrollment: optionalSection({ on_copy: v.optional(oneOf(['warn', 'stop']), 'warn') }),
   state_directory: v.optional(absolutePath, '/var/lib/hostcertd'),
 }
 
@@ -187,6 +188,7 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
     },
     health: { listen: settings.health.listen, hosts: settings.health.hosts ?? [] },
     log: settings.log,
+    enrollment: { onCopy: settings.enrollment.on_copy },
     stateDirectory: settings.state_directory,
   }
 }

@@ -8,7 +8,8 @@ import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { factsOf, type FileFacts, type User, whyDenied } from '../host/file-access.ts'
 import { type CredentialFile, credentialFiles, readCredentialFile } from '../issuer/logins/credential-file.ts'
-import { failure, type Finding, ok, type Examined, unknown, warning } from './finding.ts'
+import type { MachineFacts } from '../renewal/observe.ts'
+import { failure, type Finding, ok, type Examined, remedyOf, unknown, warning } from './finding.ts'
 
 /** Whether there is a configuration, and what is wrong with it. */
 export async function examineConfiguration(path: string, loaded: LoadedConfig): Promise<Finding[]> {
@@ -46,6 +47,15 @@ export async function examinePinnedCas({ host }: Examined): Promise<Finding[]> {
       'write the public key of the host CA into that file, one per line; then `systemctl restart hostcertd`'
     return [failure('configuration', failureLine(error), remedy)]
   }
+}
+
+/** Whether this machine is the one that was enrolled; nothing where that is not known. */
+export function examineMachine({ copied, stopped }: MachineFacts): Finding[] {
+  if (copied === null || copied === false) return []
+  const message = failureLine(copied)
+  if (stopped === null) return [warning('configuration', message, remedyOf(copied.code))]
+  const renewed = `${message}; nothing is renewed here (enrollment.on_copy: stop)`
+  return [failure('configuration', renewed, remedyOf(copied.code))]
 }
 
 /** A user that cannot read a file cannot find what is wrong in it. */

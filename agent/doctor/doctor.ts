@@ -20,10 +20,15 @@ import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, isCertifiable, judgeNow } from '../renewal/judge.ts'
 import { observe } from '../renewal/observe.ts'
-import type { StatusDocument } from '../renewal/status-document.ts'
+import { isStopped, type StatusDocument } from '../renewal/status-document.ts'
 import { statusOf } from '../renewal/status.ts'
 import { examineCertificates, examineSelinux } from './certificates-on-disk.ts'
-import { examineConfiguration, examineCredentials, examinePinnedCas } from './configuration.ts'
+import {
+  examineConfiguration,
+  examineCredentials,
+  examineMachine,
+  examinePinnedCas,
+} from './configuration.ts'
 import { examineDirectories, examineReadable, readServiceSandbox, type ServiceSandbox } from './directory.ts'
 import {
   failure,
@@ -125,6 +130,7 @@ async function examine(
   const credentials = await examineCredentials(examined)
   const facts = await observe(host)
   const judged = (): HostKeyView[] => judgeNow(host, attempts.record, facts)
+  findings.push(...examineMachine(facts.machine))
   findings.push(...credentials, ...(await examineWayToIssuer(examined, credentials, facts, judged(), issue)))
 
   // First: this starts an sshd behind a socket unit, and `sshd -T` needs the /run/sshd that exists only then.
@@ -154,7 +160,7 @@ async function examine(
     ...(await examineSelinux(placesSshdReads(examined, views), signal)),
   )
   const identity = { version, ...issuerFactsOf(config.issuer) }
-  const { certificates } = statusOf(identity, views, attempts, host.issuer.health())
+  const { certificates } = statusOf(identity, views, attempts, host.issuer.health(), facts.machine)
   return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
 }
 
@@ -239,8 +245,12 @@ async function examineDaemon({ config, signal }: Examined): Promise<Finding> {
   }
 }
 
-function differs({ enrolled, issuer }: StatusDocument, url: string | null): Finding | null {
-  if (enrolled && issuer.url === url) return null
-  const has = enrolled ? `another configuration (${issuer.url ?? 'issuer.command'})` : 'no configuration yet'
+function differs(status: StatusDocument, url: string | null): Finding | null {
+  const { issuer } = status
+  const isConfigured = status.enrolled || isStopped(status)
+  if (isConfigured && issuer.url === url) return null
+  const has = isConfigured
+    ? `another configuration (${issuer.url ?? 'issuer.command'})`
+    : 'no configuration yet'
   return warning('daemon', `running with ${has}`, '`systemctl reload hostcertd`')
 }

@@ -70,6 +70,10 @@ export class PrometheusMetrics implements Metrics {
     labelNames: ['for'],
     registers: [this.#registry],
   })
+  readonly #copied = this.#single(
+    'machine_copied',
+    'Whether this machine is a copy of the one that was enrolled (1) or that machine (0); none where that is not known',
+  )
   readonly #turn = this.#single('loop_last_turn_timestamp_seconds', 'When the loop last completed a turn')
 
   constructor(build: BuildInfo, now: () => UnixSeconds = () => Date.now() / 1000) {
@@ -116,6 +120,8 @@ export class PrometheusMetrics implements Metrics {
   status(snapshot: StatusDocument): void {
     this.#certificates.replace(snapshot.certificates, this.#now())
     setOrRemove(this.#skew, snapshot.issuer.clock_skew_seconds)
+    const { copied } = snapshot.machine
+    setOrRemove(this.#copied, copied === null ? null : Number(copied))
     this.#login.reset()
     const { method } = snapshot.login
     if (method !== null) this.#login.set({ method }, 1)

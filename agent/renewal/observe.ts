@@ -2,13 +2,20 @@ import { AgentError, type Failure } from '../cert/errors.ts'
 import type { Certificate } from '../cert/host-certificate.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import { tryParse } from '../cert/verify-issued.ts'
-import type { Host, HostKeyFile, StoredCertificate } from './ports.ts'
+import type { Copied, Host, HostKeyFile, StoredCertificate } from './ports.ts'
 
 /** What is there, each file read once. Judged by `judge`. */
 export interface Facts {
   readonly keys: readonly KeyFacts[]
   /** CA keys that an administrator pinned; null when none are configured; a failure when they cannot be read. */
   readonly pinned: readonly PublicKey[] | Failure | null
+  readonly machine: MachineFacts
+}
+
+export interface MachineFacts {
+  readonly copied: Copied
+  /** Why nothing is renewed on this machine; null: it is. */
+  readonly stopped: Failure | null
 }
 
 export interface KeyFacts {
@@ -24,11 +31,13 @@ export type StoredFacts =
   | { readonly kind: 'unreadable'; readonly failure: Failure }
   | { readonly kind: 'certificate'; readonly certificate: Certificate; readonly text: string }
 
-/** Step "observed" of the path: host keys, the certificates on disk, the pinned CAs. Writes nothing, asks nobody. */
+/** Step "observed" of the path: host keys, the certificates on disk, the pinned CAs, the machine. Writes nothing, asks nobody. */
 export async function observe(host: Host): Promise<Facts> {
   const keys: KeyFacts[] = []
   for (const file of await host.hostKeys.list()) keys.push(await observeKey(host, file))
-  return { keys, pinned: await readPinned(host) }
+  const copied = await host.machine.copied()
+  const isStopped = copied !== null && copied !== false && host.settings.onCopy === 'stop'
+  return { keys, pinned: await readPinned(host), machine: { copied, stopped: isStopped ? copied : null } }
 }
 
 async function observeKey(host: Host, file: HostKeyFile): Promise<KeyFacts> {

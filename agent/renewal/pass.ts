@@ -1,4 +1,4 @@
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, type Failure } from '../cert/errors.ts'
 import { validBeforeOf } from '../cert/host-certificate.ts'
 import type { UnixSeconds } from '../cert/time.ts'
 import type { Attempts } from './attempts.ts'
@@ -7,7 +7,7 @@ import { isRoutine, type DueReason } from './certificate-state.ts'
 import { Deadline } from './deadline.ts'
 import { issue, TOO_LATE, type IssuingSignals } from './issue.ts'
 import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView, unserved } from './judge.ts'
-import { isUnreadable, observe, type Facts } from './observe.ts'
+import { isUnreadable, observe, type Facts, type MachineFacts } from './observe.ts'
 import type { Host, IssuerFailure } from './ports.ts'
 import { noteIssuerFailure, type KeyOutcome, type Wanted } from './report.ts'
 import { serve, type ServingTrouble } from './serve.ts'
@@ -45,13 +45,14 @@ export interface PassResult {
   readonly outcomes: readonly KeyOutcome[]
   /** What kept certificates from being served in this pass; null when nothing did, or nothing was to be done. */
   readonly trouble: ServingTrouble | null
+  readonly machine: MachineFacts
 }
 
 /**
  * One pass over all host keys: observed → due → issued → verified → swapped → reloaded → confirmed.
  * Call it with the lock held and the record loaded; it saves the record wherever a crash must not lose it.
  *
- * @throws AgentError CONFIG_INVALID (the pinned CAs); the signal's reason when it fires
+ * @throws AgentError CONFIG_INVALID (the pinned CAs), MACHINE_COPIED (by hand, where that stops renewal); the signal's reason when it fires
  */
 export async function pass(
   host: Host,
@@ -62,13 +63,17 @@ export async function pass(
   // observed
   const observed = await observe(host)
   if (isUnreadable(observed.pinned)) throw new AgentError(observed.pinned.code, observed.pinned.message)
+  const { machine } = observed
+  if (machine.stopped !== null && request.byHand)
+    throw new AgentError(machine.stopped.code, machine.stopped.message)
   attempts.keepOnly(observed.keys.map(({ file }) => file.name))
   attempts.endErrorsOfAnotherClock()
 
   // due, issued, verified, swapped
-  const { facts, outcomes } = await issueWhatIsDue(host, attempts, observed, request, signal).finally(() =>
-    host.issuer.end(),
-  )
+  const { facts, outcomes } =
+    machine.stopped === null
+      ? await issueWhatIsDue(host, attempts, observed, request, signal).finally(() => host.issuer.end())
+      : { facts: observed, outcomes: stoppedOutcomes(host, attempts, observed, request, machine.stopped) }
 
   // reloaded, confirmed
   const swapped = outcomes.filter(({ kind }) => kind === 'renewed').map(({ hostKey }) => hostKey)
@@ -82,7 +87,24 @@ export async function pass(
       { code: unsaved.code },
       `the attempt record could not be saved and is kept in memory: ${unsaved.message}`,
     )
-  return { views: judgeNow(host, attempts.record, facts), outcomes, trouble }
+  return { views: judgeNow(host, attempts.record, facts), outcomes, trouble, machine }
+}
+
+/** Of a machine that may renew nothing: the issuer is asked nothing, and what is in place stays and is served. */
+function stoppedOutcomes(
+  host: Host,
+  attempts: Attempts,
+  observed: Facts,
+  request: PassRequest,
+  failure: Failure,
+): readonly KeyOutcome[] {
+  return wantedNow(host, attempts, observed, request).map(({ view }) => ({
+    kind: 'failed',
+    hostKey: view.name,
+    failure,
+    issuerFailure: null,
+    isLocal: true,
+  }))
 }
 
 /** One host key after the other; a failure of the issuer's is the failure of all that still want a certificate. */
@@ -95,15 +117,18 @@ async function issueWhatIsDue(
 ): Promise<{ readonly facts: Facts; readonly outcomes: readonly KeyOutcome[] }> {
   using issuing = new Deadline(host.clock, ISSUING_MILLISECONDS)
   const signals: IssuingSignals = { stop, deadline: issuing.signal }
-  const wantedNow = (): Wanted[] =>
-    judgeNow(host, attempts.record, observed)
-      .filter(isCertifiable)
-      .flatMap((view) => wantedOf(view, request))
   let facts = observed
-  let issuerFailure = await learnHostCa(host, attempts, observed, wantedNow(), request, signals)
+  let issuerFailure = await learnHostCa(
+    host,
+    attempts,
+    observed,
+    wantedNow(host, attempts, observed, request),
+    request,
+    signals,
+  )
   const outcomes: KeyOutcome[] = []
   // Judged anew: now that the CA is known, other certificates may be of no use.
-  const wanted = wantedNow()
+  const wanted = wantedNow(host, attempts, observed, request)
   for (const [index, { view, reason }] of wanted.entries()) {
     const hostKey = view.name
     if (issuerFailure !== null) {
@@ -158,6 +183,12 @@ async function learnHostCa(
   const all = judgeNow(host, attempts.record, facts)
   noteIssuerFailure(host, attempts, views, all, { ...failure, message })
   return failure
+}
+
+function wantedNow(host: Host, attempts: Attempts, observed: Facts, request: PassRequest): Wanted[] {
+  return judgeNow(host, attempts.record, observed)
+    .filter(isCertifiable)
+    .flatMap((view) => wantedOf(view, request))
 }
 
 function wantedOf(view: CertifiableView, { force, only }: PassRequest): Wanted[] {

@@ -224,6 +224,15 @@ export interface PinnedCas {
   read(): Promise<readonly PublicKey[] | null>
 }
 
+/** MACHINE_COPIED: this machine is a copy of the one that was enrolled; false: it is that machine; null: not known. */
+export type Copied = Failure | false | null
+
+/** What `enroll` recorded of the machine. */
+export interface EnrolledMachine {
+  /** Compare it with this machine, as it is now. Never throws. */
+  copied(): Promise<Copied>
+}
+
 /** The service manager. All are silent without one, and never throw. */
 export interface ServiceManager {
   ready(status: string): Promise<void>
@@ -269,6 +278,8 @@ export interface RenewalSettings {
   readonly wantedPrincipals: readonly string[] | null
   readonly reload: 'auto' | 'always' | 'never'
   readonly maintenance: MaintenanceWindow
+  /** What a copied machine does; `stop`: it renews nothing. */
+  readonly onCopy: 'warn' | 'stop'
 }
 
 /** The minutes in which a routine renewal may start. */
@@ -288,6 +299,7 @@ export interface Host {
   readonly records: AttemptRecords
   readonly lock: PassLock
   readonly pinnedCas: PinnedCas
+  readonly machine: EnrolledMachine
   readonly log: Log
   readonly metrics: Metrics
 }

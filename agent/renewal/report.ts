@@ -6,7 +6,7 @@ import type { Attempts } from './attempts.ts'
 import { needsAdministrator, type NextStep, type Wait } from './backoff.ts'
 import type { DueReason, CertificateState } from './certificate-state.ts'
 import type { CertifiableView, HostKeyView } from './judge.ts'
-import type { Facts } from './observe.ts'
+import type { Facts, MachineFacts } from './observe.ts'
 import type { Host, IssuerFailure, Log, LogFields } from './ports.ts'
 import type { SshdRecord } from './record.ts'
 import { isSkewed } from './status-document.ts'
@@ -154,13 +154,22 @@ export interface Reported {
   readonly states: ReadonlyMap<string, CertificateState>
   readonly skewed: boolean
   readonly sshd: SshdRecord['state']
+  readonly machine: MachineFacts
 }
 
-export const NOTHING_REPORTED: Reported = { states: new Map(), skewed: false, sshd: null }
+/** Nothing is known of it. */
+const UNKNOWN_MACHINE: MachineFacts = { copied: null, stopped: null }
+
+export const NOTHING_REPORTED: Reported = {
+  states: new Map(),
+  skewed: false,
+  sshd: null,
+  machine: UNKNOWN_MACHINE,
+}
 
 /**
  * Log changes that no attempt caused: a certificate became overdue or expired, a host key cannot be read or is ignored,
- * sshd is down, the clocks differ. What an attempt or a reload leads to is logged there.
+ * sshd is down, the clocks differ, the machine was copied. What an attempt or a reload leads to is logged there.
  *
  * @param skewSeconds the issuer's clock minus ours; null when unknown
  * @returns for the next call
@@ -171,6 +180,7 @@ export function reportChanges(
   views: readonly HostKeyView[],
   sshd: SshdRecord,
   skewSeconds: number | null,
+  machine: MachineFacts,
 ): Reported {
   for (const view of views) {
     if (before.states.get(view.name) !== view.state.state) reportState(log, view)
@@ -187,7 +197,24 @@ export function reportChanges(
     states: new Map(views.map(({ name, state }) => [name, state.state])),
     skewed,
     sshd: sshdState,
+    machine: reportMachine(log, before.machine, machine),
   }
+}
+
+/** What is not known now is no news. */
+function reportMachine(log: Log, before: MachineFacts, machine: MachineFacts): MachineFacts {
+  const { copied, stopped } = machine
+  if (copied === null) return before
+  const was = before.copied === null || before.copied === false ? null : before.copied
+  if (copied === false) {
+    if (was !== null) log.info({}, 'this machine is the one that was enrolled')
+    return machine
+  }
+  const { code, message } = copied
+  if (was?.message === message && (before.stopped === null) === (stopped === null)) return machine
+  if (stopped === null) log.warn({ code }, message)
+  else log.error({ code }, `${message}; nothing is renewed here (enrollment.on_copy: stop)`)
+  return machine
 }
 
 function reportSshd(

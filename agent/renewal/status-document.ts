@@ -13,6 +13,7 @@ export function isSkewed(skew: number | null): skew is number {
 /** What `GET /status` and `status --json` print. Times are RFC 3339 UTC or null; serials are strings. */
 export interface StatusDocument {
   readonly version: string
+  /** False without a configuration, and where {@link isStopped}. */
   readonly enrolled: boolean
   readonly issuer: {
     readonly url: string | null
@@ -31,6 +32,10 @@ export interface StatusDocument {
     readonly state: 'up' | 'down' | 'unknown' | null
     /** Since when; null with the state. */
     readonly since: string | null
+  }
+  readonly machine: {
+    /** Whether this is a copy of the machine that was enrolled; null when that is not known. */
+    readonly copied: boolean | null
   }
   readonly login: {
     /** `auth.method`; null where a program takes the issuer's place, or without a configuration. */
@@ -103,11 +108,23 @@ export function servingOf(served: ServedStatus | null, now: UnixSeconds): Servin
   return isOld(served, now) ? 'served-before' : 'served'
 }
 
+/** Whether the host has a configuration, but renews nothing, as it is a copy of the machine that was enrolled. */
+export function isStopped({ enrolled, machine }: StatusDocument): boolean {
+  return !enrolled && machine.copied === true
+}
+
 /** What `GET /readyz` prints. */
 interface ReadinessDocument {
   readonly status: 'pass' | 'warn' | 'fail'
   /** The reason, where no single check gives it. */
-  readonly reason?: 'not-enrolled' | 'starting' | 'no-host-key' | 'evidence-old' | 'clock-skew'
+  readonly reason?:
+    | 'not-enrolled'
+    | 'not-enrolled: this machine was copied'
+    | 'starting'
+    | 'no-host-key'
+    | 'evidence-old'
+    | 'machine-copied'
+    | 'clock-skew'
   readonly checks: readonly ReadinessCheck[]
 }
 
@@ -133,10 +150,11 @@ export function readinessOf(
   now: UnixSeconds,
 ): ReadinessDocument | null {
   if (status === null) return { status: 'fail', reason: 'starting', checks: [] }
-  if (!status.enrolled) return { status: 'fail', reason: 'not-enrolled', checks: [] }
+  if (!status.enrolled && !isStopped(status)) return { status: 'fail', reason: 'not-enrolled', checks: [] }
   const certificates = status.certificates.filter(({ host_key }) => hostKey === null || host_key === hostKey)
   if (hostKey !== null && certificates.length === 0) return null
   const checks = certificates.map(({ host_key, state, reason }) => ({ host_key, state, reason }))
+  if (isStopped(status)) return { status: 'fail', reason: 'not-enrolled: this machine was copied', checks }
   // An ignored key is no failure of its own; a host that serves none is one.
   const counted = certificates.filter(({ state }) => state !== 'ignored')
   if (hostKey === null && counted.length === 0) return { status: 'fail', reason: 'no-host-key', checks }
@@ -149,6 +167,7 @@ export function readinessOf(
   if (counted.some(({ state, failures }) => state === 'due' && failures > 0)) {
     return { status: 'warn', checks }
   }
+  if (status.machine.copied === true) return { status: 'warn', reason: 'machine-copied', checks }
   if (isSkewed(status.issuer.clock_skew_seconds)) return { status: 'warn', reason: 'clock-skew', checks }
   return { status: 'pass', checks }
 }
@@ -181,7 +200,16 @@ export function waitText(
 
 /** One line for people, `systemctl status` among them. */
 export function summarize(status: StatusDocument, now: UnixSeconds): string {
-  if (!status.enrolled) return 'not enrolled: no configuration file'
+  if (!status.enrolled && !isStopped(status)) return 'not enrolled: no configuration file'
+  return `${copyTrouble(status)}${summarizeKeys(status, now)}`
+}
+
+function copyTrouble(status: StatusDocument): string {
+  if (isStopped(status)) return 'not enrolled: this machine was copied; '
+  return status.machine.copied === true ? 'this machine was copied; ' : ''
+}
+
+function summarizeKeys(status: StatusDocument, now: UnixSeconds): string {
   const { certificates } = status
   if (certificates.length === 0) return 'no host keys found'
   const counts = CERTIFICATE_STATES.toReversed().flatMap((state) => {

@@ -1,6 +1,8 @@
-import { formatCertificateTime, formatTime } from '../cert/time.ts'
+import type { Failure } from '../cert/errors.ts'
+import { formatCertificateTime, formatTime, type UnixSeconds } from '../cert/time.ts'
 import { type RecordNow, waitsInForce } from './backoff.ts'
 import type { HostKeyView } from './judge.ts'
+import type { MachineFacts } from './observe.ts'
 import type { IssuerHealth } from './ports.ts'
 import { recordOf, type AttemptRecord, type KeyIdentity } from './record.ts'
 import type { CertificateStatus, ServedStatus, StatusDocument } from './status-document.ts'
@@ -20,20 +22,23 @@ export function statusOf(
   views: readonly HostKeyView[],
   recordNow: RecordNow,
   issuer: IssuerHealth,
+  machine: MachineFacts,
 ): StatusDocument {
   const { record } = recordNow
   const isAsked = views.some(({ served }) => served.kind !== 'not-asked')
   const { state, since, notes } = record.sshd
+  const { copied, stopped } = machine
+  const certificates = views.map((view) => certificateStatus(view, record))
   return {
     version,
-    enrolled: true,
+    enrolled: stopped === null,
     issuer: {
       url: issuerUrl,
       reachable: issuer.reachable,
       last_success: formatTime(issuer.lastSuccess),
       clock_skew_seconds: issuer.clockSkewSeconds,
     },
-    certificates: views.map((view) => certificateStatus(view, record)),
+    certificates: stopped === null ? certificates : withLastError(certificates, stopped, recordNow.now),
     waits: waitsInForce(recordNow, identitiesOf(views)).map((wait) => ({
       for: wait.for,
       code: wait.code,
@@ -41,6 +46,7 @@ export function statusOf(
     })),
     notes,
     sshd: isAsked ? { state, since: formatTime(since) } : { state: null, since: null },
+    machine: { copied: copied === null ? null : copied !== false },
     login: { method: loginMethod },
   }
 }
@@ -56,8 +62,19 @@ export function notEnrolledStatus(version: string): StatusDocument {
     waits: [],
     notes: [],
     sshd: { state: null, since: null },
+    machine: { copied: null },
     login: { method: null },
   }
+}
+
+/** The document's certificates when nothing could be done for any of them, and why. */
+export function withLastError(
+  certificates: readonly CertificateStatus[],
+  { code, message }: Failure,
+  now: UnixSeconds,
+): readonly CertificateStatus[] {
+  const last_error = { code, message, at: formatTime(now) ?? '' }
+  return certificates.map((one) => (one.state === 'ignored' ? one : { ...one, last_error }))
 }
 
 function identitiesOf(views: readonly HostKeyView[]): KeyIdentity[] {

@@ -1,15 +1,15 @@
 import { AgentError, messageOf } from '../cert/errors.ts'
-import { formatTime, type UnixSeconds } from '../cert/time.ts'
+import type { UnixSeconds } from '../cert/time.ts'
 import { Attempts } from './attempts.ts'
 import { waitsInForce } from './backoff.ts'
 import { AbandonedError, withinLimits } from './deadline.ts'
 import { type HostKeyView, judgeNow } from './judge.ts'
-import { observe } from './observe.ts'
+import { type MachineFacts, observe } from './observe.ts'
 import { nextPass, pass, type PassResult, ROUTINE_PASS } from './pass.ts'
 import type { Host, Clock, Log, Metrics, ServiceManager } from './ports.ts'
 import { NOTHING_REPORTED, reportChanges, type Reported } from './report.ts'
 import { type StatusDocument, summarize } from './status-document.ts'
-import { notEnrolledStatus, type StatusIdentity, statusOf } from './status.ts'
+import { notEnrolledStatus, type StatusIdentity, statusOf, withLastError } from './status.ts'
 
 /** A turn that is not over by then is abandoned; when the program ends, sooner. */
 const TURN_LIMITS = { milliseconds: 120_000, afterStopMilliseconds: 8_000 }
@@ -174,8 +174,8 @@ export class Supervisor {
           'pin it with verify.host_ca_file; until then the CA of the certificate in place is trusted'
         host.log.warn({}, `the issuer does not publish its host CA: ${advice}`)
       }
-      this.#status = statusOf(identity, result.views, attempts, host.issuer.health())
-      this.#report(host, attempts, result.views)
+      this.#status = statusOf(identity, result.views, attempts, host.issuer.health(), result.machine)
+      this.#report(host, attempts, result.views, result.machine)
       return nextPass(result, attempts, host.clock.now())
     } catch (error) {
       // Nothing could be done, but what is there can still be seen and reported.
@@ -188,17 +188,15 @@ export class Supervisor {
   async #reportOnly(host: Host, identity: StatusIdentity, attempts: Attempts, error: unknown): Promise<void> {
     // The issuer's CAs are in the record, which was not loaded if the lock could not be acquired.
     await attempts.load()
-    const views = judgeNow(host, attempts.record, await observe(host))
-    const status = statusOf(identity, views, attempts, host.issuer.health())
-    this.#report(host, attempts, views)
+    const facts = await observe(host)
+    const views = judgeNow(host, attempts.record, facts)
+    const status = statusOf(identity, views, attempts, host.issuer.health(), facts.machine)
+    this.#report(host, attempts, views, facts.machine)
     if (!(error instanceof AgentError)) {
       this.#status = status
       return
     }
-    const last_error = { code: error.code, message: error.message, at: formatTime(host.clock.now()) ?? '' }
-    const certificates = status.certificates.map((one) =>
-      one.state === 'ignored' ? one : { ...one, last_error },
-    )
+    const certificates = withLastError(status.certificates, error, host.clock.now())
     this.#status = { ...status, certificates }
   }
 
@@ -210,9 +208,11 @@ export class Supervisor {
     })()
   }
 
-  #report(host: Host, { record }: Attempts, views: readonly HostKeyView[]): void {
+  #report(host: Host, { record }: Attempts, views: readonly HostKeyView[], machine: MachineFacts): void {
     const { clockSkewSeconds } = host.issuer.health()
-    this.#reported = reportChanges(host.log, this.#reported, views, record.sshd, clockSkewSeconds)
+    const { log } = host
+    const before = this.#reported
+    this.#reported = reportChanges(log, before, views, record.sshd, clockSkewSeconds, machine)
   }
 
   async #pass(

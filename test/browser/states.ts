@@ -70,6 +70,7 @@ export function shownStatus(
     waits: [],
     notes: [],
     sshd: { state: 'up', since: at(-9 * DAY) },
+    machine: { copied: false },
     login: { method: 'universal-auth' },
   }
 }
@@ -127,6 +128,7 @@ const NOT_ENROLLED: StatusDocument = {
   waits: [],
   notes: [],
   sshd: { state: null, since: null },
+  machine: { copied: null },
   login: { method: null },
 }
 

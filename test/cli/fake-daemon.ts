@@ -68,6 +68,7 @@ export function statusAnswer(
     waits: [],
     notes: [],
     sshd: { state: 'up', since: '2026-11-23T13:00:00Z' },
+    machine: { copied: false },
     login: { method: 'kubernetes' },
     ...changes,
   }

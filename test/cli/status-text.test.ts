@@ -58,7 +58,8 @@ function document(...certificates: readonly CertificateStatus[]): StatusDocument
   const issuer = { url: 'https://x', reachable: true, last_success: null, clock_skew_seconds: 0 }
   const sshd = { state: 'up', since: time(NOW - DAY) } as const
   const login = { method: 'kubernetes' }
-  return { version: '1', enrolled: true, issuer, certificates, waits: [], notes: [], sshd, login }
+  const machine = { copied: false }
+  return { version: '1', enrolled: true, issuer, certificates, waits: [], notes: [], sshd, machine, login }
 }
 
 interface Case {

@@ -117,6 +117,7 @@ test.concurrent('status on a host that is not enrolled', async () => {
     waits: [],
     notes: [],
     sshd: { state: null, since: null },
+    machine: { copied: null },
     login: { method: null },
   })
 })

@@ -37,6 +37,7 @@ describe('the example of the interface', () => {
       health: { listen: { kind: 'tcp', host: '127.0.0.1', port: 9847 }, hosts: [] },
       log: { level: 'info', format: 'auto' },
       stateDirectory: '/var/lib/hostcertd',
+      enrollment: { onCopy: 'warn' },
     })
   })
 

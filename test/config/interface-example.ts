@@ -32,6 +32,8 @@ log:
   level: info                          # trace … fatal
   format: auto                         # auto: journal lines under journald, pretty on a terminal, else json
 state_directory: /var/lib/hostcertd
+enrollment:
+  on_copy: warn                        # warn | stop: what a machine does that was copied after it was enrolled
 `
 
 /** The table of its chapter "Logins", word for word: what each method takes besides `method`, with the defaults. */

@@ -2,6 +2,7 @@ import { AgentError } from '../../agent/cert/errors.ts'
 import { parsePublicKeyLine, readPublicKey, type PublicKey } from '../../agent/cert/public-key.ts'
 import type { VerifiedCertificate } from '../../agent/cert/verify-issued.ts'
 import type {
+  Copied,
   Host,
   RenewalSettings,
   AttemptRecords,
@@ -45,6 +46,7 @@ export class FakeHost implements Host {
     wantedPrincipals: null,
     reload: 'auto',
     maintenance: { contains: () => true },
+    onCopy: 'warn',
   }
   pinned: readonly PublicKey[] | null = null
   record: AttemptRecord = EMPTY_RECORD
@@ -108,6 +110,9 @@ export class FakeHost implements Host {
       return this.pinned
     },
   }
+
+  copied: Copied = null
+  readonly machine = { copied: async () => this.copied }
 
   readonly metrics: Metrics = {
     renewal: (hostKey, result) => void this.results.push(`${hostKey} ${result}`),

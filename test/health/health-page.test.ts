@@ -86,6 +86,18 @@ test.each([
     live: true,
     want: 'The clock is off',
   },
+  {
+    name: 'copied',
+    status: { ...statusOf([certificate('a', 'valid')]), machine: { copied: true } },
+    live: true,
+    want: 'This machine was copied',
+  },
+  {
+    name: 'copied, and stopped',
+    status: { ...statusOf([certificate('a', 'valid')], false), machine: { copied: true } },
+    live: true,
+    want: 'Not enrolled',
+  },
 ])('the page says how the host stands: $name', async ({ status, live, want }) => {
   const sources = { status: () => status, live: () => ({ ok: live, lastTurn: NOW }), now: () => NOW }
   const { port } = await started({ sources })
@@ -369,3 +381,22 @@ test('what is put into a template is text', () => {
   expect(html`${'a\u0000\u202E\u{E0001}b'}`.text).toBe(String.raw`a\u{0}\u{202e}\u{e0001}b`)
   expect(html`${prose('run `a <b>` now')}`.text).toBe('run <code>a &lt;b&gt;</code> now')
 })
+
+test.each([true, false])(
+  'a copied machine, enrolled: %s: cause, remedy and certificates',
+  async (enrolled) => {
+    const last_error = enrolled
+      ? null
+      : { code: 'MACHINE_COPIED' as const, message: 'copied', at: '2026-11-23T13:00:00Z' }
+    const status = {
+      ...statusOf([{ ...certificate('a', 'valid'), last_error }], enrolled),
+      machine: { copied: true },
+    }
+    const { port } = await started({ sources: { status: () => status, now: () => NOW } })
+    const { body } = await ask({ port }, '/')
+    expect(body.match(/Machine copied <code>MACHINE_COPIED<\/code>/g)).toHaveLength(1)
+    expect(body).toContain('hostcertd enroll --yes')
+    expect(body).toContain('id="certificates-title"')
+    expect(body).toContain('id="issuer-title"')
+  },
+)

@@ -77,6 +77,16 @@ test.each([
     want: [200, 'warn', 'evidence-old'],
   },
   {
+    name: 'copied',
+    document: { ...statusOf([seenAt('2026-11-23T12:59:00Z')]), machine: { copied: true } },
+    want: [200, 'warn', 'machine-copied'],
+  },
+  {
+    name: 'copied, and stopped',
+    document: { ...statusOf([seenAt('2026-11-23T12:59:00Z')], false), machine: { copied: true } },
+    want: [503, 'fail', 'not-enrolled: this machine was copied'],
+  },
+  {
     name: 'never seen',
     document: statusOf([{ ...certificate('a', 'unconfirmed'), served: servedAs({ unknown: 'reset' }) }]),
     want: [503, 'fail', undefined],

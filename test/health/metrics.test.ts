@@ -65,6 +65,7 @@ function snapshot(
     waits: [],
     notes: [],
     sshd: { state: 'up', since: null },
+    machine: { copied: null },
     login: { method },
   }
 }
@@ -98,6 +99,7 @@ test('before anything has happened there is the build, and a histogram of nothin
     hostcertd_clock_skew_seconds: 'gauge',
     hostcertd_login_info: 'gauge',
     hostcertd_wait_until_timestamp_seconds: 'gauge',
+    hostcertd_machine_copied: 'gauge',
     hostcertd_loop_last_turn_timestamp_seconds: 'gauge',
   })
   const others = samples.filter(({ name }) => !name.startsWith('hostcertd_issuer_request_duration'))
@@ -330,4 +332,17 @@ test('two of them share nothing', async () => {
   const one = newMetrics()
   one.renewal('a', 'ok')
   expect(await samplesOf(newMetrics(), 'renewals_total')).toEqual([])
+})
+
+test('whether the machine was copied: no series while that is not known', async () => {
+  const metrics = newMetrics()
+  for (const [copied, values] of [
+    [null, []],
+    [true, [1]],
+    [false, [0]],
+    [null, []],
+  ] as const) {
+    metrics.status({ ...snapshot([VALID]), machine: { copied } })
+    expect((await samplesOf(metrics, 'machine_copied')).map(({ value }) => value)).toEqual(values)
+  }
 })

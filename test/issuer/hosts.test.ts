@@ -40,7 +40,7 @@ function exchangeFor(
       proxy,
     },
     clock: { now: () => Date.now() / 1000, uptime: () => 0, dice: () => 0, sleep: async () => {} },
-    metrics: { issuerRequest: (route) => void requests.push(route) },
+    metrics: { issuerRequest: (route) => void requests.push(route), loginFailed: () => {} },
   })
   open.push(client)
   return { client, requests }
@@ -618,7 +618,7 @@ describe('what an exchange that is not ours any more says', () => {
         log: { level: 'error', format: 'json' },
       },
       clock: { now: () => 0, uptime: () => 0, dice: () => 0, sleep: async () => {} },
-      metrics: { issuerRequest: () => {} },
+      metrics: { issuerRequest: () => {}, loginFailed: () => {} },
     })
     open.push(client)
     return client

@@ -70,6 +70,7 @@ function view(given: Given = {}): HostKeyView {
   const facts: Facts = {
     keys: [{ file, certificatePath: '/certs/x', stored: given.stored ?? GOOD }],
     pinned,
+    machine: { copied: null, stopped: null },
   }
   const ofKey = { ...recordOf(EMPTY_RECORD, IDENTITY), evidence: SERVES_IT, ...given.ofKey }
   const record = { ...EMPTY_RECORD, hostKeys: { [NAME]: ofKey }, ...given.record }

@@ -145,8 +145,9 @@ describe('what happens by itself is told once', () => {
       host.clock.jump(at)
       const attempts = new Attempts(host.records, host.clock)
       await attempts.load()
-      const views = judgeNow(host, attempts.record, await observe(host))
-      before = reportChanges(host.log, before, views, attempts.record.sshd, skew)
+      const facts = await observe(host)
+      const views = judgeNow(host, attempts.record, facts)
+      before = reportChanges(host.log, before, views, attempts.record.sshd, skew, facts.machine)
     }
     return host.log.lines
   }

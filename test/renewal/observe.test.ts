@@ -30,7 +30,7 @@ async function seen(host: FakeHost): Promise<CertificateStatus | undefined> {
   await askSshd(host, attempts, judgeNow(host, attempts.record, facts), NEVER)
   const after = judgeNow(host, attempts.record, facts)
   const identity = { version: '1', issuerUrl: 'https://x', loginMethod: 'aws' }
-  return statusOf(identity, after, attempts, host.issuer.health()).certificates[0]
+  return statusOf(identity, after, attempts, host.issuer.health(), facts.machine).certificates[0]
 }
 
 test('an expired certificate that sshd still presents is served, and was due', async () => {

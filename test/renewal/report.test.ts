@@ -16,8 +16,9 @@ function reporter(host: FakeHost) {
     log,
     look: async (state: SshdRecord['state'] = host.record.sshd.state): Promise<string[]> => {
       const from = log.lines.length
-      const views = judgeNow(host, host.record, await observe(host))
-      before = reportChanges(log, before, views, { ...host.record.sshd, state }, null)
+      const facts = await observe(host)
+      const views = judgeNow(host, host.record, facts)
+      before = reportChanges(log, before, views, { ...host.record.sshd, state }, null, facts.machine)
       return log.lines.slice(from).map(({ level, message }) => `${level} ${message}`)
     },
   }

@@ -64,6 +64,7 @@ function status(certificates: readonly CertificateStatus[], skew: number | null 
     waits: [],
     notes: [],
     sshd: { state: 'up', since: formatTime(NOW - 60 * MINUTE) },
+    machine: { copied: null },
     login: { method: null },
   }
 }

@@ -59,6 +59,7 @@ function document(certificates: readonly CertificateStatus[], sshd: Sshd = 'up')
     waits: [],
     notes: [],
     sshd: { state: sshd, since: null },
+    machine: { copied: null },
     login: { method: null },
   }
 }

@@ -12,8 +12,9 @@ const identity = { version: '0.2.0', issuerUrl: 'https://issuer.example.com', lo
 
 /** The status document after one pass. */
 async function status(host: FakeHost, request: Parameters<typeof pass>[1] = {}) {
-  const { views } = await pass(host, request)
-  return statusOf(identity, views, { record: host.record, now: host.clock.now() }, host.issuer.health())
+  const { views, machine } = await pass(host, request)
+  const recordNow = { record: host.record, now: host.clock.now() }
+  return statusOf(identity, views, recordNow, host.issuer.health(), machine)
 }
 
 const NO_CERTIFICATE = {
@@ -77,6 +78,7 @@ describe('the status document', () => {
       waits: [],
       notes: ['left out: x'],
       sshd: { state: 'up', since: '2026-11-23T12:00:00Z' },
+      machine: { copied: null },
       login: { method: 'aws' },
     })
   })
@@ -123,6 +125,7 @@ describe('the status document', () => {
       waits: [],
       notes: [],
       sshd: { state: null, since: null },
+      machine: { copied: null },
       login: { method: null },
     })
   })

@@ -48,6 +48,7 @@ export function statusOf(certificates: CertificateStatus[], enrolled = true): St
     waits: [],
     notes: [],
     sshd: { state: null, since: null },
+    machine: { copied: null },
     login: { method: null },
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { formatTime, parseTime, type UnixSeconds } from '../../cert/time.ts'
-import type { CertificateStatus } from '../../renewal/status-document.ts'
+import { type CertificateStatus, isStopped } from '../../renewal/status-document.ts'
 import { SCRIPT, STYLE } from './assets.ts'
 import {
   Html,
@@ -102,7 +102,7 @@ function hashOf(text: string): string {
 
 /** A card for each host key. */
 function certificatesSection({ status, now }: PageView): Html | null {
-  if (status === null || !status.enrolled) return null
+  if (status === null || (!status.enrolled && !isStopped(status))) return null
   const { certificates } = status
   return html`<h2 id="certificates-title">Certificates</h2>
     ${

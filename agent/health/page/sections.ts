@@ -2,6 +2,7 @@ import { formatDuration, parseTime, type UnixSeconds } from '../../cert/time.ts'
 import {
   type CertificateStatus,
   isSkewed,
+  isStopped,
   type RecentEvent,
   servingOf,
   type StatusDocument,
@@ -132,7 +133,7 @@ function seenAgo(checkedAt: string | null, now: UnixSeconds): string {
 
 /** How the last exchange with the issuer went. */
 export function issuerSection({ status, now }: PageView): Html | null {
-  if (status === null || !status.enrolled) return null
+  if (status === null || (!status.enrolled && !isStopped(status))) return null
   const { url, reachable, last_success, clock_skew_seconds: skew } = status.issuer
   const tone = reachable === null ? 'idle' : reachable ? 'good' : 'bad'
   const label = { good: 'answers', bad: 'does not answer', idle: 'not asked yet' }[tone]

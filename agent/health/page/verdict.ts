@@ -1,10 +1,11 @@
-import { CLOCKS_DIFFER, errorOf, type Explanation, SSHD_DOWN } from '../../cert/errors.ts'
+import { CLOCKS_DIFFER, errorOf, ERRORS, type Explanation, SSHD_DOWN } from '../../cert/errors.ts'
 import { formatTime, parseTime, type UnixSeconds } from '../../cert/time.ts'
 import {
   type CertificateStatus,
   readinessOf,
   type StatusDocument,
   isSkewed,
+  isStopped,
 } from '../../renewal/status-document.ts'
 import {
   count,
@@ -91,6 +92,11 @@ export function verdictOf({ status, live, now }: PageView): Verdict {
   if (status === null) {
     return { tone: 'busy', title: 'Starting', detail: 'The first pass has not been completed yet' }
   }
+  if (isStopped(status)) {
+    const detail =
+      'This machine was copied after it was enrolled, and nothing is renewed here. The certificates in place stay, and expire'
+    return { tone: 'bad', title: 'Not enrolled', detail }
+  }
   if (!status.enrolled) {
     return {
       tone: 'idle',
@@ -128,6 +134,10 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
       'The certificates on disk are good, and were served when sshd was last asked, 30 minutes ago or longer'
     return { tone: 'warn', title: 'sshd could not be asked', detail }
   }
+  if (readiness?.reason === 'machine-copied') {
+    const detail = 'It is not the machine that was enrolled, and renews the same certificates'
+    return { tone: 'warn', title: 'This machine was copied', detail }
+  }
   if (readiness?.reason === 'clock-skew') {
     const skew = Math.round(Math.abs(status.issuer.clock_skew_seconds ?? 0))
     const detail = `It differs from the issuer’s by ${count(skew, 'second')}. Check \`timedatectl\``
@@ -164,6 +174,7 @@ export function problemsSection(view: PageView): Html | null {
   const cards = problemsOf(view).map(problemCard)
   const skew = view.status?.issuer.clock_skew_seconds ?? null
   if (view.status?.sshd.state === 'down') cards.push(downCard(view.status.sshd.since))
+  if (view.status?.enrolled === true && view.status.machine.copied === true) cards.push(copiedCard())
   if (isSkewed(skew)) cards.push(clockCard(skew))
   if (cards.length === 0) return null
   return html`<h2 id="problems-title">What is wrong, and what to do</h2>
@@ -186,7 +197,7 @@ function problemsOf({ status, events }: PageView): readonly Problem[] {
       hostKeys: [...(before?.hostKeys ?? []), ...problem.hostKeys],
     })
   }
-  if (status?.enrolled !== true) {
+  if (status === null || (!status.enrolled && !isStopped(status))) {
     // Not enrolled although there is a configuration: it is invalid.
     const told = events.find(({ code, level }) => code === 'CONFIG_INVALID' && level === 'error')
     if (told !== undefined)
@@ -219,6 +230,14 @@ function problemCard({ code, message, at, failures, hostKeys }: Problem): Html {
         at === null ? null : html`${hostKeys.length > 0 ? ' · ' : ''}last at ${moment(at)} UTC${times}`
       }
     </p>
+  </article>`
+}
+
+/** Where it stops renewal, it is the last error of each host key. */
+function copiedCard(): Html {
+  return html`<article class="card problem tone-warn">
+    <h3>${ERRORS.MACHINE_COPIED.title} <code>MACHINE_COPIED</code></h3>
+    ${remedyList(ERRORS.MACHINE_COPIED)}
   </article>`
 }
 
