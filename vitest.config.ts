@@ -18,7 +18,7 @@ export default defineConfig({
         test: {
           name: 'fast',
           maxWorkers: 2,
-          include: ['test/{cert,config,health,issuer,log,machine,renewal}/**/*.test.ts'],
+          include: ['test/{cert,config,enroll,health,issuer,log,machine,renewal}/**/*.test.ts'],
           // A simulated day is some seconds of computing, or half a minute on a machine with much else to do.
           testTimeout: 60_000,
         },
