@@ -30,8 +30,10 @@ export function faultyOperations({ kind, at, isDone }: Fault = NONE): FaultyOper
   const { promise: stopped, resolve: stop } = Promise.withResolvers<void>()
   const open = new Set<fs.FileHandle>()
 
-  const step = async <Result>(perform: () => Promise<Result>): Promise<Result> => {
+  const step = async <Result>(perform: () => Promise<Result>, isChange = true): Promise<Result> => {
     if (isStopped) return new Promise(() => undefined)
+    // A stop is seen in what was changed before it.
+    if (kind === 'stop' && !isChange) return perform()
     count += 1
     if (count !== at) return perform()
     const result = isDone ? await perform() : null
@@ -55,7 +57,9 @@ export function faultyOperations({ kind, at, isDone }: Fault = NONE): FaultyOper
           if (name === 'close') open.delete(target)
           return Reflect.apply(value, target, args) as Promise<unknown>
         }
-        return HANDLE_STEPS.includes(name) ? (...args: unknown[]) => step(() => call(...args)) : call
+        return HANDLE_STEPS.includes(name)
+          ? (...args: unknown[]) => step(() => call(...args), name !== 'sync')
+          : call
       },
     })
 
@@ -66,7 +70,7 @@ export function faultyOperations({ kind, at, isDone }: Fault = NONE): FaultyOper
           const handle = await fs.open(...args)
           open.add(handle)
           return handle
-        }),
+        }, args[1] === 'wx'),
       ),
     rename: (...args) => step(() => fs.rename(...args)),
     mkdir: ((...args: Parameters<typeof fs.mkdir>) => step(() => fs.mkdir(...args))) as typeof fs.mkdir,

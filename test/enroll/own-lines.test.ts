@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { takeOutOwnLines } from '../../agent/enroll/own-lines.ts'
 
@@ -211,9 +211,11 @@ test('whatever enroll and others did, no line is lost but those that enroll adde
       // A line that moved was removed in one place and added in another; it may be undone in one of them only.
       const moved = left.length === 0 ? 0 : (after.get(one) ?? 0)
       expect(result.get(one) ?? 0).toBeGreaterThanOrEqual(count - Math.max(added, moved))
-      if (!own.includes(one)) expect(result.get(one)).toBeGreaterThanOrEqual(count)
+      const isTheirs = !own.includes(one)
+      expect(isTheirs && (result.get(one) ?? 0) < count).toBe(false)
     }
-    if (theirs.length === 0) expect({ content, left }).toEqual({ content: text(lines), left: [] })
+    const isUndone = left.length === 0 && content.equals(text(lines))
+    expect(isUndone || theirs.length > 0).toBe(true)
   })
   fc.assert(property, { numRuns: 3000 })
 })
