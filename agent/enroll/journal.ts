@@ -152,7 +152,7 @@ const document = v.object({ version: v.number(), sha256: v.string(), runs: v.unk
 
 interface Entry {
   readonly change: Change
-  readonly folders: readonly string[]
+  folders: readonly string[]
   merge: { readonly from: FileState; readonly target: FileState | null } | null
 }
 
@@ -295,6 +295,14 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       }
     })()
     await removeEmptyFolders(undone.folders, operations)
+    // What is kept, or failed, in one of the folders removes it when it is undone.
+    for (const other of all.flatMap(({ entries }) => entries)) {
+      if (other === undone) continue
+      const above = undone.folders.filter((folder) =>
+        filesOf(other.change).some((file) => file.startsWith(`${folder}/`)),
+      )
+      other.folders = [...new Set([...other.folders, ...above])]
+    }
     return left
   }
 
@@ -486,6 +494,11 @@ function placeOf(about: Change): string {
     case 'service':
       return about.unit
   }
+}
+
+function filesOf(about: Change): readonly string[] {
+  if (about.kind === 'file') return [about.path]
+  return about.kind === 'copies' ? about.paths : []
 }
 
 async function foldersFor(wanted: Change): Promise<readonly string[]> {
