@@ -6,6 +6,7 @@ import { escapeControls } from './cert/text.ts'
 import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
+import { untilServed } from './cli/wait.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog, verbLogSettings } from './compose.ts'
 import { isSocket } from './host/files.ts'
 import { dropPrivileges, systemClock } from './host/machine.ts'
@@ -56,6 +57,19 @@ const context: CliContext = {
     if (!isUnit && process.geteuid?.() === 0) issuer.start()
     return issuer
   },
+  enrollTools: async (signal) => {
+    const { openTools } = await import('./enroll/tools.ts')
+    const { personAt } = await import('./enroll/show.ts')
+    const person = personAt({
+      input: process.stdin,
+      output: stderr,
+      colour: stderr.isTTY && (environment['NO_COLOR'] ?? '') === '',
+      tell: context.err,
+    })
+    const log = { level: 'warn', format: 'pretty' } as const
+    const way = { ...exchange, metrics: NO_METRICS }
+    return openTools({ ...way, version: version.version, environment, person, log, untilServed }, signal)
+  },
   exchangeProgram: exchange.program,
   createDaemon: (config, load) => {
     const daemon = new Daemon(composeDaemon(config, version, exchange), load)
@@ -66,13 +80,22 @@ const context: CliContext = {
   dropPrivileges,
 }
 
+// They undo what they did, which may take a while.
+const LONG_VERBS: readonly (string | undefined)[] = ['enroll', 'unenroll']
 // Verbs that only look have nothing to bring to an end, and are ended by the signal itself.
-const VERBS_THAT_END_CLEANLY: readonly (string | undefined)[] = ['run', 'renew', 'needs-renewal', 'wait']
+const VERBS_THAT_END_CLEANLY: readonly (string | undefined)[] = [
+  'run',
+  'renew',
+  'needs-renewal',
+  'wait',
+  ...LONG_VERBS,
+]
 const end = new AbortController()
 if (VERBS_THAT_END_CLEANLY.includes(process.argv[2])) {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       end.abort(new Error(`ended by ${signal}`))
+      if (LONG_VERBS.includes(process.argv[2])) return
       setTimeout(() => process.exit(process.argv[2] === 'run' ? 0 : 1), END_MILLISECONDS).unref()
     })
   }

@@ -2,6 +2,7 @@ import { AgentError, ERRORS } from '../cert/errors.ts'
 import { type Config, issuerFactsOf } from '../config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
+import type { EnrollTools } from '../enroll/enroll.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, judgeNow } from '../renewal/judge.ts'
@@ -26,6 +27,8 @@ export interface CliContext {
   readonly composeHost: (config: Config) => Host
   /** The issuer for `renew`. Call it before {@link dropPrivileges}: only root may be able to read the credentials. */
   readonly composeIssuer: (config: Config) => IssuerSession
+  /** For `enroll` and `unenroll`, whose code no other verb loads. */
+  readonly enrollTools: (signal: AbortSignal) => Promise<EnrollTools & AsyncDisposable>
   /** The command that starts an exchange with the issuer as a child. */
   readonly exchangeProgram: readonly string[]
   /** The daemon, already listening to SIGHUP and SIGUSR1. */

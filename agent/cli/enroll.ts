@@ -29,19 +29,32 @@ export function addCommonOptions(verb: Command): Command {
 export function addEnrollOptions(verb: Command): Command {
   addCommonOptions(verb)
     .option('--project <project>', 'id or slug of the project of the host')
-    .option('--hostname <name>', 'name of the host, as clients connect to it (default: its full name)', readBy(readHostName))
+    .option(
+      '--hostname <name>',
+      'name of the host, as clients connect to it (default: its full name)',
+      readBy(readHostName),
+    )
     .option('--register', 'register the host, if it is not')
-    .option('--ttl <lifetime>', 'with --register: lifetime of its certificates, for example 30d', readBy(readCertificateTtl))
+    .option(
+      '--ttl <lifetime>',
+      'with --register: lifetime of its certificates, for example 30d',
+      readBy(readCertificateTtl),
+    )
     .option('--alias <name>', 'with --register: a second name')
     .option('--from-certificate', 'the host that a certificate on this machine is for')
     .option('--ca-fingerprint <fingerprint...>', 'of the host CA, `SHA256:…`')
-    .option('--take-over', 'use a registered host that nothing on this machine names, and lines of other agents')
+    .option(
+      '--take-over',
+      'use a registered host that nothing on this machine names, and lines of other agents',
+    )
     .addOption(new Option('--on-copy <action>', 'what a copy of this machine does').choices(['warn', 'stop']))
     .option('--wait <duration>', 'how long sshd may take to serve', readWait, parseDuration(USUAL_WAIT) ?? 0)
   const methods = new Map<string, string[]>()
   for (const [method, options] of Object.entries(LOGIN_OPTIONS))
     for (const { setting } of options) methods.set(setting, [...(methods.get(setting) ?? []), method])
-  const options = new Map(Object.values(LOGIN_OPTIONS).flatMap((all) => all.map((one) => [one.setting, one] as const)))
+  const options = new Map(
+    Object.values(LOGIN_OPTIONS).flatMap((all) => all.map((one) => [one.setting, one] as const)),
+  )
   for (const [setting, { form, what }] of options) {
     const value = { value: '<value>', secret: '<file>', file: '<file>', command: '<program...>' }[form]
     verb.option(`${flagOf(setting)} ${value}`, `${methods.get(setting)?.join(', ')}: ${what}`)
@@ -92,7 +105,8 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     hostId: textOf(given, 'hostId'),
     project: textOf(given, 'project'),
     hostname: textOf(given, 'hostname'),
-    register: given['register'] === true ? { ttl: textOf(given, 'ttl'), alias: textOf(given, 'alias') } : null,
+    register:
+      given['register'] === true ? { ttl: textOf(given, 'ttl'), alias: textOf(given, 'alias') } : null,
     fromCertificate: given['fromCertificate'] === true,
     method: textOf(given, 'auth') as LoginMethodName | null,
     login: loginOf(given),
@@ -109,9 +123,15 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
   const result = await enroll(options, tools, signal)
   const { changed, hostId, hostname, steps, knownHosts } = result
   if (given['json'] === true)
-    context.out(`${JSON.stringify({ changed, host_id: hostId, hostname, steps, known_hosts: knownHosts }, null, 2)}\n`)
+    context.out(
+      `${JSON.stringify({ changed, host_id: hostId, hostname, steps, known_hosts: knownHosts }, null, 2)}\n`,
+    )
   else if (result.isDone) {
-    context.err(changed ? `${hostname} is enrolled, and sshd serves its certificates` : `${hostname} is enrolled already: nothing changed`)
+    context.err(
+      changed
+        ? `${hostname} is enrolled, and sshd serves its certificates`
+        : `${hostname} is enrolled already: nothing changed`,
+    )
     context.err('A client that has this line in its known_hosts connects without a prompt:')
     if (knownHosts !== null) context.out(`${knownHosts}\n`)
   }
@@ -124,7 +144,8 @@ const WOULD_CHANGE = 2
 /** Without a person there is nobody to ask. */
 function mayAsk(mode: EnrollOptions['mode'], isThere: boolean): void {
   if (process.geteuid?.() !== 0) throw new VerbError('run this as root: it writes below /etc')
-  if (mode === 'ask' && !isThere) throw new VerbError('there is no terminal to ask at: add --yes, or --dry-run to look only')
+  if (mode === 'ask' && !isThere)
+    throw new VerbError('there is no terminal to ask at: add --yes, or --dry-run to look only')
 }
 
 /** `unenroll`: take it back. */
@@ -136,7 +157,10 @@ export async function unenrollVerb(context: CliContext, given: Given, signal: Ab
   const result = await unenroll({ mode, deleteHost: null }, tools, signal)
   const { changed, steps, left, isDone } = result
   if (given['json'] === true) context.out(`${JSON.stringify({ changed, steps, left }, null, 2)}\n`)
-  else if (isDone) context.err(changed ? 'what enroll did was taken back' : 'enroll did nothing on this host: nothing changed')
+  else if (isDone)
+    context.err(
+      changed ? 'what enroll did was taken back' : 'enroll did nothing on this host: nothing changed',
+    )
   if (left.length > 0) return EXIT.failed
   return mode === 'check' && changed ? WOULD_CHANGE : EXIT.ok
 }

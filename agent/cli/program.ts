@@ -15,6 +15,7 @@ import {
   readConfig,
   readConfigAsOwner,
 } from './context.ts'
+import { addCommonOptions, addEnrollOptions, enrollVerb, unenrollVerb } from './enroll.ts'
 import { inspect } from './inspect.ts'
 import { metricsWrite } from './metrics-write.ts'
 import { NEEDS_RENEWAL, needsRenewal, renew } from './renew.ts'
@@ -84,6 +85,14 @@ export function buildProgram(
 
   verb('run', 'run the daemon in the foreground').action(async (options) =>
     act(async () => run(context, options, signal)),
+  )
+
+  addEnrollOptions(
+    verb('enroll', 'make this host a member: register, log in, certify, configure, start'),
+  ).action(async (options) => act(async () => enrollVerb(context, options, signal)))
+
+  addCommonOptions(verb('unenroll', 'take back what enroll did')).action(async (options) =>
+    act(async () => unenrollVerb(context, options, signal)),
   )
 
   verb('renew', 'make one pass now: issue what is due, verify, swap, reload, confirm')

@@ -44,6 +44,34 @@ export async function wait(context: CliContext, options: WaitOptions, signal: Ab
   return EXIT.failed
 }
 
+/** Waits that the issuer asked for, and nobody can shorten. */
+const ISSUER_WAITS = ['issuer', 'login']
+
+/**
+ * For `enroll`: until the daemon says that every host key's certificate is served. It goes on while the issuer itself
+ * says "later".
+ *
+ * @returns what is missing after that time; null when all is served
+ */
+export async function untilServed(
+  { health }: Pick<Config, 'health'>,
+  seconds: number,
+  signal: AbortSignal,
+): Promise<string | null> {
+  let last: StatusDocument | null = null
+  const until = performance.now() + seconds * 1000
+  for (;;) {
+    const status = await daemonStatus(health.listen, signal)
+    if (status !== null) last = status
+    if (status !== null && isServed(status)) return null
+    const isLater = last?.waits.some(
+      ({ for: what, code }) => ISSUER_WAITS.includes(what) && code === 'ISSUER_BUSY',
+    )
+    if (performance.now() > until && isLater !== true) return whatIsMissing(last)
+    await sleep(ASK_DAEMON_MILLISECONDS, undefined, { signal })
+  }
+}
+
 /** The status from the daemon; without a daemon, from this process, and not too often. */
 function createStatusReader(
   context: CliContext,

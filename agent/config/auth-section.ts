@@ -88,7 +88,9 @@ class Resolver {
   }
 
   path(reference: CredentialReference): string {
-    return credentialPath(reference, this.context.folder, this.context.environment)
+    const { folder, environment, keepsCredentialNames = false } = this.context
+    if (keepsCredentialNames && reference.kind === 'credential') return `credential:${reference.name}`
+    return credentialPath(reference, folder, environment)
   }
 
   pathOrNull(reference: CredentialReference | undefined): string | null {

@@ -58,4 +58,6 @@ export interface CredentialContext {
   /** Of the main configuration file. */
   readonly folder: string
   readonly environment: Readonly<Record<string, string | undefined>>
+  /** Leave `credential:NAME` as it is: whoever uses it knows what it holds. Default: false. */
+  readonly keepsCredentialNames?: boolean | undefined
 }

@@ -8,6 +8,7 @@ import { isPattern, pathsMatching } from '../host/files.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { longestGapDays } from '../host/schedule.ts'
 import type { Config } from './config.ts'
+import type { CredentialContext } from './credential-reference.ts'
 import {
   hasPath,
   isTree,
@@ -40,6 +41,9 @@ interface LoadRequest {
   readonly checkPinnedCas?: boolean
   /** Read only these sections, as if the others were empty: problems in them are of no concern to the caller. */
   readonly sections?: readonly string[]
+  /** What the main file is to hold, instead of what it holds: `enroll` checks it before it writes it. */
+  readonly mainText?: string | undefined
+  readonly keepsCredentialNames?: CredentialContext['keepsCredentialNames']
 }
 
 export type LoadedConfig =
@@ -78,9 +82,9 @@ export function configPathFrom(option: string | undefined, environment: Environm
  * everything else that it names alone. Never throws, whatever the files hold.
  */
 export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
-  const { path, environment, checkPinnedCas = true, sections } = request
+  const { path, environment, checkPinnedCas = true, sections, mainText, keepsCredentialNames } = request
   const mainFile = resolve(path)
-  const read = await readConfigFiles(mainFile)
+  const read = await readConfigFiles(mainFile, mainText)
   // With a file missing from the picture, what the others lack may be in it.
   if (!read.complete) return { kind: 'invalid', problems: read.problems }
   if (read.files.length === 0) return { kind: 'not-enrolled' }
@@ -102,7 +106,12 @@ export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
   const problems = [...read.problems, ...valueProblems.filter((problem) => !reported.has(problem.path))]
   if (!checked.ok || problems.length > 0) return { kind: 'invalid', problems }
 
-  const config = toConfig(checked.settings, { folder: dirname(mainFile), environment, defaultHostCaFile })
+  const config = toConfig(checked.settings, {
+    folder: dirname(mainFile),
+    environment,
+    defaultHostCaFile,
+    keepsCredentialNames,
+  })
   return {
     kind: 'ok',
     config,

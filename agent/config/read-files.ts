@@ -31,15 +31,19 @@ interface ConfigFiles {
   readonly warnings: readonly string[]
 }
 
-/** Read the main file and `conf.d/*.yaml` beside it, in name order. Never throws. */
-export async function readConfigFiles(mainFile: string): Promise<ConfigFiles> {
+/**
+ * Read the main file and `conf.d/*.yaml` beside it, in name order. Never throws.
+ *
+ * @param mainText instead of what the main file holds
+ */
+export async function readConfigFiles(mainFile: string, mainText?: string): Promise<ConfigFiles> {
   const folder = join(dirname(mainFile), 'conf.d')
   const listing = await listFolder(folder)
   const files: ConfigFile[] = []
   const problems: Problem[] = [...listing.problems]
   let complete = problems.length === 0
   for (const file of [mainFile, ...listing.names.map((name) => join(folder, name))]) {
-    const text = await readText(file)
+    const text = file === mainFile && mainText !== undefined ? { text: mainText } : await readText(file)
     if (text === null) continue
     const parsed = 'problem' in text ? { tree: null, problems: [text.problem] } : parseYaml(text.text, file)
     problems.push(...parsed.problems)

@@ -19,7 +19,8 @@ export function withSettings(text: string | null, settings: Settings): string {
   const document = parseDocument(text ?? '', { schema: 'core', version: '1.2' })
   const wanted = settings.filter(([path, setting]) => !isSet(document, path, setting))
   if (text !== null && wanted.length === 0) return text
-  if (document.contents === null) document.contents = document.createNode({}) as typeof document.contents
+  if (document.contents === null)
+    document.contents = document.createNode({}) as unknown as typeof document.contents
   for (const [path, setting] of wanted) {
     if (setting === null) document.deleteIn(path)
     else document.setIn(path, document.createNode(setting))
@@ -31,11 +32,13 @@ export function withSettings(text: string | null, settings: Settings): string {
 
 function isSet(document: Document, path: readonly string[], setting: Setting): boolean {
   const node: unknown = document.getIn(path)
-  const there: unknown = isMap(node) || typeof node !== 'object' ? node : (node as { toJSON(): unknown } | null)?.toJSON()
+  const there: unknown =
+    isMap(node) || typeof node !== 'object' ? node : (node as { toJSON(): unknown } | null)?.toJSON()
   return setting === null ? !document.hasIn(path) : isDeepStrictEqual(there, setting)
 }
 
 /** `auth: {}` is what is left when the last setting of a section goes. */
 function removeEmptySections({ contents }: Document): void {
-  if (isMap(contents)) contents.items = contents.items.filter(({ value }) => !isMap(value) || value.items.length > 0)
+  if (isMap(contents))
+    contents.items = contents.items.filter(({ value }) => !isMap(value) || value.items.length > 0)
 }

@@ -18,7 +18,7 @@ import type { Journal, OpenRun } from './journal.ts'
 import type { LoginMethodName } from './login-options.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
 import { planChanges, type Planned } from './plan.ts'
-import { describe, type Person } from './show.ts'
+import type { Person } from './show.ts'
 
 /** The options of the verb, checked one by one. */
 export interface EnrollOptions {
@@ -55,11 +55,16 @@ export interface EnrollTools {
    *
    * @param secrets of `credential:NAME`, by name
    */
-  readonly openExchange: (issuer: HttpIssuerConfig, secrets: Readonly<Record<string, string>>) => ExchangeClient
+  readonly openExchange: (
+    issuer: HttpIssuerConfig,
+    secrets: Readonly<Record<string, string>>,
+  ) => ExchangeClient
   /** @returns what is missing after that time, which is longer while the issuer says "later"; null when all is served */
   readonly untilServed: (config: Config, seconds: number, signal: AbortSignal) => Promise<string | null>
-  /** Whether `sshd -t` accepts the configuration; null: it does, otherwise why not. */
+  /** `sshd -t`: null when it accepts the configuration, otherwise why not, or why that is not known. */
   readonly testSshd: (signal: AbortSignal) => Promise<string | null>
+  /** Have sshd read its configuration; null when it does, otherwise why not. */
+  readonly reloadSshd: (signal: AbortSignal) => Promise<string | null>
 }
 
 export interface Enrolled {
@@ -84,7 +89,11 @@ const NO_HOST = '00000000-0000-0000-0000-000000000000'
  *
  * @throws AgentError; the signal's reason
  */
-export async function enroll(options: EnrollOptions, tools: EnrollTools, signal: AbortSignal): Promise<Enrolled> {
+export async function enroll(
+  options: EnrollOptions,
+  tools: EnrollTools,
+  signal: AbortSignal,
+): Promise<Enrolled> {
   const { journal, person } = tools
   await undo(tools, 'an enrollment that was interrupted')
   const current = await readCurrent(tools)
@@ -97,12 +106,15 @@ export async function enroll(options: EnrollOptions, tools: EnrollTools, signal:
     [['verify', 'principals'], [hostname]],
     ...(options.onCopy === null ? [] : ([[['enrollment', 'on_copy'], options.onCopy]] as const)),
   ]
-  const configFor = async (hostId: string): Promise<{ text: string; config: Config; issuer: HttpIssuerConfig }> => {
+  const configFor = async (
+    hostId: string,
+  ): Promise<{ text: string; config: Config; issuer: HttpIssuerConfig }> => {
     const text = withSettings(current.text, [...withoutHost, [['issuer', 'ssh_host_id'], hostId]])
     const loaded = await load(tools, text)
     if (loaded.kind !== 'ok') throw invalid(loaded)
     const { issuer } = loaded.config
-    if (issuer.kind !== 'http') throw new AgentError('CONFIG_INVALID', 'issuer.command has no enrollment: remove it first')
+    if (issuer.kind !== 'http')
+      throw new AgentError('CONFIG_INVALID', 'issuer.command has no enrollment: remove it first')
     if (issuer.sshHostId !== hostId)
       throw new AgentError('CONFIG_INVALID', 'issuer.ssh_host_id is set in conf.d too: remove it there')
     return { text, config: loaded.config, issuer }
@@ -113,19 +125,37 @@ export async function enroll(options: EnrollOptions, tools: EnrollTools, signal:
   const patience = new Patience(tools.clock, person.tell)
   const run = journal.begin()
   try {
-    const found = await find(options, current, hostname, before.issuer, { ...tools, patience }, login.secrets, signal)
+    const found = await find(
+      options,
+      current,
+      hostname,
+      before.issuer,
+      { ...tools, patience },
+      login.secrets,
+      signal,
+    )
     if (found.kind === 'found' && found.isNew)
-      await run.make({ kind: 'registration', step: `register ${hostname} at the issuer`, hostId: found.id, hostname })
+      await run.make({
+        kind: 'registration',
+        step: `register ${hostname} at the issuer`,
+        hostId: found.id,
+        hostname,
+      })
     const hostId = found.kind === 'found' ? found.id : NO_HOST
     const planned = await configFor(hostId)
     const exchange = tools.openExchange(planned.issuer, login.secrets)
     let ca: readonly PublicKey[] = current.pins
     try {
-      if (found.kind === 'found') ca = await provedCas(options, current, planned.config, exchange, { ...tools, patience }, signal)
+      if (found.kind === 'found')
+        ca = await provedCas(options, current, planned.config, exchange, { ...tools, patience }, signal)
     } finally {
       exchange.end()
     }
-    const plan = await planChanges({ ...planned, secrets: login.secrets, pins: ca, hostId, hostname, options, current }, tools, signal)
+    const plan = await planChanges(
+      { ...planned, secrets: login.secrets, pins: ca, hostId, hostname, options, current },
+      tools,
+      signal,
+    )
     for (const note of plan.notes) person.tell(`note: ${note}`)
     const [problem] = plan.problems
     if (problem !== undefined) throw new AgentError('SSHD_CONFIG_INVALID', plan.problems.join('; '))
@@ -134,7 +164,7 @@ export async function enroll(options: EnrollOptions, tools: EnrollTools, signal:
       await run.finish()
       return { ...enrolled, isDone: true }
     }
-    if (options.mode !== 'yes' || person.isThere) person.tell(describe(plan.changes, person.colour))
+    if (options.mode !== 'yes' || person.isThere) person.show(plan.changes)
     if (isLooking) {
       await journal.undoUnfinished()
       return { ...enrolled, isDone: false }
@@ -201,12 +231,26 @@ async function readCurrent(tools: EnrollTools): Promise<Current> {
   const principals = loaded.kind === 'ok' ? (loaded.config.verify.principals ?? []) : []
   const enrollment = await readEnrollment().catch(() => null)
   const pinned = await readBoundedFile(HOST_CA_FILE, SMALL_FILE_BYTES).catch(() => null)
-  return { text, loaded, config, principals, enrollment, pins: pinned === null ? [] : parseCaKeys(pinned), pinsText: pinned }
+  return {
+    text,
+    loaded,
+    config,
+    principals,
+    enrollment,
+    pins: pinned === null ? [] : parseCaKeys(pinned),
+    pinsText: pinned,
+  }
 }
 
 /** @param mainText instead of what the main file holds */
 async function load({ environment }: EnrollTools, mainText?: string): Promise<LoadedConfig> {
-  return loadConfig({ path: CONFIG_FILE, environment, checkPinnedCas: false, ...(mainText === undefined ? {} : { mainText }) })
+  return loadConfig({
+    path: CONFIG_FILE,
+    environment,
+    checkPinnedCas: false,
+    mainText,
+    keepsCredentialNames: true,
+  })
 }
 
 function invalid(loaded: LoadedConfig): AgentError {
@@ -214,7 +258,11 @@ function invalid(loaded: LoadedConfig): AgentError {
   return new AgentError('CONFIG_INVALID', problems.join('; '))
 }
 
-async function hostnameOf({ hostname }: EnrollOptions, { principals }: Current, tools: EnrollTools): Promise<string> {
+async function hostnameOf(
+  { hostname }: EnrollOptions,
+  { principals }: Current,
+  tools: EnrollTools,
+): Promise<string> {
   if (hostname !== null) return hostname
   const [configured] = principals
   if (configured !== undefined) return configured
@@ -260,11 +308,14 @@ export async function openForHosts(
   adminTokenFile: string | null,
   issuer: HttpIssuerConfig,
   secrets: Readonly<Record<string, string>>,
-  { openExchange }: Pick<EnrollTools, 'openExchange'>,
+  { openExchange, person }: Pick<EnrollTools, 'openExchange' | 'person'>,
 ): Promise<ExchangeClient> {
   if (adminTokenFile === null) return openExchange(issuer, secrets)
   const auth = { method: 'token', tokenFile: 'credential:admin-token' } as const
-  return openExchange({ ...issuer, auth }, { 'admin-token': (await readSecret(adminTokenFile)).trim() })
+  return openExchange(
+    { ...issuer, auth },
+    { 'admin-token': (await readSecret(adminTokenFile, person)).trim() },
+  )
 }
 
 /** Ids of certificates of this host that lie where sshd or another agent has them. */
@@ -299,15 +350,24 @@ async function provedCas(
   }
   const issued = await patience.ask(async (limit) => {
     const answer = await exchange.issue(request, limit)
-    return answer.ok ? { kind: 'issued' as const, ...answer } : { kind: 'failed' as const, failure: answer.failure }
+    return answer.ok
+      ? { kind: 'issued' as const, ...answer }
+      : { kind: 'failed' as const, failure: answer.failure }
   }, signal)
   const requirements = { hostKey: key, trustedCas: null, wantedPrincipals: config.verify.principals }
   const verified = verifyIssued(issued.signedKey, requirements, null, comment, clock.now())
-  if (!verified.ok) throw new AgentError(verified.failure.code, `the issuer signed a certificate that cannot be used: ${verified.failure.message}`)
+  if (!verified.ok)
+    throw new AgentError(
+      verified.failure.code,
+      `the issuer signed a certificate that cannot be used: ${verified.failure.message}`,
+    )
   const { ca } = verified.value.certificate
   const isPinned = pins.some(({ blob }) => blob.equals(ca.blob))
   if (caFingerprints.length > 0 && !caFingerprints.includes(ca.fingerprint))
-    throw new AgentError('CERT_CA_MISMATCH', `the certificate is signed by the CA ${ca.fingerprint}, not by ${caFingerprints.join(' or ')}`)
+    throw new AgentError(
+      'CERT_CA_MISMATCH',
+      `the certificate is signed by the CA ${ca.fingerprint}, not by ${caFingerprints.join(' or ')}`,
+    )
   if (isPinned) return pins
   if (pins.length > 0 && caFingerprints.length === 0)
     throw new AgentError(
@@ -317,9 +377,15 @@ async function provedCas(
   if (caFingerprints.length === 0) {
     const named = await exchange.hostCa(signal)
     if (named.ok && !named.keys.some(({ blob }) => blob.equals(ca.blob)))
-      throw new AgentError('CERT_CA_MISMATCH', `the certificate is signed by the CA ${ca.fingerprint}, and the issuer names another one`)
+      throw new AgentError(
+        'CERT_CA_MISMATCH',
+        `the certificate is signed by the CA ${ca.fingerprint}, and the issuer names another one`,
+      )
     person.tell(`the CA ${ca.fingerprint} (${ca.type}) signs this host's certificates`)
-    if (mode === 'yes') person.tell('it is trusted because TLS showed the right issuer; compare it with the one that clients have')
+    if (mode === 'yes')
+      person.tell(
+        'it is trusted because TLS showed the right issuer; compare it with the one that clients have',
+      )
   }
   return [...pins, ca]
 }
@@ -330,10 +396,18 @@ async function aHostKey({ hostKeys }: Config): Promise<KeyFile> {
   const files = await createHostKeys({ patterns: hostKeys }).list()
   const file = files.find((one): one is KeyFile => one.content.kind === 'key')
   if (file !== undefined) return file
-  throw new AgentError('HOST_KEY_UNREADABLE', `no host key that the issuer signs matches ${hostKeys.join(', ')}`)
+  throw new AgentError(
+    'HOST_KEY_UNREADABLE',
+    `no host key that the issuer signs matches ${hostKeys.join(', ')}`,
+  )
 }
 
-function resultOf({ changes }: Planned, found: FoundHost, hostname: string, cas: readonly PublicKey[]): Omit<Enrolled, 'isDone'> {
+function resultOf(
+  { changes }: Planned,
+  found: FoundHost,
+  hostname: string,
+  cas: readonly PublicKey[],
+): Omit<Enrolled, 'isDone'> {
   const steps = changes.map((change) => ({
     step: change.step,
     changed: true,

@@ -47,14 +47,18 @@ export async function findHost(
   if (hostId !== null) return { kind: 'found', id: hostId, isNew: false }
   if (configuredId !== null) return { kind: 'found', id: configuredId, isNew: false }
   if (project === null)
-    throw new AgentError('CONFIG_INVALID', 'name the host: --host-id ID, --project PROJECT or --from-certificate')
+    throw new AgentError(
+      'CONFIG_INVALID',
+      'name the host: --host-id ID, --project PROJECT or --from-certificate',
+    )
   let projectId = project
   if (register === null || !isUuid(project) || !mayRegister) {
     const byName = { kind: 'name', project, hostname } as const
     const found = await patience.ask(async (limit) => exchange.findHost({ by: byName }, limit), signal)
     projectId = found.project?.id ?? project
     if (found.host !== null) {
-      if (register === null || isOwn(found.host.id, wish)) return { kind: 'found', id: found.host.id, isNew: false }
+      if (register === null || isOwn(found.host.id, wish))
+        return { kind: 'found', id: found.host.id, isNew: false }
       throw taken(hostname, found.host.id)
     }
     if (register === null) throw notFound(wish, found)
@@ -91,8 +95,12 @@ function notFound(
     const message = `the issuer shows no host of ${where}: the identity has no permission to read them, or there is none; name the host by --host-id, or add --register`
     return new AgentError('ISSUER_NOT_FOUND', message)
   }
-  const names = similar.length === 0 ? '' : ` (similar: ${similar.map(quote).join(', ')}; names are in lower case)`
-  return new AgentError('ISSUER_NOT_FOUND', `${hostname} is not among the ${visible} hosts of ${where}${names}: add --register`)
+  const names =
+    similar.length === 0 ? '' : ` (similar: ${similar.map(quote).join(', ')}; names are in lower case)`
+  return new AgentError(
+    'ISSUER_NOT_FOUND',
+    `${hostname} is not among the ${visible} hosts of ${where}${names}: add --register`,
+  )
 }
 
 /** A grant takes effect after up to ten seconds. */

@@ -17,11 +17,18 @@ export interface LoginOption {
   readonly what: string
 }
 
-const option = (setting: string, form: LoginOption['form'], what: string): LoginOption => ({ setting, form, what })
+const option = (setting: string, form: LoginOption['form'], what: string): LoginOption => ({
+  setting,
+  form,
+  what,
+})
 
 const clientId = option('client_id', 'value', 'client id')
 const keyFile = option('key_file', 'secret', 'private key')
-const jwt = [option('jwt_file', 'file', 'file of the JWT'), option('jwt_command', 'command', 'program that prints the JWT')]
+const jwt = [
+  option('jwt_file', 'file', 'file of the JWT'),
+  option('jwt_command', 'command', 'program that prints the JWT'),
+]
 const identity = [
   option('organization', 'value', 'slug of the organization'),
   option('identity_id', 'value', 'id of the machine identity'),
@@ -55,7 +62,11 @@ export const LOGIN_OPTIONS: Readonly<Record<LoginMethodName, readonly LoginOptio
     option('audience', 'value', 'audience'),
   ],
   spiffe: [...identity, ...jwt],
-  ldap: [...identity, option('username', 'value', 'user name'), option('password_file', 'secret', 'password')],
+  ldap: [
+    ...identity,
+    option('username', 'value', 'user name'),
+    option('password_file', 'secret', 'password'),
+  ],
   'tls-cert': [
     ...identity,
     option('certificate_file', 'file', 'client certificate'),

@@ -17,7 +17,9 @@ export interface LoginSettings {
 const TYPED = ['client_secret_file', 'token_file', 'password_file', 'access_key_secret_file']
 
 const FORMS = new Map(
-  Object.values(LOGIN_OPTIONS).flatMap((options) => options.map((option) => [option.setting, option] as const)),
+  Object.values(LOGIN_OPTIONS).flatMap((options) =>
+    options.map((option) => [option.setting, option] as const),
+  ),
 )
 
 /**
@@ -36,7 +38,9 @@ export async function loginSettings(
   const wanted = method ?? before
   if (wanted === null) throw new AgentError('CONFIG_INVALID', 'say how this host logs in: --auth METHOD')
   const own = LOGIN_OPTIONS[wanted]
-  const settings: [readonly ['auth', string], string | readonly string[] | null][] = [[['auth', 'method'], wanted]]
+  const settings: [readonly ['auth', string], string | readonly string[] | null][] = [
+    [['auth', 'method'], wanted],
+  ]
   const secrets: Record<string, string> = {}
   if (before !== null && before !== wanted) settings.push(...settingsOfOthers(own))
 
@@ -46,14 +50,22 @@ export async function loginSettings(
     if (typeof given !== 'string') settings.push([['auth', setting], given])
     else if (option.form === 'secret' && !given.startsWith('credential:')) {
       const name = credentialNameOf(setting)
-      secrets[name] = oneLineIf(TYPED.includes(setting), await readSecret(given), option)
+      secrets[name] = oneLineIf(TYPED.includes(setting), await readSecret(given, person), option)
       settings.push([['auth', setting], `credential:${name}`])
-    } else settings.push([['auth', setting], option.form === 'file' && !given.includes(':') ? resolve(given) : given])
+    } else
+      settings.push([
+        ['auth', setting],
+        option.form === 'file' && !given.includes(':') ? resolve(given) : given,
+      ])
   }
-  const missing = before === wanted ? undefined : own.find((option) => isTyped(option) && !(option.setting in login))
+  const missing =
+    before === wanted ? undefined : own.find((option) => isTyped(option) && !(option.setting in login))
   if (missing !== undefined) {
     if (!person.isThere)
-      throw new AgentError('CREDENTIAL_UNREADABLE', `the ${missing.what} is missing: ${flagOf(missing.setting)} FILE, or - for standard input`)
+      throw new AgentError(
+        'CREDENTIAL_UNREADABLE',
+        `the ${missing.what} is missing: ${flagOf(missing.setting)} FILE, or - for standard input`,
+      )
     const name = credentialNameOf(missing.setting)
     secrets[name] = oneLineIf(true, await person.secret(missing.what, signal), missing)
     settings.push([['auth', missing.setting], `credential:${name}`])
@@ -68,7 +80,9 @@ function isTyped({ form, setting }: LoginOption): boolean {
 /** What the other methods have and this one has not. */
 function settingsOfOthers(own: readonly LoginOption[]): [readonly ['auth', string], null][] {
   const names = own.map(({ setting }) => setting)
-  return [...FORMS.keys()].filter((setting) => !names.includes(setting)).map((setting) => [['auth', setting], null])
+  return [...FORMS.keys()]
+    .filter((setting) => !names.includes(setting))
+    .map((setting) => [['auth', setting], null])
 }
 
 function oneLineIf(isTypedOne: boolean, text: string, { what }: LoginOption): string {
@@ -83,22 +97,13 @@ function oneLineIf(isTypedOne: boolean, text: string, { what }: LoginOption): st
  * @param path `-` is standard input
  * @throws AgentError CREDENTIAL_UNREADABLE
  */
-export async function readSecret(path: string): Promise<string> {
+export async function readSecret(path: string, person: Person): Promise<string> {
   try {
-    return path === '-' ? await readInput() : await readBoundedFile(path, SMALL_FILE_BYTES)
+    return path === '-' ? await person.input() : await readBoundedFile(path, SMALL_FILE_BYTES)
   } catch (error) {
     const place = path === '-' ? 'standard input' : path
-    throw new AgentError('CREDENTIAL_UNREADABLE', `cannot read ${place}: ${reasonOf(error)}`, { cause: error })
+    throw new AgentError('CREDENTIAL_UNREADABLE', `cannot read ${place}: ${reasonOf(error)}`, {
+      cause: error,
+    })
   }
 }
-
-async function readInput(): Promise<string> {
-  let text = ''
-  process.stdin.setEncoding('utf8')
-  for await (const part of process.stdin) {
-    text += String(part)
-    if (text.length > SMALL_FILE_BYTES) throw new Error(`it is larger than ${SMALL_FILE_BYTES / 1024} KiB`)
-  }
-  return text
-}
-

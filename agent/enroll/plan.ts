@@ -9,8 +9,8 @@ import type { Change, FileChange } from './change.ts'
 import type { Current, EnrollOptions, EnrollTools } from './enroll.ts'
 import { CONFIG_FILE, HOST_CA_FILE } from './enroll.ts'
 import { readFileState } from './files.ts'
-import { planSshd } from './sshd.ts'
 import { readSshdSetup } from './sshd-facts.ts'
+import { planSshd } from './sshd.ts'
 
 const CREDENTIALS = '/etc/hostcertd/credentials'
 const DEFAULTS = '/etc/default/hostcertd'
@@ -45,13 +45,19 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   const { text, pins, secrets, options } = wanted
   const files: (FileChange | null)[] = []
   for (const [name, secret] of Object.entries(secrets))
-    files.push(await fileChange(`store the credential ${name}`, `${CREDENTIALS}/${name}`, secret, SECRET, true))
+    files.push(
+      await fileChange(`store the credential ${name}`, `${CREDENTIALS}/${name}`, secret, SECRET, true),
+    )
   files.push(await proxyChange(tools.environment))
-  if (pins.length > 0) files.push(await fileChange('pin the host CA', HOST_CA_FILE, pinned(pins, wanted.current), PUBLIC))
+  if (pins.length > 0)
+    files.push(await fileChange('pin the host CA', HOST_CA_FILE, pinned(pins, wanted.current), PUBLIC))
   files.push(await fileChange('write the configuration', CONFIG_FILE, text, PUBLIC))
   const setup = await readSshdSetup(SSHD_CONFIG, signal)
   const consents = options.mode !== 'yes' || options.takeOver
-  const sshd = planSshd(setup, { takesOver: { leftovers: true, rivals: consents, publicHalves: true }, userCa: null })
+  const sshd = planSshd(setup, {
+    takesOver: { leftovers: true, rivals: consents, publicHalves: true },
+    userCa: null,
+  })
   const changes: Change[] = [...files.filter((file) => file !== null), ...sshd.changes]
   const enrollment = await enrollmentChange(wanted, tools)
   if (enrollment !== null) changes.push(enrollment)
@@ -77,7 +83,8 @@ async function fileChange(
 function pinned(pins: readonly PublicKey[], { pinsText, pins: there }: Current): string {
   const added = pins.filter(({ blob }) => !there.some((one) => one.blob.equals(blob)))
   const lines = added.map(({ type, blob }) => `${type} ${blob.toString('base64')}\n`)
-  const before = pinsText === null || pinsText === '' || pinsText.endsWith('\n') ? (pinsText ?? '') : `${pinsText}\n`
+  const before =
+    pinsText === null || pinsText === '' || pinsText.endsWith('\n') ? (pinsText ?? '') : `${pinsText}\n`
   return before + lines.join('')
 }
 
@@ -92,7 +99,9 @@ async function proxyChange(environment: EnrollTools['environment']): Promise<Fil
   if (wanted.length === 0) return null
   const before = await readFileState(DEFAULTS)
   const lines = before?.content.toString().split('\n') ?? []
-  const kept = lines.filter((line) => !wanted.some((one) => line.startsWith(one.slice(0, one.indexOf('=') + 1))))
+  const kept = lines.filter(
+    (line) => !wanted.some((one) => line.startsWith(one.slice(0, one.indexOf('=') + 1))),
+  )
   if (wanted.every((line) => lines.includes(line))) return null
   const text = `${[...kept.filter((line, index) => line !== '' || index < kept.length - 1), ...wanted].join('\n')}\n`
   // A proxy's address may have a password in it.
@@ -106,7 +115,10 @@ function quoted(text: string): string {
 }
 
 /** Written anew when the machine, the host or its name is another one, not for the date. */
-async function enrollmentChange({ config, hostId, hostname, current }: Wanted, { version, environment, clock }: EnrollTools): Promise<FileChange | null> {
+async function enrollmentChange(
+  { config, hostId, hostname, current }: Wanted,
+  { version, environment, clock }: EnrollTools,
+): Promise<FileChange | null> {
   const identity = await readMachineIdentity()
   const keys = await createHostKeys({ patterns: config.hostKeys }).list()
   const hostKeys = keys.flatMap(({ content }) => (content.kind === 'key' ? [content.key.fingerprint] : []))
@@ -115,13 +127,14 @@ async function enrollmentChange({ config, hostId, hostname, current }: Wanted, {
     before !== null &&
     before.host_id === hostId &&
     before.hostname === hostname &&
-    JSON.stringify([before.machine_id, before.instance_id]) === JSON.stringify([identity.machine_id, identity.instance_id])
+    JSON.stringify([before.machine_id, before.instance_id]) ===
+      JSON.stringify([identity.machine_id, identity.instance_id])
   if (isSame) return null
   const enrollment: Enrollment = {
     version: 1,
     ...identity,
     host_keys: hostKeys,
-    enrolled_at: formatTime(clock.now()),
+    enrolled_at: formatTime(clock.now()) ?? '',
     enrolled_by: environment['SUDO_USER'] ?? environment['USER'] ?? 'root',
     hostcertd: version,
     host_id: hostId,
@@ -134,13 +147,18 @@ async function enrollmentChange({ config, hostId, hostname, current }: Wanted, {
 /** @param isChanged whether anything else is */
 async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<Change[]> {
   const asks = async (question: string): Promise<boolean> => {
-    const { status } = await runProgram(['systemctl', '--quiet', question, UNIT], { timeoutMilliseconds: 10_000, signal })
+    const { status } = await runProgram(['systemctl', '--quiet', question, UNIT], {
+      timeoutMilliseconds: 10_000,
+      signal,
+    })
     return status === 0
   }
   const before = { isEnabled: await asks('is-enabled'), isActive: await asks('is-active') }
   if (!isChanged && before.isEnabled && before.isActive) return []
   const found = await Promise.all(COPIES.map(async (pattern) => pathsMatching(pattern).catch(() => [])))
-  const states = await Promise.all(found.flat().map(async (path) => ({ path, state: await readFileState(path) })))
+  const states = await Promise.all(
+    found.flat().map(async (path) => ({ path, state: await readFileState(path) })),
+  )
   const step = before.isActive ? 'have the service read its configuration' : 'start the service'
   return [
     { kind: 'copies', step: 'have certificates installed for sshd', paths: COPIES, before: states },

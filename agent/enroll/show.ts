@@ -10,12 +10,18 @@ export interface Person {
   readonly isThere: boolean
   /** A message, a line or more. */
   readonly tell: (text: string) => void
+  /** What changes, in colour on a terminal. */
+  readonly show: (changes: readonly Change[]) => void
   /** @returns whether the answer was yes; no by default */
   readonly agrees: (question: string, signal: AbortSignal) => Promise<boolean>
   /** A text that is not shown while it is typed. */
   readonly secret: (question: string, signal: AbortSignal) => Promise<string>
-  readonly colour: boolean
+  /** All of standard input. */
+  readonly input: () => Promise<string>
 }
+
+/** A secret, or a key in PEM or JSON form. */
+const LONGEST_INPUT = 64 * 1024
 
 interface Terminal {
   readonly input: NodeJS.ReadStream
@@ -39,15 +45,27 @@ export function personAt({ input, output, colour, tell }: Terminal): Person {
   return {
     isThere: input.isTTY && output.isTTY,
     tell,
-    colour,
-    agrees: async (question, signal) => /^y(?:es)?$/i.test((await ask(`${question} [y/N] `, true, signal)).trim()),
+    show: (changes) => void output.write(`${describe(changes, colour)}\n`),
+    agrees: async (question, signal) =>
+      /^y(?:es)?$/i.test((await ask(`${question} [y/N] `, true, signal)).trim()),
     secret: async (question, signal) => ask(`${question}: `, false, signal),
+    input: async () => {
+      let text = ''
+      input.setEncoding('utf8')
+      for await (const part of input) {
+        text += String(part)
+        if (text.length > LONGEST_INPUT) throw new Error(`it is longer than ${LONGEST_INPUT / 1024} KiB`)
+      }
+      return text
+    },
   }
 }
 
 /** What would change on this host, for people: files as a diff, everything else as a line. */
-export function describe(changes: readonly Change[], colour: boolean): string {
-  return changes.map((change) => (change.kind === 'file' ? diffOf(change, colour) : `${lineOf(change)}\n`)).join('\n')
+function describe(changes: readonly Change[], colour: boolean): string {
+  return changes
+    .map((change) => (change.kind === 'file' ? diffOf(change, colour) : `${lineOf(change)}\n`))
+    .join('\n')
 }
 
 function lineOf(change: Exclude<Change, FileChange>): string {
@@ -66,8 +84,8 @@ function diffOf({ path, step, before, after, isSecret }: FileChange, colour: boo
 
 /** Of a file that anyone may have written: nothing in it moves the cursor. */
 function inOneLineButTabs(line: string): string {
-  const [mark = '', rest = ''] = [line.slice(0, 1), line.slice(1)]
-  return mark + /^\s*/.exec(rest)?.[0].replace(/[^ \t]/g, '') + inOneLine(rest)
+  const indent = /^.?[ \t]*/.exec(line)?.[0] ?? ''
+  return indent + inOneLine(line.slice(indent.length))
 }
 
 const COLOURS: Readonly<Record<string, string>> = { '+': '32', '-': '31', '@': '36' }

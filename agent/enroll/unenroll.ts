@@ -2,7 +2,6 @@ import { AgentError } from '../cert/errors.ts'
 import type { Change } from './change.ts'
 import type { EnrollTools } from './enroll.ts'
 import type { Left } from './journal.ts'
-import { describe } from './show.ts'
 
 export interface UnenrollOptions {
   readonly mode: 'ask' | 'yes' | 'dry-run' | 'check'
@@ -24,27 +23,32 @@ export interface Unenrolled {
  */
 export async function unenroll(
   { mode, deleteHost }: UnenrollOptions,
-  { journal, person, testSshd, reloadSshd }: EnrollTools & { readonly reloadSshd: (signal: AbortSignal) => Promise<string | null> },
+  { journal, person, testSshd, reloadSshd }: EnrollTools,
   signal: AbortSignal,
 ): Promise<Unenrolled> {
   const isKept = (change: Change): boolean => change.kind === 'registration'
-  const changes = journal.runs.flatMap((run) => run.changes).filter((change) => !isKept(change)).toReversed()
+  const changes = journal.runs
+    .flatMap((run) => run.changes)
+    .filter((change) => !isKept(change))
+    .toReversed()
   const steps = changes.map((change) => ({
     step: `take back: ${change.step}`,
     changed: true,
     detail: change.kind === 'file' ? change.path : change.kind,
   }))
-  if (deleteHost !== null) steps.push({ step: 'delete the host at the issuer', changed: true, detail: 'host' })
+  if (deleteHost !== null)
+    steps.push({ step: 'delete the host at the issuer', changed: true, detail: 'host' })
   const result = { changed: steps.length > 0, steps, left: [] }
   if (steps.length === 0) return { ...result, isDone: true }
-  if (mode !== 'yes' || person.isThere) person.tell(describe(changes.map(reversed), person.colour))
+  if (mode !== 'yes' || person.isThere) person.show(changes.map(reversed))
   if (mode === 'dry-run' || mode === 'check') return { ...result, isDone: false }
   if (mode === 'ask' && !(await person.agrees('Take all of this back?', signal)))
     throw new AgentError('CONFIG_INVALID', 'nothing was changed')
   const deleted = deleteHost === null ? null : await deleteHost(signal)
   const { left } = await journal.undoAll(isKept)
   const refused = await testSshd(signal)
-  if (refused !== null) throw new AgentError('SSHD_CONFIG_INVALID', `sshd refuses its configuration: ${refused}`)
+  if (refused !== null)
+    throw new AgentError('SSHD_CONFIG_INVALID', `sshd refuses its configuration: ${refused}`)
   const failed = await reloadSshd(signal)
   if (failed !== null) throw new AgentError('SSHD_RELOAD_FAILED', failed)
   if (deleted !== null) person.tell(deleted)

@@ -5,8 +5,13 @@ import { lstat, open, readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { systemCodeOf } from '../cert/text.ts'
 
-/** Of node:fs/promises, what can fail while a file is replaced; a test passes one that does. */
-export type FileOperations = Pick<typeof fs, 'open' | 'rename'>
+/** Of node:fs/promises, what can fail while something is written; a test passes one that does. */
+export type FileOperations = Pick<typeof fs, 'open' | 'rename' | 'mkdir' | 'chmod' | 'unlink' | 'rmdir'>
+
+export interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
 
 /** Without the pass lock, a younger one may belong to another process at work. */
 const LEFTOVER_AGE_MILLISECONDS = 60_000
@@ -23,19 +28,21 @@ export function isTemporaryFile(path: string): boolean {
  * that a crash left in the folder are removed by the next call.
  *
  * @param mode of the file, whatever the umask
+ * @param owner null: who runs this
  * @throws Error of the system call that failed; the old file is still in place unless that was the last one or two
  */
 export async function replaceFile(
   path: string,
-  text: string,
+  content: string | Buffer,
   mode: number,
   operations: FileOperations = fs,
+  owner: Owner | null = null,
 ): Promise<void> {
   const folder = dirname(path)
   await removeLeftovers(folder, LEFTOVER_AGE_MILLISECONDS)
   const temporary = join(folder, `.${basename(path)}.hostcertd-${randomBytes(6).toString('hex')}.tmp`)
   try {
-    await writeThrough(temporary, text, mode, operations)
+    await writeThrough(temporary, content, mode, operations, owner)
     await operations.rename(temporary, path)
   } catch (error) {
     await fs.rm(temporary, { force: true }).catch(ignore)
@@ -50,23 +57,31 @@ export async function replaceFile(
  *
  * @throws Error of the system call
  */
-export async function makeFolder(folder: string, mode: number): Promise<void> {
-  const first = await fs.mkdir(folder, { recursive: true, mode })
+export async function makeFolder(
+  folder: string,
+  mode: number,
+  operations: FileOperations = fs,
+): Promise<void> {
+  const first = await operations.mkdir(folder, { recursive: true, mode })
   if (first === undefined) return
-  for (let made = folder; made.length >= first.length; made = dirname(made)) await fs.chmod(made, mode)
-  await syncFolder(dirname(first), fs)
+  for (let made = folder; made.length >= first.length; made = dirname(made))
+    await operations.chmod(made, mode)
+  await syncFolder(dirname(first), operations)
 }
 
 /** `wx` is O_EXCL: an existing file, or a symlink, is not written to. */
 async function writeThrough(
   path: string,
-  text: string,
+  content: string | Buffer,
   mode: number,
   operations: FileOperations,
+  owner: Owner | null,
 ): Promise<void> {
   const handle = await operations.open(path, 'wx', 0o600)
   try {
-    await handle.writeFile(text)
+    await handle.writeFile(content)
+    // Before the mode: chown(2) clears set-user-ID bits.
+    if (owner !== null) await handle.chown(owner.uid, owner.gid)
     await handle.chmod(mode)
     await handle.sync()
   } finally {
@@ -78,7 +93,7 @@ async function writeThrough(
 const CANNOT_SYNC: readonly (string | null)[] = ['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
 
 /** As far as the file system can: one that cannot sync a folder keeps names in its own way. */
-async function syncFolder(folder: string, operations: FileOperations): Promise<void> {
+export async function syncFolder(folder: string, operations: FileOperations): Promise<void> {
   const handle = await operations.open(folder, 'r')
   try {
     await handle.sync()
@@ -134,18 +149,27 @@ export async function readBoundedBytes(path: string, limit: number): Promise<Buf
   const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
   try {
     refuseUnlessFile(await handle.stat())
-    const buffer = Buffer.alloc(limit + 1)
-    let length = 0
-    while (length < buffer.length) {
-      const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length)
-      if (bytesRead === 0) break
-      length += bytesRead
-    }
-    if (length > limit) throw new Error(`it is larger than ${limit / 1024} KiB`)
-    return buffer.subarray(0, length)
+    return await readUpTo(handle, limit)
   } finally {
     await handle.close()
   }
+}
+
+/**
+ * Read an open file from its beginning to its end.
+ *
+ * @param limit bytes; a longer file is refused, not cut
+ */
+export async function readUpTo(handle: fs.FileHandle, limit: number): Promise<Buffer> {
+  const buffer = Buffer.alloc(limit + 1)
+  let length = 0
+  while (length < buffer.length) {
+    const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length)
+    if (bytesRead === 0) break
+    length += bytesRead
+  }
+  if (length > limit) throw new Error(`it is larger than ${limit / 1024} KiB`)
+  return buffer.subarray(0, length)
 }
 
 export function refuseUnlessFile(stats: { isFile(): boolean }): void {

@@ -1,0 +1,206 @@
+import { constants } from 'node:fs'
+import * as fs from 'node:fs/promises'
+import { basename, dirname } from 'node:path'
+import { systemCodeOf } from '../cert/text.ts'
+import {
+  type FileOperations,
+  isGone,
+  makeFolder,
+  readUpTo,
+  removeLeftovers,
+  replaceFile,
+  syncFolder,
+} from '../host/files.ts'
+import type { FileChange, FileState } from './change.ts'
+import { takeOutOwnLines } from './own-lines.ts'
+
+/** Something is in a file's place that enroll neither follows, nor replaces, nor removes: an administrator has to. */
+export class Obstacle extends Error {}
+
+/** Far more than any configuration of sshd or hostcertd. */
+const LARGEST_FILE_BYTES = 1024 * 1024
+const FOLDER_MODE = 0o755
+const SECRET_FOLDER_MODE = 0o700
+
+/**
+ * A file with its mode and owner, for {@link FileChange.before}.
+ *
+ * @returns null when there is none
+ * @throws Obstacle when something else is in its place, or another user could change what is in its place meanwhile
+ * @throws Error of the system call
+ */
+export async function readFileState(path: string, limit = LARGEST_FILE_BYTES): Promise<FileState | null> {
+  try {
+    await refuseSharedFolder(dirname(path))
+    // Opening a device can have effects, hence lstat first.
+    refuseUnlessFile(await fs.lstat(path))
+    const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY } = constants
+    const handle = await fs.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+    try {
+      const stats = await handle.stat()
+      refuseUnlessFile(stats)
+      if (stats.size > limit) throw new Obstacle(`it is larger than ${limit / 1024} KiB`)
+      const content = await readUpTo(handle, limit)
+      return { content, mode: stats.mode & 0o7777, uid: stats.uid, gid: stats.gid }
+    } finally {
+      await handle.close()
+    }
+  } catch (error) {
+    if (isGone(error)) return null
+    throw error
+  }
+}
+
+type Stats = Awaited<ReturnType<typeof fs.lstat>>
+
+function refuseUnlessFile(stats: Stats): void {
+  if (stats.isFile()) return
+  let what = 'a device, a FIFO or a socket'
+  if (stats.isSymbolicLink()) what = 'a symbolic link'
+  else if (stats.isDirectory()) what = 'a folder'
+  throw new Obstacle(`it is ${what}, not a regular file`)
+}
+
+/** Whoever else may write to a folder could put a link in the place of a file in it. */
+async function refuseSharedFolder(folder: string): Promise<void> {
+  const { uid, gid, mode } = await fs.stat(folder)
+  const isForeign = uid !== 0 && uid !== process.geteuid?.()
+  const isShared = (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && gid !== 0 && gid !== process.getegid?.())
+  if (isForeign || isShared) throw new Obstacle(`other users than root may write to ${folder}`)
+}
+
+export function isSameState(one: FileState | null, other: FileState | null): boolean {
+  if (one === null || other === null) return one === other
+  return (
+    one.mode === other.mode &&
+    one.uid === other.uid &&
+    one.gid === other.gid &&
+    one.content.equals(other.content)
+  )
+}
+
+/** The folders above a path that are not there, the deepest first. */
+export async function missingFolders(path: string): Promise<readonly string[]> {
+  const missing: string[] = []
+  for (let folder = dirname(path); folder !== dirname(folder); folder = dirname(folder)) {
+    try {
+      await fs.lstat(folder)
+      break
+    } catch (error) {
+      if (systemCodeOf(error) !== 'ENOENT') throw error
+      missing.push(folder)
+    }
+  }
+  return missing
+}
+
+/** Make a change; the folders that it needs are made too. */
+export async function makeFileChange(
+  { path, after, isSecret }: FileChange,
+  operations: FileOperations,
+): Promise<void> {
+  if (after !== null) {
+    const folder = dirname(path)
+    await makeFolder(isSecret ? dirname(folder) : folder, FOLDER_MODE, operations)
+    if (isSecret) await makeFolder(folder, SECRET_FOLDER_MODE, operations)
+  }
+  await putFileState(path, after, operations)
+}
+
+/** Put a file in place, durably, or remove it. Who calls this has seen that a regular file or nothing is there. */
+export async function putFileState(
+  path: string,
+  state: FileState | null,
+  operations: FileOperations,
+): Promise<void> {
+  if (state !== null) {
+    await replaceFile(path, state.content, state.mode, operations, state)
+    return
+  }
+  try {
+    await operations.unlink(path)
+    await syncFolder(dirname(path), operations)
+  } catch (error) {
+    if (!isGone(error)) throw error
+  }
+}
+
+/** Remove temporary files that an interrupted call left beside a file. Only the holder of the lock may. */
+export async function sweepBeside(path: string): Promise<void> {
+  const wanted = new RegExp(`^${basename(path).replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')}\\.hostcertd-`)
+  try {
+    await removeLeftovers(dirname(path), 0, wanted)
+  } catch (error) {
+    if (!isGone(error)) throw error
+  }
+}
+
+const NOT_EMPTY: readonly (string | null)[] = ['ENOTEMPTY', 'EEXIST']
+
+/** Remove folders that enroll made, as far as they are empty. */
+export async function removeEmptyFolders(
+  folders: readonly string[],
+  operations: FileOperations,
+): Promise<void> {
+  for (const folder of folders) {
+    try {
+      await operations.rmdir(folder)
+      await syncFolder(dirname(folder), operations)
+    } catch (error) {
+      if (!isGone(error) && !NOT_EMPTY.includes(systemCodeOf(error))) throw error
+    }
+  }
+}
+
+/** What a file is to become when a change to it is undone. */
+export interface FileUndoing {
+  readonly target: FileState | null
+  /** Others edited it since: the target is neither what was before nor what is there. */
+  readonly isMerged: boolean
+  /** What cannot be undone, and why. */
+  readonly left: readonly string[]
+}
+
+/**
+ * Decide how a change is undone. Content, mode and owner each go back to what was before if they still are as enroll
+ * left them, and stay if somebody else changed them since.
+ *
+ * @param now what is there
+ */
+export function undoingOf(change: FileChange, now: FileState | null): FileUndoing {
+  const { before, after, isSecret } = change
+  const leave = (...left: string[]): FileUndoing => ({ target: now, isMerged: false, left })
+  if (isSameState(now, before)) return leave()
+  if (isSameState(now, after)) return { target: before, isMerged: false, left: [] }
+  if (now === null) return leave('it was removed since')
+  if (after === null) {
+    const isBack = before?.content.equals(now.content) === true
+    return isBack ? leave() : leave('enroll removed it, and somebody has made another one since')
+  }
+
+  const { content, left } = contentWithout(
+    before?.content ?? Buffer.alloc(0),
+    after.content,
+    now.content,
+    isSecret,
+  )
+  if (before === null) {
+    if (content.length === 0) return { target: null, isMerged: true, left }
+    const added = left.length > 0 ? [] : ['it has lines that were added since']
+    return { target: { ...now, content }, isMerged: true, left: [...left, ...added] }
+  }
+  const restored = (name: 'mode' | 'uid' | 'gid'): number =>
+    now[name] === after[name] ? before[name] : now[name]
+  const target = { content, mode: restored('mode'), uid: restored('uid'), gid: restored('gid') }
+  return { target, isMerged: true, left }
+}
+
+function contentWithout(
+  before: Buffer,
+  after: Buffer,
+  now: Buffer,
+  isSecret: boolean,
+): { readonly content: Buffer; readonly left: readonly string[] } {
+  if (now.equals(after)) return { content: before, left: [] }
+  return now.equals(before) ? { content: now, left: [] } : takeOutOwnLines(before, after, now, isSecret)
+}

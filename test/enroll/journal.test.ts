@@ -1,0 +1,629 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import * as fs from 'node:fs/promises'
+import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import * as fc from 'fast-check'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { AgentError } from '../../agent/cert/errors.ts'
+import type { FileState } from '../../agent/enroll/change.ts'
+import { readFileState } from '../../agent/enroll/files.ts'
+import { openJournal, readJournal, type Undone } from '../../agent/enroll/journal.ts'
+import { needsRoot } from '../support/skip.ts'
+import { type Fault, faultyOperations } from './faulty-operations.ts'
+import { enroll, fileChange, fileState, makeSmallHost, type SmallHost, SSHD_CONFIG } from './small-host.ts'
+
+const JOURNAL = new URL('../../agent/enroll/journal.ts', import.meta.url).href
+
+/** Hundreds of runs, each with a lock by a program. */
+const SLOW = { timeout: 240_000 }
+
+let host: SmallHost
+let config: string
+beforeEach(async () => {
+  host = await makeSmallHost()
+  config = join(host.etc, 'ssh', 'sshd_config')
+})
+afterEach(() => host[Symbol.asyncDispose]())
+
+/** How many steps enroll has, or unenroll after it. @param kind of the faults that are to come */
+async function stepsOf(what: 'enroll' | 'unenroll', kind: string): Promise<number> {
+  await using one = await makeSmallHost()
+  const faulty = faultyOperations({ kind, at: 0, isDone: false })
+  await using journal = await one.open(faulty)
+  await enroll(one, journal)
+  const before = faulty.steps()
+  await journal.undoAll()
+  return what === 'enroll' ? before : faulty.steps() - before
+}
+
+/** A stop behind each of so many steps; before the next one is the same. */
+function stops(steps: number): readonly Fault[] {
+  return Array.from({ length: steps }, (_, index) => ({ kind: 'stop', at: index + 1, isDone: true }))
+}
+
+const CODES = ['ENOSPC', 'EROFS', 'EIO', 'EACCES'] as const
+
+/** An error at each of so many steps; at every other one once more, done but reported failed. */
+function errors(steps: number): readonly Fault[] {
+  return Array.from({ length: steps }, (_, index) =>
+    (index % 2 === 0 ? [false] : [false, true]).map((isDone) => ({
+      kind: CODES[(index + Number(isDone)) % CODES.length] ?? 'EIO',
+      at: index + 1,
+      isDone,
+    })),
+  ).flat()
+}
+
+async function unenroll(one: SmallHost): Promise<Undone> {
+  await using journal = await one.open()
+  return journal.undoAll()
+}
+
+async function expectAsBefore(one: SmallHost, before: Record<string, unknown>, when: unknown): Promise<void> {
+  const service = { isEnabled: one.service.isEnabled, isActive: one.service.isActive }
+  expect({ when, files: await one.snapshot(), service, hosts: [...one.registered] }).toEqual({
+    when,
+    files: before,
+    service: { isEnabled: false, isActive: false },
+    hosts: [],
+  })
+  expect((await fs.readdir(one.state)).filter((name) => name !== 'lock')).toEqual([])
+}
+
+test('unenroll takes back everything, byte for byte, with mode and owner, and the journal is gone', async () => {
+  const before = await host.snapshot()
+  {
+    await using journal = await host.open()
+    await enroll(host, journal)
+    expect(journal.runs.map(({ isFinished }) => isFinished)).toEqual([true])
+    expect((await journal.undoUnfinished()).changes).toEqual([])
+  }
+  expect((await fs.stat(host.journal)).mode & 0o777).toBe(0o600)
+  expect((await fs.stat(host.state)).mode & 0o777).toBe(0o755)
+  expect((await fs.stat(join(host.etc, 'hostcertd'))).mode & 0o777).toBe(0o755)
+  expect((await fs.stat(join(host.etc, 'hostcertd', 'credentials'))).mode & 0o777).toBe(0o700)
+  const [run] = await readJournal(host.state)
+  expect(run?.changes).toEqual((await readJournal(host.state))[0]?.changes)
+  const undone = await unenroll(host)
+  expect(undone.left).toEqual([])
+  expect(undone.changes).toHaveLength(8)
+  expect(undone.changes[0]?.kind).toBe('service')
+  await expectAsBefore(host, before, 'at the end')
+  expect(await unenroll(host)).toEqual({ changes: [], left: [] })
+})
+
+test('a run that ends at any instant is undone by the next call', SLOW, async () => {
+  for (const fault of stops(await stepsOf('enroll', 'stop'))) {
+    await using one = await makeSmallHost()
+    const before = await one.snapshot()
+    const faulty = faultyOperations(fault)
+    {
+      await using journal = await one.open(faulty)
+      await Promise.race([faulty.stopped, enroll(one, journal)])
+      await faulty.stopped
+    }
+    {
+      await using journal = await one.open()
+      expect({ fault, left: (await journal.undoUnfinished()).left }).toEqual({ fault, left: [] })
+    }
+    // Of the registration nothing is known before it is written: the caller made it.
+    if ((await readJournal(one.state)).length > 0) await unenroll(one)
+    if (one.registered.size > 0) one.registered.clear()
+    await expectAsBefore(one, before, fault)
+  }
+})
+
+test(
+  'an undoing that ends at any instant is finished by the next call, with edits of others too',
+  SLOW,
+  async () => {
+    const edit = async (one: SmallHost): Promise<void> => {
+      const file = join(one.etc, 'ssh', 'sshd_config')
+      await fs.writeFile(
+        file,
+        `# mine\n${await fs.readFile(file, 'latin1')}Include ${join(one.etc, 'hostcertd.conf')}\n`,
+      )
+      await fs.chmod(file, 0o640)
+    }
+    let edited: Record<string, unknown> | null = null
+    for (const isEdited of [false, true]) {
+      for (const fault of [null, ...stops((await stepsOf('unenroll', 'stop')) + (isEdited ? 4 : 0))]) {
+        await using one = await makeSmallHost()
+        const before = await one.snapshot()
+        {
+          await using journal = await one.open()
+          await enroll(one, journal)
+        }
+        if (isEdited) await edit(one)
+        if (fault !== null) {
+          const faulty = faultyOperations(fault)
+          await using journal = await one.open(faulty)
+          await Promise.race([faulty.stopped, journal.undoAll()])
+        }
+        expect({ fault, left: (await unenroll(one)).left }).toEqual({ fault, left: [] })
+        const files = normalized(await one.snapshot(), one)
+        if (isEdited) edited ??= files
+        expect({ fault, files }).toEqual({ fault, files: isEdited ? edited : normalized(before, one) })
+        expect(await readJournal(one.state)).toEqual([])
+      }
+    }
+    expect(edited?.['ssh/sshd_config']).toMatchObject({
+      content: `# mine\n${SSHD_CONFIG}Include ETC/hostcertd.conf\n`,
+      mode: 0o100640,
+    })
+  },
+)
+
+function normalized(files: Record<string, unknown>, { etc }: SmallHost): Record<string, unknown> {
+  return JSON.parse(JSON.stringify(files).replaceAll(etc, 'ETC')) as Record<string, unknown>
+}
+
+test('an error at any step of enroll is named, and undone', SLOW, async () => {
+  let failed = 0
+  for (const fault of errors(await stepsOf('enroll', 'EIO'))) {
+    await using one = await makeSmallHost()
+    const before = await one.snapshot()
+    await using journal = await one.open(faultyOperations(fault))
+    const failure: unknown = await enroll(one, journal).then(
+      () => null,
+      (error: unknown) => error,
+    )
+    expect(failure).toMatchObject({
+      code: 'STORE_FAILED',
+      message: expect.stringContaining(`(${fault.kind})`),
+    })
+    expect(String(failure)).toMatch(/cannot (?:write|change|start) (?:\/|hostcertd.service)/)
+    failed += 1
+    expect((await journal.undoUnfinished()).left).toEqual([])
+    one.registered.clear()
+    await expectAsBefore(one, before, fault)
+  }
+  expect(failed).toBeGreaterThan(50)
+})
+
+test(
+  'an error at any step of unenroll is named, keeps nothing else from being undone, and the next call ends it',
+  SLOW,
+  async () => {
+    for (const fault of errors(await stepsOf('unenroll', 'EIO'))) {
+      await using one = await makeSmallHost()
+      const before = await one.snapshot()
+      {
+        await using journal = await one.open()
+        await enroll(one, journal)
+      }
+      {
+        await using journal = await one.open(faultyOperations(fault))
+        const { changes, left } = await journal.undoAll()
+        // A file that was changed twice is one of them: what is older waits for what failed.
+        expect({ fault, undone: changes.length >= 6, left: left.length <= 1 }).toEqual({
+          fault,
+          undone: true,
+          left: true,
+        })
+      }
+      expect((await unenroll(one)).left).toEqual([])
+      await expectAsBefore(one, before, fault)
+    }
+  },
+)
+
+test('a journal that cannot be written keeps enroll from changing anything', async () => {
+  const before = await host.snapshot()
+  const faulty = faultyOperations({ kind: 'ENOSPC', at: 1, isDone: false })
+  await using journal = await host.open(faulty)
+  const run = journal.begin()
+  const made = run.make(fileChange(config, await readFileState(config), fileState('x\n')))
+  await expect(made).rejects.toThrow(`cannot write ${host.journal}`)
+  expect(await host.snapshot()).toEqual(before)
+})
+
+/** A process that enrolls, in small, and kills itself at a step. @returns whether it came that far */
+async function killedAt(one: SmallHost, at: number): Promise<boolean> {
+  const path = join(one.etc, 'ssh', 'sshd_config')
+  const fresh = join(one.etc, 'hostcertd', 'credentials', 'secret')
+  const program = `
+    import * as fs from 'node:fs/promises'
+    import { openJournal } from ${JSON.stringify(JOURNAL)}
+    let count = 0
+    const step = (perform) => async (...args) => {
+      if (++count === ${at}) process.kill(process.pid, 'SIGKILL')
+      return perform(...args)
+    }
+    const operations = {}
+    for (const name of ['rename', 'mkdir', 'chmod', 'unlink', 'rmdir']) operations[name] = step(fs[name])
+    operations.open = step(async (...args) => {
+      const handle = await fs.open(...args)
+      for (const name of ['writeFile', 'chmod', 'chown']) handle[name] = step(handle[name].bind(handle))
+      handle.sync = step(async () => {})
+      return handle
+    })
+    const performers = { systemctl: async () => ({ status: 0 }), deleteHost: async () => {} }
+    const journal = await openJournal({ folder: ${JSON.stringify(one.state)}, performers, operations })
+    const run = journal.begin()
+    const state = (text, mode) => ({ content: Buffer.from(text), mode, uid: process.geteuid(), gid: process.getegid() })
+    const before = state(${JSON.stringify(SSHD_CONFIG)}, 0o600)
+    const file = { kind: 'file', step: 's', isSecret: true }
+    await run.make({ ...file, path: ${JSON.stringify(path)}, before, after: state('Port 23\\n', 0o640) })
+    await run.make({ ...file, path: ${JSON.stringify(fresh)}, before: null, after: state('hunter2', 0o600) })
+    process.exit(0)`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  })
+  const [code, signal] = (await once(child, 'exit')) as [number | null, string | null]
+  expect(signal === 'SIGKILL' || code === 0).toBe(true)
+  return signal === 'SIGKILL'
+}
+
+test(
+  'a process that is killed at any step leaves what the next call undoes',
+  { timeout: 180_000 },
+  async () => {
+    let at = 1
+    for (let isKilled = true; isKilled; at += 1) {
+      await using one = await makeSmallHost()
+      const before = await one.snapshot()
+      isKilled = await killedAt(one, at)
+      await using journal = await one.open()
+      expect((await journal.undoUnfinished()).left).toEqual([])
+      await expectAsBefore(one, before, at)
+    }
+    expect(at).toBeGreaterThan(25)
+  },
+)
+
+/** Enroll changes one file, others edit it, and it is undone. */
+async function undoneAfter(
+  before: FileState | null,
+  after: FileState | null,
+  edit: (path: string) => Promise<unknown>,
+): Promise<Undone & { readonly now: FileState | null }> {
+  await using journal = await host.open()
+  await fs.rm(config)
+  if (before !== null) {
+    await fs.writeFile(config, before.content)
+    await fs.chmod(config, before.mode)
+  }
+  const run = journal.begin()
+  await run.make(fileChange(config, before, after))
+  await run.finish()
+  await edit(config)
+  const undone = await journal.undoAll()
+  expect(journal.runs).toEqual([])
+  const now =
+    (await fs.lstat(config).catch(() => null))?.isFile() === true ? await readFileState(config) : null
+  return { ...undone, now }
+}
+
+const OLD = fileState('a\nold\nb\n', 0o600)
+const NEW = fileState('a\nX\nb\n', 0o644)
+
+test.each<{
+  name: string
+  before?: FileState | null
+  after?: FileState | null
+  edit: (path: string) => Promise<unknown>
+  want: FileState | null
+  why?: string
+}>([
+  { name: 'nothing', edit: async () => {}, want: OLD },
+  {
+    name: 'a line added',
+    edit: (path) => fs.appendFile(path, '# mine\n'),
+    want: fileState('a\nold\nb\n# mine\n', 0o600),
+  },
+  {
+    name: 'our line edited',
+    edit: (path) => fs.writeFile(path, 'a\nY\nb\n'),
+    want: fileState('a\nY\nb\n', 0o600),
+    why: 'the line "X" was changed or removed since',
+  },
+  { name: 'the mode only', edit: (path) => fs.chmod(path, 0o640), want: { ...OLD, mode: 0o640 } },
+  { name: 'taken back by hand', edit: (path) => fs.writeFile(path, OLD.content), want: OLD },
+  { name: 'deleted', edit: (path) => fs.rm(path), want: null, why: 'it was removed since' },
+  { name: 'a new file deleted', before: null, edit: (path) => fs.rm(path), want: null },
+  { name: 'the mode of a new file', before: null, edit: (path) => fs.chmod(path, 0o600), want: null },
+  {
+    name: 'a line added to a new file',
+    before: null,
+    edit: (path) => fs.appendFile(path, '# mine\n'),
+    want: fileState('# mine\n', 0o644),
+    why: 'it has lines that were added since',
+  },
+  {
+    name: 'a removed file made anew',
+    after: null,
+    edit: (path) => fs.writeFile(path, 'theirs\n', { mode: 0o644 }),
+    want: fileState('theirs\n', 0o644),
+    why: 'somebody has made another one',
+  },
+])('edited later: $name', async ({ before = OLD, after = NEW, edit, want, why }) => {
+  const { left, now } = await undoneAfter(before, after, edit)
+  expect(left.map(({ path }) => path)).toEqual(why === undefined ? [] : [config])
+  expect(left.map((one) => one.why).join('')).toContain(why ?? '')
+  expect(now).toEqual(want)
+})
+
+test('edited later: a large file in its place', async () => {
+  const large = Buffer.alloc(1024 * 1024 + 1)
+  await using journal = await host.open()
+  const run = journal.begin()
+  await run.make(fileChange(config, await readFileState(config), NEW))
+  await fs.writeFile(config, large)
+  const { left } = await journal.undoUnfinished()
+  expect(left).toEqual([{ path: config, why: 'it is larger than 1024 KiB' }])
+  expect((await fs.readFile(config)).equals(large)).toBe(true)
+})
+
+test('edited later: the owner only', needsRoot, async () => {
+  const { left, now } = await undoneAfter(OLD, { ...NEW, uid: 7 }, (path) => fs.chown(path, 7, 9))
+  expect(left).toEqual([])
+  expect(now).toEqual({ ...OLD, gid: 9 })
+})
+
+test('an owner is given, and given back', needsRoot, async () => {
+  await using journal = await host.open()
+  const before = await readFileState(config)
+  const run = journal.begin()
+  await run.make(fileChange(config, before, { ...NEW, uid: 7, gid: 9, mode: 0o4750 }))
+  expect(await readFileState(config)).toEqual({ ...NEW, uid: 7, gid: 9, mode: 0o4750 })
+  await journal.undoUnfinished()
+  expect(await readFileState(config)).toEqual(before)
+})
+
+test.each<{ name: string; put: (path: string) => unknown; why: string }>([
+  {
+    name: 'a symbolic link',
+    put: (path) => fs.symlink(join(host.etc, 'ssh', 'leftover'), path),
+    why: 'symbolic link',
+  },
+  { name: 'a FIFO', put: (path) => execFileSync('mkfifo', [path]), why: 'a FIFO' },
+  { name: 'a folder', put: (path) => fs.mkdir(path), why: 'a folder' },
+])('$name in its place is neither followed nor replaced, and is named', async ({ put, why }) => {
+  const leftover = join(host.etc, 'ssh', 'leftover')
+  const { left } = await undoneAfter(OLD, NEW, async (path) => {
+    await fs.rm(path)
+    await put(path)
+  })
+  expect(left).toEqual([{ path: config, why: expect.stringContaining(why) }])
+  expect((await fs.lstat(config)).isFile()).toBe(false)
+  expect(await fs.readFile(leftover, 'utf8')).toBe('TrustedUserCAKeys /old\n')
+  await using journal = await host.open()
+  const made = journal.begin().make(fileChange(config, null, NEW))
+  await expect(made).rejects.toThrow(
+    `cannot change ${config}: it is ${why.replace(/^a? ?/, 'a')}`.slice(0, 20),
+  )
+  expect(journal.runs.flatMap(({ changes }) => changes)).toEqual([])
+})
+
+test('nothing is written where other users may write, nor over what changed since it was read', async () => {
+  await using journal = await host.open()
+  const run = journal.begin()
+  await expect(run.make(fileChange(config, OLD, NEW))).rejects.toThrow('somebody changed it just now')
+  await fs.chmod(join(host.etc, 'ssh'), 0o777)
+  const made = run.make(fileChange(config, fileState(SSHD_CONFIG, 0o600), NEW))
+  await expect(made).rejects.toThrow('other users than root may write')
+  expect(await fs.readFile(config, 'utf8')).toBe(SSHD_CONFIG)
+})
+
+test('another process that has the journal open is named, and a failed undoing keeps a new run from beginning', async () => {
+  await using journal = await host.open()
+  await expect(host.open()).rejects.toThrow('another process holds')
+  journal.begin()
+  expect(() => journal.begin()).toThrow('is not undone yet')
+  await journal.undoUnfinished()
+  journal.begin()
+})
+
+const ODD_JOURNALS: readonly { name: string; put: (path: string) => unknown; why: string }[] = [
+  { name: 'a symbolic link', put: (path) => fs.symlink('/etc/passwd', path), why: 'symbolic link' },
+  { name: 'a FIFO', put: (path) => execFileSync('mkfifo', [path]), why: 'a FIFO' },
+  { name: 'a folder', put: (path) => fs.mkdir(path), why: 'a folder' },
+  { name: 'empty', put: (path) => fs.writeFile(path, ''), why: 'damaged' },
+  { name: 'no object', put: (path) => fs.writeFile(path, '[]'), why: 'damaged' },
+  {
+    name: 'of a later version',
+    put: (path) => fs.writeFile(path, '{"version":2,"sha256":"","runs":[]}'),
+    why: 'its version is 2, and this hostcertd knows 1',
+  },
+  {
+    name: 'with a wrong checksum',
+    put: (path) => fs.writeFile(path, '{"version":1,"sha256":"","runs":[]}'),
+    why: 'damaged',
+  },
+  { name: 'huge', put: (path) => fs.writeFile(path, Buffer.alloc(16 * 1024 * 1024 + 1)), why: 'larger than' },
+  {
+    name: 'writable for others',
+    put: async (path) => {
+      await fs.writeFile(path, '{}')
+      await fs.chmod(path, 0o666)
+    },
+    why: 'others may write to it',
+  },
+]
+
+test.each(ODD_JOURNALS)('a journal that is $name is refused, and not touched', async ({ put, why }) => {
+  await fs.mkdir(host.state, { recursive: true })
+  await put(host.journal)
+  await expect(host.open()).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  await expect(host.open()).rejects.toThrow(`cannot use the journal ${host.journal}: `)
+  await expect(readJournal(host.state)).rejects.toThrow(why)
+  await fs.lstat(host.journal)
+})
+
+test('no truncated journal and none with a changed byte is taken for a whole one', SLOW, async () => {
+  {
+    await using journal = await host.open()
+    await enroll(host, journal)
+  }
+  const whole = await fs.readFile(host.journal)
+  const runs = await readJournal(host.state)
+  const read = async (content: Buffer): Promise<unknown> => {
+    await fs.writeFile(host.journal, content)
+    return readJournal(host.state).catch((error: unknown) => error)
+  }
+  // The last byte is a line feed.
+  for (let length = 0; length < whole.length - 1; length += 1)
+    expect(await read(whole.subarray(0, length))).toMatchObject({ code: 'STORE_FAILED' })
+  for (let at = 0; at < whole.length; at += 1) {
+    const damaged = Buffer.from(whole)
+    damaged[at] = (damaged[at] ?? 0) ^ 0x11
+    const result = await read(damaged)
+    const isRefused = result instanceof AgentError && result.code === 'STORE_FAILED'
+    expect({ at, isKnown: isRefused || isDeepStrictEqual(result, runs) }).toEqual({ at, isKnown: true })
+  }
+})
+
+test('copies that were there before are restored, and others of that name are removed', async () => {
+  const folder = join(host.etc, 'ssh', 'hostcertd')
+  await fs.mkdir(folder)
+  const [old, added, other] = ['a-cert.pub', 'b-cert.pub', 'user-ca.pub'].map((name) =>
+    join(folder, name),
+  ) as [string, string, string]
+  await fs.writeFile(old, 'before\n')
+  await fs.writeFile(other, 'theirs\n')
+  const before = await host.snapshot()
+  await using journal = await host.open()
+  const run = journal.begin()
+  await run.make({
+    kind: 'copies',
+    step: 'copies',
+    paths: [join(folder, '*-cert.pub')],
+    before: [{ path: old, state: await readFileState(old) }],
+  })
+  await fs.writeFile(old, 'after\n')
+  await fs.writeFile(added, 'after\n')
+  await fs.symlink(other, join(folder, 'c-cert.pub'))
+  await run.finish()
+  const { left } = await journal.undoAll()
+  expect(left).toEqual([{ path: join(folder, 'c-cert.pub'), why: expect.stringContaining('symbolic link') }])
+  await fs.rm(join(folder, 'c-cert.pub'))
+  expect(await host.snapshot()).toEqual(before)
+})
+
+test.each([
+  { isEnabled: false, isActive: false, made: ['enable --now U'], undone: ['disable --now U'] },
+  { isEnabled: true, isActive: false, made: ['enable --now U'], undone: ['stop U'] },
+  { isEnabled: true, isActive: true, made: ['reload U'], undone: ['reload-or-restart U'] },
+  {
+    isEnabled: false,
+    isActive: true,
+    made: ['enable U', 'reload U'],
+    undone: ['disable U', 'reload-or-restart U'],
+  },
+])('a service: enabled $isEnabled, active $isActive', async ({ made, undone, ...before }) => {
+  const order: string[] = []
+  const performers = {
+    systemctl: async (args: readonly string[]) => {
+      const isRestored = (await fs.readFile(config, 'utf8')) === SSHD_CONFIG
+      order.push(`${args.join(' ')}${isRestored ? '' : ' *'}`)
+      return { status: 0, failure: null, stderr: '' }
+    },
+    deleteHost: () => Promise.reject(new Error('the issuer is away')),
+  }
+  await using journal = await openJournal({ folder: host.state, performers })
+  const run = journal.begin()
+  await run.make({ kind: 'registration', step: 'r', hostId: 'one', hostname: 'web1.example.com' })
+  await run.make({ kind: 'service', step: 's', unit: 'U', before })
+  await run.make(fileChange(config, await readFileState(config), NEW))
+  // Later runs see the service active; it is as before the first that counts.
+  await run.make({ kind: 'service', step: 's', unit: 'U', before: { isEnabled: true, isActive: true } })
+  const { left } = await journal.undoUnfinished()
+  // A service is stopped before its files go, and reloaded when they are restored.
+  const ends = before.isActive ? undone : undone.map((call) => `${call} *`)
+  expect(order).toEqual([...made, 'reload U *', ...ends])
+  expect(left).toEqual([{ path: 'web1.example.com', why: 'the issuer is away' }])
+  expect(journal.runs.flatMap(({ changes }) => changes.map(({ kind }) => kind))).toEqual(['registration'])
+})
+
+test('a service that does not start is an error with what systemctl said', async () => {
+  const systemctl = () => Promise.resolve({ status: 1, failure: null, stderr: 'Job failed\n' })
+  const performers = { systemctl, deleteHost: () => Promise.resolve() }
+  await using journal = await openJournal({ folder: host.state, performers })
+  const before = { isEnabled: false, isActive: false }
+  const made = journal.begin().make({ kind: 'service', step: 's', unit: 'U', before })
+  await expect(made).rejects.toThrow(
+    'cannot start U: systemctl enable --now U ended with status 1: Job failed',
+  )
+  expect((await journal.undoUnfinished()).left).toEqual([
+    { path: 'U', why: 'systemctl disable --now U ended with status 1: Job failed' },
+  ])
+})
+
+test('what is to be kept stays in the journal, and is undone when it is no longer', async () => {
+  const before = await host.snapshot()
+  await using journal = await host.open()
+  await enroll(host, journal)
+  const isSecret = (change: { readonly kind: string; readonly isSecret?: boolean }): boolean =>
+    change.isSecret === true
+  await journal.undoAll(isSecret)
+  expect(journal.runs.flatMap(({ changes }) => changes.map(({ step }) => step))).toHaveLength(1)
+  expect(await fs.readFile(join(host.etc, 'hostcertd', 'credentials', 'secret'), 'utf8')).toBe('hunter2')
+  await journal.undoAll()
+  await expectAsBefore(host, before, 'at the end')
+})
+
+const lines = fc.array(fc.constantFrom('', 'a', 'b', 'Match all', 'é'), { maxLength: 6 })
+const content = fc.option(
+  lines.map((texts) => texts.map((text) => `${text}\n`).join('')),
+  { nil: null },
+)
+
+test(
+  'random runs, interruptions and later edits: no line of others is lost, and without edits all is as before',
+  SLOW,
+  async () => {
+    const names = ['one', 'two']
+    const property = fc.asyncProperty(
+      fc.array(fc.array(fc.record({ name: fc.constantFrom(...names), to: content }), { maxLength: 4 }), {
+        maxLength: 3,
+      }),
+      fc.array(fc.record({ name: fc.constantFrom(...names), at: fc.nat(8), mine: fc.nat(1) }), {
+        maxLength: 2,
+      }),
+      fc.nat(60),
+      async (runs, later, stopAt) => {
+        await using one = await makeSmallHost()
+        const at = (name: string): string => join(one.etc, 'ssh', name)
+        await fs.writeFile(at('one'), 'a\nb\n')
+        const before = await one.snapshot()
+        {
+          await using journal = await one.open()
+          for (const changes of runs) {
+            const run = journal.begin()
+            for (const { name, to } of changes) {
+              const now = await readFileState(at(name))
+              const after = to === null ? null : fileState(to)
+              await run.make(fileChange(at(name), now, after))
+            }
+            await run.finish()
+          }
+        }
+        const mine: { name: string; line: string }[] = []
+        for (const [index, edit] of later.entries()) {
+          const line = `# mine ${index}`
+          const text = await fs.readFile(at(edit.name), 'utf8').catch(() => '')
+          const texts = text.split('\n')
+          texts.splice(edit.at % texts.length, edit.mine, line)
+          await fs.writeFile(at(edit.name), `${texts.join('\n')}\n`)
+          mine.push({ name: edit.name, line })
+        }
+        const faulty = faultyOperations({ kind: 'stop', at: stopAt, isDone: true })
+        {
+          await using journal = await one.open(faulty)
+          await Promise.race([faulty.stopped, journal.undoAll()])
+        }
+        const { left } = await unenroll(one)
+        for (const { name, line } of mine) {
+          // An edit may have replaced the line of the edit before it.
+          if (later.length > 1 && line === '# mine 0') continue
+          expect((await fs.readFile(at(name), 'utf8')).split('\n')).toContain(line)
+        }
+        const isUndone = left.length === 0 && isDeepStrictEqual(await one.snapshot(), before)
+        expect(isUndone || later.length > 0).toBe(true)
+      },
+    )
+    await fc.assert(property, { numRuns: 40 })
+  },
+)

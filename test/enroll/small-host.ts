@@ -1,0 +1,127 @@
+import * as fs from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Change, FileChange, FileState } from '../../agent/enroll/change.ts'
+import { readFileState } from '../../agent/enroll/files.ts'
+import { type Journal, openJournal, type Performers } from '../../agent/enroll/journal.ts'
+import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { type FaultyOperations, faultyOperations } from './faulty-operations.ts'
+
+export const SSHD_CONFIG = 'Port 22\nHostCertificate /old\nMatch all\n'
+
+/** `/etc` and the folder of the journal, in a folder of a test's own, and what is outside of the files. */
+export interface SmallHost extends AsyncDisposable {
+  readonly etc: string
+  readonly state: string
+  readonly journal: string
+  readonly service: { isEnabled: boolean; isActive: boolean; calls: string[] }
+  /** Hosts at the issuer. */
+  readonly registered: Set<string>
+  /** Of /etc, by path: all that must be as before. */
+  snapshot(): Promise<Record<string, unknown>>
+  open(faulty?: FaultyOperations): Promise<Journal>
+  /** All kinds of changes, as one call of enroll makes them. */
+  changes(): Promise<readonly Change[]>
+}
+
+export function fileState(content: string, mode = 0o644): FileState {
+  return {
+    content: Buffer.from(content, 'latin1'),
+    mode,
+    uid: process.geteuid?.() ?? 0,
+    gid: process.getegid?.() ?? 0,
+  }
+}
+
+export function fileChange(path: string, before: FileState | null, after: FileState | null): FileChange {
+  return { kind: 'file', step: `write ${path}`, path, before, after, isSecret: false }
+}
+
+export async function makeSmallHost(): Promise<SmallHost> {
+  const folder = await makeTemporaryFolder()
+  const [etc, state] = [join(folder.path, 'etc'), join(folder.path, 'lib', 'enroll')]
+  const at = (...names: string[]): string => join(etc, ...names)
+  await fs.mkdir(at('ssh', 'sshd_config.d'), { recursive: true })
+  await fs.writeFile(at('ssh', 'sshd_config'), SSHD_CONFIG, { mode: 0o600 })
+  await fs.writeFile(at('ssh', 'leftover'), 'TrustedUserCAKeys /old\n')
+  const service = { isEnabled: false, isActive: false, calls: [] as string[] }
+  const registered = new Set<string>()
+
+  const performersWith = ({ step }: FaultyOperations): Performers => ({
+    systemctl: (args) =>
+      step(async () => {
+        service.calls.push(args.join(' '))
+        const [verb] = args
+        if (verb === 'enable' || verb === 'disable') service.isEnabled = verb === 'enable'
+        if (args.includes('--now')) service.isActive = verb === 'enable'
+        if (verb === 'stop') service.isActive = false
+        return { status: 0, failure: null, stderr: '' }
+      }),
+    deleteHost: ({ hostId }) => step(async () => void registered.delete(hostId)),
+  })
+
+  const snapshot = async (): Promise<Record<string, unknown>> => {
+    const found: Record<string, unknown> = {}
+    for (const name of (await fs.readdir(etc, { recursive: true })).sort()) {
+      const { mode, uid, gid } = await fs.lstat(at(name))
+      const isFile = (mode & 0o170000) === 0o100000
+      found[name] = { mode, uid, gid, content: isFile ? await fs.readFile(at(name), 'latin1') : null }
+    }
+    return found
+  }
+
+  const changes = async (): Promise<readonly Change[]> => {
+    const config = fileState(SSHD_CONFIG, 0o600)
+    const once = fileState(`Include ${at('hostcertd.conf')}\n${SSHD_CONFIG}`, 0o644)
+    const twice = fileState(once.content.toString().replace('HostCertificate /old\n', ''), 0o644)
+    return [
+      { kind: 'registration', step: 'register', hostId: 'one', hostname: 'web1.example.com' },
+      fileChange(at('hostcertd', 'hostcertd.yaml'), null, fileState('issuer:\n  url: x\n')),
+      {
+        ...fileChange(at('hostcertd', 'credentials', 'secret'), null, fileState('hunter2', 0o600)),
+        isSecret: true,
+      },
+      fileChange(at('ssh', 'sshd_config'), config, once),
+      fileChange(at('ssh', 'sshd_config'), once, twice),
+      fileChange(at('ssh', 'leftover'), await readFileState(at('ssh', 'leftover')), null),
+      {
+        kind: 'copies',
+        step: 'certificates',
+        paths: [at('ssh', 'hostcertd', '*-cert.pub'), at('ssh', 'sshd_config.d', '40-hostcertd.conf')],
+        before: [],
+      },
+      {
+        kind: 'service',
+        step: 'start',
+        unit: 'hostcertd.service',
+        before: { isEnabled: service.isEnabled, isActive: service.isActive },
+      },
+    ]
+  }
+
+  return {
+    etc,
+    state,
+    journal: join(state, 'journal.json'),
+    service,
+    registered,
+    snapshot,
+    changes,
+    open: (faulty = faultyOperations()) =>
+      openJournal({ folder: state, performers: performersWith(faulty), operations: faulty.operations }),
+    [Symbol.asyncDispose]: folder.remove,
+  }
+}
+
+/** What enroll does: all changes, and the helper its copies. */
+export async function enroll(host: SmallHost, journal: Journal): Promise<void> {
+  const run = journal.begin()
+  for (const change of await host.changes()) {
+    if (change.kind === 'registration') host.registered.add(change.hostId)
+    await run.make(change)
+  }
+  const copies = join(host.etc, 'ssh', 'hostcertd')
+  await fs.mkdir(copies)
+  await fs.writeFile(join(copies, 'ssh_host_ed25519_key-cert.pub'), 'certificate\n')
+  await fs.writeFile(join(host.etc, 'ssh', 'sshd_config.d', '40-hostcertd.conf'), 'HostCertificate x\n')
+  await run.finish()
+}
