@@ -298,8 +298,8 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     // What is kept, or failed, in one of the folders removes it when it is undone.
     for (const other of all.flatMap(({ entries }) => entries)) {
       if (other === undone) continue
-      const above = undone.folders.filter((folder) =>
-        filesOf(other.change).some((file) => file.startsWith(`${folder}/`)),
+      const above = undone.folders.filter((made) =>
+        filesOf(other.change).some((file) => file.startsWith(`${made}/`)),
       )
       other.folders = [...new Set([...other.folders, ...above])]
     }
