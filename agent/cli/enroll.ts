@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { readCertificateTtl, readHostName, type Reading } from '../cert/host-name.ts'
 import { parseDuration } from '../cert/time.ts'
-import type { EnrollOptions } from '../enroll/enroll.ts'
 import { attributeOf, flagOf, LOGIN_OPTIONS, type LoginMethodName } from '../enroll/login-options.ts'
+import type { EnrollOptions } from '../enroll/wanted.ts'
 import { type CliContext, EXIT, VerbError } from './context.ts'
 
 /** sshd is asked every few seconds, and a first certificate is there within a few more. */

@@ -6,66 +6,18 @@ import { tryParse, verifyIssued } from '../cert/verify-issued.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
-import { type Enrollment, readEnrollment } from '../host/enrollment.ts'
+import { readEnrollment } from '../host/enrollment.ts'
 import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { createHostKeys } from '../host/host-keys.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
-import type { Clock, HostKeyFile } from '../renewal/ports.ts'
+import type { HostKeyFile } from '../renewal/ports.ts'
 import type { Change } from './change.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import { findHost, type FoundHost, Patience } from './find-host.ts'
-import type { Journal, OpenRun } from './journal.ts'
-import type { LoginMethodName } from './login-options.ts'
+import type { OpenRun } from './journal.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
 import { planChanges, type Planned } from './plan.ts'
-import type { Person } from './show.ts'
-
-/** The options of the verb, checked one by one. */
-export interface EnrollOptions {
-  readonly url: string | null
-  readonly hostId: string | null
-  readonly project: string | null
-  /** In lower case. */
-  readonly hostname: string | null
-  readonly register: { readonly ttl: string | null; readonly alias: string | null } | null
-  readonly fromCertificate: boolean
-  readonly method: LoginMethodName | null
-  /** By the names of the configuration: `client_secret_file`. */
-  readonly login: Readonly<Record<string, string | readonly string[]>>
-  readonly adminTokenFile: string | null
-  readonly caFile: string | null
-  /** `SHA256:…` */
-  readonly caFingerprints: readonly string[]
-  readonly takeOver: boolean
-  readonly onCopy: 'warn' | 'stop' | null
-  readonly mode: 'ask' | 'yes' | 'dry-run' | 'check'
-  readonly waitSeconds: number
-}
-
-export interface EnrollTools {
-  readonly version: string
-  readonly environment: Readonly<Record<string, string | undefined>>
-  readonly clock: Clock
-  readonly person: Person
-  readonly journal: Journal
-  /** Names of this machine, the full one last. */
-  readonly hostNames: () => Promise<readonly string[]>
-  /**
-   * An exchange as a user of its own.
-   *
-   * @param secrets of `credential:NAME`, by name
-   */
-  readonly openExchange: (
-    issuer: HttpIssuerConfig,
-    secrets: Readonly<Record<string, string>>,
-  ) => ExchangeClient
-  /** @returns what is missing after that time, which is longer while the issuer says "later"; null when all is served */
-  readonly untilServed: (config: Config, seconds: number, signal: AbortSignal) => Promise<string | null>
-  /** `sshd -t`: null when it accepts the configuration, otherwise why not, or why that is not known. */
-  readonly testSshd: (signal: AbortSignal) => Promise<string | null>
-  /** Have sshd read its configuration; null when it does, otherwise why not. */
-  readonly reloadSshd: (signal: AbortSignal) => Promise<string | null>
-}
+import { CONFIG_FILE, type Current, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
 
 export interface Enrolled {
   readonly changed: boolean
@@ -78,8 +30,6 @@ export interface Enrolled {
   readonly isDone: boolean
 }
 
-export const CONFIG_FILE = '/etc/hostcertd/hostcertd.yaml'
-export const HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
 /** Until the host is known: a UUID, which the configuration needs. */
 const NO_HOST = '00000000-0000-0000-0000-000000000000'
 
@@ -123,24 +73,24 @@ export async function enroll(
   const isLooking = options.mode === 'dry-run' || options.mode === 'check'
   const before = await configFor(NO_HOST)
   const patience = new Patience(tools.clock, person.tell)
+  const found = await find(
+    options,
+    current,
+    hostname,
+    before.issuer,
+    { ...tools, patience },
+    login.secrets,
+    signal,
+  )
+  if (found.kind === 'found' && found.isNew) {
+    // It stays, whatever comes: who may register a host may not delete it, as a rule, and the next call finds it here.
+    const registering = journal.begin()
+    await registering.make({ kind: 'registration', step: `register ${hostname}`, hostId: found.id, hostname })
+    await registering.finish()
+    person.tell(`registered ${hostname} at the issuer, as ${found.id}`)
+  }
   const run = journal.begin()
   try {
-    const found = await find(
-      options,
-      current,
-      hostname,
-      before.issuer,
-      { ...tools, patience },
-      login.secrets,
-      signal,
-    )
-    if (found.kind === 'found' && found.isNew)
-      await run.make({
-        kind: 'registration',
-        step: `register ${hostname} at the issuer`,
-        hostId: found.id,
-        hostname,
-      })
     const hostId = found.kind === 'found' ? found.id : NO_HOST
     const planned = await configFor(hostId)
     const exchange = tools.openExchange(planned.issuer, login.secrets)
@@ -207,21 +157,6 @@ async function undo({ journal, person }: EnrollTools, what: string): Promise<voi
   const { changes, left } = await journal.undoUnfinished()
   if (changes.length > 0) person.tell(`undone: ${what}`)
   for (const { path, why } of left) person.tell(`left as it is: ${path}: ${why}`)
-}
-
-/** How this host is set up now. */
-export interface Current {
-  /** Of the main file; null when there is none. */
-  readonly text: string | null
-  readonly loaded: LoadedConfig
-  /** Null unless it is valid and asks an issuer over HTTP. */
-  readonly config: HttpIssuerConfig | null
-  readonly principals: readonly string[]
-  readonly enrollment: Enrollment | null
-  /** What `host-ca.pub` names. */
-  readonly pins: readonly PublicKey[]
-  /** Of `host-ca.pub`; null when there is none. */
-  readonly pinsText: string | null
 }
 
 async function readCurrent(tools: EnrollTools): Promise<Current> {
@@ -291,7 +226,12 @@ async function find(
     ...options,
     hostId: options.hostId ?? (options.fromCertificate ? (fromCertificate ?? null) : null),
     hostname,
-    ownIds: [...certificateIds, current.enrollment?.host_id ?? '', config?.sshHostId ?? ''],
+    ownIds: [
+      ...certificateIds,
+      ...registeredIn(tools.journal),
+      current.enrollment?.host_id ?? '',
+      config?.sshHostId ?? '',
+    ],
     configuredId: isSame ? config.sshHostId : null,
   }
   const exchange = await openForHosts(options.adminTokenFile, { ...issuer, sshHostId: '' }, secrets, tools)
@@ -316,6 +256,12 @@ export async function openForHosts(
     { ...issuer, auth },
     { 'admin-token': (await readSecret(adminTokenFile, person)).trim() },
   )
+}
+
+/** Ids that an earlier call registered. */
+function registeredIn({ runs }: EnrollTools['journal']): string[] {
+  const changes = runs.flatMap((run) => run.changes)
+  return changes.flatMap((change) => (change.kind === 'registration' ? [change.hostId] : []))
 }
 
 /** Ids of certificates of this host that lie where sshd or another agent has them. */

@@ -5,9 +5,9 @@ import { findProgram } from '../host/programs.ts'
 import { makeRuntimeFolder, SshdConfiguration } from '../host/sshd-files.ts'
 import { createSshd } from '../host/sshd.ts'
 import { createExchangeClient, type ExchangeClientOptions } from '../issuer/exchange-client.ts'
-import type { EnrollTools } from './enroll.ts'
 import { openJournal } from './journal.ts'
 import type { Person } from './show.ts'
+import type { EnrollTools } from './wanted.ts'
 
 const FOLDER = '/var/lib/hostcertd-enroll'
 const SSHD_CONFIG = '/etc/ssh/sshd_config'
@@ -39,12 +39,8 @@ export async function openTools(
     lockMilliseconds: LOCK_MILLISECONDS,
     signal,
     performers: {
-      // Whoever may create hosts may not delete them as a rule, so the host stays, and is said.
-      deleteHost: async ({ hostname, hostId }) => {
-        throw new Error(
-          `${hostname} stays registered as ${hostId}: delete it at the issuer if it is not wanted`,
-        )
-      },
+      // unenroll does it by its own option, and enroll keeps what it registered.
+      deleteHost: async () => {},
     },
   })
   return {

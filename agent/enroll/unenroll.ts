@@ -1,7 +1,7 @@
 import { AgentError } from '../cert/errors.ts'
 import type { Change } from './change.ts'
-import type { EnrollTools } from './enroll.ts'
 import type { Left } from './journal.ts'
+import type { EnrollTools } from './wanted.ts'
 
 export interface UnenrollOptions {
   readonly mode: 'ask' | 'yes' | 'dry-run' | 'check'

@@ -1,0 +1,74 @@
+import type { PublicKey } from '../cert/public-key.ts'
+import type { Config, HttpIssuerConfig } from '../config/config.ts'
+import type { LoadedConfig } from '../config/load.ts'
+import type { Enrollment } from '../host/enrollment.ts'
+import type { ExchangeClient } from '../issuer/exchange-client.ts'
+import type { Clock } from '../renewal/ports.ts'
+import type { Journal } from './journal.ts'
+import type { LoginMethodName } from './login-options.ts'
+import type { Person } from './show.ts'
+
+export const CONFIG_FILE = '/etc/hostcertd/hostcertd.yaml'
+export const HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
+
+/** The options of the verb, checked one by one. */
+export interface EnrollOptions {
+  readonly url: string | null
+  readonly hostId: string | null
+  readonly project: string | null
+  /** In lower case. */
+  readonly hostname: string | null
+  readonly register: { readonly ttl: string | null; readonly alias: string | null } | null
+  readonly fromCertificate: boolean
+  readonly method: LoginMethodName | null
+  /** By the names of the configuration: `client_secret_file`. */
+  readonly login: Readonly<Record<string, string | readonly string[]>>
+  readonly adminTokenFile: string | null
+  readonly caFile: string | null
+  /** `SHA256:…` */
+  readonly caFingerprints: readonly string[]
+  readonly takeOver: boolean
+  readonly onCopy: 'warn' | 'stop' | null
+  readonly mode: 'ask' | 'yes' | 'dry-run' | 'check'
+  readonly waitSeconds: number
+}
+
+export interface EnrollTools {
+  readonly version: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
+  readonly person: Person
+  readonly journal: Journal
+  /** Names of this machine, the full one last. */
+  readonly hostNames: () => Promise<readonly string[]>
+  /**
+   * An exchange as a user of its own.
+   *
+   * @param secrets of `credential:NAME`, by name
+   */
+  readonly openExchange: (
+    issuer: HttpIssuerConfig,
+    secrets: Readonly<Record<string, string>>,
+  ) => ExchangeClient
+  /** @returns what is missing after that time, which is longer while the issuer says "later"; null when all is served */
+  readonly untilServed: (config: Config, seconds: number, signal: AbortSignal) => Promise<string | null>
+  /** `sshd -t`: null when it accepts the configuration, otherwise why not, or why that is not known. */
+  readonly testSshd: (signal: AbortSignal) => Promise<string | null>
+  /** Have sshd read its configuration; null when it does, otherwise why not. */
+  readonly reloadSshd: (signal: AbortSignal) => Promise<string | null>
+}
+
+/** How this host is set up now. */
+export interface Current {
+  /** Of the main file; null when there is none. */
+  readonly text: string | null
+  readonly loaded: LoadedConfig
+  /** Null unless it is valid and asks an issuer over HTTP. */
+  readonly config: HttpIssuerConfig | null
+  readonly principals: readonly string[]
+  readonly enrollment: Enrollment | null
+  /** What `host-ca.pub` names. */
+  readonly pins: readonly PublicKey[]
+  /** Of `host-ca.pub`; null when there is none. */
+  readonly pinsText: string | null
+}
