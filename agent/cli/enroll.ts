@@ -190,8 +190,11 @@ export function contradiction({ environment }: Pick<CliContext, 'environment'>, 
   if (strange !== undefined) return `${flagOf(strange)} is no option of --auth ${method}`
   const inputs = Object.keys(login).filter((setting) => login[setting] === '-')
   const flags = [...(given['adminTokenFile'] === '-' ? ['--admin-token-file'] : []), ...inputs.map(flagOf)]
-  return flags.length > 1
-    ? `only one option can read standard input, but ${flags.join(' and ')} are both \`-\``
+  const [flag] = flags
+  if (flags.length > 1)
+    return `only one option can read standard input, but ${flags.join(' and ')} are both \`-\``
+  return flag !== undefined && modeOf(given) === 'ask'
+    ? `${flag} - reads standard input, so no question can be answered there: add --yes, --check or --dry-run`
     : null
 }
 
@@ -240,11 +243,22 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     context.err('A client that has this line in its known_hosts connects without a prompt:')
     if (knownHosts !== null) context.out(`${knownHosts}\n`)
   }
-  return options.mode === 'check' && changed ? WOULD_CHANGE : EXIT.ok
+  return statusOf(context, options.mode, result)
 }
 
 /** With `--check`. */
 const WOULD_CHANGE = 2
+
+function statusOf(
+  { err }: CliContext,
+  mode: EnrollOptions['mode'],
+  { changed, isDone }: { readonly changed: boolean; readonly isDone: boolean },
+): number {
+  if (mode === 'check') return changed ? WOULD_CHANGE : EXIT.ok
+  if (isDone || mode !== 'ask') return EXIT.ok
+  err('nothing was changed')
+  return EXIT.failed
+}
 
 function mustBeRoot(): void {
   if (process.geteuid?.() !== 0)
@@ -271,6 +285,5 @@ export async function unenrollVerb(context: CliContext, given: Given, signal: Ab
     context.err(
       changed ? 'what enroll did was taken back' : 'enroll did nothing on this host: nothing changed',
     )
-  if (left.length > 0) return EXIT.failed
-  return mode === 'check' && changed ? WOULD_CHANGE : EXIT.ok
+  return left.length > 0 ? EXIT.failed : statusOf(context, mode, result)
 }

@@ -57,6 +57,8 @@ export function buildProgram(
     .configureOutput({
       writeOut: (text) => context.out(text),
       writeErr: (text) => context.err(text.trimEnd()),
+      // It may be a secret: `--client-secret=…`.
+      outputError: (text, write) => write(text.replace(/(unknown option '[^=']*)=.*'/s, "$1'")),
     })
     .exitOverride()
     .showHelpAfterError('(see --help)')

@@ -13,7 +13,7 @@ import type { MachineFacts } from '../renewal/observe.ts'
 import { failure, type Finding, ok, type Examined, remedyOf, unknown, warning } from './finding.ts'
 
 const ENROLL =
-  'as root: `hostcertd enroll --url URL --host-id ID --auth METHOD`; `man hostcertd` has an example, and docs/enrolling.md every step'
+  'as root: `hostcertd enroll --url URL --host-id ID --auth METHOD`; `man hostcertd` has examples, /usr/share/doc/hostcertd/enrolling.md every step'
 
 /** Whether there is a configuration, and what is wrong with it. */
 export async function examineConfiguration(path: string, loaded: LoadedConfig): Promise<Finding[]> {

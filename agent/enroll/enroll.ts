@@ -5,7 +5,7 @@ import { inOneLine } from '../cert/text.ts'
 import { tryParse, verifyIssued } from '../cert/verify-issued.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
-import { problemLine } from '../config/problem.ts'
+import { type Problem, problemLine } from '../config/problem.ts'
 import { readEnrollment } from '../host/enrollment.ts'
 import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { createHostKeys } from '../host/host-keys.ts'
@@ -15,6 +15,7 @@ import type { Change } from './change.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import { findHost, type FoundHost, Patience } from './find-host.ts'
 import type { OpenRun } from './journal.ts'
+import { flagOf, LOGIN_OPTIONS } from './login-options.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
 import { planChanges, type Planned } from './plan.ts'
 import { CONFIG_FILE, type Current, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
@@ -47,6 +48,7 @@ export async function enroll(
   const { journal, person } = tools
   await undo(tools, 'an enrollment that was interrupted')
   const current = await readCurrent(tools)
+  if (current.loaded.kind === 'not-enrolled') requireAll(options)
   const hostname = await hostnameOf(options, current, tools)
   const login = await loginSettings(options, current, tools.person, signal)
   const withoutHost: Settings = [
@@ -115,12 +117,10 @@ export async function enroll(
       return { ...enrolled, isDone: true }
     }
     if (options.mode !== 'yes' || person.isThere) person.show(plan.changes)
-    if (isLooking) {
+    if (isLooking || (options.mode === 'ask' && !(await person.agrees('Make these changes?', signal)))) {
       await journal.undoUnfinished()
       return { ...enrolled, isDone: false }
     }
-    if (options.mode === 'ask' && !(await person.agrees('Make these changes?', signal)))
-      throw new AgentError('CONFIG_INVALID', 'nothing was changed')
     await make(run, plan.changes, planned.config, options, tools, signal)
     await run.finish()
     return { ...enrolled, isDone: true }
@@ -147,9 +147,22 @@ async function make(
     signal.throwIfAborted()
     await run.make(change)
   }
-  person.tell('wait until sshd presents the certificates')
+  person.tell('waiting until sshd presents the certificates')
   const missing = await untilServed(config, waitSeconds, signal)
   if (missing !== null) throw new AgentError('SSHD_NOT_SERVING', missing)
+}
+
+/** What a first call needs, all at once. */
+function requireAll({ url, method, hostId, project, fromCertificate }: EnrollOptions): void {
+  const missing = [
+    ...(url === null ? ['--url URL'] : []),
+    ...(hostId === null && project === null && !fromCertificate
+      ? ['one of --host-id ID, --project PROJECT and --from-certificate']
+      : []),
+    ...(method === null ? ['--auth METHOD with its settings'] : []),
+  ]
+  if (missing.length > 0)
+    throw new AgentError('CONFIG_INVALID', `this host has no configuration yet; add ${missing.join(', ')}`)
 }
 
 /** Undo what is not finished; what cannot be undone is said. */
@@ -189,8 +202,17 @@ async function load({ environment }: EnrollTools, mainText?: string): Promise<Lo
 }
 
 function invalid(loaded: LoadedConfig): AgentError {
-  const problems = loaded.kind === 'invalid' ? loaded.problems.map(problemLine) : ['there is none']
+  const problems = loaded.kind === 'invalid' ? loaded.problems.map(problemWithOption) : ['there is none']
   return new AgentError('CONFIG_INVALID', problems.join('; '))
+}
+
+/** `auth.identity_id: is required (--identity-id)`. */
+function problemWithOption(problem: Problem): string {
+  const [, setting = ''] = /^auth\.(\w+)$/.exec(problem.path) ?? []
+  const isOption = Object.values(LOGIN_OPTIONS).some((options) =>
+    options.some((one) => one.setting === setting),
+  )
+  return isOption ? `${problemLine(problem)} (${flagOf(setting)})` : problemLine(problem)
 }
 
 async function hostnameOf(
@@ -219,7 +241,10 @@ async function find(
   const certificateIds = await idsInCertificates()
   const [fromCertificate] = certificateIds
   if (options.fromCertificate && fromCertificate === undefined)
-    throw new AgentError('CERT_UNPARSABLE', 'no certificate of this host has a key id of the form host-ID')
+    throw new AgentError(
+      'CERT_UNPARSABLE',
+      'no certificate in /etc/ssh or /etc/ssh/hostcertd has a key id of the form host-ID; name the host by --host-id or --project',
+    )
   const { config } = current
   const isSame = config !== null && config.url === issuer.url && current.principals.includes(hostname)
   const wish = {
@@ -327,11 +352,12 @@ async function provedCas(
         'CERT_CA_MISMATCH',
         `the certificate is signed by the CA ${ca.fingerprint}, and the issuer names another one`,
       )
-    person.tell(`the CA ${ca.fingerprint} (${ca.type}) signs this host's certificates`)
-    if (mode === 'yes')
-      person.tell(
-        'it is trusted because TLS showed the right issuer; compare it with the one that clients have',
-      )
+    person.tell(`this host's certificates are signed by the CA ${ca.fingerprint} (${ca.type})`)
+    person.tell(
+      mode === 'yes'
+        ? 'it is trusted because the issuer was verified by TLS; compare it with the CA that your clients trust'
+        : 'compare it with the CA that your clients trust',
+    )
   }
   return [...pins, ca]
 }

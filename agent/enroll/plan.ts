@@ -140,7 +140,7 @@ async function enrollmentChange(
     hostname,
     ephemeral: false,
   }
-  return fileChange('remember this machine', ENROLLMENT_FILE, enrollmentText(enrollment), PUBLIC)
+  return fileChange('record which machine this is', ENROLLMENT_FILE, enrollmentText(enrollment), PUBLIC)
 }
 
 /** @param isChanged whether anything else is */
@@ -158,9 +158,9 @@ async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<
   const states = await Promise.all(
     found.flat().map(async (path) => ({ path, state: await readFileState(path) })),
   )
-  const step = before.isActive ? 'have the service read its configuration' : 'start the service'
+  const step = before.isActive ? 'reload the service' : 'start the service'
   return [
-    { kind: 'copies', step: 'have certificates installed for sshd', paths: COPIES, before: states },
+    { kind: 'copies', step: 'install certificates for sshd', paths: COPIES, before: states },
     { kind: 'service', step, unit: UNIT, before },
   ]
 }

@@ -43,7 +43,7 @@ export async function unenroll(
   if (mode !== 'yes' || person.isThere) person.show(changes.map(reversed))
   if (mode === 'dry-run' || mode === 'check') return { ...result, isDone: false }
   if (mode === 'ask' && !(await person.agrees('Take all of this back?', signal)))
-    throw new AgentError('CONFIG_INVALID', 'nothing was changed')
+    return { ...result, isDone: false }
   const deleted = deleteHost === null ? null : await deleteHost(signal)
   const { left } = await journal.undoAll(isKept)
   const refused = await testSshd(signal)

@@ -48,6 +48,7 @@ test.each([
   { args: ['enroll', '--project', 'p', '--from-certificate'], says: 'cannot be used with option' },
   { args: ['enroll', '--from-certificate', '--register'], says: 'cannot be used with option' },
   { args: ['enroll', '--dry-run', '--check'], says: 'cannot be used with option' },
+  { args: ['enroll', '--client-secret=hunter2'], says: "unknown option '--client-secret'\n" },
   { args: ['enroll', '--ttl', '30d'], says: '--ttl needs --register' },
   { args: ['enroll', '--alias', 'web'], says: '--alias needs --register' },
   { args: ['enroll', '--json'], says: '--json asks nothing: add --yes, --check or --dry-run' },
@@ -62,6 +63,10 @@ test.each([
   {
     args: ['enroll', '--admin-token-file', '-', '--client-secret-file', '-'],
     says: 'only one option can read standard input, but --admin-token-file and --client-secret-file are both `-`',
+  },
+  {
+    args: ['enroll', '--admin-token-file', '-'],
+    says: '--admin-token-file - reads standard input, so no question can be answered there: add --yes',
   },
   { args: ['enroll', '--config', '/etc/other.yaml'], says: 'leave out --config, and unset HOSTCERTD_CONFIG' },
   { args: ['help', 'nonsense'], says: "unknown command 'nonsense'" },
@@ -146,7 +151,7 @@ test.concurrent('status on a host that is not enrolled', async () => {
     hostcertd(['status'], { environment }),
     hostcertd(['status', '--json'], { environment }),
   ])
-  const stdout = 'not enrolled: no configuration file\n  -> as root: `hostcertd enroll`\n'
+  const stdout = 'not enrolled: no configuration file\n    -> as root: `hostcertd enroll`\n'
   expect(forPeople).toEqual({ status: 0, stdout, stderr: '' })
   expect(JSON.parse(json.stdout)).toEqual({
     version: manifest.version,
