@@ -157,12 +157,12 @@ function requireAll({ url, method, hostId, project, fromCertificate }: EnrollOpt
   const missing = [
     ...(url === null ? ['--url URL'] : []),
     ...(hostId === null && project === null && !fromCertificate
-      ? ['one of --host-id ID, --project PROJECT and --from-certificate']
+      ? ['one of --host-id ID, --project PROJECT or --from-certificate']
       : []),
     ...(method === null ? ['--auth METHOD with its settings'] : []),
   ]
   if (missing.length > 0)
-    throw new AgentError('CONFIG_INVALID', `this host has no configuration yet; add ${missing.join(', ')}`)
+    throw new AgentError('CONFIG_INVALID', `this host has no configuration yet; add: ${missing.join('; ')}`)
 }
 
 /** Undo what is not finished; what cannot be undone is said. */
@@ -206,13 +206,13 @@ function invalid(loaded: LoadedConfig): AgentError {
   return new AgentError('CONFIG_INVALID', problems.join('; '))
 }
 
-/** `auth.identity_id: is required (--identity-id)`. */
+/** `auth.identity_id: is required; the option is --identity-id`. */
 function problemWithOption(problem: Problem): string {
   const [, setting = ''] = /^auth\.(\w+)$/.exec(problem.path) ?? []
   const isOption = Object.values(LOGIN_OPTIONS).some((options) =>
     options.some((one) => one.setting === setting),
   )
-  return isOption ? `${problemLine(problem)} (${flagOf(setting)})` : problemLine(problem)
+  return isOption ? `${problemLine(problem)}; the option is ${flagOf(setting)}` : problemLine(problem)
 }
 
 async function hostnameOf(
