@@ -92,7 +92,9 @@ const VERBS_THAT_END_CLEANLY: readonly (string | undefined)[] = [
 ]
 const end = new AbortController()
 if (VERBS_THAT_END_CLEANLY.includes(process.argv[2])) {
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  // What a terminal that is closed sends would end a long verb half-way.
+  const signals = LONG_VERBS.includes(process.argv[2]) ? ['SIGHUP'] : []
+  for (const signal of ['SIGTERM', 'SIGINT', ...signals]) {
     process.on(signal, () => {
       end.abort(new Error(`ended by ${signal}`))
       if (LONG_VERBS.includes(process.argv[2])) return

@@ -13,6 +13,10 @@ const FOLDER = '/var/lib/hostcertd-enroll'
 const SSHD_CONFIG = '/etc/ssh/sshd_config'
 /** For another `enroll` or `unenroll` that is at work. */
 const LOCK_MILLISECONDS = 60_000
+/** The lock is free at once, as a rule. */
+const TELL_MILLISECONDS = 3_000
+/** A little more than the minute over which the root helper limits reloads. */
+const LONGEST_RELOAD_SECONDS = 90
 
 /** What the verb gives to it. */
 export interface ToolsOptions extends Pick<
@@ -34,15 +38,21 @@ export async function openTools(
   const proxy = proxiesIn(environment)
   const openExchange: EnrollTools['openExchange'] = (issuer, credentials) =>
     createExchangeClient({ ...way, settings: { issuer, log, credentials, proxy }, clock: systemClock })
+  const telling = setTimeout(
+    () => person.tell('waiting for another enroll or unenroll to finish'),
+    TELL_MILLISECONDS,
+  )
   const journal = await openJournal({
     folder: FOLDER,
     lockMilliseconds: LOCK_MILLISECONDS,
     signal,
     performers: {
+      // An undoing goes on whatever signal comes.
+      reloadSshd: async () => reloadSshd(new AbortController().signal),
       // unenroll does it by its own option, and enroll keeps what it registered.
       deleteHost: async () => {},
     },
-  })
+  }).finally(() => clearTimeout(telling))
   return {
     version,
     environment,
@@ -53,11 +63,21 @@ export async function openTools(
     openExchange,
     untilServed,
     testSshd,
-    reloadSshd: async (stop) => {
-      const outcome = await createSshd({ reloadCommand: null }).reload(stop)
-      return outcome.kind === 'failed' ? outcome.failure.message : null
-    },
+    reloadSshd,
     [Symbol.asyncDispose]: async () => journal[Symbol.asyncDispose](),
+  }
+}
+
+/** By the root helper, which tests the configuration first; what it is too busy for is waited for. */
+async function reloadSshd(signal: AbortSignal): Promise<string | null> {
+  const sshd = createSshd({ reloadCommand: null })
+  const until = systemClock.uptime() + LONGEST_RELOAD_SECONDS
+  for (;;) {
+    const outcome = await sshd.reload(signal)
+    if (outcome.kind === 'failed') return outcome.failure.message
+    if (outcome.kind === 'done') return null
+    if (systemClock.uptime() + outcome.retrySeconds > until) return 'it was reloaded too often just now'
+    await systemClock.sleep(outcome.retrySeconds * 1000, signal)
   }
 }
 
