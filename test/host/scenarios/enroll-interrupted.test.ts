@@ -157,14 +157,19 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
     'a power cut after each message: the next call after the boot recovers',
     async () => {
       for (let lines = 1; ; lines++) {
-        await host.container.sh('rm -f /root/said')
-        const running = host.container.try(['sh', '-c', `${line} 2>/root/said; sync`]).catch(() => null)
-        const isOver = await untilSaid(host, lines, running)
+        let isOver = false
+        const running = runSaying(host, line).then(
+          () => (isOver = true),
+          () => (isOver = true),
+        )
+        const isSaid = linesSaid(host, lines)
+        await eventually('it has said that much', 60_000, async () => isOver || (await isSaid()))
+        const wasOver = isOver
         await host.container.cutPower()
         await running
         await host.container.boot()
         await expectRecovery(`power cut after ${lines} lines`)
-        if (isOver) return
+        if (wasOver) return
       }
     },
     MANY_MINUTES,
@@ -228,10 +233,9 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
   test(
     'the issuer stops answering after it was found: undone after the wait',
     async () => {
-      await host.container.sh('rm -f /root/said')
       await forgetReloads(host)
-      const waiting = host.container.try(['sh', '-c', `${line} --wait 5s 2>/root/said; cat /root/said >&2`])
-      await untilSaid(host, 3, waiting)
+      const waiting = runSaying(host, `${line} --wait 5s`)
+      await eventually('a certificate was issued', 60_000, linesSaid(host, 3))
       await host.issuer.ask({ do: 'fail-always', fault: { kind: 'hang' } })
       expect((await waiting).stderr).toMatch(/^SSHD_NOT_SERVING: /m)
       await host.issuer.ask({ do: 'heal' })
@@ -255,18 +259,6 @@ async function traced({ container }: Host, command: string, fault: string): Prom
     `inject=${fault}`,
   ]
   return container.try(['sh', '-c', `exec env UV_THREADPOOL_SIZE=1 ${command}`], {}, trace)
-}
-
-/** Wait until a command in the host has written so many lines to /root/said. @returns whether it ended before */
-async function untilSaid({ container }: Host, lines: number, running: Promise<unknown>): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>()
-  void running.then(() => resolve(true))
-  const watch = `until [ "$(wc -l 2>/dev/null </root/said)" -ge ${lines} ]; do sleep 0.02; done`
-  const seen = container.try(['sh', '-c', watch], { timeout: 60_000 }).then(
-    () => false,
-    () => true,
-  )
-  return Promise.race([promise, seen])
 }
 
 /** The root helper reloads sshd only so often, and a test more often than that. */

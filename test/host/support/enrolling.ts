@@ -1,4 +1,6 @@
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Outcome } from './commands.ts'
 import type { Host } from './host.ts'
 import { HOSTNAME } from './network.ts'
@@ -29,26 +31,37 @@ export async function stateOfHost({ container }: Host): Promise<string> {
   )
 }
 
-/** When to interrupt a command, and how. */
-export interface Interruption {
-  /** After so many lines of messages; 0: as soon as `since` is so. */
-  readonly lines: number
-  readonly signal: 'INT' | 'TERM' | 'HUP' | 'KILL'
+const SAID = '/root/said'
+
+/** What a command that {@link runSaying} started has said so far. */
+async function saidSoFar({ container }: Host): Promise<string> {
+  return readFile(join(container.root, SAID), 'utf8')
 }
 
-/** Run a command in the host and send it a signal once it has said so many lines. */
+/** Run a command whose messages can be read while it runs; they are its stderr too. */
+export async function runSaying(host: Host, line: string): Promise<Outcome> {
+  const { container } = host
+  await container.write(SAID, '')
+  const script = `echo $$ >/root/pid; exec ${line} 2>${SAID}`
+  const outcome = await container.try(['sh', '-c', script])
+  return { ...outcome, stderr: await saidSoFar(host) }
+}
+
+/** Send a command a signal as soon as something is so; it may have ended before. */
 export async function interrupt(
-  { container }: Host,
+  host: Host,
   line: string,
-  { lines, signal }: Interruption,
+  signal: 'INT' | 'TERM' | 'HUP' | 'KILL',
+  when: () => Promise<boolean>,
 ): Promise<Outcome> {
-  const script = `
-    : >/root/said
-    ${line} 2>/root/said & pid=$!
-    while [ "$(wc -l </root/said)" -lt ${lines} ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done
-    kill -${signal} $pid 2>/dev/null
-    wait $pid; status=$?
-    cat /root/said >&2
-    exit $status`
-  return container.try(['sh', '-c', script])
+  let isOver = false
+  const running = runSaying(host, line).finally(() => (isOver = true))
+  while (!isOver && !(await when().catch(() => false))) await sleep(20)
+  if (!isOver) await host.container.try(['sh', '-c', `kill -${signal} $(cat /root/pid)`])
+  return running
+}
+
+/** Whether a command has said so many lines. */
+export function linesSaid(host: Host, lines: number): () => Promise<boolean> {
+  return async () => (await saidSoFar(host)).split('\n').length > lines
 }
