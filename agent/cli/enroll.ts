@@ -1,8 +1,16 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { readCertificateTtl, readHostName, type Reading } from '../cert/host-name.ts'
 import { parseDuration } from '../cert/time.ts'
-import { attributeOf, flagOf, LOGIN_OPTIONS, type LoginMethodName } from '../enroll/login-options.ts'
-import type { EnrollOptions } from '../enroll/wanted.ts'
+import { configPathFrom } from '../config/load.ts'
+import { readUuid } from '../config/values.ts'
+import {
+  attributeOf,
+  flagOf,
+  LOGIN_OPTIONS,
+  type LoginMethodName,
+  type LoginOption,
+} from '../enroll/login-options.ts'
+import { CONFIG_FILE, type EnrollOptions } from '../enroll/wanted.ts'
 import { type CliContext, EXIT, VerbError } from './context.ts'
 
 /** sshd is asked every few seconds, and a first certificate is there within a few more. */
@@ -11,55 +19,121 @@ const USUAL_WAIT = '2m'
 /** The options of `enroll`, as commander has them. */
 type Given = Readonly<Record<string, string | boolean | readonly string[] | undefined>>
 
+/** Headings of `--help`. */
+const HOST = 'The host and its issuer:'
+const LOGIN = 'Login (which method takes it, then what it is):'
+
 /** What `enroll` and `unenroll` both take. */
 export function addCommonOptions(verb: Command): Command {
   return verb
     .option('--yes', 'make the changes without asking')
     .addOption(new Option('--dry-run', 'only show what would change').conflicts('check'))
-    .option('--check', 'only say by the exit status whether anything would change: 0 no, 2 yes')
-    .option('--json', 'print JSON')
-    .option('--url <url>', 'of the issuer')
-    .option('--host-id <id>', 'id of the host at the issuer')
-    .addOption(new Option('--auth <method>', 'how to log in').choices(Object.keys(LOGIN_OPTIONS)))
-    .option('--admin-token-file <file>', 'access token of an administrator, used once; `-` is standard input')
+    .option('--check', 'show what would change, and exit with 2 if anything would, else with 0')
+    .option('--json', 'print JSON, and ask nothing: needs --yes, --check or --dry-run')
+    .optionsGroup(HOST)
+    .option('--url <url>', 'URL of the issuer, for example https://us.infisical.com')
+    .addOption(
+      new Option('--host-id <id>', 'id of the host at the issuer')
+        .argParser(readId)
+        .conflicts(['project', 'register', 'fromCertificate']),
+    )
+    .addOption(
+      new Option('--auth <method>', 'login method').choices(Object.keys(LOGIN_OPTIONS)).helpGroup(LOGIN),
+    )
+    .option(
+      '--admin-token-file <file>',
+      'access token of an administrator, used once and not kept; `-` is standard input',
+    )
     .option('--ca-file <file>', 'TLS roots (PEM) to trust besides those of the system')
 }
 
 /** Everything that `enroll` takes besides. */
 export function addEnrollOptions(verb: Command): Command {
   addCommonOptions(verb)
-    .option('--project <project>', 'id or slug of the project of the host')
+    .addOption(
+      new Option(
+        '--project <project>',
+        "find the host by its name in this project: the project's id or slug",
+      ).conflicts('fromCertificate'),
+    )
+    .addOption(
+      new Option('--from-certificate', 'it is the host that a certificate on this machine is for').conflicts(
+        'register',
+      ),
+    )
     .option(
       '--hostname <name>',
-      'name of the host, as clients connect to it (default: its full name)',
+      "the host's name, as clients connect to it (default: the full name of this machine)",
       readBy(readHostName),
     )
-    .option('--register', 'register the host, if it is not')
+    .option('--register', 'register the host in the project if it is not there')
     .option(
       '--ttl <lifetime>',
       'with --register: lifetime of its certificates, for example 30d',
       readBy(readCertificateTtl),
     )
     .option('--alias <name>', 'with --register: a second name')
-    .option('--from-certificate', 'the host that a certificate on this machine is for')
-    .option('--ca-fingerprint <fingerprint...>', 'of the host CA, `SHA256:…`')
     .option(
-      '--take-over',
-      'use a registered host that nothing on this machine names, and lines of other agents',
+      '--ca-fingerprint <fingerprint...>',
+      'fingerprint of the host CA (SHA256:…); refuse certificates of any other',
+      readFingerprint,
     )
-    .addOption(new Option('--on-copy <action>', 'what a copy of this machine does').choices(['warn', 'stop']))
-    .option('--wait <duration>', 'how long sshd may take to serve', readWait, parseDuration(USUAL_WAIT) ?? 0)
-  const methods = new Map<string, string[]>()
-  for (const [method, options] of Object.entries(LOGIN_OPTIONS))
-    for (const { setting } of options) methods.set(setting, [...(methods.get(setting) ?? []), method])
-  const options = new Map(
-    Object.values(LOGIN_OPTIONS).flatMap((all) => all.map((one) => [one.setting, one] as const)),
-  )
-  for (const [setting, { form, what }] of options) {
+    .optionsGroup('Options:')
+    .option('--take-over', 'take over a registered name, and what other agents configured in sshd')
+    .addOption(
+      new Option('--on-copy <action>', 'what a copy of this machine does when it starts').choices([
+        'warn',
+        'stop',
+      ]),
+    )
+    .addOption(
+      new Option('--wait <duration>', 'how long to wait until sshd serves the certificates')
+        .argParser(readWait)
+        .default(parseDuration(USUAL_WAIT) ?? 0, USUAL_WAIT),
+    )
+    .optionsGroup(LOGIN)
+  for (const [setting, { form, text }] of loginOptions()) {
     const value = { value: '<value>', secret: '<file>', file: '<file>', command: '<program...>' }[form]
-    verb.option(`${flagOf(setting)} ${value}`, `${methods.get(setting)?.join(', ')}: ${what}`)
+    verb.option(`${flagOf(setting)} ${value}`, text)
   }
   return verb
+}
+
+/** Each setting of `auth` once, with the methods that take it. */
+function loginOptions(): Map<string, { readonly form: LoginOption['form']; readonly text: string }> {
+  const options = new Map<string, { form: LoginOption['form']; text: string }>()
+  for (const { setting, form } of Object.values(LOGIN_OPTIONS).flat())
+    if (!options.has(setting)) options.set(setting, { form, text: textFor(setting) })
+  return options
+}
+
+/** `token: access token; kubernetes: file of the service account token`. */
+function textFor(setting: string): string {
+  const methods = new Map<string, LoginMethodName[]>()
+  for (const method of METHODS)
+    for (const option of LOGIN_OPTIONS[method])
+      if (option.setting === setting) methods.set(option.what, [...(methods.get(option.what) ?? []), method])
+  return [...methods].map(([what, takers]) => `${namesOf(takers)}: ${what}`).join('; ')
+}
+
+function namesOf(methods: readonly LoginMethodName[]): string {
+  const others = METHODS.filter((method) => !methods.includes(method))
+  return others.length < 3 ? `all but ${others.join(', ')}` : methods.join(', ')
+}
+
+const METHODS = Object.keys(LOGIN_OPTIONS) as LoginMethodName[]
+
+function readId(text: string): string {
+  const reading = readUuid(text)
+  if (!reading.ok) throw new InvalidArgumentError(`It ${reading.problem}.`)
+  return reading.value
+}
+
+/** @param before those that were given before it */
+function readFingerprint(text: string, before: readonly string[] = []): readonly string[] {
+  if (!/^SHA256:[A-Za-z0-9+/]{43}$/.test(text))
+    throw new InvalidArgumentError('It must be SHA256: and 43 characters, as `ssh-keygen -l` prints it.')
+  return [...before, text]
 }
 
 function readBy(read: (text: string) => Reading<string>): (text: string) => string {
@@ -97,6 +171,36 @@ function modeOf({ dryRun, check, yes }: Given): EnrollOptions['mode'] {
   return yes === true ? 'yes' : 'ask'
 }
 
+/**
+ * What contradicts itself, and commander does not find; null when nothing does.
+ *
+ * @returns a usage error
+ */
+export function contradiction({ environment }: Pick<CliContext, 'environment'>, given: Given): string | null {
+  const config = configPathFrom(textOf(given, 'config') ?? undefined, environment)
+  if (config !== CONFIG_FILE)
+    return `the configuration file is ${config}, but enroll and unenroll work on ${CONFIG_FILE} only: leave out --config, and unset HOSTCERTD_CONFIG`
+  if (given['json'] === true && modeOf(given) === 'ask')
+    return '--json asks nothing: add --yes, --check or --dry-run'
+  for (const name of ['ttl', 'alias'])
+    if (given[name] !== undefined && given['register'] !== true) return `--${name} needs --register`
+  const login = loginOf(given)
+  const method = textOf(given, 'auth') as LoginMethodName | null
+  const strange = method === null ? undefined : settingNotOf(method, login)
+  if (strange !== undefined) return `${flagOf(strange)} is no option of --auth ${method}`
+  const inputs = Object.keys(login).filter((setting) => login[setting] === '-')
+  const flags = [...(given['adminTokenFile'] === '-' ? ['--admin-token-file'] : []), ...inputs.map(flagOf)]
+  return flags.length > 1
+    ? `only one option can read standard input, but ${flags.join(' and ')} are both \`-\``
+    : null
+}
+
+function settingNotOf(method: LoginMethodName, login: EnrollOptions['login']): string | undefined {
+  return Object.keys(login).find(
+    (setting) => !LOGIN_OPTIONS[method].some((option) => option.setting === setting),
+  )
+}
+
 /** `enroll`: make this host a member. */
 export async function enrollVerb(context: CliContext, given: Given, signal: AbortSignal): Promise<number> {
   const { enroll } = await import('../enroll/enroll.ts')
@@ -118,6 +222,7 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     mode: modeOf(given),
     waitSeconds: Number(given['wait']),
   }
+  mustBeRoot()
   await using tools = await context.enrollTools(signal)
   mayAsk(options.mode, tools.person.isThere)
   const result = await enroll(options, tools, signal)
@@ -141,17 +246,22 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
 /** With `--check`. */
 const WOULD_CHANGE = 2
 
+function mustBeRoot(): void {
+  if (process.geteuid?.() !== 0)
+    throw new VerbError('this must be run as root: it writes to /etc/hostcertd and /etc/ssh')
+}
+
 /** Without a person there is nobody to ask. */
 function mayAsk(mode: EnrollOptions['mode'], isThere: boolean): void {
-  if (process.geteuid?.() !== 0) throw new VerbError('run this as root: it writes below /etc')
   if (mode === 'ask' && !isThere)
-    throw new VerbError('there is no terminal to ask at: add --yes, or --dry-run to look only')
+    throw new VerbError('there is no terminal to ask on: add --yes, or --dry-run to see what would change')
 }
 
 /** `unenroll`: take it back. */
 export async function unenrollVerb(context: CliContext, given: Given, signal: AbortSignal): Promise<number> {
   const { unenroll } = await import('../enroll/unenroll.ts')
   const mode = modeOf(given)
+  mustBeRoot()
   await using tools = await context.enrollTools(signal)
   mayAsk(mode, tools.person.isThere)
   const result = await unenroll({ mode, deleteHost: null }, tools, signal)

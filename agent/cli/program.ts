@@ -1,21 +1,13 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { parseDuration } from '../cert/time.ts'
-import { configPathFrom, type LoadedConfig } from '../config/load.ts'
-import { type Problem, problemLine } from '../config/problem.ts'
-import { canRead, EXCHANGE_USER, userNamed, whyDenied } from '../host/file-access.ts'
+import type { LoadedConfig } from '../config/load.ts'
+import { problemLine } from '../config/problem.ts'
 import type { VersionInfo } from '../version.ts'
 import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
-import {
-  type CliContext,
-  type ConfigOption,
-  EXIT,
-  linesOf,
-  notEnrolledLine,
-  readConfig,
-  readConfigAsOwner,
-} from './context.ts'
-import { addCommonOptions, addEnrollOptions, enrollVerb, unenrollVerb } from './enroll.ts'
+import { configValidate } from './config-validate.ts'
+import { type CliContext, type ConfigOption, EXIT, linesOf, readConfigAsOwner } from './context.ts'
+import { addCommonOptions, addEnrollOptions, contradiction, enrollVerb, unenrollVerb } from './enroll.ts'
 import { inspect } from './inspect.ts'
 import { metricsWrite } from './metrics-write.ts'
 import { NEEDS_RENEWAL, needsRenewal, renew } from './renew.ts'
@@ -88,11 +80,17 @@ export function buildProgram(
   )
 
   addEnrollOptions(
-    verb('enroll', 'make this host a member: register, log in, certify, configure, start'),
-  ).action(async (options) => act(async () => enrollVerb(context, options, signal)))
+    verb('enroll', 'make this host a member: find or register it, configure it, start the service'),
+  ).action(async (options, command: Command) => {
+    refuse(command, contradiction(context, options))
+    await act(async () => enrollVerb(context, options, signal))
+  })
 
-  addCommonOptions(verb('unenroll', 'take back what enroll did')).action(async (options) =>
-    act(async () => unenrollVerb(context, options, signal)),
+  addCommonOptions(verb('unenroll', 'take back what enroll did')).action(
+    async (options, command: Command) => {
+      refuse(command, contradiction(context, options))
+      await act(async () => unenrollVerb(context, options, signal))
+    },
   )
 
   verb('renew', 'make one pass now: issue what is due, verify, swap, reload, confirm')
@@ -126,8 +124,8 @@ export function buildProgram(
     .addOption(jsonOption())
     .action(async (options: CheckOptions, command: Command) => {
       const { warning, critical } = options
-      if (warning !== undefined && critical !== undefined && isUpsideDown(warning, critical))
-        command.error('error: --warning must not be less than --critical')
+      const isWrong = warning !== undefined && critical !== undefined && isUpsideDown(warning, critical)
+      refuse(command, isWrong ? '--warning must not be less than --critical' : null)
       await act(async () => check(context, options, signal))
     })
 
@@ -171,6 +169,11 @@ export function buildProgram(
     .action((names: readonly string[]) => commandNamed(program, names).outputHelp())
 
   return program
+}
+
+/** @param why null when there is nothing to refuse */
+function refuse(command: Command, why: string | null): void {
+  if (why !== null) command.error(`error: ${why}`)
 }
 
 /** `['config', 'validate']`: the verb of that name. A usage error if there is none. */
@@ -257,66 +260,4 @@ async function run(context: CliContext, options: ConfigOption, stop: AbortSignal
   if (loaded.kind === 'ok') daemon.warn(loaded.warnings)
   await daemon.run(config, stop)
   return EXIT.ok
-}
-
-interface ConfigValidateOptions extends ConfigOption {
-  readonly json?: boolean
-}
-
-/** `config validate`: every problem, each with its path. */
-async function configValidate(
-  context: CliContext,
-  options: ConfigValidateOptions,
-  signal: AbortSignal,
-): Promise<number> {
-  const ofExchange = await unreadableForExchange(context, options, signal)
-  const { path, loaded } = await readConfigAsOwner(context, options)
-  const own = loaded.kind === 'invalid' ? loaded.problems : []
-  const reported = new Set(own.map((problem) => problem.path))
-  const problems = [...own, ...ofExchange.filter((problem) => !reported.has(problem.path))]
-  const warnings = loaded.kind === 'ok' ? loaded.warnings : []
-  if (options.json === true) {
-    const errors = problems.map(({ path: where, message, file }) => ({
-      code: 'CONFIG_INVALID',
-      path: where,
-      message,
-      file: file ?? null,
-    }))
-    const enrolled = loaded.kind !== 'not-enrolled'
-    const valid = enrolled ? problems.length === 0 : null
-    context.out(`${JSON.stringify({ valid, enrolled, errors, warnings }, null, 2)}\n`)
-  } else {
-    for (const problem of problems) context.out(`CONFIG_INVALID: ${problemLine(problem)}\n`)
-    for (const warning of warnings) context.err(`warning: ${warning}`)
-    if (loaded.kind === 'not-enrolled') context.out(`${notEnrolledLine(path)}\n`)
-    if (loaded.kind === 'ok' && problems.length === 0) context.out(`${loaded.files.join(', ')}: valid\n`)
-  }
-  return problems.length === 0 ? EXIT.ok : EXIT.config
-}
-
-/** For root: files that the exchange of the packaged unit, a user of its own, cannot read, as a strict umask makes them. */
-async function unreadableForExchange(
-  context: CliContext,
-  options: ConfigOption,
-  signal: AbortSignal,
-): Promise<Problem[]> {
-  if (process.geteuid?.() !== 0) return []
-  const { path, loaded } = await readConfig(context, options)
-  // The unit uses this file, and no other.
-  if (loaded.kind !== 'ok' || path !== configPathFrom(undefined, {})) return []
-  const user = await userNamed(EXCHANGE_USER, signal)
-  if (user === null) return []
-  const { issuer } = loaded.config
-  const caFile = issuer.kind === 'http' ? issuer.caFile : null
-  const wanted = loaded.files.map((file) => ({ where: file, file }))
-  if (caFile !== null) wanted.push({ where: 'issuer.ca_file', file: caFile })
-  const problems: Problem[] = []
-  for (const { where, file } of wanted) {
-    const denied = await whyDenied(file, user, 'read')
-    if (denied === null) continue
-    // Owners and modes are not all: an access list may permit it.
-    if (!(await canRead(EXCHANGE_USER, file, signal)))
-      problems.push({ path: where, message: `the user ${EXCHANGE_USER} cannot read it: ${denied}` })
-  }
-  return problems
 }

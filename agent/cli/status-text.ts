@@ -65,7 +65,7 @@ export function formatStatus(
   const lines =
     status.enrolled || isStopped(status)
       ? hostKeyLines(status, now, terminal)
-      : ['not enrolled: no configuration file']
+      : ['not enrolled: no configuration file', `${ARROW}as root: \`hostcertd enroll\``]
   const waits = status.waits.flatMap((wait) =>
     wrap(escapeControls(waitText(wait, status.login, now)), columns, ''),
   )

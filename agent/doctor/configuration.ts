@@ -4,12 +4,16 @@ import { AgentError } from '../cert/errors.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { failureLine } from '../cli/context.ts'
 import { CREDENTIAL_STORES } from '../config/credential-reference.ts'
-import type { LoadedConfig } from '../config/load.ts'
+import { configPathFrom, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
+import { readJournal } from '../enroll/journal.ts'
 import { factsOf, type FileFacts, type User, whyDenied } from '../host/file-access.ts'
 import { type CredentialFile, credentialFiles, readCredentialFile } from '../issuer/logins/credential-file.ts'
 import type { MachineFacts } from '../renewal/observe.ts'
 import { failure, type Finding, ok, type Examined, remedyOf, unknown, warning } from './finding.ts'
+
+const ENROLL =
+  'as root: `hostcertd enroll --url URL --host-id ID --auth METHOD`; `man hostcertd` has an example, and docs/enrolling.md every step'
 
 /** Whether there is a configuration, and what is wrong with it. */
 export async function examineConfiguration(path: string, loaded: LoadedConfig): Promise<Finding[]> {
@@ -19,7 +23,9 @@ export async function examineConfiguration(path: string, loaded: LoadedConfig): 
         failure(
           'configuration',
           `not enrolled: ${path} does not exist`,
-          `write ${path} with issuer.url, issuer.ssh_host_id and auth; config.example.yaml explains each key`,
+          path === configPathFrom(undefined, {})
+            ? ENROLL
+            : `write ${path} with issuer.url, issuer.ssh_host_id and auth; config.example.yaml explains each key`,
         ),
       ]
     case 'invalid':
@@ -46,6 +52,29 @@ export async function examinePinnedCas({ host }: Examined): Promise<Finding[]> {
     const remedy =
       'write the public key of the host CA into that file, one per line; then `systemctl restart hostcertd`'
     return [failure('configuration', failureLine(error), remedy)]
+  }
+}
+
+/**
+ * Whether `enroll` was cut off. A host that was enrolled by hand has no journal.
+ *
+ * @param folder of the journal, which only root can read
+ */
+export async function examineJournal(folder: string): Promise<Finding[]> {
+  try {
+    const runs = await readJournal(folder)
+    if (runs.every(({ isFinished }) => isFinished)) return []
+    const message = `hostcertd enroll was interrupted, and what it changed on this host is not undone yet (or it is still running)`
+    return [
+      warning(
+        'configuration',
+        message,
+        'as root: `hostcertd enroll` or `hostcertd unenroll` undoes it first',
+      ),
+    ]
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    return [warning('configuration', failureLine(error), remedyOf(error.code))]
   }
 }
 

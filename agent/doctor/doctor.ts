@@ -26,6 +26,7 @@ import { examineCertificates, examineSelinux } from './certificates-on-disk.ts'
 import {
   examineConfiguration,
   examineCredentials,
+  examineJournal,
   examineMachine,
   examinePinnedCas,
 } from './configuration.ts'
@@ -49,6 +50,7 @@ import { examineSshdConfig } from './sshd-config.ts'
 import { examineWayToIssuer } from './way-to-issuer.ts'
 
 const SERVICE = 'hostcertd.service'
+const JOURNAL_FOLDER = '/var/lib/hostcertd-enroll'
 const SSHD_CONFIG_FILE = '/etc/ssh/sshd_config'
 
 interface DoctorOptions extends ConfigOption {
@@ -69,6 +71,7 @@ export async function doctor(
 ): Promise<number> {
   const { path, loaded } = await readConfig(context, options, false)
   const findings: Finding[] = await examineConfiguration(path, loaded)
+  if (process.geteuid?.() === 0) findings.push(...(await examineJournal(JOURNAL_FOLDER)))
   if (loaded.kind === 'ok') {
     const examined = await gather(context, options, loaded.config, path, signal)
     findings.push(...(await examinePinnedCas(examined)), ...(await examineReadable(examined, loaded.files)))

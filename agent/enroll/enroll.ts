@@ -279,7 +279,7 @@ export async function openForHosts(
   const auth = { method: 'token', tokenFile: 'credential:admin-token' } as const
   return openExchange(
     { ...issuer, auth },
-    { 'admin-token': (await readSecret(adminTokenFile, person)).trim() },
+    { 'admin-token': (await readSecret(adminTokenFile, '--admin-token-file', person)).trim() },
   )
 }
 

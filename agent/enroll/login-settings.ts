@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
-import { reasonOf } from '../cert/text.ts'
+import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import type { Settings } from './configuration.ts'
 import { credentialNameOf, flagOf, LOGIN_OPTIONS, type LoginOption } from './login-options.ts'
@@ -50,7 +50,11 @@ export async function loginSettings(
     if (typeof given !== 'string') settings.push([['auth', setting], given])
     else if (option.form === 'secret' && !given.startsWith('credential:')) {
       const name = credentialNameOf(setting)
-      secrets[name] = oneLineIf(TYPED.includes(setting), await readSecret(given, person), option)
+      secrets[name] = oneLineIf(
+        TYPED.includes(setting),
+        await readSecret(given, flagOf(setting), person),
+        option,
+      )
       settings.push([['auth', setting], `credential:${name}`])
     } else
       settings.push([
@@ -94,16 +98,22 @@ function oneLineIf(isTypedOne: boolean, text: string, { what }: LoginOption): st
 }
 
 /**
- * @param path `-` is standard input
+ * @param path `-` is standard input; not in the message when there is no such file, for it may be the secret itself
+ * @param flag of the option
  * @throws AgentError CREDENTIAL_UNREADABLE
  */
-export async function readSecret(path: string, person: Person): Promise<string> {
+export async function readSecret(path: string, flag: string, person: Person): Promise<string> {
   try {
     return path === '-' ? await person.input() : await readBoundedFile(path, SMALL_FILE_BYTES)
   } catch (error) {
+    const code = systemCodeOf(error)
+    const isMissing = path !== '-' && code !== null && NO_SUCH_FILE.includes(code)
     const place = path === '-' ? 'standard input' : path
-    throw new AgentError('CREDENTIAL_UNREADABLE', `cannot read ${place}: ${reasonOf(error)}`, {
-      cause: error,
-    })
+    const message = isMissing
+      ? `${flag}: there is no file of that name; it takes the name of a file, or - for standard input. If it was the secret itself, replace the secret: others may have seen it in the list of processes`
+      : `${flag}: cannot read ${place}: ${reasonOf(error)}`
+    throw new AgentError('CREDENTIAL_UNREADABLE', message, { cause: error })
   }
 }
+
+const NO_SUCH_FILE: readonly string[] = ['ENOENT', 'ENAMETOOLONG', 'ENOTDIR']

@@ -15,7 +15,13 @@ _hostcertd() {
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --) ended=yes ;;
-      --config | --host-key | --sshd-config | --timeout | -w | --warning | -c | --critical)
+      --config | --host-key | --sshd-config | --admin-token-file | --ca-file | --client-secret-file | \
+      --token-file | --access-key-id-file | --secret-access-key-file | --session-token-file | --key-file | \
+      --jwt-file | --password-file | --certificate-file | --access-key-secret-file | --timeout | -w | \
+      --warning | -c | --critical | --url | --host-id | --project | --hostname | --ttl | --alias | \
+      --ca-fingerprint | --wait | --organization | --client-id | --identity-id | --region | --resource | \
+      --jwt-command | --issuer | --subject | --audience | --username | --login-url | --user | --tenancy | \
+      --fingerprint | --access-key-id | --auth | --on-copy)
         if [[ ${COMP_WORDS[i + 1]} == = ]]; then ((i++)); fi
         ((i++))
         ;;
@@ -30,20 +36,41 @@ _hostcertd() {
 
   if [[ ! $ended ]]; then
     case $prev in
-      --config | --host-key | --sshd-config)
+      --config | --host-key | --sshd-config | --admin-token-file | --ca-file | --client-secret-file | \
+      --token-file | --access-key-id-file | --secret-access-key-file | --session-token-file | --key-file | \
+      --jwt-file | --password-file | --certificate-file | --access-key-secret-file)
         compopt -o default 2>/dev/null
         return
         ;;
-      --timeout | -w | --warning | -c | --critical) return ;;
+      --timeout | -w | --warning | -c | --critical | --url | --host-id | --project | --hostname | --ttl | \
+      --alias | --ca-fingerprint | --wait | --organization | --client-id | --identity-id | --region | \
+      --resource | --jwt-command | --issuer | --subject | --audience | --username | --login-url | --user | \
+      --tenancy | --fingerprint | --access-key-id) return ;;
+      --auth) words='universal-auth token kubernetes aws gcp azure oidc jwt spiffe ldap tls-cert oci alicloud' ;;
+      --on-copy) words='warn stop' ;;
     esac
+  fi
+
+  if [[ $words ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+    return
   fi
 
   case $verb in
     '')
       options='-V --version'
-      words='run renew needs-renewal status check inspect wait doctor config metrics version help'
+      words='run enroll unenroll renew needs-renewal status check inspect wait doctor config metrics version help'
       ;;
     run) options='--config' ;;
+    enroll)
+      options='--config --yes --dry-run --check --json --url --host-id --auth --admin-token-file --ca-file --project
+        --from-certificate --hostname --register --ttl --alias --ca-fingerprint --take-over --on-copy --wait
+        --organization --client-id --client-secret-file --token-file --identity-id --region
+        --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource --jwt-file
+        --jwt-command --issuer --subject --audience --username --password-file --certificate-file --login-url
+        --user --tenancy --fingerprint --access-key-id --access-key-secret-file'
+      ;;
+    unenroll) options='--config --yes --dry-run --check --json --url --host-id --auth --admin-token-file --ca-file' ;;
     renew) options='--config --json --host-key --force --dry-run' ;;
     needs-renewal) options='--config --json --host-key' ;;
     status) options='--config --json' ;;
@@ -56,7 +83,7 @@ _hostcertd() {
     metrics) words='write' ;;
     'metrics write') options='--config' files=yes ;;
     version) options='--config --json' ;;
-    help) words='run renew needs-renewal status check inspect wait doctor config metrics version' ;;
+    help) words='run enroll unenroll renew needs-renewal status check inspect wait doctor config metrics version' ;;
     'help config') words='validate' ;;
     'help metrics') words='write' ;;
   esac

@@ -13,7 +13,13 @@ function __hostcertd_at
             continue
         end
         switch $word
-            case --config --host-key --sshd-config --timeout -w --warning -c --critical
+            case --config --host-key --sshd-config --timeout -w --warning -c --critical --url --host-id --auth \
+                --admin-token-file --ca-file --project --hostname --ttl --alias --ca-fingerprint --on-copy \
+                --wait --organization --client-id --client-secret-file --token-file --identity-id --region \
+                --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource \
+                --jwt-file --jwt-command --issuer --subject --audience --username --password-file \
+                --certificate-file --login-url --user --tenancy --fingerprint --access-key-id \
+                --access-key-secret-file
                 set is_value yes
             case '-*'
             case '*'
@@ -30,6 +36,8 @@ complete -c hostcertd -f
 
 for at in "''" help
     complete -c hostcertd -n "__hostcertd_at $at" -a run -d 'run the daemon in the foreground'
+    complete -c hostcertd -n "__hostcertd_at $at" -a enroll -d 'make this host a member'
+    complete -c hostcertd -n "__hostcertd_at $at" -a unenroll -d 'take back what enroll did'
     complete -c hostcertd -n "__hostcertd_at $at" -a renew -d 'make one pass now'
     complete -c hostcertd -n "__hostcertd_at $at" -a needs-renewal -d 'exit status 0 if renewal is due'
     complete -c hostcertd -n "__hostcertd_at $at" -a status -d 'show one line per host key'
@@ -46,8 +54,8 @@ complete -c hostcertd -n "__hostcertd_at config 'help config'" -a validate -d 'l
 complete -c hostcertd -n "__hostcertd_at metrics 'help metrics'" -a write -d 'write the metrics for a textfile collector'
 complete -c hostcertd -n "__hostcertd_at inspect 'metrics write'" -F
 
-set -l leaves run renew needs-renewal status check inspect wait doctor "'config validate'" "'metrics write'" version
-set -l print_json renew needs-renewal status check inspect doctor "'config validate'" version
+set -l leaves run enroll unenroll renew needs-renewal status check inspect wait doctor "'config validate'" "'metrics write'" version
+set -l print_json enroll unenroll renew needs-renewal status check inspect doctor "'config validate'" version
 complete -c hostcertd -n "__hostcertd_at '' config metrics help $leaves" -s h -l help -d 'print help'
 complete -c hostcertd -n "__hostcertd_at $leaves" -l config -r -F -d 'configuration file'
 complete -c hostcertd -n "__hostcertd_at $print_json" -l json -d 'print JSON'
@@ -60,3 +68,46 @@ complete -c hostcertd -n '__hostcertd_at check' -s c -l critical -r -f -d 'CRITI
 complete -c hostcertd -n '__hostcertd_at wait' -l timeout -r -f -d 'give up after this time'
 complete -c hostcertd -n '__hostcertd_at doctor' -l issue -d 'also issue and verify a certificate for each host key'
 complete -c hostcertd -n '__hostcertd_at doctor' -l sshd-config -r -F -d "sshd's configuration file"
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l yes -d 'make the changes without asking'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l dry-run -d 'only show what would change'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l check -d 'show what would change, and exit with 2 if anything would'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l url -r -f -d 'URL of the issuer'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l host-id -r -f -d 'id of the host at the issuer'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l auth -x -a 'universal-auth token kubernetes aws gcp azure oidc jwt spiffe ldap tls-cert oci alicloud' -d 'login method'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l admin-token-file -r -F -d 'access token of an administrator, used once'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l ca-file -r -F -d 'TLS roots to trust besides those of the system'
+complete -c hostcertd -n '__hostcertd_at enroll' -l project -r -f -d 'find the host by its name in this project'
+complete -c hostcertd -n '__hostcertd_at enroll' -l from-certificate -d 'the host that a certificate on this machine is for'
+complete -c hostcertd -n '__hostcertd_at enroll' -l hostname -r -f -d 'name of the host, as clients connect to it'
+complete -c hostcertd -n '__hostcertd_at enroll' -l register -d 'register the host if it is not there'
+complete -c hostcertd -n '__hostcertd_at enroll' -l ttl -r -f -d 'lifetime of its certificates'
+complete -c hostcertd -n '__hostcertd_at enroll' -l alias -r -f -d 'a second name'
+complete -c hostcertd -n '__hostcertd_at enroll' -l ca-fingerprint -r -f -d 'fingerprint of the host CA'
+complete -c hostcertd -n '__hostcertd_at enroll' -l take-over -d 'take over a registered name, and what other agents configured'
+complete -c hostcertd -n '__hostcertd_at enroll' -l on-copy -x -a 'warn stop' -d 'what a copy of this machine does'
+complete -c hostcertd -n '__hostcertd_at enroll' -l wait -r -f -d 'how long to wait until sshd serves'
+complete -c hostcertd -n '__hostcertd_at enroll' -l organization -r -f -d 'slug of the organization'
+complete -c hostcertd -n '__hostcertd_at enroll' -l client-id -r -f -d 'client id'
+complete -c hostcertd -n '__hostcertd_at enroll' -l client-secret-file -r -F -d 'client secret'
+complete -c hostcertd -n '__hostcertd_at enroll' -l token-file -r -F -d 'access token'
+complete -c hostcertd -n '__hostcertd_at enroll' -l identity-id -r -f -d 'id of the machine identity'
+complete -c hostcertd -n '__hostcertd_at enroll' -l region -r -f -d 'region'
+complete -c hostcertd -n '__hostcertd_at enroll' -l access-key-id-file -r -F -d 'access key id'
+complete -c hostcertd -n '__hostcertd_at enroll' -l secret-access-key-file -r -F -d 'secret access key'
+complete -c hostcertd -n '__hostcertd_at enroll' -l session-token-file -r -F -d 'session token'
+complete -c hostcertd -n '__hostcertd_at enroll' -l key-file -r -F -d 'private key'
+complete -c hostcertd -n '__hostcertd_at enroll' -l resource -r -f -d 'resource'
+complete -c hostcertd -n '__hostcertd_at enroll' -l jwt-file -r -F -d 'file of the JWT'
+complete -c hostcertd -n '__hostcertd_at enroll' -l jwt-command -r -F -d 'program that prints the JWT'
+complete -c hostcertd -n '__hostcertd_at enroll' -l issuer -r -f -d 'issuer of the JWT'
+complete -c hostcertd -n '__hostcertd_at enroll' -l subject -r -f -d 'subject of the JWT'
+complete -c hostcertd -n '__hostcertd_at enroll' -l audience -r -f -d 'audience of the JWT'
+complete -c hostcertd -n '__hostcertd_at enroll' -l username -r -f -d 'user name'
+complete -c hostcertd -n '__hostcertd_at enroll' -l password-file -r -F -d 'password'
+complete -c hostcertd -n '__hostcertd_at enroll' -l certificate-file -r -F -d 'client certificate'
+complete -c hostcertd -n '__hostcertd_at enroll' -l login-url -r -f -d 'URL of the login'
+complete -c hostcertd -n '__hostcertd_at enroll' -l user -r -f -d 'OCID of the user'
+complete -c hostcertd -n '__hostcertd_at enroll' -l tenancy -r -f -d 'OCID of the tenancy'
+complete -c hostcertd -n '__hostcertd_at enroll' -l fingerprint -r -f -d 'fingerprint of the key'
+complete -c hostcertd -n '__hostcertd_at enroll' -l access-key-id -r -f -d 'access key id'
+complete -c hostcertd -n '__hostcertd_at enroll' -l access-key-secret-file -r -F -d 'access key secret'

@@ -5,7 +5,19 @@ import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { hostcertd } from './hostcertd.ts'
 import { parseOnly } from './in-process.ts'
 
-const VERBS = ['run', 'renew', 'needs-renewal', 'status', 'inspect', 'wait', 'config validate', 'version']
+const VERBS = [
+  'run',
+  'enroll',
+  'unenroll',
+  'renew',
+  'needs-renewal',
+  'status',
+  'inspect',
+  'wait',
+  'config validate',
+  'version',
+]
+const ID = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
 const WITHOUT_JSON = ['run', 'wait']
 
 test.each([
@@ -26,6 +38,32 @@ test.each([
   { args: ['wait', '--timeout', '-5s'], says: 'a whole number and s, m, h or d' },
   { args: ['config'], says: 'Usage: hostcertd config' },
   { args: ['config', 'nonsense'], says: "unknown command 'nonsense'" },
+  { args: ['enroll', '--host-id', 'web1'], says: 'It must be a UUID such as' },
+  { args: ['enroll', '--host-id', ID, '--project', 'p'], says: "cannot be used with option '--project" },
+  {
+    args: ['enroll', '--host-id', ID, '--from-certificate'],
+    says: "cannot be used with option '--from-cert",
+  },
+  { args: ['enroll', '--host-id', ID, '--register'], says: "cannot be used with option '--register'" },
+  { args: ['enroll', '--project', 'p', '--from-certificate'], says: 'cannot be used with option' },
+  { args: ['enroll', '--from-certificate', '--register'], says: 'cannot be used with option' },
+  { args: ['enroll', '--dry-run', '--check'], says: 'cannot be used with option' },
+  { args: ['enroll', '--ttl', '30d'], says: '--ttl needs --register' },
+  { args: ['enroll', '--alias', 'web'], says: '--alias needs --register' },
+  { args: ['enroll', '--json'], says: '--json asks nothing: add --yes, --check or --dry-run' },
+  { args: ['unenroll', '--json'], says: '--json asks nothing: add --yes, --check or --dry-run' },
+  { args: ['enroll', '--ca-fingerprint', 'MD5:00'], says: 'as `ssh-keygen -l` prints it' },
+  { args: ['enroll', '--hostname', 'web1'], says: 'is a short name' },
+  { args: ['enroll', '--auth', 'password'], says: 'Allowed choices are universal-auth, token' },
+  {
+    args: ['enroll', '--auth', 'aws', '--client-secret-file', 'x'],
+    says: '--client-secret-file is no option of --auth aws',
+  },
+  {
+    args: ['enroll', '--admin-token-file', '-', '--client-secret-file', '-'],
+    says: 'only one option can read standard input, but --admin-token-file and --client-secret-file are both `-`',
+  },
+  { args: ['enroll', '--config', '/etc/other.yaml'], says: 'leave out --config, and unset HOSTCERTD_CONFIG' },
   { args: ['help', 'nonsense'], says: "unknown command 'nonsense'" },
   { args: ['help', 'config', 'nonsense'], says: "unknown command 'config nonsense'" },
 ])('64, told on stderr: hostcertd $args', async ({ args, says }) => {
@@ -108,7 +146,8 @@ test.concurrent('status on a host that is not enrolled', async () => {
     hostcertd(['status'], { environment }),
     hostcertd(['status', '--json'], { environment }),
   ])
-  expect(forPeople).toEqual({ status: 0, stdout: 'not enrolled: no configuration file\n', stderr: '' })
+  const stdout = 'not enrolled: no configuration file\n  -> as root: `hostcertd enroll`\n'
+  expect(forPeople).toEqual({ status: 0, stdout, stderr: '' })
   expect(JSON.parse(json.stdout)).toEqual({
     version: manifest.version,
     enrolled: false,
