@@ -16,7 +16,7 @@ import type { Change } from './change.ts'
 import { overridingIn, type Settings, withSettings } from './configuration.ts'
 import { Obstacle } from './files.ts'
 import { findHost, type FoundHost, Patience } from './find-host.ts'
-import type { OpenRun } from './journal.ts'
+import { type OpenRun, registeredIn } from './journal.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
 import { planChanges, type Planned } from './plan.ts'
 import { CONFIG_FILE, type Current, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
@@ -253,7 +253,7 @@ async function find(
     hostname,
     ownIds: [
       ...certificateIds,
-      ...registeredIn(tools.journal),
+      ...registeredIn(tools.journal.runs),
       current.enrollment?.host_id ?? '',
       config?.sshHostId ?? '',
     ],
@@ -281,12 +281,6 @@ export async function openForHosts(
     { ...issuer, auth },
     { 'admin-token': (await readSecret(adminTokenFile, '--admin-token-file', person)).trim() },
   )
-}
-
-/** Ids that an earlier call registered. */
-function registeredIn({ runs }: EnrollTools['journal']): string[] {
-  const changes = runs.flatMap((run) => run.changes)
-  return changes.flatMap((change) => (change.kind === 'registration' ? [change.hostId] : []))
 }
 
 /** Ids of certificates of this host that lie where sshd or another agent has them. */

@@ -427,6 +427,12 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
   }
 }
 
+/** Ids of hosts that this host registered, the newest last. */
+export function registeredIn(all: readonly JournalRun[]): readonly string[] {
+  const changes = all.flatMap((run) => run.changes)
+  return changes.flatMap((one) => (one.kind === 'registration' ? [one.hostId] : []))
+}
+
 function viewOf(all: readonly Run[]): readonly JournalRun[] {
   return all.map(({ isFinished, entries }) => ({ isFinished, changes: entries.map((one) => one.change) }))
 }

@@ -9,9 +9,15 @@ import type { Change, FileChange } from './change.ts'
 import { readFileState } from './files.ts'
 import { readSshdSetup } from './sshd-facts.ts'
 import { planSshd } from './sshd.ts'
-import { CONFIG_FILE, type Current, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
+import {
+  CONFIG_FILE,
+  CREDENTIALS_FOLDER,
+  type Current,
+  type EnrollOptions,
+  type EnrollTools,
+  HOST_CA_FILE,
+} from './wanted.ts'
 
-const CREDENTIALS = '/etc/hostcertd/credentials'
 const DEFAULTS = '/etc/default/hostcertd'
 const SSHD_CONFIG = '/etc/ssh/sshd_config'
 /** What the root helper writes. */
@@ -45,7 +51,7 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   const files: (FileChange | null)[] = []
   for (const [name, secret] of Object.entries(secrets))
     files.push(
-      await fileChange(`store the credential ${name}`, `${CREDENTIALS}/${name}`, secret, SECRET, true),
+      await fileChange(`store the credential ${name}`, `${CREDENTIALS_FOLDER}/${name}`, secret, SECRET, true),
     )
   files.push(await proxyChange(tools.environment))
   if (pins.length > 0)

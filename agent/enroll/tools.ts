@@ -30,14 +30,36 @@ export interface ToolsOptions extends Pick<
   readonly untilServed: EnrollTools['untilServed']
 }
 
-/** The real ones, of this host. Dispose of them: they hold the lock of the journal. */
-export async function openTools(
-  { version, environment, person, log, untilServed, ...way }: ToolsOptions,
-  signal: AbortSignal,
-): Promise<EnrollTools & AsyncDisposable> {
+/** The real ones, without the journal: they hold nothing and have touched nothing. */
+export function hostTools({
+  version,
+  environment,
+  person,
+  log,
+  untilServed,
+  ...way
+}: ToolsOptions): Omit<EnrollTools, 'journal'> {
   const proxy = proxiesIn(environment)
   const openExchange: EnrollTools['openExchange'] = (issuer, credentials) =>
     createExchangeClient({ ...way, settings: { issuer, log, credentials, proxy }, clock: systemClock })
+  return {
+    version,
+    environment,
+    clock: systemClock,
+    person,
+    hostNames: createHostNames(),
+    openExchange,
+    untilServed,
+    testSshd,
+  }
+}
+
+/** The real ones, of this host. Dispose of them: they hold the lock of the journal. */
+export async function openTools(
+  options: ToolsOptions,
+  signal: AbortSignal,
+): Promise<EnrollTools & AsyncDisposable> {
+  const { person } = options
   const telling = setTimeout(
     () => person.tell('waiting for another enroll or unenroll to finish'),
     TELL_MILLISECONDS,
@@ -54,16 +76,8 @@ export async function openTools(
     },
   }).finally(() => clearTimeout(telling))
   return {
-    version,
-    environment,
-    clock: systemClock,
-    person,
+    ...hostTools(options),
     journal,
-    hostNames: createHostNames(),
-    openExchange,
-    untilServed,
-    testSshd,
-    reloadSshd,
     [Symbol.asyncDispose]: async () => journal[Symbol.asyncDispose](),
   }
 }

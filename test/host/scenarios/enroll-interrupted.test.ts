@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { runsIf } from '../../support/skip.ts'
 import type { Outcome } from '../support/commands.ts'
-import { enrollCommand, interrupt, stateOfHost } from '../support/enrolling.ts'
+import { enrollCommand, interrupt, linesSaid, runSaying, stateOfHost } from '../support/enrolling.ts'
+import { eventually } from '../support/eventually.ts'
 import { bootHost, type Host } from '../support/host.ts'
 import { install } from '../support/installed-host.ts'
 import { describeOnEachRelease } from '../support/releases.ts'
@@ -61,7 +62,7 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
       for (let lines = 1; ; lines++) {
         for (const signal of ['INT', 'TERM', 'HUP'] as const) {
           await forgetReloads(host)
-          const { status, stderr } = await interrupt(host, line, { lines, signal })
+          const { status, stderr } = await interrupt(host, line, signal, linesSaid(host, lines))
           const when = `SIG${signal} after ${lines} lines: ${stderr}`
           if (status === 0) {
             expect(lines).toBeGreaterThan(6)
@@ -84,10 +85,13 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
     async () => {
       for (const signal of ['INT', 'TERM', 'KILL'] as const) {
         await host.issuer.ask({ do: 'fail-always', fault: { kind: 'hang' } })
-        const { status, stderr } = await interrupt(host, `timeout --foreground 60 ${line}`, {
-          lines: 0,
+        const asked = await host.issuer.ask({ do: 'count-requests' })
+        const { status, stderr } = await interrupt(
+          host,
+          line,
           signal,
-        })
+          async () => (await host.issuer.ask({ do: 'count-requests' })) !== asked,
+        )
         expect({ status: status === 0, stderr }).toMatchObject({ status: false })
         await host.issuer.ask({ do: 'heal' })
         await expectAsBefore(`SIG${signal} before an answer`)
