@@ -166,6 +166,6 @@ function endOfLine(text: string, position: number): number {
 function lineOf(key: string, setting: Exclude<Setting, null>): string {
   const document = parse('')
   const value = document.createNode(setting, { flow: true })
-  document.contents = document.createNode({ [key]: value }) as unknown as typeof document.contents
+  document.contents = document.createNode({ [key]: value })
   return document.toString(FORMAT).trimEnd()
 }

@@ -1,3 +1,4 @@
+import { AgentError } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
@@ -159,6 +160,13 @@ async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<
     return status === 0
   }
   const before = { isEnabled: await asks('is-enabled'), isActive: await asks('is-active') }
+  // What is masked counts as not enabled, and to disable it again would remove more than enroll added.
+  const { stdout } = await runProgram(['systemctl', 'is-enabled', UNIT], {
+    timeoutMilliseconds: 10_000,
+    signal,
+  })
+  if (stdout.startsWith('masked'))
+    throw new AgentError('STORE_FAILED', `${UNIT} is masked: run \`systemctl unmask ${UNIT}\` first`)
   if (!isChanged && before.isEnabled && before.isActive) return []
   const found = await Promise.all(COPIES.map(async (pattern) => pathsMatching(pattern).catch(() => [])))
   const states = await Promise.all(

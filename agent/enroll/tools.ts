@@ -60,9 +60,10 @@ export async function openTools(
   signal: AbortSignal,
 ): Promise<EnrollTools & AsyncDisposable> {
   const { person } = options
-  const telling = setTimeout(
+  const opened = new AbortController()
+  const telling = systemClock.sleep(TELL_MILLISECONDS, opened.signal).then(
     () => person.tell('waiting for another enroll or unenroll to finish'),
-    TELL_MILLISECONDS,
+    () => {},
   )
   const journal = await openJournal({
     folder: FOLDER,
@@ -74,7 +75,8 @@ export async function openTools(
       // unenroll does it by its own option, and enroll keeps what it registered.
       deleteHost: async () => {},
     },
-  }).finally(() => clearTimeout(telling))
+  }).finally(() => opened.abort())
+  await telling
   return {
     ...hostTools(options),
     journal,

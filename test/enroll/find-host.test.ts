@@ -62,14 +62,14 @@ async function look(
   }
   const patience = new Patience(clock, (text) => said.push(text))
   const { signal } = new AbortController()
-  let isOver = false
+  const state = { isOver: false }
   const result = findHost({ ...WISH, ...wish }, exchange, patience, mayRegister, signal)
     .then(
       (host) => ({ host, error: null }),
       (error: Error) => ({ host: null, error: error.message }),
     )
-    .finally(() => (isOver = true))
-  while (!isOver) await clock.advance(1)
+    .finally(() => (state.isOver = true))
+  while (!state.isOver) await clock.advance(1)
   return { ...(await result), asked: asked.join(' '), waited: clock.now(), said }
 }
 

@@ -54,10 +54,10 @@ export async function interrupt(
   signal: 'INT' | 'TERM' | 'HUP' | 'KILL',
   when: () => Promise<boolean>,
 ): Promise<Outcome> {
-  let isOver = false
-  const running = runSaying(host, line).finally(() => (isOver = true))
-  while (!isOver && !(await when().catch(() => false))) await sleep(20)
-  if (!isOver) await host.container.try(['sh', '-c', `kill -${signal} $(cat /root/pid)`])
+  const state = { isOver: false }
+  const running = runSaying(host, line).finally(() => (state.isOver = true))
+  while (!state.isOver && !(await when().catch(() => false))) await sleep(20)
+  if (!state.isOver) await host.container.try(['sh', '-c', `kill -${signal} $(cat /root/pid)`])
   return running
 }
 
