@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -41,7 +42,8 @@ async function saidSoFar({ container }: Host): Promise<string> {
 /** Run a command whose messages can be read while it runs; they are its stderr too. */
 export async function runSaying(host: Host, line: string): Promise<Outcome> {
   const { container } = host
-  await container.write(SAID, '')
+  // At once: who waits for messages must not see those of the last command.
+  writeFileSync(join(container.root, SAID), '')
   const script = `echo $$ >/root/pid; exec ${line} 2>${SAID}`
   const outcome = await container.try(['sh', '-c', script])
   return { ...outcome, stderr: await saidSoFar(host) }
