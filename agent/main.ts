@@ -8,6 +8,7 @@ import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { untilServed } from './cli/wait.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog, verbLogSettings } from './compose.ts'
+import type { ToolsOptions } from './enroll/tools.ts'
 import { isSocket } from './host/files.ts'
 import { dropPrivileges, systemClock } from './host/machine.ts'
 import { EXCHANGE_SOCKET, type ExchangeWay, isForExchange } from './issuer/exchange-channel.ts'
@@ -59,16 +60,11 @@ const context: CliContext = {
   },
   enrollTools: async (signal) => {
     const { openTools } = await import('./enroll/tools.ts')
-    const { personAt } = await import('./enroll/show.ts')
-    const person = personAt({
-      input: process.stdin,
-      output: stderr,
-      colour: stderr.isTTY && (environment['NO_COLOR'] ?? '') === '',
-      tell: context.err,
-    })
-    const log = { level: 'warn', format: 'pretty' } as const
-    const way = { ...exchange, metrics: NO_METRICS }
-    return openTools({ ...way, version: version.version, environment, person, log, untilServed }, signal)
+    return openTools(await toolsOptions(), signal)
+  },
+  issuerTools: async () => {
+    const { hostTools } = await import('./enroll/tools.ts')
+    return hostTools(await toolsOptions())
   },
   exchangeProgram: exchange.program,
   createDaemon: (config, load) => {
@@ -78,6 +74,19 @@ const context: CliContext = {
   },
   daemonLog: () => daemonLog(null, version),
   dropPrivileges,
+}
+
+async function toolsOptions(): Promise<ToolsOptions> {
+  const { personAt } = await import('./enroll/show.ts')
+  const person = personAt({
+    input: process.stdin,
+    output: stderr,
+    colour: stderr.isTTY && (environment['NO_COLOR'] ?? '') === '',
+    tell: context.err,
+  })
+  const log = { level: 'warn', format: 'pretty' } as const
+  const way = { ...exchange, metrics: NO_METRICS }
+  return { ...way, version: version.version, environment, person, log, untilServed }
 }
 
 // They undo what they did, which may take a while.
@@ -92,7 +101,9 @@ const VERBS_THAT_END_CLEANLY: readonly (string | undefined)[] = [
 ]
 const end = new AbortController()
 if (VERBS_THAT_END_CLEANLY.includes(process.argv[2])) {
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  // What a terminal that is closed sends would end a long verb half-way.
+  const signals = LONG_VERBS.includes(process.argv[2]) ? ['SIGHUP'] : []
+  for (const signal of ['SIGTERM', 'SIGINT', ...signals]) {
     process.on(signal, () => {
       end.abort(new Error(`ended by ${signal}`))
       if (LONG_VERBS.includes(process.argv[2])) return

@@ -29,6 +29,8 @@ export interface CliContext {
   readonly composeIssuer: (config: Config) => IssuerSession
   /** For `enroll` and `unenroll`, whose code no other verb loads. */
   readonly enrollTools: (signal: AbortSignal) => Promise<EnrollTools & AsyncDisposable>
+  /** For what `unenroll` does at the issuer alone: nothing on this machine is touched. */
+  readonly issuerTools: () => Promise<Omit<EnrollTools, 'journal'>>
   /** The command that starts an exchange with the issuer as a child. */
   readonly exchangeProgram: readonly string[]
   /** The daemon, already listening to SIGHUP and SIGUSR1. */

@@ -3,6 +3,7 @@ import { readCertificateTtl, readHostName, type Reading } from '../cert/host-nam
 import { parseDuration } from '../cert/time.ts'
 import { configPathFrom } from '../config/load.ts'
 import { readUuid } from '../config/values.ts'
+import type { Deletion } from '../enroll/delete-host.ts'
 import {
   attributeOf,
   flagOf,
@@ -10,6 +11,7 @@ import {
   type LoginMethodName,
   type LoginOption,
 } from '../enroll/login-options.ts'
+import type { Unenrolled } from '../enroll/unenroll.ts'
 import { CONFIG_FILE, type EnrollOptions } from '../enroll/wanted.ts'
 import { type CliContext, EXIT, VerbError } from './context.ts'
 
@@ -91,7 +93,20 @@ export function addEnrollOptions(verb: Command): Command {
         .argParser(readWait)
         .default(parseDuration(USUAL_WAIT) ?? 0, USUAL_WAIT),
     )
-    .optionsGroup(LOGIN)
+  return addLoginOptions(verb)
+}
+
+/** Everything that `unenroll` takes besides. */
+export function addUnenrollOptions(verb: Command): Command {
+  addCommonOptions(verb).option(
+    '--delete-host',
+    'delete the host at the issuer, in the end; with --host-id only that, from any machine',
+  )
+  return addLoginOptions(verb)
+}
+
+function addLoginOptions(verb: Command): Command {
+  verb.optionsGroup(LOGIN)
   for (const [setting, { form, text }] of loginOptions()) {
     const value = { value: '<value>', secret: '<file>', file: '<file>', command: '<program...>' }[form]
     verb.option(`${flagOf(setting)} ${value}`, text)
@@ -273,17 +288,45 @@ function mayAsk(mode: EnrollOptions['mode'], isThere: boolean): void {
 
 /** `unenroll`: take it back. */
 export async function unenrollVerb(context: CliContext, given: Given, signal: AbortSignal): Promise<number> {
-  const { unenroll } = await import('../enroll/unenroll.ts')
+  const { deleteHost, unenroll } = await import('../enroll/unenroll.ts')
   const mode = modeOf(given)
+  const isDeleting = given['deleteHost'] === true
+  const options = {
+    url: textOf(given, 'url'),
+    hostId: textOf(given, 'hostId'),
+    method: textOf(given, 'auth') as LoginMethodName | null,
+    login: loginOf(given),
+    adminTokenFile: textOf(given, 'adminTokenFile'),
+    caFile: textOf(given, 'caFile'),
+  }
+  const report = (result: Unenrolled, done: string): number => {
+    const { changed, steps, left, isDone } = result
+    if (given['json'] === true) context.out(`${JSON.stringify({ changed, steps, left }, null, 2)}\n`)
+    else if (isDone) context.err(done)
+    return left.length > 0 ? EXIT.failed : statusOf(context, mode, result)
+  }
+
+  if (isDeleting && options.hostId !== null) {
+    const { readDeletion } = await import('../enroll/delete-host.ts')
+    const tools = await context.issuerTools()
+    mayAsk(mode, tools.person.isThere)
+    const deletion = await readDeletion(options, [], tools, signal)
+    const result = await deleteHost({ mode, deletion }, tools.person, signal)
+    return report(result, 'nothing was changed on this machine')
+  }
   mustBeRoot()
   await using tools = await context.enrollTools(signal)
   mayAsk(mode, tools.person.isThere)
-  const result = await unenroll({ mode, deleteHost: null }, tools, signal)
-  const { changed, steps, left, isDone } = result
-  if (given['json'] === true) context.out(`${JSON.stringify({ changed, steps, left }, null, 2)}\n`)
-  else if (isDone)
-    context.err(
-      changed ? 'what enroll did was taken back' : 'enroll did nothing on this host: nothing changed',
-    )
-  return left.length > 0 ? EXIT.failed : statusOf(context, mode, result)
+  let deletion: Deletion | null = null
+  if (isDeleting) {
+    const { readDeletion } = await import('../enroll/delete-host.ts')
+    deletion = await readDeletion(options, tools.journal.runs, tools, signal)
+  }
+  const result = await unenroll({ mode, deletion }, tools, signal)
+  return report(
+    result,
+    result.changed
+      ? 'what enroll did was taken back'
+      : 'there is nothing of enroll on this host to take back: nothing changed',
+  )
 }

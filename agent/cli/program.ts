@@ -7,7 +7,7 @@ import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.
 import { check, type CheckOptions } from './check.ts'
 import { configValidate } from './config-validate.ts'
 import { type CliContext, type ConfigOption, EXIT, linesOf, readConfigAsOwner } from './context.ts'
-import { addCommonOptions, addEnrollOptions, contradiction, enrollVerb, unenrollVerb } from './enroll.ts'
+import { addEnrollOptions, addUnenrollOptions, contradiction, enrollVerb, unenrollVerb } from './enroll.ts'
 import { inspect } from './inspect.ts'
 import { metricsWrite } from './metrics-write.ts'
 import { NEEDS_RENEWAL, needsRenewal, renew } from './renew.ts'
@@ -88,7 +88,7 @@ export function buildProgram(
     await act(async () => enrollVerb(context, options, signal))
   })
 
-  addCommonOptions(verb('unenroll', 'take back what enroll did')).action(
+  addUnenrollOptions(verb('unenroll', 'take back what enroll did')).action(
     async (options, command: Command) => {
       refuse(command, contradiction(context, options))
       await act(async () => unenrollVerb(context, options, signal))

@@ -47,5 +47,14 @@ export interface RegistrationChange {
   readonly hostname: string
 }
 
+/**
+ * sshd reads its configuration again once its files are as before: undone after all files, whatever its place. Nothing
+ * happens when it is made, for the service reloads sshd.
+ */
+export interface SshdChange {
+  readonly kind: 'sshd'
+  readonly step: string
+}
+
 /** One change to this host, written into the journal before it is made. */
-export type Change = FileChange | ServiceChange | CopiesChange | RegistrationChange
+export type Change = FileChange | ServiceChange | CopiesChange | RegistrationChange | SshdChange

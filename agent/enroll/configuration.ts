@@ -1,33 +1,93 @@
 import { isDeepStrictEqual } from 'node:util'
-import { type Document, isMap, parseDocument } from 'yaml'
+import { type Document, isMap, isScalar, isSeq, type Pair, parseDocument, type YAMLMap } from 'yaml'
+import { AgentError } from '../cert/errors.ts'
+import { hasPath, isTree, ownValue, type Tree, type TreeValue } from '../config/problem.ts'
 
 /** A value of the configuration, by the names of the file; null takes the key out. */
 type Setting = string | readonly string[] | boolean | null
+type Path = readonly [string, ...string[]]
 
 /** What `enroll` sets, `['issuer', 'url']` each; what is not named stays as it is. */
-export type Settings = readonly (readonly [path: readonly [string, ...string[]], setting: Setting])[]
+export type Settings = readonly (readonly [path: Path, setting: Setting])[]
 
 const HEAD = 'Written by `hostcertd enroll`; `man hostcertd.yaml` explains every setting.'
+const FORMAT = { lineWidth: 0, flowCollectionPadding: false } as const
 
 /**
- * The configuration file with settings changed. Comments, order and everything else stay, and a text that has all of
- * them already stays as it is, byte for byte.
+ * The configuration file with settings changed. Every line but those of these settings stays, byte for byte; only where
+ * a setting has no line of its own (a section in braces, an alias) is the file formatted anew, with its comments.
  *
  * @param text of the file, valid YAML; null when there is none
  */
 export function withSettings(text: string | null, settings: Settings): string {
-  const document = parseDocument(text ?? '', { schema: 'core', version: '1.2' })
-  const wanted = settings.filter(([path, setting]) => !isSet(document, path, setting))
-  if (text !== null && wanted.length === 0) return text
-  if (document.contents === null)
+  if (text === null || text.trim() === '') {
+    const document = parse('')
+    setAll(document, settings)
+    document.commentBefore = ` ${HEAD}`
+    return document.toString(FORMAT)
+  }
+  const wanted = parse(text)
+  const changed = settings.filter(([path, setting]) => !isSet(wanted, path, setting))
+  if (changed.length === 0) return text
+  setAll(wanted, changed)
+  const edited = changed.reduce<string | null>(
+    (before, [path, setting]) => before && editedText(before, path, setting),
+    text,
+  )
+  const isRight = edited !== null && isDeepStrictEqual(valueOf(parse(edited)), valueOf(wanted))
+  return isRight ? edited : wanted.toString(FORMAT)
+}
+
+/**
+ * What other files, which are laid over the main one, set otherwise.
+ *
+ * @returns a sentence for each that names it and its file
+ */
+export function overridingIn(
+  files: readonly { readonly file: string; readonly tree: Tree }[],
+  settings: Settings,
+): readonly string[] {
+  return settings.flatMap(([path, setting]) => {
+    const last = files.findLast(({ tree }) => hasPath(tree, path))
+    if (last === undefined || setting === null || isDeepStrictEqual(valueAt(last.tree, path), setting))
+      return []
+    return [
+      `${path.join('.')} is set to something else in ${last.file}, which counts: change or remove it there`,
+    ]
+  })
+}
+
+function valueAt(tree: Tree, path: Path): TreeValue | undefined {
+  return path.reduce<TreeValue | undefined>(
+    (value, key) => (isTree(value) ? ownValue(value, key) : undefined),
+    tree,
+  )
+}
+
+function parse(text: string): Document {
+  return parseDocument(text, { schema: 'core', version: '1.2' })
+}
+
+/** For comparison; damaged when an alias names nothing. */
+function valueOf(document: Document): unknown {
+  return document.errors.length > 0 ? document.errors : document.toJS()
+}
+
+function setAll(document: Document, settings: Settings): void {
+  // Nothing but comments or `---`; who calls this has seen that it is no list.
+  if (!isMap(document.contents))
     document.contents = document.createNode({}) as unknown as typeof document.contents
-  for (const [path, setting] of wanted) {
-    if (setting === null) document.deleteIn(path)
-    else document.setIn(path, document.createNode(setting))
+  for (const [path, setting] of settings) {
+    const [section] = path
+    const there = document.get(section)
+    // Also `auth:` with nothing behind it.
+    if (there === undefined) document.delete(section)
+    else if (!isMap(there))
+      throw new AgentError('CONFIG_INVALID', `${section} is not a map of settings: correct or remove it`)
+    if (setting !== null) document.setIn(path, document.createNode(setting))
+    else if (document.hasIn(path)) document.deleteIn(path)
   }
   removeEmptySections(document)
-  if (text === null || text.trim() === '') document.commentBefore = ` ${HEAD}`
-  return document.toString({ lineWidth: 0, flowCollectionPadding: false })
 }
 
 function isSet(document: Document, path: readonly string[], setting: Setting): boolean {
@@ -41,4 +101,71 @@ function isSet(document: Document, path: readonly string[], setting: Setting): b
 function removeEmptySections({ contents }: Document): void {
   if (isMap(contents))
     contents.items = contents.items.filter(({ value }) => !isMap(value) || value.items.length > 0)
+}
+
+/**
+ * One setting changed in the text itself; null when it has no lines of its own there. Only a proposal: whoever calls
+ * this looks at what it means.
+ */
+function editedText(text: string, [section, key]: Path, setting: Setting): string | null {
+  const { contents } = parse(text)
+  if (!isMap(contents) || contents.flow === true || key === undefined) return null
+  const end = text.includes('\r\n') ? '\r\n' : '\n'
+  const line = setting === null ? '' : lineOf(key, setting)
+  const there = pairOf(contents, section)
+  if (there === undefined) {
+    const gap = text.endsWith('\n') ? '' : end
+    return `${text}${gap}${section}:${end}  ${line}${end}`
+  }
+  const map = there.value
+  if (isScalar(map) && map.value === null && map.source === '' && setting !== null) {
+    const head = text.slice(0, endOfLine(text, rangeOf(there, text)?.[0] ?? text.length))
+    return `${head}${head.endsWith('\n') ? '' : end}  ${line}${end}${text.slice(head.length)}`
+  }
+  if (!isMap(map) || map.flow === true) return null
+  const pair = pairOf(map, key)
+  const [start, stop] = rangeOf(pair ?? map.items.at(-1), text) ?? [-1, -1]
+  if (start === -1) return null
+  const indent = /^ */.exec(text.slice(text.lastIndexOf('\n', start - 1) + 1))?.[0] ?? ''
+  const [from, to] = [text.lastIndexOf('\n', start - 1) + 1, endOfLine(text, stop)]
+  if (text.slice(from, start).trim() !== '') return null
+  if (pair === undefined) {
+    const head = text.slice(0, to)
+    return `${head}${head.endsWith('\n') ? '' : end}${indent}${line}${end}${text.slice(to)}`
+  }
+  if (setting !== null) return `${text.slice(0, start)}${line}${text.slice(stop)}`
+  // The last of its section takes the section with it.
+  if (map.items.length > 1) return text.slice(0, from) + text.slice(to)
+  const head = rangeOf(there, text)?.[0] ?? from
+  return text.slice(0, text.lastIndexOf('\n', head - 1) + 1) + text.slice(to)
+}
+
+function pairOf(map: YAMLMap, key: string): Pair | undefined {
+  return map.items.find((item) => isScalar(item.key) && item.key.value === key)
+}
+
+/** Of a key and its value, without a comment behind it and without what follows. */
+function rangeOf(pair: Pair | undefined, text: string): readonly [start: number, end: number] | null {
+  if (pair === undefined || !isScalar(pair.key)) return null
+  const start = pair.key.range?.[0]
+  const { value } = pair
+  const isSimple = isScalar(value) || isSeq(value) || isMap(value)
+  const stop = isSimple ? value.range?.[1] : undefined
+  if (start === undefined || stop === undefined) return null
+  // A block ends behind its last line feed.
+  return [start, start + text.slice(start, stop).trimEnd().length]
+}
+
+/** The index behind the line feed of the line that a position is in. */
+function endOfLine(text: string, position: number): number {
+  const feed = text.indexOf('\n', position)
+  return feed === -1 ? text.length : feed + 1
+}
+
+/** `key: value` in one line. */
+function lineOf(key: string, setting: Exclude<Setting, null>): string {
+  const document = parse('')
+  const value = document.createNode(setting, { flow: true })
+  document.contents = document.createNode({ [key]: value })
+  return document.toString(FORMAT).trimEnd()
 }

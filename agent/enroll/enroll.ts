@@ -1,4 +1,4 @@
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, messageOf } from '../cert/errors.ts'
 import { readHostName } from '../cert/host-name.ts'
 import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import { inOneLine } from '../cert/text.ts'
@@ -6,15 +6,17 @@ import { tryParse, verifyIssued } from '../cert/verify-issued.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
 import { type Problem, problemLine } from '../config/problem.ts'
+import { readConfigFiles } from '../config/read-files.ts'
 import { readEnrollment } from '../host/enrollment.ts'
 import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { createHostKeys } from '../host/host-keys.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { HostKeyFile } from '../renewal/ports.ts'
 import type { Change } from './change.ts'
-import { type Settings, withSettings } from './configuration.ts'
+import { overridingIn, type Settings, withSettings } from './configuration.ts'
+import { Obstacle } from './files.ts'
 import { findHost, type FoundHost, Patience } from './find-host.ts'
-import type { OpenRun } from './journal.ts'
+import { type OpenRun, registeredIn } from './journal.ts'
 import { flagOf, LOGIN_OPTIONS } from './login-options.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
 import { planChanges, type Planned } from './plan.ts'
@@ -31,6 +33,7 @@ export interface Enrolled {
   readonly isDone: boolean
 }
 
+const SSHD_FOLDER = '/etc/ssh/'
 /** Until the host is known: a UUID, which the configuration needs. */
 const NO_HOST = '00000000-0000-0000-0000-000000000000'
 
@@ -46,7 +49,11 @@ export async function enroll(
   signal: AbortSignal,
 ): Promise<Enrolled> {
   const { journal, person } = tools
-  await undo(tools, 'an enrollment that was interrupted')
+  const isLooking = options.mode === 'dry-run' || options.mode === 'check'
+  const isInterrupted = journal.runs.some(({ isFinished }) => !isFinished)
+  if (!isLooking) await undo(tools, 'an earlier call that was interrupted')
+  else if (isInterrupted)
+    person.tell('an earlier call was interrupted: what it changed would be undone first')
   const current = await readCurrent(tools)
   if (current.loaded.kind === 'not-enrolled') requireAll(options)
   const hostname = await hostnameOf(options, current, tools)
@@ -62,17 +69,18 @@ export async function enroll(
     hostId: string,
   ): Promise<{ text: string; config: Config; issuer: HttpIssuerConfig }> => {
     const text = withSettings(current.text, [...withoutHost, [['issuer', 'ssh_host_id'], hostId]])
+    await refuseOverriding(text, [
+      ...withoutHost,
+      ...(hostId === NO_HOST ? [] : ([[['issuer', 'ssh_host_id'], hostId]] as const)),
+    ])
     const loaded = await load(tools, text)
     if (loaded.kind !== 'ok') throw invalid(loaded)
     const { issuer } = loaded.config
     if (issuer.kind !== 'http')
       throw new AgentError('CONFIG_INVALID', 'issuer.command has no enrollment: remove it first')
-    if (issuer.sshHostId !== hostId)
-      throw new AgentError('CONFIG_INVALID', 'issuer.ssh_host_id is set in conf.d too: remove it there')
     return { text, config: loaded.config, issuer }
   }
 
-  const isLooking = options.mode === 'dry-run' || options.mode === 'check'
   const before = await configFor(NO_HOST)
   const patience = new Patience(tools.clock, person.tell)
   const found = await find(
@@ -91,43 +99,51 @@ export async function enroll(
     await registering.finish()
     person.tell(`registered ${hostname} at the issuer, as ${found.id}`)
   }
+  const hostId = found.kind === 'found' ? found.id : NO_HOST
+  const planned = await configFor(hostId)
+  const exchange = tools.openExchange(planned.issuer, login.secrets)
+  let ca: readonly PublicKey[] = current.pins
+  try {
+    if (found.kind === 'found')
+      ca = await provedCas(options, current, planned.config, exchange, { ...tools, patience }, signal)
+  } finally {
+    exchange.end()
+  }
+  const plan = await planChanges(
+    { ...planned, secrets: login.secrets, pins: ca, hostId, hostname, options, current },
+    tools,
+    signal,
+  ).catch((error: unknown) => {
+    throw error instanceof Obstacle ? new AgentError('STORE_FAILED', error.message, { cause: error }) : error
+  })
+  for (const note of plan.notes) person.tell(`note: ${note}`)
+  const [problem] = plan.problems
+  if (problem !== undefined) throw new AgentError('SSHD_CONFIG_INVALID', plan.problems.join('; '))
+  const enrolled = resultOf(plan, found, hostname, ca)
+  if (plan.changes.length === 0) return { ...enrolled, changed: isInterrupted && isLooking, isDone: true }
+  if (options.mode !== 'yes' || person.isThere) person.show(plan.changes)
+  if (isLooking) return { ...enrolled, isDone: false }
+  if (options.mode === 'ask' && !(await person.agrees('Make these changes?', signal)))
+    return { ...enrolled, isDone: false }
   const run = journal.begin()
   try {
-    const hostId = found.kind === 'found' ? found.id : NO_HOST
-    const planned = await configFor(hostId)
-    const exchange = tools.openExchange(planned.issuer, login.secrets)
-    let ca: readonly PublicKey[] = current.pins
-    try {
-      if (found.kind === 'found')
-        ca = await provedCas(options, current, planned.config, exchange, { ...tools, patience }, signal)
-    } finally {
-      exchange.end()
-    }
-    const plan = await planChanges(
-      { ...planned, secrets: login.secrets, pins: ca, hostId, hostname, options, current },
-      tools,
-      signal,
-    )
-    for (const note of plan.notes) person.tell(`note: ${note}`)
-    const [problem] = plan.problems
-    if (problem !== undefined) throw new AgentError('SSHD_CONFIG_INVALID', plan.problems.join('; '))
-    const enrolled = resultOf(plan, found, hostname, ca)
-    if (plan.changes.length === 0) {
-      await run.finish()
-      return { ...enrolled, isDone: true }
-    }
-    if (options.mode !== 'yes' || person.isThere) person.show(plan.changes)
-    if (isLooking || (options.mode === 'ask' && !(await person.agrees('Make these changes?', signal)))) {
-      await journal.undoUnfinished()
-      return { ...enrolled, isDone: false }
-    }
-    await make(run, plan.changes, planned.config, options, tools, signal)
+    await make(run, withReload(plan.changes), planned.config, options, tools, signal)
     await run.finish()
-    return { ...enrolled, isDone: true }
   } catch (error) {
-    await undo(tools, 'what was changed')
+    await undo(tools, 'what was changed').catch((other: unknown) =>
+      person.tell(`the next call undoes what was changed; it failed now: ${messageOf(other)}`),
+    )
     throw error
   }
+  return { ...enrolled, isDone: true }
+}
+
+/** When it is undone sshd reads its configuration again, and this is known before anything of sshd's is changed. */
+function withReload(changes: readonly Change[]): readonly Change[] {
+  const first = changes.findIndex(
+    (change) => change.kind === 'copies' || (change.kind === 'file' && change.path.startsWith(SSHD_FOLDER)),
+  )
+  return first === -1 ? changes : changes.toSpliced(first, 0, { kind: 'sshd', step: 'reload sshd' })
 }
 
 async function make(
@@ -143,8 +159,8 @@ async function make(
       const why = await testSshd(signal)
       if (why !== null) throw new AgentError('SSHD_CONFIG_INVALID', `sshd refuses its configuration: ${why}`)
     }
-    person.tell(change.step)
     signal.throwIfAborted()
+    if (change.kind !== 'sshd') person.tell(change.step)
     await run.make(change)
   }
   person.tell('waiting until sshd presents the certificates')
@@ -168,13 +184,16 @@ function requireAll({ url, method, hostId, project, fromCertificate }: EnrollOpt
 /** Undo what is not finished; what cannot be undone is said. */
 async function undo({ journal, person }: EnrollTools, what: string): Promise<void> {
   const { changes, left } = await journal.undoUnfinished()
-  if (changes.length > 0) person.tell(`undone: ${what}`)
-  for (const { path, why } of left) person.tell(`left as it is: ${path}: ${why}`)
+  if (changes.length > 0) person.tell(`undone: ${what} (${changes.map(({ step }) => step).join(', ')})`)
+  for (const { path, why } of left) person.tell(`not undone: ${path}: ${why}`)
 }
 
 async function readCurrent(tools: EnrollTools): Promise<Current> {
   const text = await readBoundedFile(CONFIG_FILE, SMALL_FILE_BYTES).catch(() => null)
   const loaded = await load(tools)
+  // What is wrong with a setting may be what enroll sets right; a file that cannot be read is not written over.
+  if (loaded.kind === 'invalid' && loaded.problems.some(({ path }) => path.startsWith('/')))
+    throw invalid(loaded)
   const config = loaded.kind === 'ok' && loaded.config.issuer.kind === 'http' ? loaded.config.issuer : null
   const principals = loaded.kind === 'ok' ? (loaded.config.verify.principals ?? []) : []
   const enrollment = await readEnrollment().catch(() => null)
@@ -199,6 +218,14 @@ async function load({ environment }: EnrollTools, mainText?: string): Promise<Lo
     mainText,
     keepsCredentialNames: true,
   })
+}
+
+/** What conf.d sets counts, whatever the main file says. */
+async function refuseOverriding(text: string, settings: Settings): Promise<void> {
+  const { files } = await readConfigFiles(CONFIG_FILE, text)
+  const others = files.filter(({ file }) => file !== CONFIG_FILE)
+  const lines = overridingIn(others, settings)
+  if (lines.length > 0) throw new AgentError('CONFIG_INVALID', lines.join('; '))
 }
 
 function invalid(loaded: LoadedConfig): AgentError {
@@ -253,7 +280,7 @@ async function find(
     hostname,
     ownIds: [
       ...certificateIds,
-      ...registeredIn(tools.journal),
+      ...registeredIn(tools.journal.runs),
       current.enrollment?.host_id ?? '',
       config?.sshHostId ?? '',
     ],
@@ -281,12 +308,6 @@ export async function openForHosts(
     { ...issuer, auth },
     { 'admin-token': (await readSecret(adminTokenFile, '--admin-token-file', person)).trim() },
   )
-}
-
-/** Ids that an earlier call registered. */
-function registeredIn({ runs }: EnrollTools['journal']): string[] {
-  const changes = runs.flatMap((run) => run.changes)
-  return changes.flatMap((change) => (change.kind === 'registration' ? [change.hostId] : []))
 }
 
 /** Ids of certificates of this host that lie where sshd or another agent has them. */

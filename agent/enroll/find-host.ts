@@ -1,4 +1,4 @@
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, type ErrorCode } from '../cert/errors.ts'
 import { quote } from '../cert/text.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import { isUuid } from '../issuer/host-questions.ts'
@@ -54,7 +54,12 @@ export async function findHost(
   let projectId = project
   if (register === null || !isUuid(project) || !mayRegister) {
     const byName = { kind: 'name', project, hostname } as const
-    const found = await patience.ask(async (limit) => exchange.findHost({ by: byName }, limit), signal)
+    const found = await patience.ask(
+      async (limit) => exchange.findHost({ by: byName }, limit),
+      signal,
+      // Without a permission the issuer shows an empty list: whether there are hosts is not known.
+      ({ visible }) => (visible === 0 && register === null ? 'no host of the project is visible' : null),
+    )
     projectId = found.project?.id ?? project
     if (found.host !== null) {
       if (register === null || isOwn(found.host.id, wish))
@@ -111,6 +116,14 @@ const LONGEST_WAIT_SECONDS = 45 * 60
 const MOST_FAULTS = 3
 const PAUSE_MILLISECONDS = 5_000
 
+/** What an administrator may have permitted a moment ago. */
+const GRANTED: readonly ErrorCode[] = ['ISSUER_FORBIDDEN', 'ISSUER_NOT_FOUND']
+
+/** @returns milliseconds; null: no grant takes that long */
+function pauseForGrant(waited: number): number | null {
+  return waited < GRANT_SECONDS ? GRANT_PAUSE_MILLISECONDS : null
+}
+
 /** Waits for an issuer that says "later", and for a grant that is new. */
 export class Patience {
   readonly #clock: Clock
@@ -124,28 +137,37 @@ export class Patience {
   /**
    * Ask until there is an answer.
    *
+   * @param lacking why an answer may be another one once a grant takes effect; null: it is one to go by
    * @throws AgentError with the issuer's failure; the signal's reason
    */
   async ask<Answer extends { readonly kind: string }>(
     ask: Ask<Answer | Failed>,
     signal: AbortSignal,
+    lacking: (answer: Exclude<Answer, Failed>) => string | null = () => null,
   ): Promise<Exclude<Answer, Failed>> {
     const since = this.#clock.uptime()
     let busy = 0
     for (;;) {
       const answer = await ask(signal)
-      if (answer.kind !== 'failed' || !('failure' in answer)) return answer as Exclude<Answer, Failed>
-      const { failure } = answer
-      const pause = this.#pauseAfter(failure, this.#clock.uptime() - since, busy++)
-      if (pause === null) throw new AgentError(failure.code, failure.message)
-      this.#tell(`${failure.message}; trying again in ${Math.ceil(pause / 1000)} s`)
-      await this.#clock.sleep(pause, signal)
+      const waited = this.#clock.uptime() - since
+      const isAnswer = answer.kind !== 'failed' || !('failure' in answer)
+      const why = isAnswer ? lacking(answer as Exclude<Answer, Failed>) : answer.failure.message
+      const pause = isAnswer ? pauseForGrant(waited) : this.#pauseAfter(answer.failure, waited, busy++)
+      if (isAnswer && (why === null || pause === null)) return answer as Exclude<Answer, Failed>
+      if (!isAnswer && pause === null) throw new AgentError(answer.failure.code, answer.failure.message)
+      const milliseconds = pause ?? 0
+      this.#tell(`${why}; trying again in ${Math.ceil(milliseconds / 1000)} s`)
+      await this.#clock.sleep(milliseconds, signal)
     }
   }
 
   /** @returns milliseconds; null: give up */
-  #pauseAfter({ code, retryAfterSeconds }: IssuerFailure, waited: number, before: number): number | null {
-    if (code === 'ISSUER_FORBIDDEN') return waited < GRANT_SECONDS ? GRANT_PAUSE_MILLISECONDS : null
+  #pauseAfter(
+    { code, next, retryAfterSeconds }: IssuerFailure,
+    waited: number,
+    before: number,
+  ): number | null {
+    if (next === 'administrator' && GRANTED.includes(code)) return pauseForGrant(waited)
     if (code !== 'ISSUER_BUSY' && code !== 'ISSUER_TIMEOUT' && code !== 'ISSUER_UNREACHABLE') return null
     if (retryAfterSeconds === null) return before < MOST_FAULTS ? PAUSE_MILLISECONDS * 2 ** before : null
     if (waited > LONGEST_WAIT_SECONDS) return null

@@ -3,6 +3,7 @@ import * as fs from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import * as v from 'valibot'
 import { AgentError, messageOf } from '../cert/errors.ts'
+import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
 import { oneLine, quote, reasonOf, systemCodeOf } from '../cert/text.ts'
 import { type FileOperations, makeFolder, pathsMatching, replaceFile } from '../host/files.ts'
 import { createPassLock } from '../host/lock.ts'
@@ -32,6 +33,8 @@ export interface Performers {
   readonly systemctl?: (
     args: readonly string[],
   ) => Promise<Pick<ProgramResult, 'status' | 'failure' | 'stderr'>>
+  /** `sshd -t`, then a reload. @returns why sshd did not read its configuration; null when it did */
+  readonly reloadSshd?: () => Promise<string | null>
   /** Delete a host at the issuer that this run registered. It is bounded in time, and content if the host is gone. */
   deleteHost(registration: RegistrationChange): Promise<void>
 }
@@ -136,6 +139,7 @@ const change = v.variant('kind', [
     hostId: v.string(),
     hostname: v.string(),
   }),
+  v.strictObject({ kind: v.literal('sshd'), step: v.string() }),
 ])
 const entry = v.object({
   change,
@@ -265,7 +269,10 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     for (const copy of new Set([...found.flat(), ...earlier.keys()])) {
       try {
         const state = earlier.get(copy) ?? null
-        if (!isSameState(await readFileState(copy), state)) await putFileState(copy, state, operations)
+        const now = await readFileState(copy)
+        // What was renewed since is newer than what was there before.
+        const isRenewed = state !== null && now !== null && copy.endsWith(CERTIFICATE_SUFFIX)
+        if (!isRenewed && !isSameState(now, state)) await putFileState(copy, state, operations)
       } catch (error) {
         if (error instanceof Obstacle) left.push({ path: copy, why: error.message })
         else failure ??= new Error(`${copy}: ${reasonOf(error)}`, { cause: error })
@@ -273,6 +280,12 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     }
     if (failure !== null) throw failure
     return left
+  }
+
+  const undoSshd = async (): Promise<readonly Left[]> => {
+    const why = (await performers.reloadSshd?.()) ?? null
+    if (why !== null) throw new Error(why)
+    return []
   }
 
   const undoEntry = async (undone: Entry): Promise<readonly Left[]> => {
@@ -287,6 +300,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
             await performers.deleteHost(undone.change)
             return []
           case 'service':
+          case 'sshd':
             return []
         }
       } catch (error) {
@@ -363,10 +377,12 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     await undoServices(false)
     for (const one of entries) {
       const place = placeOf(one.change)
-      if (one.change.kind === 'service') continue
+      if (one.change.kind === 'service' || one.change.kind === 'sshd') continue
       if (blocked.has(place)) continue
       await attempt([one], place, () => undoEntry(one))
     }
+    const aboutSshd = entries.filter(({ change: { kind } }) => kind === 'sshd')
+    if (aboutSshd.length > 0) await attempt(aboutSshd, 'sshd', undoSshd)
     await undoServices(true)
     if (unsaved !== null && !(await trySave()))
       left.push({ path, why: `what was undone cannot be noted: ${reasonOf(unsaved)}` })
@@ -409,6 +425,12 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     },
     [Symbol.asyncDispose]: release,
   }
+}
+
+/** Ids of hosts that this host registered, the newest last. */
+export function registeredIn(all: readonly JournalRun[]): readonly string[] {
+  const changes = all.flatMap((run) => run.changes)
+  return changes.flatMap((one) => (one.kind === 'registration' ? [one.hostId] : []))
 }
 
 function viewOf(all: readonly Run[]): readonly JournalRun[] {
@@ -476,6 +498,7 @@ function documentOf(written: Change): unknown {
     }
     case 'service':
     case 'registration':
+    case 'sshd':
       return written
   }
 }
@@ -495,6 +518,8 @@ function placeOf(about: Change): string {
       return about.hostname
     case 'service':
       return about.unit
+    case 'sshd':
+      return 'sshd'
   }
 }
 

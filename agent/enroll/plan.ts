@@ -1,3 +1,4 @@
+import { AgentError } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
@@ -9,9 +10,15 @@ import type { Change, FileChange } from './change.ts'
 import { readFileState } from './files.ts'
 import { readSshdSetup } from './sshd-facts.ts'
 import { planSshd } from './sshd.ts'
-import { CONFIG_FILE, type Current, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
+import {
+  CONFIG_FILE,
+  CREDENTIALS_FOLDER,
+  type Current,
+  type EnrollOptions,
+  type EnrollTools,
+  HOST_CA_FILE,
+} from './wanted.ts'
 
-const CREDENTIALS = '/etc/hostcertd/credentials'
 const DEFAULTS = '/etc/default/hostcertd'
 const SSHD_CONFIG = '/etc/ssh/sshd_config'
 /** What the root helper writes. */
@@ -45,7 +52,7 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   const files: (FileChange | null)[] = []
   for (const [name, secret] of Object.entries(secrets))
     files.push(
-      await fileChange(`store the credential ${name}`, `${CREDENTIALS}/${name}`, secret, SECRET, true),
+      await fileChange(`store the credential ${name}`, `${CREDENTIALS_FOLDER}/${name}`, secret, SECRET, true),
     )
   files.push(await proxyChange(tools.environment))
   if (pins.length > 0)
@@ -153,6 +160,13 @@ async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<
     return status === 0
   }
   const before = { isEnabled: await asks('is-enabled'), isActive: await asks('is-active') }
+  // What is masked counts as not enabled, and to disable it again would remove more than enroll added.
+  const { stdout } = await runProgram(['systemctl', 'is-enabled', UNIT], {
+    timeoutMilliseconds: 10_000,
+    signal,
+  })
+  if (stdout.startsWith('masked'))
+    throw new AgentError('STORE_FAILED', `${UNIT} is masked: run \`systemctl unmask ${UNIT}\` first`)
   if (!isChanged && before.isEnabled && before.isActive) return []
   const found = await Promise.all(COPIES.map(async (pattern) => pathsMatching(pattern).catch(() => [])))
   const states = await Promise.all(

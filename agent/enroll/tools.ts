@@ -13,6 +13,10 @@ const FOLDER = '/var/lib/hostcertd-enroll'
 const SSHD_CONFIG = '/etc/ssh/sshd_config'
 /** For another `enroll` or `unenroll` that is at work. */
 const LOCK_MILLISECONDS = 60_000
+/** The lock is free at once, as a rule. */
+const TELL_MILLISECONDS = 3_000
+/** A little more than the minute over which the root helper limits reloads. */
+const LONGEST_RELOAD_SECONDS = 90
 
 /** What the verb gives to it. */
 export interface ToolsOptions extends Pick<
@@ -26,38 +30,70 @@ export interface ToolsOptions extends Pick<
   readonly untilServed: EnrollTools['untilServed']
 }
 
-/** The real ones, of this host. Dispose of them: they hold the lock of the journal. */
-export async function openTools(
-  { version, environment, person, log, untilServed, ...way }: ToolsOptions,
-  signal: AbortSignal,
-): Promise<EnrollTools & AsyncDisposable> {
+/** The real ones, without the journal: they hold nothing and have touched nothing. */
+export function hostTools({
+  version,
+  environment,
+  person,
+  log,
+  untilServed,
+  ...way
+}: ToolsOptions): Omit<EnrollTools, 'journal'> {
   const proxy = proxiesIn(environment)
   const openExchange: EnrollTools['openExchange'] = (issuer, credentials) =>
     createExchangeClient({ ...way, settings: { issuer, log, credentials, proxy }, clock: systemClock })
-  const journal = await openJournal({
-    folder: FOLDER,
-    lockMilliseconds: LOCK_MILLISECONDS,
-    signal,
-    performers: {
-      // unenroll does it by its own option, and enroll keeps what it registered.
-      deleteHost: async () => {},
-    },
-  })
   return {
     version,
     environment,
     clock: systemClock,
     person,
-    journal,
     hostNames: createHostNames(),
     openExchange,
     untilServed,
     testSshd,
-    reloadSshd: async (stop) => {
-      const outcome = await createSshd({ reloadCommand: null }).reload(stop)
-      return outcome.kind === 'failed' ? outcome.failure.message : null
+  }
+}
+
+/** The real ones, of this host. Dispose of them: they hold the lock of the journal. */
+export async function openTools(
+  options: ToolsOptions,
+  signal: AbortSignal,
+): Promise<EnrollTools & AsyncDisposable> {
+  const { person } = options
+  const opened = new AbortController()
+  const telling = systemClock.sleep(TELL_MILLISECONDS, opened.signal).then(
+    () => person.tell('waiting for another enroll or unenroll to finish'),
+    () => {},
+  )
+  const journal = await openJournal({
+    folder: FOLDER,
+    lockMilliseconds: LOCK_MILLISECONDS,
+    signal,
+    performers: {
+      // An undoing goes on whatever signal comes.
+      reloadSshd: async () => reloadSshd(new AbortController().signal),
+      // unenroll does it by its own option, and enroll keeps what it registered.
+      deleteHost: async () => {},
     },
+  }).finally(() => opened.abort())
+  await telling
+  return {
+    ...hostTools(options),
+    journal,
     [Symbol.asyncDispose]: async () => journal[Symbol.asyncDispose](),
+  }
+}
+
+/** By the root helper, which tests the configuration first; what it is too busy for is waited for. */
+async function reloadSshd(signal: AbortSignal): Promise<string | null> {
+  const sshd = createSshd({ reloadCommand: null })
+  const until = systemClock.uptime() + LONGEST_RELOAD_SECONDS
+  for (;;) {
+    const outcome = await sshd.reload(signal)
+    if (outcome.kind === 'failed') return outcome.failure.message
+    if (outcome.kind === 'done') return null
+    if (systemClock.uptime() + outcome.retrySeconds > until) return 'it was reloaded too often just now'
+    await systemClock.sleep(outcome.retrySeconds * 1000, signal)
   }
 }
 

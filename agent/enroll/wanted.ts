@@ -9,6 +9,7 @@ import type { LoginMethodName } from './login-options.ts'
 import type { Person } from './show.ts'
 
 export const CONFIG_FILE = '/etc/hostcertd/hostcertd.yaml'
+export const CREDENTIALS_FOLDER = '/etc/hostcertd/credentials'
 export const HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
 
 /** The options of the verb, checked one by one. */
@@ -54,8 +55,6 @@ export interface EnrollTools {
   readonly untilServed: (config: Config, seconds: number, signal: AbortSignal) => Promise<string | null>
   /** `sshd -t`: null when it accepts the configuration, otherwise why not, or why that is not known. */
   readonly testSshd: (signal: AbortSignal) => Promise<string | null>
-  /** Have sshd read its configuration; null when it does, otherwise why not. */
-  readonly reloadSshd: (signal: AbortSignal) => Promise<string | null>
 }
 
 /** How this host is set up now. */

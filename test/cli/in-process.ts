@@ -17,6 +17,7 @@ export function inertContext(): CliContext {
     composeHost: never,
     composeIssuer: never,
     enrollTools: never,
+    issuerTools: never,
     exchangeProgram: [],
     createDaemon: never,
     daemonLog: never,

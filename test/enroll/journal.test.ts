@@ -475,7 +475,7 @@ test('no truncated journal and none with a changed byte is taken for a whole one
   }
 })
 
-test('copies that were there before are restored, and others of that name are removed', async () => {
+test('copies that were there before stay, renewed or not, and others of that name are removed', async () => {
   const folder = join(host.etc, 'ssh', 'hostcertd')
   await fs.mkdir(folder)
   const [old, added, other] = ['a-cert.pub', 'b-cert.pub', 'user-ca.pub'].map((name) =>
@@ -499,6 +499,8 @@ test('copies that were there before are restored, and others of that name are re
   const { left } = await journal.undoAll()
   expect(left).toEqual([{ path: join(folder, 'c-cert.pub'), why: expect.stringContaining('symbolic link') }])
   await fs.rm(join(folder, 'c-cert.pub'))
+  expect(await fs.readFile(old, 'utf8')).toBe('after\n')
+  await fs.writeFile(old, 'before\n')
   expect(await host.snapshot()).toEqual(before)
 })
 
@@ -532,9 +534,37 @@ test.each([
   const { left } = await journal.undoUnfinished()
   // A service is stopped before its files go, and reloaded when they are restored.
   const ends = before.isActive ? undone : undone.map((call) => `${call} *`)
-  expect(order).toEqual([...made, 'reload U *', ...ends])
+  expect(order).toEqual([...made, 'reload U *', 'stop U *', ...ends])
   expect(left).toEqual([{ path: 'web1.example.com', why: 'the issuer is away' }])
   expect(journal.runs.flatMap(({ changes }) => changes.map(({ kind }) => kind))).toEqual(['registration'])
+})
+
+test('sshd is reloaded once, after all files are as before, and again by the next call if that failed', async () => {
+  const seen: boolean[] = []
+  let problem: string | null = 'sshd -t fails'
+  const performers = {
+    reloadSshd: async () => {
+      seen.push((await fs.readFile(config, 'utf8')) === SSHD_CONFIG)
+      return problem
+    },
+    deleteHost: async () => {},
+  }
+  const sshd = { kind: 'sshd', step: 'reload sshd' } as const
+  {
+    await using journal = await openJournal({ folder: host.state, performers })
+    for (const content of ['one', 'two']) {
+      const run = journal.begin()
+      await run.make(sshd)
+      await run.make(fileChange(config, await readFileState(config), fileState(content, 0o600)))
+      await run.finish()
+    }
+    expect((await journal.undoAll()).left).toEqual([{ path: 'sshd', why: problem }])
+  }
+  problem = null
+  await using journal = await openJournal({ folder: host.state, performers })
+  expect((await journal.undoAll()).left).toEqual([])
+  expect(seen).toEqual([true, true])
+  expect(journal.runs).toEqual([])
 })
 
 test('a service that does not start is an error with what systemctl said', async () => {

@@ -113,14 +113,31 @@ export class Container {
     this.#nspawn = null
   }
 
+  /** Stop it as a power cut does; {@link boot} starts it again. */
+  async cutPower(): Promise<void> {
+    if (this.#nspawn === null) return
+    const ended = once(this.#nspawn, 'exit')
+    process.kill(this.#leader, 'SIGKILL')
+    await ended
+    this.#nspawn = null
+  }
+
   /** Run a program in the container, as root. @throws when it fails */
   async run(argv: readonly string[], options: CommandOptions = {}): Promise<string> {
     return await command(this.#inside(argv), { env: ENVIRONMENT, ...options })
   }
 
-  /** Run a program in the container, as root, and look at how it ends. */
-  async try(argv: readonly string[], options: CommandOptions = {}): Promise<Outcome> {
-    return await tryCommand(this.#inside(argv), { env: ENVIRONMENT, ...options })
+  /**
+   * Run a program in the container, as root, and look at how it ends.
+   *
+   * @param around a program outside that runs it, a tracer say
+   */
+  async try(
+    argv: readonly string[],
+    options: CommandOptions = {},
+    around: readonly string[] = [],
+  ): Promise<Outcome> {
+    return await tryCommand([...around, ...this.#inside(argv)], { env: ENVIRONMENT, ...options })
   }
 
   /** Run a few lines of shell in the container, as root. @throws when they fail */

@@ -6,6 +6,8 @@ import type { Machine } from '../../support/platform/metadata.ts'
 export type IssuerRequest =
   | { readonly do: 'add-host'; readonly hostname: string; readonly ttlSeconds: number }
   | { readonly do: 'add-identity' }
+  /** An access token of an administrator, who may do everything with all hosts. */
+  | { readonly do: 'add-admin-token' }
   | { readonly do: 'set-ttl'; readonly hostId: string; readonly seconds: number }
   | { readonly do: 'fail-always'; readonly fault: RawAnswer | { readonly kind: 'hang' } }
   | { readonly do: 'heal' | 'stop' | 'start' }

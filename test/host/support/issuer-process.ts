@@ -31,6 +31,8 @@ function carryOut(request: IssuerRequest): unknown {
       return issuer.addHost(request)
     case 'add-identity':
       return issuer.addIdentity()
+    case 'add-admin-token':
+      return issuer.addToken({ mayRead: 'all', mayCreate: true, mayDelete: 'all' })
     case 'set-ttl':
       return issuer.setTtl(request.hostId, request.seconds)
     case 'fail-always':

@@ -1,0 +1,158 @@
+import { join } from 'node:path'
+import { AgentError } from '../cert/errors.ts'
+import type { HttpIssuerConfig } from '../config/config.ts'
+import { loadConfig, type LoadedConfig } from '../config/load.ts'
+import { problemLine } from '../config/problem.ts'
+import { readEnrollment } from '../host/enrollment.ts'
+import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
+import { type Settings, withSettings } from './configuration.ts'
+import { Patience } from './find-host.ts'
+import { type JournalRun, registeredIn } from './journal.ts'
+import { type LoginSettings, loginSettings, readSecret } from './login-settings.ts'
+import { CONFIG_FILE, CREDENTIALS_FOLDER, type EnrollOptions, type EnrollTools } from './wanted.ts'
+
+/** What names the host and the issuer; what is left out is what this host is configured with. */
+export type DeleteOptions = Pick<
+  EnrollOptions,
+  'url' | 'hostId' | 'method' | 'login' | 'adminTokenFile' | 'caFile'
+>
+
+export type DeleteTools = Pick<EnrollTools, 'clock' | 'environment' | 'openExchange' | 'person'>
+
+/** A host that can be deleted at its issuer, with all that this needs. */
+export interface Deletion {
+  readonly hostId: string
+  readonly url: string
+  /** False: the issuer has no such host any more. Not known counts as there. */
+  readonly isThere: (signal: AbortSignal) => Promise<boolean>
+  /**
+   * Delete it. Idempotent.
+   *
+   * @returns what was done, for people
+   * @throws AgentError with the issuer's failure
+   */
+  readonly run: (signal: AbortSignal) => Promise<string>
+}
+
+/** No configuration of this machine counts. */
+const NO_CONFIG_FILE = '/nonexistent/hostcertd.yaml'
+
+/**
+ * Read all that deleting a host needs, before this host forgets it. Asks the issuer nothing.
+ *
+ * @param runs of the journal, as far as this machine counts
+ * @throws AgentError CONFIG_INVALID, CREDENTIAL_UNREADABLE
+ */
+export async function readDeletion(
+  options: DeleteOptions,
+  runs: readonly JournalRun[],
+  tools: DeleteTools,
+  signal: AbortSignal,
+): Promise<Deletion> {
+  const { person, clock, openExchange } = tools
+  const here = await configuredHere(tools)
+  const url = options.url ?? here?.url
+  if (url === undefined) throw new AgentError('CONFIG_INVALID', 'name the issuer: --url URL')
+  const enrollment = await readEnrollment().catch(() => null)
+  const hostId = options.hostId ?? here?.sshHostId ?? enrollment?.host_id ?? registeredIn(runs).at(-1)
+  if (hostId === undefined) throw new AgentError('CONFIG_INVALID', 'name the host: --host-id ID')
+
+  const usesOwnLogin = options.adminTokenFile === null && options.method === null && here?.url === url
+  const { issuer, secrets } =
+    usesOwnLogin && here !== null
+      ? { issuer: here, secrets: await credentialsOf(here) }
+      : await issuerFor({ ...options, url }, hostId, here, tools, signal)
+  const open = () => openExchange({ ...issuer, sshHostId: hostId }, secrets)
+  return {
+    hostId,
+    url,
+    async isThere(stop) {
+      const exchange = open()
+      try {
+        const answer = await exchange.findHost({ by: { kind: 'id', id: hostId } }, stop)
+        return answer.kind !== 'failed' || answer.failure.code !== 'ISSUER_NOT_FOUND'
+      } finally {
+        exchange.end()
+      }
+    },
+    async run(stop) {
+      const exchange = open()
+      try {
+        const patience = new Patience(clock, person.tell)
+        const { wasThere } = await patience.ask(async (limit) => exchange.deleteHost({ hostId }, limit), stop)
+        return wasThere ? `deleted the host ${hostId} at ${url}` : `${url} has no host ${hostId} any more`
+      } finally {
+        exchange.end()
+      }
+    },
+  }
+}
+
+/** @returns null when this host has no issuer over HTTP, or no valid configuration */
+async function configuredHere({ environment }: DeleteTools): Promise<HttpIssuerConfig | null> {
+  return httpIssuerIn(
+    await loadConfig({
+      path: CONFIG_FILE,
+      environment,
+      checkPinnedCas: false,
+      keepsCredentialNames: true,
+    }),
+  )
+}
+
+function httpIssuerIn(loaded: LoadedConfig): HttpIssuerConfig | null {
+  return loaded.kind === 'ok' && loaded.config.issuer.kind === 'http' ? loaded.config.issuer : null
+}
+
+/** What the issuer's login takes from the credential folder: it is gone when the host is deleted. */
+async function credentialsOf({ auth }: HttpIssuerConfig): Promise<LoginSettings['secrets']> {
+  const names = JSON.stringify(auth).matchAll(/"credential:([\w.-]+)"/g)
+  const secrets: Record<string, string> = {}
+  for (const [, name = ''] of names) {
+    // Without it the exchange says what is missing.
+    const secret = await readBoundedFile(join(CREDENTIALS_FOLDER, name), SMALL_FILE_BYTES).catch(() => null)
+    if (secret !== null) secrets[name] = secret
+  }
+  return secrets
+}
+
+/** As the options say, by a configuration of their own. */
+async function issuerFor(
+  options: DeleteOptions & { readonly url: string },
+  hostId: string,
+  here: HttpIssuerConfig | null,
+  { person, environment }: DeleteTools,
+  signal: AbortSignal,
+): Promise<{ readonly issuer: HttpIssuerConfig; readonly secrets: LoginSettings['secrets'] }> {
+  const { adminTokenFile, url } = options
+  const login =
+    adminTokenFile === null
+      ? await loginSettings(options, { config: null }, person, signal)
+      : {
+          settings: [
+            [['auth', 'method'], 'token'],
+            [['auth', 'token_file'], 'credential:admin-token'],
+          ] as const,
+          secrets: { 'admin-token': await readSecret(adminTokenFile, '--admin-token-file', person) },
+        }
+  const caFile = options.caFile ?? (here?.url === url ? here.caFile : null)
+  const settings: Settings = [
+    [['issuer', 'url'], url],
+    [['issuer', 'ssh_host_id'], hostId],
+    ...(caFile === null ? [] : ([[['issuer', 'ca_file'], caFile]] as const)),
+    ...login.settings,
+  ]
+  const loaded = await loadConfig({
+    path: NO_CONFIG_FILE,
+    environment,
+    checkPinnedCas: false,
+    mainText: withSettings(null, settings),
+    keepsCredentialNames: true,
+  })
+  const issuer = httpIssuerIn(loaded)
+  if (issuer !== null) return { issuer, secrets: login.secrets }
+  const problems = loaded.kind === 'invalid' ? loaded.problems : []
+  // Of the options, and of no file.
+  const lines = problems.map(({ path, message }) => problemLine({ path, message }))
+  throw new AgentError('CONFIG_INVALID', lines.join('; '))
+}

@@ -1,0 +1,157 @@
+import { expect, test } from 'vitest'
+import { findHost, type HostWish, Patience } from '../../agent/enroll/find-host.ts'
+import type { ExchangeClient } from '../../agent/issuer/exchange-client.ts'
+import type { IssuerFailure } from '../../agent/renewal/ports.ts'
+import { ManualClock } from '../fakes/manual-clock.ts'
+
+const OURS = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
+const PROJECT = '41ea2756-88ac-43bf-8929-42b71ec7742e'
+const HOST = { id: OURS, projectId: PROJECT, hostname: 'web1.example.com', alias: null, hostCertTtl: null }
+
+const WISH: HostWish = {
+  hostId: null,
+  project: 'servers',
+  hostname: 'web1.example.com',
+  register: null,
+  takeOver: false,
+  ownIds: [],
+  configuredId: null,
+}
+const REGISTER = { ttl: null, alias: null }
+
+type Found = Awaited<ReturnType<ExchangeClient['findHost']>>
+type Registered = Awaited<ReturnType<ExchangeClient['registerHost']>>
+
+function found(host: typeof HOST | null, visible: number, similar: string[] = []): Found {
+  return { kind: 'found', project: { id: PROJECT, slug: 'servers' }, host, similar, visible }
+}
+
+function failed(
+  code: IssuerFailure['code'],
+  next: IssuerFailure['next'],
+  retryAfterSeconds: number | null = null,
+): Extract<Found, { kind: 'failed' }> {
+  const failure = { code, message: `the issuer says ${code}`, next, retryAfterSeconds, requestId: null }
+  return { kind: 'failed', failure }
+}
+
+const FORBIDDEN = failed('ISSUER_FORBIDDEN', 'administrator')
+const NO_PROJECT = failed('ISSUER_NOT_FOUND', 'administrator')
+
+/**
+ * Look for a host, at an issuer that gives these answers, the last again and again, and with a clock that goes on as
+ * soon as somebody waits for it.
+ */
+async function look(
+  wish: Partial<HostWish>,
+  answers: { readonly found?: readonly Found[]; readonly registered?: readonly Registered[] },
+  mayRegister = true,
+) {
+  const clock = new ManualClock(0)
+  const said: string[] = []
+  const asked: string[] = []
+  const next = <Answer>(what: string, of: readonly Answer[] = []): Answer => {
+    const answer = of[Math.min(asked.filter((one) => one === what).length, of.length - 1)]
+    asked.push(what)
+    if (answer === undefined) throw new Error(`nobody was to ask for ${what}`)
+    return answer
+  }
+  const exchange = {
+    findHost: async () => next('find', answers.found),
+    registerHost: async () => next('register', answers.registered),
+  }
+  const patience = new Patience(clock, (text) => said.push(text))
+  const { signal } = new AbortController()
+  const state = { isOver: false }
+  const result = findHost({ ...WISH, ...wish }, exchange, patience, mayRegister, signal)
+    .then(
+      (host) => ({ host, error: null }),
+      (error: Error) => ({ host: null, error: error.message }),
+    )
+    .finally(() => (state.isOver = true))
+  while (!state.isOver) await clock.advance(1)
+  return { ...(await result), asked: asked.join(' '), waited: clock.now(), said }
+}
+
+const isOurs = { kind: 'found', id: OURS, isNew: false }
+
+test('a grant that takes effect after ten seconds is waited for, whichever way the issuer lacks it', async () => {
+  for (const lacking of [FORBIDDEN, NO_PROJECT, found(null, 0)]) {
+    const { host, asked, said } = await look(
+      {},
+      { found: [lacking, lacking, lacking, lacking, found(HOST, 1)] },
+    )
+    expect({ host, asked }).toEqual({ host: isOurs, asked: 'find find find find find' })
+    expect(said[0]).toMatch(/; trying again in 3 s$/)
+  }
+})
+
+test('after 15 seconds a grant is not to be expected any more', async () => {
+  for (const [lacking, message] of [
+    [FORBIDDEN, /^the issuer says ISSUER_FORBIDDEN$/],
+    [NO_PROJECT, /^the issuer says ISSUER_NOT_FOUND$/],
+    [
+      found(null, 0),
+      /shows no host of the project "servers": .* no permission to read them, or there is none/,
+    ],
+  ] as const) {
+    const { error, waited } = await look({}, { found: [lacking] })
+    expect(error).toMatch(message)
+    expect(waited).toBeGreaterThanOrEqual(15)
+    expect(waited).toBeLessThan(20)
+  }
+})
+
+test('a name that is not among visible hosts is known not to be there: no wait', async () => {
+  const answer = await look({}, { found: [found(null, 7, ['WEB1.example.com'])] })
+  expect(answer).toMatchObject({ asked: 'find', said: [] })
+  expect(answer.error).toBe(
+    'web1.example.com is not among the 7 hosts of the project "servers" (similar: "WEB1.example.com"; names are in lower case): add --register',
+  )
+})
+
+test('an empty list is no reason to wait before registering, and none to believe that the name is free', async () => {
+  const registered = [{ kind: 'registered', host: HOST } as const]
+  expect(await look({ register: REGISTER }, { found: [found(null, 0)], registered })).toMatchObject({
+    host: { kind: 'found', id: OURS, isNew: true },
+    asked: 'find register',
+    said: [],
+  })
+  const taken = [{ kind: 'taken', what: 'hostname', host: HOST } as const]
+  const other = await look({ register: REGISTER }, { found: [found(null, 0)], registered: taken })
+  expect(other.error).toContain(`is registered already, as ${OURS}`)
+  const own = { register: REGISTER, ownIds: [OURS.toUpperCase()] }
+  expect(await look(own, { found: [found(null, 0)], registered: taken })).toMatchObject({ host: isOurs })
+})
+
+test('by the id of a project one request registers, and none is made when nothing may be changed', async () => {
+  const registered = [{ kind: 'registered', host: HOST } as const]
+  const wish = { project: PROJECT, register: REGISTER }
+  expect(await look(wish, { registered })).toMatchObject({ asked: 'register' })
+  expect(await look(wish, { found: [found(null, 0)] }, false)).toMatchObject({
+    asked: 'find',
+    host: { kind: 'would-register' },
+  })
+})
+
+test('what the configuration or an option names is not asked for', async () => {
+  expect(await look({ hostId: OURS }, {})).toMatchObject({ asked: '', host: isOurs })
+  expect(await look({ configuredId: OURS }, {})).toMatchObject({ asked: '', host: isOurs })
+})
+
+test('an issuer that says when is asked then, for as long as it says so; one that fails is asked three times more', async () => {
+  const busy = failed('ISSUER_BUSY', 'issuer-backoff', 60)
+  const later = await look({}, { found: [...Array<Found>(20).fill(busy), found(HOST, 1)] })
+  expect(later).toMatchObject({ host: isOurs, waited: 20 * 60 })
+  const endless = await look({}, { found: [busy] })
+  expect(endless.error).toBe('the issuer says ISSUER_BUSY')
+  expect(endless.waited).toBeLessThan(47 * 60)
+  const gone = await look({}, { found: [failed('ISSUER_UNREACHABLE', 'issuer-backoff')] })
+  expect(gone).toMatchObject({ error: 'the issuer says ISSUER_UNREACHABLE', asked: 'find find find find' })
+  expect(gone.waited).toBeLessThan(40)
+})
+
+test('a login that is refused is not tried again: it would lock the identity', async () => {
+  const refused = failed('ISSUER_UNAUTHORIZED', 'login-backoff')
+  expect(await look({}, { found: [refused] })).toMatchObject({ asked: 'find', said: [] })
+})

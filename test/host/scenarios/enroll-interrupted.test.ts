@@ -1,0 +1,271 @@
+import { existsSync } from 'node:fs'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { runsIf } from '../../support/skip.ts'
+import type { Outcome } from '../support/commands.ts'
+import { enrollCommand, interrupt, linesSaid, runSaying, stateOfHost } from '../support/enrolling.ts'
+import { eventually } from '../support/eventually.ts'
+import { bootHost, type Host } from '../support/host.ts'
+import { install } from '../support/installed-host.ts'
+import { describeOnEachRelease } from '../support/releases.ts'
+
+const STRACE = '/usr/bin/strace'
+const needsStrace = runsIf(existsSync(STRACE), 'strace is not installed')
+/** What puts a file in place, or removes it: between two of them nothing on the host changes. */
+const STEPS = 'rename,unlink,rmdir'
+const MANY_MINUTES = 30 * 60_000
+const UNENROLL = 'hostcertd unenroll --yes'
+
+describeOnEachRelease('an enrollment that is interrupted or fails', (release) => {
+  let host: Host
+  let line = ''
+  let before = ''
+  beforeAll(async () => {
+    host = await bootHost(release)
+    await install(host, 'deb')
+    before = await stateOfHost(host)
+    line = `${await enrollCommand(host)} --yes --json`
+  })
+  afterAll(async () => {
+    await host?.[Symbol.asyncDispose]()
+  })
+  beforeEach(async () => {
+    await host.issuer.ask({ do: 'heal' })
+  })
+
+  /** Whatever was interrupted: sshd answers, and a restart of it would be no surprise. */
+  const expectSshd = async (when: string): Promise<void> => {
+    expect({ when, sshd: await host.container.try(['sshd', '-t']) }).toMatchObject({ sshd: { status: 0 } })
+    expect({ when, ...(await host.client.logIn(null)) }).toMatchObject({ when, stdout: 'hello\n' })
+  }
+  const expectAsBefore = async (when: string): Promise<void> => {
+    await expectSshd(when)
+    expect({ when, state: await stateOfHost(host) }).toEqual({ when, state: before })
+    const served = await host.client.logIn('ssh-ed25519')
+    expect({ when, ...served }).toMatchObject({ when, status: 255 })
+  }
+  /** The next call ends well, and unenroll gives back what was there before all. */
+  const expectRecovery = async (when: string): Promise<void> => {
+    await expectSshd(when)
+    await forgetReloads(host)
+    const again = await host.container.try(['sh', '-c', line])
+    expect({ when, ...again }).toMatchObject({ when, status: 0 })
+    expect(JSON.parse(again.stdout)).toMatchObject({ hostname: 'web1.example.com' })
+    expect({ when, complaints: await host.client.verifyAll() }).toEqual({ when, complaints: [] })
+    await forgetReloads(host)
+    expect({ when, ...(await host.container.try(['sh', '-c', UNENROLL])) }).toMatchObject({ when, status: 0 })
+    await expectAsBefore(when)
+  }
+
+  test(
+    'a signal after each message undoes everything at once and says what',
+    async () => {
+      for (let lines = 1; ; lines++) {
+        for (const signal of ['INT', 'TERM', 'HUP'] as const) {
+          await forgetReloads(host)
+          const { status, stderr } = await interrupt(host, line, signal, linesSaid(host, lines))
+          const when = `SIG${signal} after ${lines} lines: ${stderr}`
+          if (status === 0) {
+            expect({ when, lines: lines > 6 }).toEqual({ when, lines: true })
+            await expectRecovery(when)
+            return
+          }
+          expect({ when, status }).toEqual({ when, status: 1 })
+          expect(stderr).toContain(`ended by SIG${signal}`)
+          if (lines > 3)
+            expect(stderr).toMatch(/^undone: what was changed \(.*store the credential client-secret\)$/m)
+          await expectAsBefore(when)
+        }
+      }
+    },
+    MANY_MINUTES,
+  )
+
+  test(
+    'a signal while the issuer is silent changes nothing',
+    async () => {
+      for (const signal of ['INT', 'TERM', 'KILL'] as const) {
+        await host.issuer.ask({ do: 'fail-always', fault: { kind: 'hang' } })
+        const asked = await host.issuer.ask({ do: 'count-requests' })
+        const { status, stderr } = await interrupt(
+          host,
+          line,
+          signal,
+          async () => (await host.issuer.ask({ do: 'count-requests' })) !== asked,
+        )
+        expect({ status: status === 0, stderr }).toMatchObject({ status: false })
+        await host.issuer.ask({ do: 'heal' })
+        await expectAsBefore(`SIG${signal} before an answer`)
+      }
+      await expectRecovery('after signals before an answer')
+    },
+    MANY_MINUTES,
+  )
+
+  describe('at each change of a file', needsStrace, () => {
+    test(
+      'SIGKILL: the next enroll and unenroll recover',
+      async () => {
+        const kill = async (command: string, at: number): Promise<Outcome> =>
+          traced(host, command, `${STEPS}:signal=KILL:when=${at}`)
+        for (let at = 1; ; at++) {
+          await forgetReloads(host)
+          const { status, stderr } = await kill(line, at)
+          if (status === 0) {
+            expect(at).toBeGreaterThan(12)
+            break
+          }
+          await expectRecovery(`SIGKILL of enroll at change ${at}: ${stderr}`)
+        }
+        for (let at = 1; ; at++) {
+          await forgetReloads(host)
+          const { status, stderr } = await kill(UNENROLL, at)
+          const when = `SIGKILL of unenroll at change ${at}: ${stderr}`
+          await expectSshd(when)
+          await forgetReloads(host)
+          expect(await host.container.try(['sh', '-c', UNENROLL])).toMatchObject({ status: 0 })
+          await expectAsBefore(when)
+          if (status === 0) {
+            expect(at).toBeGreaterThan(12)
+            return
+          }
+          await forgetReloads(host)
+          expect(await host.container.try(['sh', '-c', line])).toMatchObject({ status: 0 })
+        }
+      },
+      MANY_MINUTES,
+    )
+
+    test(
+      'a full disk and a read-only one: undone at once, or by the next call',
+      async () => {
+        for (let at = 1; ; at++) {
+          await forgetReloads(host)
+          const code = at % 2 === 0 ? 'ENOSPC' : 'EROFS'
+          const { status, stderr } = await traced(host, line, `rename:error=${code}:when=${at}`)
+          const when = `${code} at change ${at}: ${stderr}`
+          if (status === 0) {
+            expect(at).toBeGreaterThan(8)
+            await expectRecovery(when)
+            return
+          }
+          expect({ when, status }).toEqual({ when, status: 1 })
+          expect(stderr).toMatch(/^STORE_FAILED: cannot write \/\S+: .*(?:no space|read-only)/m)
+          await expectAsBefore(when)
+        }
+      },
+      MANY_MINUTES,
+    )
+  })
+
+  test(
+    'a power cut after each message: the next call after the boot recovers',
+    async () => {
+      for (let lines = 1; ; lines++) {
+        const state = { isOver: false }
+        const running = runSaying(host, line).then(
+          () => (state.isOver = true),
+          () => (state.isOver = true),
+        )
+        const isSaid = linesSaid(host, lines)
+        await eventually('it has said that much', 60_000, async () => state.isOver || (await isSaid()))
+        const wasOver = state.isOver
+        await host.container.cutPower()
+        await running
+        await host.container.boot()
+        await expectRecovery(`power cut after ${lines} lines`)
+        if (wasOver) return
+      }
+    },
+    MANY_MINUTES,
+  )
+
+  test.each([
+    {
+      what: 'sshd refuses its configuration',
+      breakIt: 'echo Nonsense yes >/etc/ssh/sshd_config.d/90-broken.conf',
+      mendIt: 'rm /etc/ssh/sshd_config.d/90-broken.conf',
+      says: /^SSHD_CONFIG_INVALID: .*90-broken\.conf/m,
+    },
+    {
+      what: 'the service does not start',
+      breakIt: 'systemctl mask --quiet hostcertd.service',
+      mendIt: 'systemctl unmask --quiet hostcertd.service',
+      says: /^STORE_FAILED: hostcertd\.service is masked: /m,
+    },
+    {
+      what: 'the configuration is on a read-only file system',
+      breakIt: 'mount --bind /etc/hostcertd /etc/hostcertd; mount -o remount,ro,bind /etc/hostcertd',
+      mendIt: 'umount /etc/hostcertd',
+      says: /^STORE_FAILED: cannot write \/etc\/hostcertd\/.*read-only/m,
+    },
+    {
+      what: 'there is no room for the journal',
+      breakIt:
+        'mount -t tmpfs -o size=4k,mode=755 tmpfs /var/lib/hostcertd-enroll; head -c 4096 /dev/zero >/var/lib/hostcertd-enroll/full || true',
+      mendIt: 'umount /var/lib/hostcertd-enroll',
+      says: /^STORE_FAILED: cannot write \/var\/lib\/hostcertd-enroll\/journal\.json: .*no space/m,
+    },
+  ])(
+    '$what: undone at once, and the next call ends well',
+    async ({ what, breakIt, mendIt, says }) => {
+      await forgetReloads(host)
+      await host.container.sh(breakIt)
+      const { status, stderr } = await host.container.try(['sh', '-c', line])
+      await host.container.sh(mendIt)
+      expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(says) })
+      await expectRecovery(what)
+    },
+    MANY_MINUTES,
+  )
+
+  test(
+    'the issuer stops answering, or its certificate is refused: nothing is changed',
+    async () => {
+      const other = `SHA256:${'a'.repeat(43)}`
+      const refused = await host.container.try(['sh', '-c', `${line} --ca-fingerprint ${other}`])
+      expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('CERT_CA_MISMATCH') })
+      await expectAsBefore('a certificate of another CA')
+      await host.issuer.ask({ do: 'stop' })
+      const stopped = await host.container.try(['sh', '-c', line])
+      await host.issuer.ask({ do: 'start' })
+      expect(stopped).toMatchObject({ status: 1, stderr: expect.stringContaining('ISSUER_UNREACHABLE') })
+      await expectRecovery('an issuer that was gone')
+    },
+    MANY_MINUTES,
+  )
+
+  test(
+    'the issuer stops answering after it was found: undone after the wait',
+    async () => {
+      await forgetReloads(host)
+      const waiting = runSaying(host, `${line} --wait 5s`)
+      await eventually('a certificate was issued', 60_000, linesSaid(host, 3))
+      await host.issuer.ask({ do: 'fail-always', fault: { kind: 'hang' } })
+      expect((await waiting).stderr).toMatch(/^SSHD_NOT_SERVING: /m)
+      await host.issuer.ask({ do: 'heal' })
+      await expectRecovery('an issuer that went away')
+    },
+    MANY_MINUTES,
+  )
+})
+
+/** A command of the host under strace, with a fault at one of its system calls; files are written by one thread. */
+async function traced({ container }: Host, command: string, fault: string): Promise<Outcome> {
+  const trace = [
+    STRACE,
+    '-f',
+    '-qq',
+    '-o',
+    '/dev/null',
+    '-e',
+    'trace=rename,unlink,rmdir',
+    '-e',
+    `inject=${fault}`,
+  ]
+  return container.try(['sh', '-c', `exec env UV_THREADPOOL_SIZE=1 ${command}`], {}, trace)
+}
+
+/** The root helper reloads sshd only so often, and a test more often than that. */
+async function forgetReloads({ container }: Host): Promise<void> {
+  await container.sh('rm -f /run/hostcertd-reload/reloads')
+}
