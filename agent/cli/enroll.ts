@@ -129,13 +129,23 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
   else if (result.isDone) {
     context.err(
       changed
-        ? `${hostname} is enrolled, and sshd serves its certificates`
+        ? `${hostname} is enrolled: sshd presents its certificates, and hostcertd renews them`
         : `${hostname} is enrolled already: nothing changed`,
     )
-    context.err('A client that has this line in its known_hosts connects without a prompt:')
-    if (knownHosts !== null) context.out(`${knownHosts}\n`)
+    if (knownHosts !== null) {
+      context.err(
+        'With this line in /etc/ssh/ssh_known_hosts or ~/.ssh/known_hosts, clients connect without a host key question:',
+      )
+      context.out(`${knownHosts}\n`)
+    }
   }
+  if (options.mode === 'ask' && !result.isDone) return declined(context)
   return options.mode === 'check' && changed ? WOULD_CHANGE : EXIT.ok
+}
+
+function declined(context: CliContext): number {
+  context.err('nothing was changed')
+  return EXIT.failed
 }
 
 /** With `--check`. */
@@ -161,6 +171,7 @@ export async function unenrollVerb(context: CliContext, given: Given, signal: Ab
     context.err(
       changed ? 'what enroll did was taken back' : 'enroll did nothing on this host: nothing changed',
     )
+  if (mode === 'ask' && !isDone) return declined(context)
   if (left.length > 0) return EXIT.failed
   return mode === 'check' && changed ? WOULD_CHANGE : EXIT.ok
 }

@@ -115,12 +115,10 @@ export async function enroll(
       return { ...enrolled, isDone: true }
     }
     if (options.mode !== 'yes' || person.isThere) person.show(plan.changes)
-    if (isLooking) {
+    if (isLooking || (options.mode === 'ask' && !(await person.agrees('Make these changes?', signal)))) {
       await journal.undoUnfinished()
       return { ...enrolled, isDone: false }
     }
-    if (options.mode === 'ask' && !(await person.agrees('Make these changes?', signal)))
-      throw new AgentError('CONFIG_INVALID', 'nothing was changed')
     await make(run, plan.changes, planned.config, options, tools, signal)
     await run.finish()
     return { ...enrolled, isDone: true }
@@ -224,7 +222,7 @@ async function find(
   const isSame = config !== null && config.url === issuer.url && current.principals.includes(hostname)
   const wish = {
     ...options,
-    hostId: options.hostId ?? (options.fromCertificate ? (fromCertificate ?? null) : null),
+    hostId: options.hostId ?? (options.fromCertificate && !isSame ? (fromCertificate ?? null) : null),
     hostname,
     ownIds: [
       ...certificateIds,
@@ -327,11 +325,9 @@ async function provedCas(
         'CERT_CA_MISMATCH',
         `the certificate is signed by the CA ${ca.fingerprint}, and the issuer names another one`,
       )
-    person.tell(`the CA ${ca.fingerprint} (${ca.type}) signs this host's certificates`)
-    if (mode === 'yes')
-      person.tell(
-        'it is trusted because TLS showed the right issuer; compare it with the one that clients have',
-      )
+    const signs = `the CA ${ca.fingerprint} (${ca.type}) signs this host's certificates`
+    if (mode === 'yes') person.tell(`${signs}; it is trusted because TLS showed the right issuer`)
+    else person.tell(`${signs}; compare it with the one that clients trust`)
   }
   return [...pins, ca]
 }

@@ -41,9 +41,9 @@ export async function unenroll(
   const result = { changed: steps.length > 0, steps, left: [] }
   if (steps.length === 0) return { ...result, isDone: true }
   if (mode !== 'yes' || person.isThere) person.show(changes.map(reversed))
-  if (mode === 'dry-run' || mode === 'check') return { ...result, isDone: false }
-  if (mode === 'ask' && !(await person.agrees('Take all of this back?', signal)))
-    throw new AgentError('CONFIG_INVALID', 'nothing was changed')
+  const isLooking = mode === 'dry-run' || mode === 'check'
+  if (isLooking || (mode === 'ask' && !(await person.agrees('Take all of this back?', signal))))
+    return { ...result, isDone: false }
   const deleted = deleteHost === null ? null : await deleteHost(signal)
   const { left } = await journal.undoAll(isKept)
   const refused = await testSshd(signal)
