@@ -133,9 +133,7 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
         : `${hostname} is enrolled already: nothing changed`,
     )
     if (knownHosts !== null) {
-      context.err(
-        'With this line in /etc/ssh/ssh_known_hosts or ~/.ssh/known_hosts, clients connect without a host key question:',
-      )
+      context.err('Clients with this line in their known_hosts connect without a host key question:')
       context.out(`${knownHosts}\n`)
     }
   }

@@ -56,7 +56,7 @@ describeOnEachRelease('enroll', (release) => {
       hostcertd unenroll --yes || :
       rm -rf /etc/ssh /etc/default /etc/hostcertd/host-ca.pub /var/lib/hostcertd/certs/*
       cp -a /root/ssh /root/default /etc/
-      systemctl is-active --quiet ssh.service && systemctl reload ssh.service`)
+      systemctl is-active --quiet ssh.socket || systemctl restart ssh.service`)
     for (const hostId of hostIds) await host.issuer.ask({ do: 'remove-host', hostId })
   })
 
@@ -242,7 +242,6 @@ describeOnEachRelease('enroll', (release) => {
 
     for (const answer of ['n', '', '\x03', '\x04']) {
       const no = await atTerminal(host.container, line, typed(answer))
-      console.log(no.stdout)
       expect({ answer, ...no }).toMatchObject({ status: 1 })
       expect(no.stdout).toMatch(/nothing was changed\n$/)
       expect(no.stdout).not.toContain(clientSecret)
@@ -250,7 +249,6 @@ describeOnEachRelease('enroll', (release) => {
     expect(await stateOfEtc()).toBe(bare)
 
     const yes = await atTerminal(host.container, line, typed('y'))
-    console.log(yes.stdout)
     expect(yes).toMatchObject({ status: 0 })
     expect(yes.stdout).toMatch(COLOUR)
     expect(yes.stdout).not.toContain(clientSecret)
@@ -259,13 +257,14 @@ describeOnEachRelease('enroll', (release) => {
       /^client secret: \nthe CA SHA256:\S+ \(ssh-ed25519\) signs .*clients trust\n# store/,
     )
     expect(words).toMatch(
-      /\[y\/N\] .*y\n(?:[a-z -]+\n){6}wait until sshd presents the certificates\nweb1\.example\.com is enrolled: .*\nWith this line in .*:\n@cert-authority \*\.example\.com ssh-ed25519 \S+\n$/,
+      /\[y\/N\] .*y\n(?:[\w -]+\n){6}wait until sshd presents the certificates\nweb1\.example\.com is enrolled: .*\nClients with this line in .*:\n@cert-authority \*\.example\.com ssh-ed25519 \S+\n$/,
     )
 
     const again = await atTerminal(host.container, line, [])
-    expect(again.stdout).toMatch(/^web1\.example\.com is enrolled already: nothing changed\nWith this line/)
+    expect(again.stdout).toMatch(
+      /^web1\.example\.com is enrolled already: nothing changed\nClients with this line/,
+    )
     const back = await atTerminal(host.container, 'NO_COLOR=1 hostcertd unenroll', [['[y/N] ', 'y']])
-    console.log(back.stdout)
     expect(back).toMatchObject({ status: 0 })
     expect(back.stdout).not.toMatch(COLOUR)
     expect(await stateOfEtc()).toBe(bare)
