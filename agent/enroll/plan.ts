@@ -3,6 +3,7 @@ import type { PublicKey } from '../cert/public-key.ts'
 import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { type Enrollment, ENROLLMENT_FILE, enrollmentText, readMachineIdentity } from '../host/enrollment.ts'
+import { userNamed, whyDenied } from '../host/file-access.ts'
 import { pathsMatching } from '../host/files.ts'
 import { createHostKeys } from '../host/host-keys.ts'
 import { runProgram } from '../host/programs.ts'
@@ -44,6 +45,7 @@ export interface Planned {
 /** What has to change, in this order; nothing when this host is as it is wanted. */
 export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: AbortSignal): Promise<Planned> {
   const { text, pins, secrets, options } = wanted
+  await refuseUnreadable(wanted.current, signal)
   const files: (FileChange | null)[] = []
   for (const [name, secret] of Object.entries(secrets))
     files.push(
@@ -80,6 +82,19 @@ async function fileChange(
   const { uid, gid } = before ?? { uid: 0, gid: 0 }
   const kept = before === null ? mode : before.mode & (isSecret ? mode : 0o7777)
   return { kind: 'file', step, path, before, after: { content, mode: kept, uid, gid }, isSecret }
+}
+
+/** The modes of these files stay as they are, and the daemon reads them as a user of its own. */
+async function refuseUnreadable({ text, pinsText }: Current, signal: AbortSignal): Promise<void> {
+  const daemon = await userNamed('hostcertd', signal)
+  if (daemon === null) return
+  const there = [text === null ? [] : [CONFIG_FILE], pinsText === null ? [] : [HOST_CA_FILE]].flat()
+  for (const path of there) {
+    const why = await whyDenied(path, daemon, 'read')
+    if (why === null) continue
+    const message = `hostcertd.service cannot read ${path}: ${why}; make it readable for everyone`
+    throw new AgentError('CONFIG_INVALID', message)
+  }
 }
 
 /** A line for each CA; those that are there stay as they are. */

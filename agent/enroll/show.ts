@@ -90,7 +90,9 @@ function diffOf(change: FileChange, colour: boolean): string {
   const names = [before === null ? '/dev/null' : path, after === null ? '/dev/null' : path] as const
   const patch = createTwoFilesPatch(...names, from ?? '', to ?? '', undefined, undefined, { context: 2 })
   const isWhole = before === null || after === null
-  const lines = patch.split('\n').filter((line) => !/^={10,}$/.test(line) && !(isWhole && line.startsWith('@@ ')))
+  const lines = patch
+    .split('\n')
+    .filter((line) => !/^={10,}$/.test(line) && !(isWhole && line.startsWith('@@ ')))
   return [heading, ...lines.map((line) => painted(inOneLineButTabs(line), colour))].join('\n')
 }
 

@@ -102,7 +102,13 @@ describeOnEachRelease('enroll', (release) => {
     const pinned = `# pinned by hand\n${issuer.facts.caPublicKey} of the fleet\n`
     await container.write('/etc/hostcertd/host-ca.pub', pinned)
     await container.write('/etc/default/hostcertd', '# ours\nhttps_proxy=old\nOTHER="a \\\nb"\n')
-    await container.sh('chown games:games /etc/default/hostcertd; chmod 0664 /etc/hostcertd/host-ca.pub')
+    await container.sh('chown games:games /etc/default/hostcertd; chmod 0640 /etc/hostcertd/host-ca.pub')
+    const unread = await container.try(['sh', '-c', `NO_PROXY='*' ${await lineByIds()} --check`])
+    expect(unread).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/cannot read \/etc\/hostcertd\/host-ca\.pub: .* mode 0640; make it/),
+    })
+    await container.sh('chmod 0664 /etc/hostcertd/host-ca.pub')
     const before = await stateOfEtc()
     const proxy = String.raw`http://user:p"a$s\w'o%rd${'`'}@proxy.example.com:3128`
     const given = `HTTPS_PROXY='${proxy.replaceAll("'", String.raw`'\''`)}' NO_PROXY=${host.network.outsideAddress}`
