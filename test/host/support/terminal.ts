@@ -22,7 +22,7 @@ export async function atTerminal(container: Container, line: string, typed: Type
     `: >${SEEN}; sh /root/typed.sh | TERM=xterm script --quiet --flush --return --command 'sh /root/line.sh' ${SEEN}`,
   ])
   await container.sh(`rm -f ${SEEN} /root/line.sh /root/typed.sh`)
-  return { ...outcome, stdout: outcome.stdout.replaceAll('\r\n', '\n') }
+  return { ...outcome, stdout: outcome.stdout.replaceAll(/\r+\n/g, '\n') }
 }
 
 /** What is typed ahead would be shown by the terminal, whatever the program wants. */
