@@ -122,9 +122,12 @@ export async function runExchange(version: VersionInfo, [option, value]: readonl
   process.kill(process.pid, 'SIGKILL')
 }
 
-/** Whether root connected, by the name that systemd gives the instance of a socket's unit: `NUMBER-PROCESS-USER`. */
+/**
+ * Whether root connected, by the name that systemd gives the instance of a socket's unit: `NUMBER-PROCESS-USER`, or from
+ * about 260 on `NUMBER-COOKIE-PROCESS-USER`.
+ */
 function isOfRoot(instance: string | undefined): boolean {
-  return /^\d+-[\d_]+-0$/.test(instance ?? '')
+  return /^\d+(?:-[\d_]+){1,2}-0$/.test(instance ?? '')
 }
 
 const PROXY = /^(?:https?|all|no)_proxy$/i

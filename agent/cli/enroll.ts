@@ -252,11 +252,13 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
   else if (result.isDone) {
     context.err(
       changed
-        ? `${hostname} is enrolled, and sshd serves its certificates`
+        ? `${hostname} is enrolled: sshd presents its certificates, and hostcertd renews them`
         : `${hostname} is enrolled already: nothing changed`,
     )
-    context.err('A client that has this line in its known_hosts connects without a prompt:')
-    if (knownHosts !== null) context.out(`${knownHosts}\n`)
+    if (knownHosts !== null) {
+      context.err('Clients with this line in their known_hosts connect without a host key question:')
+      context.out(`${knownHosts}\n`)
+    }
   }
   return statusOf(context, options.mode, result)
 }

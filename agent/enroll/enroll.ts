@@ -276,7 +276,7 @@ async function find(
   const isSame = config !== null && config.url === issuer.url && current.principals.includes(hostname)
   const wish = {
     ...options,
-    hostId: options.hostId ?? (options.fromCertificate ? (fromCertificate ?? null) : null),
+    hostId: options.hostId ?? (options.fromCertificate && !isSame ? (fromCertificate ?? null) : null),
     hostname,
     ownIds: [
       ...certificateIds,

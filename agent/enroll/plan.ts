@@ -1,12 +1,14 @@
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, messageOf } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { type Enrollment, ENROLLMENT_FILE, enrollmentText, readMachineIdentity } from '../host/enrollment.ts'
+import { userNamed, whyDenied } from '../host/file-access.ts'
 import { pathsMatching } from '../host/files.ts'
 import { createHostKeys } from '../host/host-keys.ts'
 import { runProgram } from '../host/programs.ts'
 import type { Change, FileChange } from './change.ts'
+import { withVariables } from './environment-file.ts'
 import { readFileState } from './files.ts'
 import { readSshdSetup } from './sshd-facts.ts'
 import { planSshd } from './sshd.ts'
@@ -49,6 +51,7 @@ export interface Planned {
 /** What has to change, in this order; nothing when this host is as it is wanted. */
 export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: AbortSignal): Promise<Planned> {
   const { text, pins, secrets, options } = wanted
+  await refuseUnreadable(wanted.current, signal)
   const files: (FileChange | null)[] = []
   for (const [name, secret] of Object.entries(secrets))
     files.push(
@@ -59,9 +62,10 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
     files.push(await fileChange('pin the host CA', HOST_CA_FILE, pinned(pins, wanted.current), PUBLIC))
   files.push(await fileChange('write the configuration', CONFIG_FILE, text, PUBLIC))
   const setup = await readSshdSetup(SSHD_CONFIG, signal)
-  const consents = options.mode !== 'yes' || options.takeOver
+  // Somebody who sees the diff agrees to it, or not.
+  const rivals = options.takeOver || (options.mode !== 'yes' && tools.person.isThere)
   const sshd = planSshd(setup, {
-    takesOver: { leftovers: true, rivals: consents, publicHalves: true },
+    takesOver: { leftovers: true, rivals, publicHalves: true },
     userCa: null,
   })
   const changes: Change[] = [...files.filter((file) => file !== null), ...sshd.changes]
@@ -79,10 +83,24 @@ async function fileChange(
 ): Promise<FileChange | null> {
   const before = await readFileState(path)
   const content = Buffer.from(text)
-  // What an administrator made stricter, or another's, stays so.
-  if (before !== null && before.content.equals(content)) return null
-  const owner = before ?? { mode, uid: 0, gid: 0 }
-  return { kind: 'file', step, path, before, after: { ...owner, content }, isSecret }
+  if (before?.content.equals(content) === true) return null
+  // The owner stays, and the mode, but for a file that gets a secret.
+  const { uid, gid } = before ?? { uid: 0, gid: 0 }
+  const kept = before === null ? mode : before.mode & (isSecret ? mode : 0o7777)
+  return { kind: 'file', step, path, before, after: { content, mode: kept, uid, gid }, isSecret }
+}
+
+/** The modes of these files stay as they are, and the daemon reads them as a user of its own. */
+async function refuseUnreadable({ text, pinsText }: Current, signal: AbortSignal): Promise<void> {
+  const daemon = await userNamed('hostcertd', signal)
+  if (daemon === null) return
+  const there = [text === null ? [] : [CONFIG_FILE], pinsText === null ? [] : [HOST_CA_FILE]].flat()
+  for (const path of there) {
+    const why = await whyDenied(path, daemon, 'read')
+    if (why === null) continue
+    const message = `hostcertd.service cannot read ${path}: ${why}; make it readable for everyone`
+    throw new AgentError('CONFIG_INVALID', message)
+  }
 }
 
 /** A line for each CA; those that are there stay as they are. */
@@ -95,29 +113,27 @@ function pinned(pins: readonly PublicKey[], { pinsText, pins: there }: Current):
 }
 
 const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY', 'ALL_PROXY']
+const WITH_PASSWORD = /:\/\/[^\s/]*@/
 
 /** The proxy by which enroll reaches the issuer is the service's too. */
 async function proxyChange(environment: EnrollTools['environment']): Promise<FileChange | null> {
-  const wanted = PROXIES.flatMap((name) => {
-    const given = environment[name] ?? environment[name.toLowerCase()] ?? ''
-    return given === '' ? [] : [`${name}=${quoted(given)}`]
-  })
-  if (wanted.length === 0) return null
-  const before = await readFileState(DEFAULTS)
-  const lines = before?.content.toString().split('\n') ?? []
-  const kept = lines.filter(
-    (line) => !wanted.some((one) => line.startsWith(one.slice(0, one.indexOf('=') + 1))),
-  )
-  if (wanted.every((line) => lines.includes(line))) return null
-  const text = `${[...kept.filter((line, index) => line !== '' || index < kept.length - 1), ...wanted].join('\n')}\n`
-  // A proxy's address may have a password in it.
-  const hasPassword = wanted.some((line) => line.includes('@'))
-  return fileChange('use the proxy', DEFAULTS, text, hasPassword ? SECRET : PUBLIC, hasPassword)
-}
-
-/** As an environment file of systemd's has it: systemd.exec(5). */
-function quoted(text: string): string {
-  return /^[\w:/.,@%+*-]*$/.test(text) ? text : `"${text.replace(/["\\$`]/g, '\\$&')}"`
+  const wanted = new Map<string, string>()
+  for (const name of PROXIES) {
+    const given = environment[name.toLowerCase()] ?? environment[name] ?? ''
+    if (/\p{Cc}/u.test(given))
+      throw new AgentError('CONFIG_INVALID', `${name} in the environment contains control characters`)
+    if (given !== '') wanted.set(name, given)
+  }
+  if (wanted.size === 0) return null
+  const before = (await readFileState(DEFAULTS))?.content.toString() ?? ''
+  let text: string
+  try {
+    text = withVariables(before, wanted)
+  } catch (error) {
+    throw new AgentError('CONFIG_INVALID', `${DEFAULTS}: ${messageOf(error)}`, { cause: error })
+  }
+  const isSecret = WITH_PASSWORD.test(before) || WITH_PASSWORD.test(text)
+  return fileChange('use the proxy', DEFAULTS, text, isSecret ? SECRET : PUBLIC, isSecret)
 }
 
 /** Written anew when the machine, the host or its name is another one, not for the date. */

@@ -32,14 +32,22 @@ interface Terminal {
 
 export function personAt({ input, output, colour, tell }: Terminal): Person {
   const ask = async (question: string, isShown: boolean, signal: AbortSignal): Promise<string> => {
-    output.write(question)
+    // What it does not show itself, readline would erase.
+    if (!isShown) output.write(question)
     const echo = isShown ? output : new Writable({ write: (_, __, done) => done() })
     const lines = createInterface({ input, output: echo, terminal: true })
     try {
-      return await lines.question('', { signal })
+      const answer = await lines.question(isShown ? question : '', { signal })
+      if (!isShown) output.write('\n')
+      return answer
+    } catch (error) {
+      output.write('\n')
+      signal.throwIfAborted()
+      // Ctrl-C and Ctrl-D, which the terminal hands on as they are.
+      if ((error as Error).name === 'AbortError') return ''
+      throw error
     } finally {
       lines.close()
-      if (!isShown) output.write('\n')
     }
   }
   return {
@@ -64,21 +72,27 @@ export function personAt({ input, output, colour, tell }: Terminal): Person {
 /** What would change on this host, for people: files as a diff, everything else as a line. */
 function describe(changes: readonly Change[], colour: boolean): string {
   return changes
-    .map((change) => (change.kind === 'file' ? diffOf(change, colour) : `${lineOf(change)}\n`))
+    .map((change) => (change.kind === 'file' ? diffOf(change, colour) : headingOf(change, colour)))
     .join('\n')
+    .replace(/\n*$/, '\n')
 }
 
-function lineOf(change: Exclude<Change, FileChange>): string {
-  return `# ${change.step}`
+function headingOf({ step }: Change, colour: boolean): string {
+  const heading = `# ${inOneLine(step)}`
+  return colour ? `\x1b[1m${heading}\x1b[0m` : heading
 }
 
-function diffOf({ path, step, before, after, isSecret }: FileChange, colour: boolean): string {
-  const heading = `# ${step}`
+function diffOf(change: FileChange, colour: boolean): string {
+  const { path, before, after, isSecret } = change
+  const heading = headingOf(change, colour)
   if (isSecret) return `${heading}\n${after === null ? `removed: ${path}` : `${path} (not shown)`}\n`
   const [from, to] = [before, after].map((state) => (state === null ? '' : state.content.toString()))
   const names = [before === null ? '/dev/null' : path, after === null ? '/dev/null' : path] as const
   const patch = createTwoFilesPatch(...names, from ?? '', to ?? '', undefined, undefined, { context: 2 })
-  const lines = patch.split('\n').filter((line) => !/^={10,}$/.test(line))
+  const isWhole = before === null || after === null
+  const lines = patch
+    .split('\n')
+    .filter((line) => !/^={10,}$/.test(line) && !(isWhole && line.startsWith('@@ ')))
   return [heading, ...lines.map((line) => painted(inOneLineButTabs(line), colour))].join('\n')
 }
 

@@ -215,7 +215,9 @@ function overriding(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Left
         .filter(({ line }) => !setup.files.has(line.file))
         .map(({ text }) => `${text}; the file cannot be read`),
     }
-  return { problems: named.map(({ text }) => `${text}; agree to having that line taken out, or remove it`) }
+  return {
+    problems: named.map(({ text }) => `${text}; remove that line, or add --take-over to have it taken out`),
+  }
 }
 
 /** By the CA that signed it; for those that say who they are in the key id, that too. */

@@ -443,7 +443,7 @@ describe('certificates of others', needsRoot, () => {
     expect(Object.values(await host.presented())).toEqual(await certificates())
     const refused = await planOne(main, { others, wanted: NOTHING })
     expect(refused.problems).toEqual([
-      expect.stringMatching(/agree to having that line taken out, or remove it$/),
+      expect.stringMatching(/remove that line, or add --take-over to have it taken out$/),
     ])
     expect((await host.presented())['ed25519']).not.toBe((await certificates())[2])
   })

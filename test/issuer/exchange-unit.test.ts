@@ -183,15 +183,19 @@ describe('hosts at the issuer', () => {
     expect(server.seen).toMatchObject([{ headers: { authorization: 'Bearer a-token' } }])
   })
 
-  test('nor does root need a configuration, with systemd 257', async () => {
+  test.each([
+    { systemd: 257, instance: '3-4711_81-0' },
+    { systemd: 262, instance: '3-4211-4711_81-0' },
+  ])('nor does root need a configuration, with systemd $systemd', async ({ instance }) => {
     await using server = await serve()
-    const exchange = await unitWith({ unknown: 1 }, http(server.url), '3-4711_81-0', { credentials })
+    const exchange = await unitWith({ unknown: 1 }, http(server.url), instance, { credentials })
     expect(await exchange.findHost(find, NEVER)).toMatchObject({ failure: { code: 'ISSUER_NOT_FOUND' } })
     exchange.end()
   })
 
   test.each([
     { name: 'another user', instance: '3-4711-992', more: { credentials } },
+    { name: 'another user, with systemd 262', instance: '3-4211-4711_81-992', more: { credentials } },
     { name: 'a user whose number ends as root’s', instance: '3-4711-1000', more: { credentials } },
     { name: 'an unknown user', instance: '3-unknown', more: { credentials } },
     { name: 'no user', instance: '', more: { credentials } },

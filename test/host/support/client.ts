@@ -57,6 +57,11 @@ export class Client {
     return await tryCommand([...outside(this.#network), ...argv], { timeout: 30_000 })
   }
 
+  /** Let the client know this alone. @param knownHosts a line of known_hosts */
+  async trust(knownHosts: string): Promise<void> {
+    await writeFile(join(this.#folder, 'known_hosts'), `${knownHosts}\n`)
+  }
+
   /** Let the host be `known` by these keys, and by the CA. @param publicKeys a line each */
   async know(publicKeys: string): Promise<void> {
     const ca = await readFile(join(this.#folder, 'known_hosts'), 'utf8')

@@ -1,13 +1,20 @@
 import type { RawAnswer } from '../../support/local-issuer/error-rows.ts'
+import type { Permissions } from '../../support/local-issuer/registry.ts'
 import type { PublishedKey } from '../../support/platform/jwks.ts'
 import type { Machine } from '../../support/platform/metadata.ts'
 
 /** What the process of the local issuer can be told: its methods, as far as they can be written as JSON. */
 export type IssuerRequest =
   | { readonly do: 'add-host'; readonly hostname: string; readonly ttlSeconds: number }
-  | { readonly do: 'add-identity' }
   /** An access token of an administrator, who may do everything with all hosts. */
   | { readonly do: 'add-admin-token' }
+  | { readonly do: 'add-identity'; readonly permissions?: Permissions }
+  /** Answered by the access token of an identity of its own. */
+  | { readonly do: 'add-token'; readonly permissions: Permissions }
+  /** Forget a host. */
+  | { readonly do: 'remove-host'; readonly hostId: string }
+  /** Answered by {@link ProjectFacts}. */
+  | { readonly do: 'project' }
   | { readonly do: 'set-ttl'; readonly hostId: string; readonly seconds: number }
   | { readonly do: 'fail-always'; readonly fault: RawAnswer | { readonly kind: 'hang' } }
   | { readonly do: 'heal' | 'stop' | 'start' }
@@ -32,6 +39,12 @@ export interface IssuerFacts {
   readonly caPublicKey: string
   readonly caKeyPath: string
   readonly tlsCaFile: string
+}
+
+/** The project in which hosts are registered. */
+export interface ProjectFacts {
+  readonly id: string
+  readonly slug: string
 }
 
 /** Where the logins are, besides universal-auth, which is at the issuer itself. */

@@ -1,7 +1,7 @@
 import { argv, stdin, stdout } from 'node:process'
 import { createInterface } from 'node:readline'
 import { startLocalIssuer } from '../../support/local-issuer.ts'
-import type { IssuerAnswer, IssuerFacts, IssuerRequest } from './issuer-messages.ts'
+import type { IssuerAnswer, IssuerFacts, IssuerRequest, ProjectFacts } from './issuer-messages.ts'
 import { LoginServices } from './login-services.ts'
 
 /**
@@ -30,9 +30,15 @@ function carryOut(request: IssuerRequest): unknown {
     case 'add-host':
       return issuer.addHost(request)
     case 'add-identity':
-      return issuer.addIdentity()
+      return issuer.addIdentity(request.permissions)
     case 'add-admin-token':
       return issuer.addToken({ mayRead: 'all', mayCreate: true, mayDelete: 'all' })
+    case 'add-token':
+      return issuer.addToken(request.permissions)
+    case 'remove-host':
+      return issuer.removeHost(request.hostId)
+    case 'project':
+      return { id: issuer.projectId, slug: issuer.projectSlug } satisfies ProjectFacts
     case 'set-ttl':
       return issuer.setTtl(request.hostId, request.seconds)
     case 'fail-always':
