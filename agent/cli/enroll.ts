@@ -7,6 +7,8 @@ import { type CliContext, EXIT, VerbError } from './context.ts'
 
 /** sshd is asked every few seconds, and a first certificate is there within a few more. */
 const USUAL_WAIT = '2m'
+/** Of hosts that boot together. */
+const USUAL_JITTER = '1m'
 
 /** The options of `enroll`, as commander has them. */
 type Given = Readonly<Record<string, string | boolean | readonly string[] | undefined>>
@@ -49,6 +51,16 @@ export function addEnrollOptions(verb: Command): Command {
     )
     .addOption(new Option('--on-copy <action>', 'what a copy of this machine does').choices(['warn', 'stop']))
     .option('--wait <duration>', 'how long sshd may take to serve', readWait, parseDuration(USUAL_WAIT) ?? 0)
+    .option('--template', 'for an image: only write down what is to be done at the first boot of each copy')
+    .option('--shared-secret', 'with --template: secrets may be in the image, the same in each copy')
+    .option('--ephemeral', 'delete the host at the issuer when this machine is powered off')
+    .option(
+      '--jitter <duration>',
+      'with --template or --ephemeral: machines that boot together are spread over this time',
+      readWait,
+      parseDuration(USUAL_JITTER) ?? 0,
+    )
+    .addOption(new Option('--from-template', 'what hostcertd-enroll.service does').hideHelp())
   const methods = new Map<string, string[]>()
   for (const [method, options] of Object.entries(LOGIN_OPTIONS))
     for (const { setting } of options) methods.set(setting, [...(methods.get(setting) ?? []), method])
@@ -99,6 +111,7 @@ function modeOf({ dryRun, check, yes }: Given): EnrollOptions['mode'] {
 
 /** `enroll`: make this host a member. */
 export async function enrollVerb(context: CliContext, given: Given, signal: AbortSignal): Promise<number> {
+  if (given['fromTemplate'] === true) return enrollAtBootVerb(context, signal)
   const { enroll } = await import('../enroll/enroll.ts')
   const options: EnrollOptions = {
     url: textOf(given, 'url'),
@@ -117,9 +130,26 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     onCopy: textOf(given, 'onCopy') as EnrollOptions['onCopy'],
     mode: modeOf(given),
     waitSeconds: Number(given['wait']),
+    jitterSeconds: Number(given['jitter']),
+    ephemeral: given['ephemeral'] === true,
   }
   await using tools = await context.enrollTools(signal)
   mayAsk(options.mode, tools.person.isThere)
+  if (given['template'] === true) {
+    const { prepareImage } = await import('../enroll/prepare-image.ts')
+    const { changed, steps, isDone } = await prepareImage(
+      options,
+      given['sharedSecret'] === true,
+      tools,
+      signal,
+    )
+    const nothing = { host_id: null, hostname: null, known_hosts: null }
+    if (given['json'] === true) context.out(`${JSON.stringify({ changed, ...nothing, steps }, null, 2)}\n`)
+    else if (isDone)
+      context.err(changed ? 'each copy of this machine enrolls itself at its first boot' : 'nothing changed')
+    return options.mode === 'check' && changed ? WOULD_CHANGE : EXIT.ok
+  }
+  if (given['sharedSecret'] === true) throw new VerbError('--shared-secret is for --template')
   const result = await enroll(options, tools, signal)
   const { changed, hostId, hostname, steps, knownHosts } = result
   if (given['json'] === true)
@@ -136,6 +166,16 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     if (knownHosts !== null) context.out(`${knownHosts}\n`)
   }
   return options.mode === 'check' && changed ? WOULD_CHANGE : EXIT.ok
+}
+
+/** `enroll --from-template`, as hostcertd-enroll.service runs it. */
+async function enrollAtBootVerb(context: CliContext, signal: AbortSignal): Promise<number> {
+  mayAsk('yes', false)
+  const { enrollAtBoot } = await import('../enroll/first-boot.ts')
+  const { enrollTools: openTools, err: tell } = context
+  const enrolled = await enrollAtBoot({ tell, openTools }, signal)
+  if (enrolled !== null) tell(`${enrolled.hostname} is enrolled, and sshd serves its certificates`)
+  return EXIT.ok
 }
 
 /** With `--check`. */

@@ -16,7 +16,7 @@ import { type Settings, withSettings } from './configuration.ts'
 import { findHost, type FoundHost, Patience } from './find-host.ts'
 import type { OpenRun } from './journal.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
-import { planChanges, type Planned } from './plan.ts'
+import { NEEDS_REGISTER, planChanges, type Planned } from './plan.ts'
 import { CONFIG_FILE, type Current, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
 
 export interface Enrolled {
@@ -45,6 +45,8 @@ export async function enroll(
   signal: AbortSignal,
 ): Promise<Enrolled> {
   const { journal, person } = tools
+  if (options.ephemeral === true && (options.register === null || options.project === null))
+    throw new AgentError('CONFIG_INVALID', NEEDS_REGISTER)
   await undo(tools, 'an enrollment that was interrupted')
   const current = await readCurrent(tools)
   const hostname = await hostnameOf(options, current, tools)
@@ -232,7 +234,7 @@ async function find(
       current.enrollment?.host_id ?? '',
       config?.sshHostId ?? '',
     ],
-    configuredId: isSame ? config.sshHostId : null,
+    configuredId: isSame && options.atBoot?.isGone !== true ? config.sshHostId : null,
   }
   const exchange = await openForHosts(options.adminTokenFile, { ...issuer, sshHostId: '' }, secrets, tools)
   try {

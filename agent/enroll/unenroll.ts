@@ -1,6 +1,7 @@
 import { AgentError } from '../cert/errors.ts'
 import type { Change } from './change.ts'
 import type { Left } from './journal.ts'
+import { isOfTemplate } from './template.ts'
 import type { EnrollTools } from './wanted.ts'
 
 export interface UnenrollOptions {
@@ -46,11 +47,14 @@ export async function unenroll(
     throw new AgentError('CONFIG_INVALID', 'nothing was changed')
   const deleted = deleteHost === null ? null : await deleteHost(signal)
   const { left } = await journal.undoAll(isKept)
-  const refused = await testSshd(signal)
-  if (refused !== null)
-    throw new AgentError('SSHD_CONFIG_INVALID', `sshd refuses its configuration: ${refused}`)
-  const failed = await reloadSshd(signal)
-  if (failed !== null) throw new AgentError('SSHD_RELOAD_FAILED', failed)
+  // In an image that is being built there may be neither sshd nor systemd.
+  if (!changes.every(isOfTemplate)) {
+    const refused = await testSshd(signal)
+    if (refused !== null)
+      throw new AgentError('SSHD_CONFIG_INVALID', `sshd refuses its configuration: ${refused}`)
+    const failed = await reloadSshd(signal)
+    if (failed !== null) throw new AgentError('SSHD_RELOAD_FAILED', failed)
+  }
   if (deleted !== null) person.tell(deleted)
   for (const { path, why } of left) person.tell(`left as it is: ${path}: ${why}`)
   return { ...result, left, isDone: true }
