@@ -18,6 +18,8 @@ export interface ContainerParts {
   readonly baseRoot: string
   readonly network: Network
   readonly janitor: Janitor
+  /** The short name of the host; `web1` when left out. */
+  readonly shortName?: string
 }
 
 const BOOT_MILLISECONDS = 60_000
@@ -67,6 +69,10 @@ export class Container {
   /** Start it, and wait until systemd has nothing left to start. @throws when it does not get there */
   async boot(): Promise<void> {
     await this.startBooting()
+    await this.#untilBooted()
+  }
+
+  async #untilBooted(): Promise<void> {
     await eventually('the container has booted', BOOT_MILLISECONDS, async () => {
       const { stdout } = await this.try(['systemctl', 'is-system-running', '--wait'])
       return /^(running|degraded)/.test(stdout)
@@ -75,7 +81,7 @@ export class Container {
 
   /** Start it, and wait only until programs can be run in it. */
   async startBooting(): Promise<void> {
-    const { name, network, janitor, folder } = this.#parts
+    const { name, network, janitor, folder, shortName = 'web1' } = this.#parts
     janitor.remember('cgroup', name)
     const cgroup = join(cgroupTop(), name)
     await mkdir(cgroup, { recursive: true })
@@ -83,7 +89,7 @@ export class Container {
     const options = [`--directory=${this.root}`, '--register=no', '--keep-unit', '--console=pipe', '--boot']
     // As on a machine of its own; systemd gives it by itself with --private-network only.
     options.push('--capability=CAP_NET_ADMIN')
-    options.push('--quiet', '--hostname=web1', `--network-namespace-path=/run/netns/${network.host}`)
+    options.push('--quiet', `--hostname=${shortName}`, `--network-namespace-path=/run/netns/${network.host}`)
     // The shell moves itself, then becomes systemd-nspawn: no moment outside the cgroup.
     const script = 'echo $$ >"$0/cgroup.procs" && exec systemd-nspawn "$@"'
     this.#nspawn = spawn('sh', ['-c', script, cgroup, ...options], {
@@ -91,7 +97,20 @@ export class Container {
       stdio: ['ignore', log.fd, log.fd],
     })
     await log.close()
-    const { pid } = this.#nspawn
+    await this.#untilSystemd()
+  }
+
+  /** Have it rebooted, as an administrator does, and wait until systemd has nothing left to start. */
+  async reboot(): Promise<void> {
+    const before = this.#leader
+    await this.try(['systemctl', 'reboot', '--no-block'])
+    await eventually('it has ended', STOP_MILLISECONDS, async () => !existsSync(`/proc/${before}`))
+    await this.#untilSystemd()
+    await this.#untilBooted()
+  }
+
+  async #untilSystemd(): Promise<void> {
+    const pid = this.#nspawn?.pid
     this.#leader = await eventually(`systemd in ${this.root} has started`, BOOT_MILLISECONDS, async () => {
       const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')
       const leader = Number(children.trim())

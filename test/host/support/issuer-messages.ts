@@ -1,13 +1,23 @@
 import type { RawAnswer } from '../../support/local-issuer/error-rows.ts'
+import type { FaultRoute } from '../../support/local-issuer/faults.ts'
+import type { Permissions } from '../../support/local-issuer/registry.ts'
 import type { PublishedKey } from '../../support/platform/jwks.ts'
 import type { Machine } from '../../support/platform/metadata.ts'
 
 /** What the process of the local issuer can be told: its methods, as far as they can be written as JSON. */
 export type IssuerRequest =
   | { readonly do: 'add-host'; readonly hostname: string; readonly ttlSeconds: number }
-  | { readonly do: 'add-identity' }
+  | { readonly do: 'add-identity'; readonly may?: Permissions }
   | { readonly do: 'set-ttl'; readonly hostId: string; readonly seconds: number }
-  | { readonly do: 'fail-always'; readonly fault: RawAnswer | { readonly kind: 'hang' } }
+  | {
+      readonly do: 'fail-always'
+      readonly fault: RawAnswer | { readonly kind: 'hang' }
+      readonly route?: FaultRoute
+    }
+  /** Answered by the id of its project. */
+  | { readonly do: 'project' }
+  /** Answered by the names of all hosts, each with its id: {@link Registered}. */
+  | { readonly do: 'hosts' }
   | { readonly do: 'heal' | 'stop' | 'start' }
   /** How many certificates it has signed. */
   | { readonly do: 'count' }
@@ -31,6 +41,9 @@ export interface IssuerFacts {
   readonly caKeyPath: string
   readonly tlsCaFile: string
 }
+
+/** Ids by host name. */
+export type Registered = Readonly<Record<string, string>>
 
 /** Where the logins are, besides universal-auth, which is at the issuer itself. */
 export interface LoginFacts {

@@ -1,7 +1,7 @@
 import { argv, stdin, stdout } from 'node:process'
 import { createInterface } from 'node:readline'
 import { startLocalIssuer } from '../../support/local-issuer.ts'
-import type { IssuerAnswer, IssuerFacts, IssuerRequest } from './issuer-messages.ts'
+import type { IssuerAnswer, IssuerFacts, IssuerRequest, Registered } from './issuer-messages.ts'
 import { LoginServices } from './login-services.ts'
 
 /**
@@ -30,11 +30,15 @@ function carryOut(request: IssuerRequest): unknown {
     case 'add-host':
       return issuer.addHost(request)
     case 'add-identity':
-      return issuer.addIdentity()
+      return issuer.addIdentity(request.may)
     case 'set-ttl':
       return issuer.setTtl(request.hostId, request.seconds)
     case 'fail-always':
-      return issuer.failAlways(request.fault)
+      return issuer.failAlways(request.fault, request.route ?? null)
+    case 'project':
+      return issuer.projectId
+    case 'hosts':
+      return issuer.hosts satisfies Registered
     case 'heal':
       return issuer.heal()
     case 'stop':

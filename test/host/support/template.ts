@@ -1,0 +1,22 @@
+import { readFile } from 'node:fs/promises'
+import type { Host } from './host.ts'
+
+export const TEMPLATE = '/etc/hostcertd/enroll.json'
+export const TLS_CA = '/etc/ssl/issuer-ca.pem'
+
+/** The words for `enroll` by which a host registers itself with a secret; the secret and the TLS roots are in the host then. */
+export async function registeringWords({ container, issuer }: Host): Promise<readonly string[]> {
+  const may = { mayCreate: true, mayRead: 'all', mayIssueFor: 'all', mayDelete: 'all' } as const
+  const identity = (await issuer.ask({ do: 'add-identity', may })) as {
+    clientId: string
+    clientSecret: string
+  }
+  await container.write(TLS_CA, await readFile(issuer.facts.tlsCaFile, 'utf8'))
+  await container.write('/root/secret', identity.clientSecret, 0o600)
+  const project = String(await issuer.ask({ do: 'project' }))
+  return [
+    ...['--url', issuer.facts.url, '--ca-file', TLS_CA, '--project', project, '--register', '--ttl', '30d'],
+    ...['--auth', 'universal-auth', '--client-id', identity.clientId],
+    ...['--client-secret-file', '/root/secret', '--jitter', '2s', '--yes'],
+  ]
+}
