@@ -69,10 +69,6 @@ export class Container {
   /** Start it, and wait until systemd has nothing left to start. @throws when it does not get there */
   async boot(): Promise<void> {
     await this.startBooting()
-    await this.#untilBooted()
-  }
-
-  async #untilBooted(): Promise<void> {
     await eventually('the container has booted', BOOT_MILLISECONDS, async () => {
       const { stdout } = await this.try(['systemctl', 'is-system-running', '--wait'])
       return /^(running|degraded)/.test(stdout)
@@ -97,20 +93,7 @@ export class Container {
       stdio: ['ignore', log.fd, log.fd],
     })
     await log.close()
-    await this.#untilSystemd()
-  }
-
-  /** Have it rebooted, as an administrator does, and wait until systemd has nothing left to start. */
-  async reboot(): Promise<void> {
-    const before = this.#leader
-    await this.try(['systemctl', 'reboot', '--no-block'])
-    await eventually('it has ended', STOP_MILLISECONDS, async () => !existsSync(`/proc/${before}`))
-    await this.#untilSystemd()
-    await this.#untilBooted()
-  }
-
-  async #untilSystemd(): Promise<void> {
-    const pid = this.#nspawn?.pid
+    const { pid } = this.#nspawn
     this.#leader = await eventually(`systemd in ${this.root} has started`, BOOT_MILLISECONDS, async () => {
       const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')
       const leader = Number(children.trim())
@@ -123,10 +106,21 @@ export class Container {
 
   /** Stop it as an administrator does. */
   async powerOff(): Promise<void> {
+    await this.#end('poweroff')
+  }
+
+  /** Reboot it as an administrator does. */
+  async reboot(): Promise<void> {
+    await this.#end('reboot')
+    await this.boot()
+  }
+
+  /** With a cgroup that is not systemd's, systemd-nspawn ends at a reboot too. */
+  async #end(how: 'poweroff' | 'reboot'): Promise<void> {
     if (this.#nspawn === null) return
     const ended = this.#nspawn.exitCode === null ? once(this.#nspawn, 'exit') : Promise.resolve()
     // systemd may be gone before it has answered.
-    await this.try(['systemctl', 'poweroff', '--no-block'])
+    await this.try(['systemctl', how, '--no-block'])
     const limit = AbortSignal.timeout(STOP_MILLISECONDS)
     await Promise.race([ended, once(limit, 'abort').then(() => Promise.reject(limit.reason))])
     this.#nspawn = null
