@@ -148,6 +148,8 @@ async function copyOf(source: Host, from: Container, number: number, janitor: Ja
   const inRoot = (path: string): string => join(container.root, path)
   const hostname = `${shortName}.example.com`
   await writeFile(inRoot('etc/machine-id'), '')
+  // systemd would take that one.
+  await rm(inRoot('var/lib/dbus/machine-id'), { force: true })
   await writeFile(inRoot('etc/hostname'), `${shortName}\n`)
   await writeFile(inRoot('etc/hosts'), `127.0.0.1 localhost\n127.0.1.1 ${hostname} ${shortName}\n`)
   for (const type of ['ed25519', 'ecdsa', 'rsa'])
