@@ -22,7 +22,10 @@ describeOnEachRelease(
       const line = ['hostcertd', 'enroll', '--template', ...words]
 
       const refused = await container.try(line)
-      expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('--shared-secret') as string })
+      expect(refused).toMatchObject({
+        status: 1,
+        stderr: expect.stringContaining('--shared-secret') as string,
+      })
       const named = await container.try([...line, '--shared-secret', '--hostname', 'web7.example.com'])
       expect(named).toMatchObject({ status: 1, stderr: expect.stringContaining('--hostname') as string })
       const before = await container.sh('ls -lR /etc/hostcertd /etc/default')
@@ -42,9 +45,9 @@ describeOnEachRelease(
       expect(await client.verifyAll()).toEqual([])
       // Nothing of it is left, in the journal of enroll neither.
       expect((await container.try(['test', '-e', TEMPLATE])).status).toBe(1)
-      expect((await container.try(['grep', '-q', TEMPLATE, '/var/lib/hostcertd-enroll/journal.json'])).status).toBe(
-        1,
-      )
+      expect(
+        (await container.try(['grep', '-q', TEMPLATE, '/var/lib/hostcertd-enroll/journal.json'])).status,
+      ).toBe(1)
       await container.run(['systemctl', 'start', UNIT])
       expect(await unitProperty(container, UNIT, 'ConditionResult')).toBe('no')
     })

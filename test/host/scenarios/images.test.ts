@@ -71,7 +71,7 @@ describeOnEachRelease('images', (release) => {
     await eventually('the copy is noticed', 60_000, async () =>
       JSON.stringify(await readStatus(copy)).includes('"copied":true'),
     )
-    expect((await copy.run(['journalctl', '--no-pager', '--unit=hostcertd'])).toString()).toContain(
+    expect(await copy.run(['journalctl', '--no-pager', '--unit=hostcertd'])).toContain(
       'its machine-id differs',
     )
     await copy.write('/etc/hostcertd/conf.d/60-stop.yaml', 'enrollment: { on_copy: stop }\n')
@@ -90,7 +90,10 @@ describeOnEachRelease('images', (release) => {
     await install(host, 'deb')
     const words = await registeringWords(host)
     const enrolled = await container.try(['hostcertd', 'enroll', '--ephemeral', ...words])
-    expect(enrolled).toMatchObject({ status: 0, stderr: expect.stringContaining('right to delete') as string })
+    expect(enrolled).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('right to delete') as string,
+    })
     const again = await container.try(['hostcertd', 'enroll', '--ephemeral', ...words, '--check'])
     expect(again).toMatchObject({ status: 0 })
     const hosts = async () => (await issuer.ask({ do: 'hosts' })) as Registered
@@ -169,7 +172,13 @@ async function untilEnrolled({ container }: Clone): Promise<void> {
     })
     await eventually('the service has ended', ENROLLED_MILLISECONDS, async () => hasEnded(container))
   } catch (cause) {
-    const said = await container.run(['journalctl', '--boot', '--no-pager', '--output=cat', `--unit=${SERVICE}`])
+    const said = await container.run([
+      'journalctl',
+      '--boot',
+      '--no-pager',
+      '--output=cat',
+      `--unit=${SERVICE}`,
+    ])
     throw new Error(said, { cause })
   }
 }

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import type { Host } from './host.ts'
 
 export const TEMPLATE = '/etc/hostcertd/enroll.json'
-export const TLS_CA = '/etc/ssl/issuer-ca.pem'
+const TLS_CA = '/etc/ssl/issuer-ca.pem'
 
 /** The words for `enroll` by which a host registers itself with a secret; the secret and the TLS roots are in the host then. */
 export async function registeringWords({ container, issuer }: Host): Promise<readonly string[]> {
@@ -14,9 +14,7 @@ export async function registeringWords({ container, issuer }: Host): Promise<rea
   await container.write(TLS_CA, await readFile(issuer.facts.tlsCaFile, 'utf8'))
   await container.write('/root/secret', identity.clientSecret, 0o600)
   const project = String(await issuer.ask({ do: 'project' }))
-  return [
-    ...['--url', issuer.facts.url, '--ca-file', TLS_CA, '--project', project, '--register', '--ttl', '30d'],
-    ...['--auth', 'universal-auth', '--client-id', identity.clientId],
-    ...['--client-secret-file', '/root/secret', '--jitter', '2s', '--yes'],
-  ]
+  const issuerWords = `--url ${issuer.facts.url} --ca-file ${TLS_CA} --project ${project} --register --ttl 30d`
+  const login = `--auth universal-auth --client-id ${identity.clientId} --client-secret-file /root/secret`
+  return `${issuerWords} ${login} --jitter 2s --yes`.split(' ')
 }

@@ -142,7 +142,9 @@ export class LocalIssuer implements AsyncDisposable {
 
   /** The id of each host, by its name. */
   get hosts(): Readonly<Record<string, string>> {
-    return Object.fromEntries([...this.#state.registry.hosts.values()].map(({ id, hostname }) => [hostname, id]))
+    return Object.fromEntries(
+      [...this.#state.registry.hosts.values()].map(({ id, hostname }) => [hostname, id]),
+    )
   }
 
   /** Delete a host: 404 from now on. */
