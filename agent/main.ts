@@ -2,22 +2,26 @@
 // First of all: it listens from then on. By itself, for the formatter leaves such an import where it is.
 import './signals.ts'
 import { stderr, stdout } from 'node:process'
+import { messageOf } from './cert/errors.ts'
 import { escapeControls } from './cert/text.ts'
 import type { CliContext } from './cli/context.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
 import { untilServed } from './cli/wait.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog, verbLogSettings } from './compose.ts'
+import type { Config, HttpIssuerConfig } from './config/config.ts'
 import type { ToolsOptions } from './enroll/tools.ts'
 import { isSocket } from './host/files.ts'
 import { dropPrivileges, systemClock } from './host/machine.ts'
 import { EXCHANGE_SOCKET, type ExchangeWay, isForExchange } from './issuer/exchange-channel.ts'
-import { createExchangeClient } from './issuer/exchange-client.ts'
+import { createExchangeClient, type ExchangeClient } from './issuer/exchange-client.ts'
 import { hearSignals } from './signals.ts'
 import { versionInfo } from './version.ts'
 
 /** After a signal to end the program has this long, whatever hangs. */
 const END_MILLISECONDS = 9_500
+/** Of the ten seconds that a shutdown may take longer. */
+const POWER_OFF_MILLISECONDS = 7_000
 /** Of a terminal that does not say. */
 const USUAL_COLUMNS = 80
 
@@ -123,6 +127,27 @@ async function main(): Promise<void> {
   if (verb === 'exchange') {
     const { runExchange } = await import('./exchange.ts')
     await runExchange(version, process.argv.slice(3))
+  }
+  // Run by hostcertd-ephemeral.service alone, and in no help.
+  if (verb === 'power-off') {
+    const { deleteAtPowerOff } = await import('./enroll/ephemeral.ts')
+    const limit = AbortSignal.timeout(POWER_OFF_MILLISECONDS)
+    const openExchange = (issuer: HttpIssuerConfig, log: Config['log']): ExchangeClient => {
+      const way = { ...exchange, socket: null, mayBeChild: true }
+      return createExchangeClient({
+        ...way,
+        settings: { issuer, log },
+        clock: systemClock,
+        metrics: NO_METRICS,
+      })
+    }
+    const options = { environment, tell: context.err, openExchange }
+    const isDone = await deleteAtPowerOff(options, limit).catch((error: unknown) => {
+      const why = limit.aborted ? `no answer within ${POWER_OFF_MILLISECONDS / 1000} s` : messageOf(error)
+      context.err(`this host stays at the issuer: ${why}`)
+      return false
+    })
+    process.exit(isDone ? 0 : 1)
   }
   // Not exit(): what was written to a pipe may still be on its way.
   const status = await runProgram(process.argv.slice(2), context, end.signal)

@@ -17,6 +17,8 @@ import { type CliContext, EXIT, VerbError } from './context.ts'
 
 /** sshd is asked every few seconds, and a first certificate is there within a few more. */
 const USUAL_WAIT = '2m'
+/** Of hosts that boot together. */
+const USUAL_JITTER = '1m'
 
 /** The options of `enroll`, as commander has them. */
 type Given = Readonly<Record<string, string | boolean | readonly string[] | undefined>>
@@ -93,6 +95,16 @@ export function addEnrollOptions(verb: Command): Command {
         .argParser(readWait)
         .default(parseDuration(USUAL_WAIT) ?? 0, USUAL_WAIT),
     )
+    .option('--template', 'for an image: only write down what is to be done at the first boot of each copy')
+    .option('--shared-secret', 'with --template: secrets may be in the image, the same in each copy')
+    .option('--ephemeral', 'delete the host at the issuer when this machine is powered off')
+    .option(
+      '--jitter <duration>',
+      'with --template or --ephemeral: machines that boot together are spread over this time',
+      readWait,
+      parseDuration(USUAL_JITTER) ?? 0,
+    )
+    .addOption(new Option('--from-template', 'what hostcertd-enroll.service does').hideHelp())
   return addLoginOptions(verb)
 }
 
@@ -221,6 +233,7 @@ function settingNotOf(method: LoginMethodName, login: EnrollOptions['login']): s
 
 /** `enroll`: make this host a member. */
 export async function enrollVerb(context: CliContext, given: Given, signal: AbortSignal): Promise<number> {
+  if (given['fromTemplate'] === true) return enrollAtBootVerb(context, signal)
   const { enroll } = await import('../enroll/enroll.ts')
   const options: EnrollOptions = {
     url: textOf(given, 'url'),
@@ -239,10 +252,27 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     onCopy: textOf(given, 'onCopy') as EnrollOptions['onCopy'],
     mode: modeOf(given),
     waitSeconds: Number(given['wait']),
+    jitterSeconds: Number(given['jitter']),
+    ephemeral: given['ephemeral'] === true,
   }
   mustBeRoot()
   await using tools = await context.enrollTools(signal)
   mayAsk(options.mode, tools.person.isThere)
+  if (given['template'] === true) {
+    const { prepareImage } = await import('../enroll/prepare-image.ts')
+    const { changed, steps, isDone } = await prepareImage(
+      options,
+      given['sharedSecret'] === true,
+      tools,
+      signal,
+    )
+    const nothing = { host_id: null, hostname: null, known_hosts: null }
+    if (given['json'] === true) context.out(`${JSON.stringify({ changed, ...nothing, steps }, null, 2)}\n`)
+    else if (isDone)
+      context.err(changed ? 'each copy of this machine enrolls itself at its first boot' : 'nothing changed')
+    return options.mode === 'check' && changed ? WOULD_CHANGE : EXIT.ok
+  }
+  if (given['sharedSecret'] === true) throw new VerbError('--shared-secret is for --template')
   const result = await enroll(options, tools, signal)
   const { changed, hostId, hostname, steps, knownHosts } = result
   if (given['json'] === true)
@@ -261,6 +291,16 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     }
   }
   return statusOf(context, options.mode, result)
+}
+
+/** `enroll --from-template`, as hostcertd-enroll.service runs it. */
+async function enrollAtBootVerb(context: CliContext, signal: AbortSignal): Promise<number> {
+  mayAsk('yes', false)
+  const { enrollAtBoot } = await import('../enroll/first-boot.ts')
+  const { enrollTools: openTools, err: tell } = context
+  const enrolled = await enrollAtBoot({ tell, openTools }, signal)
+  if (enrolled !== null) tell(`${enrolled.hostname} is enrolled, and sshd serves its certificates`)
+  return EXIT.ok
 }
 
 /** With `--check`. */

@@ -19,7 +19,7 @@ import { findHost, type FoundHost, Patience } from './find-host.ts'
 import { type OpenRun, registeredIn } from './journal.ts'
 import { flagOf, LOGIN_OPTIONS } from './login-options.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
-import { planChanges, type Planned } from './plan.ts'
+import { NEEDS_REGISTER, planChanges, type Planned } from './plan.ts'
 import { CONFIG_FILE, type Current, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
 
 export interface Enrolled {
@@ -49,6 +49,8 @@ export async function enroll(
   signal: AbortSignal,
 ): Promise<Enrolled> {
   const { journal, person } = tools
+  if (options.ephemeral === true && (options.register === null || options.project === null))
+    throw new AgentError('CONFIG_INVALID', NEEDS_REGISTER)
   const isLooking = options.mode === 'dry-run' || options.mode === 'check'
   const isInterrupted = journal.runs.some(({ isFinished }) => !isFinished)
   if (!isLooking) await undo(tools, 'an earlier call that was interrupted')
@@ -284,7 +286,7 @@ async function find(
       current.enrollment?.host_id ?? '',
       config?.sshHostId ?? '',
     ],
-    configuredId: isSame ? config.sshHostId : null,
+    configuredId: isSame && options.atBoot?.isGone !== true ? config.sshHostId : null,
   }
   const exchange = await openForHosts(options.adminTokenFile, { ...issuer, sshHostId: '' }, secrets, tools)
   try {

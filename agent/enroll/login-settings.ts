@@ -29,7 +29,7 @@ const FORMS = new Map(
  * @throws AgentError CONFIG_INVALID, CREDENTIAL_UNREADABLE
  */
 export async function loginSettings(
-  { method, login }: Pick<EnrollOptions, 'method' | 'login'>,
+  { method, login, atBoot }: Pick<EnrollOptions, 'method' | 'login' | 'atBoot'>,
   { config }: Pick<Current, 'config'>,
   person: Person,
   signal: AbortSignal,
@@ -41,7 +41,7 @@ export async function loginSettings(
   const settings: [readonly ['auth', string], string | readonly string[] | null][] = [
     [['auth', 'method'], wanted],
   ]
-  const secrets: Record<string, string> = {}
+  const secrets: Record<string, string> = { ...atBoot?.secrets }
   if (before !== null && before !== wanted) settings.push(...settingsOfOthers(own))
 
   for (const [setting, given] of Object.entries(login)) {

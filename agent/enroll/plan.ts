@@ -9,9 +9,11 @@ import { createHostKeys } from '../host/host-keys.ts'
 import { runProgram } from '../host/programs.ts'
 import type { Change, FileChange } from './change.ts'
 import { withVariables } from './environment-file.ts'
+import { EPHEMERAL_UNIT } from './ephemeral.ts'
 import { readFileState } from './files.ts'
 import { readSshdSetup } from './sshd-facts.ts'
 import { planSshd } from './sshd.ts'
+import { RETURN_FILE, returnText } from './template.ts'
 import {
   CONFIG_FILE,
   CREDENTIALS_FOLDER,
@@ -71,10 +73,32 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   const changes: Change[] = [...files.filter((file) => file !== null), ...sshd.changes]
   const enrollment = await enrollmentChange(wanted, tools)
   if (enrollment !== null) changes.push(enrollment)
-  return { ...sshd, changes: [...changes, ...(await serviceChanges(changes.length > 0, signal))] }
+  const ephemeral = options.ephemeral === true ? await ephemeralChanges(options, signal) : []
+  changes.push(...ephemeral)
+  const notes = ephemeral.length > 0 ? [...sshd.notes, NEEDS_DELETE] : sshd.notes
+  return { ...sshd, notes, changes: [...changes, ...(await serviceChanges(changes.length > 0, signal))] }
 }
 
-async function fileChange(
+export const NEEDS_REGISTER =
+  '--ephemeral deletes the host at power-off: add --register and --project, so that it can come back'
+const NEEDS_DELETE =
+  'this host is deleted at the issuer when the machine is powered off, if its identity has the right to delete it: that shows only then, in `journalctl -u hostcertd-ephemeral`'
+
+/** What deletes the host when this machine is powered off, and what registers it again when it comes back. */
+async function ephemeralChanges(options: EnrollOptions, signal: AbortSignal): Promise<Change[]> {
+  const back = await fileChange('remember how to come back', RETURN_FILE, returnText(options), SECRET)
+  const before = await stateOfUnit(EPHEMERAL_UNIT, signal)
+  const step = 'delete the host when this machine is powered off'
+  return [
+    ...(back === null ? [] : [back]),
+    ...(before.isEnabled && before.isActive
+      ? []
+      : [{ kind: 'service' as const, step, unit: EPHEMERAL_UNIT, before }]),
+  ]
+}
+
+/** A change to a file, or null when it is as it is to be. */
+export async function fileChange(
   step: string,
   path: string,
   text: string,
@@ -116,7 +140,7 @@ const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY', 'ALL_PROXY']
 const WITH_PASSWORD = /:\/\/[^\s/]*@/
 
 /** The proxy by which enroll reaches the issuer is the service's too. */
-async function proxyChange(environment: EnrollTools['environment']): Promise<FileChange | null> {
+export async function proxyChange(environment: EnrollTools['environment']): Promise<FileChange | null> {
   const wanted = new Map<string, string>()
   for (const name of PROXIES) {
     const given = environment[name.toLowerCase()] ?? environment[name] ?? ''
@@ -138,15 +162,17 @@ async function proxyChange(environment: EnrollTools['environment']): Promise<Fil
 
 /** Written anew when the machine, the host or its name is another one, not for the date. */
 async function enrollmentChange(
-  { config, hostId, hostname, current }: Wanted,
+  { config, hostId, hostname, current, options }: Wanted,
   { version, environment, clock }: EnrollTools,
 ): Promise<FileChange | null> {
   const identity = await readMachineIdentity()
   const keys = await createHostKeys({ patterns: config.hostKeys }).list()
   const hostKeys = keys.flatMap(({ content }) => (content.kind === 'key' ? [content.key.fingerprint] : []))
   const { enrollment: before } = current
+  const ephemeral = options.ephemeral === true || before?.ephemeral === true
   const isSame =
     before !== null &&
+    before.ephemeral === ephemeral &&
     before.host_id === hostId &&
     before.hostname === hostname &&
     JSON.stringify([before.machine_id, before.instance_id]) ===
@@ -157,25 +183,21 @@ async function enrollmentChange(
     ...identity,
     host_keys: hostKeys,
     enrolled_at: formatTime(clock.now()) ?? '',
-    enrolled_by: environment['SUDO_USER'] ?? environment['USER'] ?? 'root',
+    enrolled_by:
+      options.atBoot === undefined
+        ? (environment['SUDO_USER'] ?? environment['USER'] ?? 'root')
+        : 'first boot',
     hostcertd: version,
     host_id: hostId,
     hostname,
-    ephemeral: false,
+    ephemeral,
   }
   return fileChange('record which machine this is', ENROLLMENT_FILE, enrollmentText(enrollment), PUBLIC)
 }
 
 /** @param isChanged whether anything else is */
 async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<Change[]> {
-  const asks = async (question: string): Promise<boolean> => {
-    const { status } = await runProgram(['systemctl', '--quiet', question, UNIT], {
-      timeoutMilliseconds: 10_000,
-      signal,
-    })
-    return status === 0
-  }
-  const before = { isEnabled: await asks('is-enabled'), isActive: await asks('is-active') }
+  const before = await stateOfUnit(UNIT, signal)
   // What is masked counts as not enabled, and to disable it again would remove more than enroll added.
   const { stdout } = await runProgram(['systemctl', 'is-enabled', UNIT], {
     timeoutMilliseconds: 10_000,
@@ -193,4 +215,18 @@ async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<
     { kind: 'copies', step: 'install certificates for sshd', paths: COPIES, before: states },
     { kind: 'service', step, unit: UNIT, before },
   ]
+}
+
+async function stateOfUnit(
+  unit: string,
+  signal: AbortSignal,
+): Promise<{ readonly isEnabled: boolean; readonly isActive: boolean }> {
+  const asks = async (question: string): Promise<boolean> => {
+    const { status } = await runProgram(['systemctl', '--quiet', question, unit], {
+      timeoutMilliseconds: 10_000,
+      signal,
+    })
+    return status === 0
+  }
+  return { isEnabled: await asks('is-enabled'), isActive: await asks('is-active') }
 }

@@ -32,6 +32,19 @@ export interface EnrollOptions {
   readonly onCopy: 'warn' | 'stop' | null
   readonly mode: 'ask' | 'yes' | 'dry-run' | 'check'
   readonly waitSeconds: number
+  /** The host is deleted at the issuer when this machine is powered off. */
+  readonly ephemeral?: boolean
+  /** Of the first boot of copies, and of the return of an ephemeral machine. */
+  readonly jitterSeconds?: number
+  /** At a boot, by the template of an image; left out: by a person or a program. */
+  readonly atBoot?: AtBoot
+}
+
+interface AtBoot {
+  /** The text of each `credential:NAME` that the template brought. */
+  readonly secrets: Readonly<Record<string, string>>
+  /** The host that is configured was deleted at the issuer, so another one is registered. */
+  readonly isGone: boolean
 }
 
 export interface EnrollTools {

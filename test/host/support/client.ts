@@ -29,9 +29,11 @@ export class Client {
   readonly publicKey: string
   readonly #network: Network
   readonly #folder: string
+  readonly #hostname: string
 
   /** @param publicKey see {@link makeClient} */
-  constructor(network: Network, folder: string, publicKey: string) {
+  constructor(network: Network, folder: string, publicKey: string, hostname: string) {
+    this.#hostname = hostname
     this.#network = network
     this.#folder = folder
     this.publicKey = publicKey
@@ -51,7 +53,7 @@ export class Client {
     if (type !== null && type !== 'any' && type !== 'known')
       trust.push(`HostKeyAlgorithms=${CERTIFICATE_ALGORITHMS[type]}`)
     const usual = ['GlobalKnownHostsFile=/dev/null', 'BatchMode=yes', 'ConnectTimeout=10']
-    const options = [...usual, `HostKeyAlias=${HOSTNAME}`, ...trust].flatMap((option) => ['-o', option])
+    const options = [...usual, `HostKeyAlias=${this.#hostname}`, ...trust].flatMap((option) => ['-o', option])
     const who = ['-i', join(this.#folder, 'id'), '-l', 'root', this.#network.hostAddress]
     const argv = ['ssh', '-F', 'none', ...more, ...options, ...who, 'echo', 'hello']
     return await tryCommand([...outside(this.#network), ...argv], { timeout: 30_000 })
@@ -65,7 +67,7 @@ export class Client {
   /** Let the host be `known` by these keys, and by the CA. @param publicKeys a line each */
   async know(publicKeys: string): Promise<void> {
     const ca = await readFile(join(this.#folder, 'known_hosts'), 'utf8')
-    const keys = publicKeys.trimEnd().replace(/^/gm, `${HOSTNAME} `)
+    const keys = publicKeys.trimEnd().replace(/^/gm, `${this.#hostname} `)
     await writeFile(join(this.#folder, 'known_hosts_with_keys'), `${keys}\n${ca}`)
   }
 
@@ -88,7 +90,13 @@ export class Client {
 }
 
 /** @param folder an existing folder for its files */
-export async function makeClient(network: Network, folder: string, caPublicKey: string): Promise<Client> {
-  await writeFile(join(folder, 'known_hosts'), `@cert-authority ${HOSTNAME} ${caPublicKey}\n`)
-  return new Client(network, folder, await generateKey(join(folder, 'id'), 'ed25519', 'client'))
+export async function makeClient(
+  network: Network,
+  folder: string,
+  caPublicKey: string,
+  hostname = HOSTNAME,
+): Promise<Client> {
+  await writeFile(join(folder, 'known_hosts'), `@cert-authority ${hostname} ${caPublicKey}\n`)
+  const publicKey = await generateKey(join(folder, 'id'), 'ed25519', 'client')
+  return new Client(network, folder, publicKey, hostname)
 }

@@ -18,6 +18,8 @@ export interface ContainerParts {
   readonly baseRoot: string
   readonly network: Network
   readonly janitor: Janitor
+  /** The short name of the host; `web1` when left out. */
+  readonly shortName?: string
 }
 
 const BOOT_MILLISECONDS = 60_000
@@ -75,7 +77,7 @@ export class Container {
 
   /** Start it, and wait only until programs can be run in it. */
   async startBooting(): Promise<void> {
-    const { name, network, janitor, folder } = this.#parts
+    const { name, network, janitor, folder, shortName = 'web1' } = this.#parts
     janitor.remember('cgroup', name)
     const cgroup = join(cgroupTop(), name)
     await mkdir(cgroup, { recursive: true })
@@ -83,7 +85,7 @@ export class Container {
     const options = [`--directory=${this.root}`, '--register=no', '--keep-unit', '--console=pipe', '--boot']
     // As on a machine of its own; systemd gives it by itself with --private-network only.
     options.push('--capability=CAP_NET_ADMIN')
-    options.push('--quiet', '--hostname=web1', `--network-namespace-path=/run/netns/${network.host}`)
+    options.push('--quiet', `--hostname=${shortName}`, `--network-namespace-path=/run/netns/${network.host}`)
     // The shell moves itself, then becomes systemd-nspawn: no moment outside the cgroup.
     const script = 'echo $$ >"$0/cgroup.procs" && exec systemd-nspawn "$@"'
     this.#nspawn = spawn('sh', ['-c', script, cgroup, ...options], {
@@ -104,10 +106,21 @@ export class Container {
 
   /** Stop it as an administrator does. */
   async powerOff(): Promise<void> {
+    await this.#end('poweroff')
+  }
+
+  /** Reboot it as an administrator does. */
+  async reboot(): Promise<void> {
+    await this.#end('reboot')
+    await this.boot()
+  }
+
+  /** With a cgroup that is not systemd's, systemd-nspawn ends at a reboot too. */
+  async #end(how: 'poweroff' | 'reboot'): Promise<void> {
     if (this.#nspawn === null) return
     const ended = this.#nspawn.exitCode === null ? once(this.#nspawn, 'exit') : Promise.resolve()
     // systemd may be gone before it has answered.
-    await this.try(['systemctl', 'poweroff', '--no-block'])
+    await this.try(['systemctl', how, '--no-block'])
     const limit = AbortSignal.timeout(STOP_MILLISECONDS)
     await Promise.race([ended, once(limit, 'abort').then(() => Promise.reject(limit.reason))])
     this.#nspawn = null

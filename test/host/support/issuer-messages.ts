@@ -1,4 +1,5 @@
 import type { RawAnswer } from '../../support/local-issuer/error-rows.ts'
+import type { FaultRoute } from '../../support/local-issuer/faults.ts'
 import type { Permissions } from '../../support/local-issuer/registry.ts'
 import type { PublishedKey } from '../../support/platform/jwks.ts'
 import type { Machine } from '../../support/platform/metadata.ts'
@@ -16,7 +17,13 @@ export type IssuerRequest =
   /** Answered by {@link ProjectFacts}. */
   | { readonly do: 'project' }
   | { readonly do: 'set-ttl'; readonly hostId: string; readonly seconds: number }
-  | { readonly do: 'fail-always'; readonly fault: RawAnswer | { readonly kind: 'hang' } }
+  | {
+      readonly do: 'fail-always'
+      readonly fault: RawAnswer | { readonly kind: 'hang' }
+      readonly route?: FaultRoute
+    }
+  /** Answered by the names of all hosts, each with its id: {@link Registered}. */
+  | { readonly do: 'hosts' }
   | { readonly do: 'heal' | 'stop' | 'start' }
   /** How many certificates it has signed. */
   | { readonly do: 'count' }
@@ -46,6 +53,9 @@ export interface ProjectFacts {
   readonly id: string
   readonly slug: string
 }
+
+/** Ids by host name. */
+export type Registered = Readonly<Record<string, string>>
 
 /** Where the logins are, besides universal-auth, which is at the issuer itself. */
 export interface LoginFacts {

@@ -1,7 +1,13 @@
 import { argv, stdin, stdout } from 'node:process'
 import { createInterface } from 'node:readline'
 import { startLocalIssuer } from '../../support/local-issuer.ts'
-import type { IssuerAnswer, IssuerFacts, IssuerRequest, ProjectFacts } from './issuer-messages.ts'
+import type {
+  IssuerAnswer,
+  IssuerFacts,
+  IssuerRequest,
+  ProjectFacts,
+  Registered,
+} from './issuer-messages.ts'
 import { LoginServices } from './login-services.ts'
 
 /**
@@ -42,7 +48,9 @@ function carryOut(request: IssuerRequest): unknown {
     case 'set-ttl':
       return issuer.setTtl(request.hostId, request.seconds)
     case 'fail-always':
-      return issuer.failAlways(request.fault)
+      return issuer.failAlways(request.fault, request.route ?? null)
+    case 'hosts':
+      return issuer.hosts satisfies Registered
     case 'heal':
       return issuer.heal()
     case 'stop':

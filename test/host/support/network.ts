@@ -37,6 +37,31 @@ export async function makeNetwork(name: string, janitor: Janitor): Promise<Netwo
   return network
 }
 
+/**
+ * One more host on the same outside, with an address of its own.
+ *
+ * @param number from 1
+ */
+export async function joinNetwork(
+  { outside: clients, outsideAddress }: Network,
+  name: string,
+  number: number,
+  janitor: Janitor,
+): Promise<Network> {
+  const [host, near, far] = [`${name}-host`, `10.77.${number}.1`, `10.77.${number}.2`]
+  const ip = (line: string) => command(['ip', ...line.split(' ')])
+  janitor.remember('netns', host)
+  await ip(`netns add ${host}`)
+  await ip(`-n ${host} link set lo up`)
+  await ip(`-n ${clients} link add veth${number} type veth peer name host0 netns ${host}`)
+  await ip(`-n ${clients} address add ${near}/24 dev veth${number}`)
+  await ip(`-n ${host} address add ${far}/24 dev host0`)
+  await ip(`-n ${clients} link set veth${number} up`)
+  await ip(`-n ${host} link set host0 up`)
+  await ip(`-n ${host} route add ${outsideAddress}/32 via ${near}`)
+  return { host, hostAddress: far, outside: clients, outsideAddress }
+}
+
 /** The words that run a program outside the container, on the network that it is reached by. */
 export function outside(network: Network): readonly string[] {
   return ['ip', 'netns', 'exec', network.outside]

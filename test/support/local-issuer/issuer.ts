@@ -140,6 +140,13 @@ export class LocalIssuer implements AsyncDisposable {
     this.#state.registry.host(hostId).ttlSeconds = seconds
   }
 
+  /** The id of each host, by its name. */
+  get hosts(): Readonly<Record<string, string>> {
+    return Object.fromEntries(
+      [...this.#state.registry.hosts.values()].map(({ id, hostname }) => [hostname, id]),
+    )
+  }
+
   /** Delete a host: 404 from now on. */
   removeHost(hostId: string): void {
     this.#state.registry.hosts.delete(hostId)

@@ -1,0 +1,149 @@
+import { AgentError } from '../cert/errors.ts'
+import { loadConfig } from '../config/load.ts'
+import { problemLine } from '../config/problem.ts'
+import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
+import { type Settings, withSettings } from './configuration.ts'
+import { loginSettings, type LoginSettings } from './login-settings.ts'
+import { fileChange, NEEDS_REGISTER, proxyChange } from './plan.ts'
+import { type Template, TEMPLATE_FILE, templateText, USUAL_JITTER_SECONDS } from './template.ts'
+import { CONFIG_FILE, type EnrollOptions, type EnrollTools } from './wanted.ts'
+
+/** What became of it. */
+export interface Prepared {
+  readonly changed: boolean
+  readonly steps: readonly { readonly step: string; readonly changed: boolean; readonly detail: string }[]
+  /** False: nothing was to be changed. */
+  readonly isDone: boolean
+}
+
+const SECRET = 0o600
+/** Of no machine; the configuration is checked with them. */
+const A_HOST = '00000000-0000-0000-0000-000000000000'
+const A_NAME = 'host.example.com'
+/** What they log in with is one text for all, and not the platform's word for this machine. */
+const SHARED_METHODS: readonly string[] = ['universal-auth', 'token']
+
+/**
+ * `enroll --template`: write down what `hostcertd-enroll.service` does at the first boot of each copy of this machine.
+ * Nothing is asked of the issuer, and nothing of this machine is in it.
+ *
+ * @param isShared whether secrets may be in the image
+ * @throws AgentError; the signal's reason
+ */
+export async function prepareImage(
+  options: EnrollOptions,
+  isShared: boolean,
+  { journal, person, environment }: EnrollTools,
+  signal: AbortSignal,
+): Promise<Prepared> {
+  refuseIdentity(options)
+  if ((await readEnrollment().catch(() => 'damaged')) !== null)
+    throw new AgentError(
+      'CONFIG_INVALID',
+      `this machine is enrolled itself (${ENROLLMENT_FILE}): each copy would be taken for it; run \`hostcertd unenroll\` first`,
+    )
+  await journal.undoUnfinished()
+  const login = await loginSettings(options, { config: null }, person, signal)
+  const proxy = await proxyChange(environment)
+  const template = templateOf(options, login)
+  const hasSecrets = Object.keys(login.secrets).length > 0 || proxy?.isSecret === true
+  if (!isShared && (hasSecrets || SHARED_METHODS.includes(template.auth?.method ?? '')))
+    throw new AgentError(
+      'CONFIG_INVALID',
+      'every copy of the image would have the same secret: log in by what the platform gives to each machine (aws, gcp, azure, kubernetes, …), or add --shared-secret',
+    )
+  await check(options, login, environment)
+
+  const file = await fileChange(
+    'write the template',
+    TEMPLATE_FILE,
+    templateText(template),
+    SECRET,
+    hasSecrets,
+  )
+  const changes = [file, proxy].filter((change) => change !== null)
+  const steps = changes.map(({ step, path }) => ({ step, changed: true, detail: path }))
+  const prepared = { changed: steps.length > 0, steps }
+  if (steps.length === 0) return { ...prepared, isDone: true }
+  if (options.mode !== 'yes' || person.isThere) person.show(changes)
+  if (options.mode === 'dry-run' || options.mode === 'check') return { ...prepared, isDone: false }
+  if (options.mode === 'ask' && !(await person.agrees('Make these changes?', signal)))
+    throw new AgentError('CONFIG_INVALID', 'nothing was changed')
+  const run = journal.begin()
+  try {
+    for (const change of changes) await run.make(change)
+    await run.finish()
+  } catch (error) {
+    await journal.undoUnfinished()
+    throw error
+  }
+  return { ...prepared, isDone: true }
+}
+
+function refuseIdentity(options: EnrollOptions): void {
+  const { hostId, hostname, fromCertificate, register, adminTokenFile, ephemeral, project, url } = options
+  const names = [
+    hostId === null ? [] : ['--host-id'],
+    hostname === null ? [] : ['--hostname'],
+    fromCertificate ? ['--from-certificate'] : [],
+    (register?.alias ?? null) === null ? [] : ['--alias'],
+  ].flat()
+  const refuse = (why: string): never => {
+    throw new AgentError('CONFIG_INVALID', why)
+  }
+  if (names.length > 0)
+    refuse(`a template is for many machines, and ${names.join(', ')} for one: leave it out`)
+  if (adminTokenFile !== null)
+    refuse('--admin-token-file is for one call: in a template each machine registers with its own identity')
+  if (url === null) refuse('name the issuer: --url URL')
+  if (project === null) refuse('name the project of the hosts: --project PROJECT')
+  if (ephemeral === true && register === null) refuse(NEEDS_REGISTER)
+}
+
+function templateOf(options: EnrollOptions, { settings, secrets }: LoginSettings): Template {
+  const auth = Object.fromEntries(
+    settings.flatMap(([[, name], value]) =>
+      name === undefined || value === null || typeof value === 'boolean' ? [] : [[name, value] as const],
+    ),
+  )
+  return {
+    version: 1,
+    url: options.url,
+    project: options.project,
+    register: options.register && { ttl: options.register.ttl },
+    auth: auth as unknown as Template['auth'],
+    secrets,
+    ca_file: options.caFile,
+    ca_fingerprints: [...options.caFingerprints],
+    take_over: options.takeOver,
+    on_copy: options.onCopy,
+    ephemeral: options.ephemeral === true,
+    jitter_seconds: options.jitterSeconds ?? USUAL_JITTER_SECONDS,
+    wait_seconds: options.waitSeconds,
+  }
+}
+
+/** The configuration that each copy will have is checked now: at the first boot nobody is there. */
+async function check(
+  { url, caFile, onCopy }: EnrollOptions,
+  { settings }: LoginSettings,
+  environment: EnrollTools['environment'],
+): Promise<void> {
+  const all: Settings = [
+    [['issuer', 'url'], url],
+    [['issuer', 'ssh_host_id'], A_HOST],
+    ...(caFile === null ? [] : ([[['issuer', 'ca_file'], caFile]] as const)),
+    ...settings,
+    [['verify', 'principals'], [A_NAME]],
+    ...(onCopy === null ? [] : ([[['enrollment', 'on_copy'], onCopy]] as const)),
+  ]
+  const loaded = await loadConfig({
+    path: CONFIG_FILE,
+    environment,
+    checkPinnedCas: false,
+    mainText: withSettings(null, all),
+    keepsCredentialNames: true,
+  })
+  if (loaded.kind === 'invalid')
+    throw new AgentError('CONFIG_INVALID', loaded.problems.map(problemLine).join('; '))
+}

@@ -1,0 +1,123 @@
+import * as v from 'valibot'
+import { AgentError } from '../cert/errors.ts'
+import { readCertificateTtl } from '../cert/host-name.ts'
+import { reasonOf } from '../cert/text.ts'
+import { PROJECT_ID } from '../issuer/host-questions.ts'
+import type { Change } from './change.ts'
+import { readFileState } from './files.ts'
+import { LOGIN_OPTIONS, type LoginMethodName } from './login-options.ts'
+import type { EnrollOptions } from './wanted.ts'
+
+/** Of an image: what is to be done at the first boot of each copy. Root's, as there may be secrets in it. */
+export const TEMPLATE_FILE = '/etc/hostcertd/enroll.json'
+/** Of a machine with `--ephemeral`: how it is registered again when it was powered off and comes back. */
+export const RETURN_FILE = '/var/lib/hostcertd-enroll/ephemeral.json'
+/** In it are the proxies that the template was made with. */
+const DEFAULTS_FILE = '/etc/default/hostcertd'
+const LARGEST_BYTES = 256 * 1024
+
+/** Copies that boot together are spread over this time. */
+export const USUAL_JITTER_SECONDS = 60
+const LONGEST_JITTER_SECONDS = 24 * 3600
+export const USUAL_WAIT_SECONDS = 120
+
+/** One line without controls. */
+const line = v.pipe(v.string(), v.regex(/^[^\p{C}\p{Zl}\p{Zp}]+$/u), v.maxLength(4096))
+const seconds = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most))
+const ttl = v.pipe(
+  line,
+  v.check((text) => readCertificateTtl(text).ok),
+)
+const METHODS = Object.keys(LOGIN_OPTIONS) as LoginMethodName[]
+
+/** What is left out is as with `enroll` itself. A name that is unknown is a mistake, not ignored. */
+const templateSchema = v.strictObject({
+  version: v.literal(1),
+  url: v.optional(v.nullable(line), null),
+  project: v.optional(v.nullable(v.pipe(v.string(), v.regex(PROJECT_ID))), null),
+  register: v.optional(v.nullable(v.strictObject({ ttl: v.optional(v.nullable(ttl), null) })), null),
+  /** As in the configuration file. */
+  auth: v.optional(
+    v.nullable(v.objectWithRest({ method: v.picklist(METHODS) }, v.union([line, v.array(line)]))),
+    null,
+  ),
+  /** The text of each `credential:NAME`. */
+  secrets: v.optional(
+    v.record(v.pipe(v.string(), v.regex(/^[\w-][\w.-]*$/)), v.pipe(v.string(), v.minLength(1))),
+    {},
+  ),
+  ca_file: v.optional(v.nullable(line), null),
+  ca_fingerprints: v.optional(v.array(v.pipe(v.string(), v.regex(/^SHA256:[\w+/]{43}$/))), []),
+  take_over: v.optional(v.boolean(), false),
+  on_copy: v.optional(v.nullable(v.picklist(['warn', 'stop'])), null),
+  ephemeral: v.optional(v.boolean(), false),
+  jitter_seconds: v.optional(seconds(LONGEST_JITTER_SECONDS), USUAL_JITTER_SECONDS),
+  wait_seconds: v.optional(seconds(LONGEST_JITTER_SECONDS), USUAL_WAIT_SECONDS),
+})
+
+/** The content of `enroll.json`: the options of `enroll`, but for those that name one machine. */
+export type Template = v.InferOutput<typeof templateSchema>
+
+export function templateText(template: Template): string {
+  return `${JSON.stringify(template, null, 2)}\n`
+}
+
+/**
+ * @returns null when there is none
+ * @throws AgentError CONFIG_INVALID when it cannot be used, or another user than root may have written or read it
+ */
+export async function readTemplate(path: string): Promise<Template | null> {
+  try {
+    const state = await readFileState(path, LARGEST_BYTES)
+    if (state === null) return null
+    if (state.uid !== (process.geteuid?.() ?? 0)) throw new Error('it is not owned by root')
+    if ((state.mode & 0o077) !== 0) throw new Error('others than root may read it or write to it: chmod 600')
+    return v.parse(templateSchema, JSON.parse(state.content.toString('utf8')))
+  } catch (error) {
+    const where = v.isValiError(error) ? (v.getDotPath(error.issues[0]) ?? 'the document') : null
+    const why =
+      where === null
+        ? error instanceof SyntaxError
+          ? 'it is not JSON'
+          : reasonOf(error)
+        : `${where} is not valid`
+    throw new AgentError('CONFIG_INVALID', `cannot use ${path}: ${why}`, { cause: error })
+  }
+}
+
+/** The content of `ephemeral.json`; the rest is in the configuration by then. */
+export function returnText({ project, register, jitterSeconds, waitSeconds }: EnrollOptions): string {
+  const back = { project, register: register && { ttl: register.ttl }, wait_seconds: waitSeconds }
+  const jitter = { jitter_seconds: jitterSeconds ?? USUAL_JITTER_SECONDS }
+  return `${JSON.stringify({ version: 1, ...back, ...jitter, ephemeral: true }, null, 2)}\n`
+}
+
+/** The options that it stands for. */
+export function optionsOf(template: Template): EnrollOptions {
+  const { method = null, ...login } = template.auth ?? {}
+  return {
+    url: template.url,
+    hostId: null,
+    project: template.project,
+    hostname: null,
+    register: template.register && { ttl: template.register.ttl, alias: null },
+    fromCertificate: false,
+    method,
+    login,
+    adminTokenFile: null,
+    caFile: template.ca_file,
+    caFingerprints: template.ca_fingerprints,
+    takeOver: template.take_over,
+    onCopy: template.on_copy,
+    mode: 'yes',
+    waitSeconds: template.wait_seconds,
+    jitterSeconds: template.jitter_seconds,
+    ephemeral: template.ephemeral,
+    atBoot: { secrets: template.secrets, isGone: false },
+  }
+}
+
+/** Whether a change is one of those that make a template, which sshd has nothing to do with. */
+export function isOfTemplate(change: Change): boolean {
+  return change.kind === 'file' && (change.path === TEMPLATE_FILE || change.path === DEFAULTS_FILE)
+}
