@@ -56,9 +56,12 @@ test('from the disk: every key of the interface, in its order', async () => {
     waits: [],
     notes: [],
     sshd: { state: null, since: null },
+    machine: { copied: null },
     login: { method: 'token' },
   })
-  expect(Object.keys(document).join()).toBe('version,enrolled,issuer,certificates,waits,notes,sshd,login')
+  expect(Object.keys(document).join()).toBe(
+    'version,enrolled,issuer,certificates,waits,notes,sshd,machine,login',
+  )
   expect(Object.keys(document.issuer).join()).toBe('url,reachable,last_success,clock_skew_seconds')
   expect(Object.keys(document.certificates[0] ?? {}).join()).toBe(CERTIFICATE_KEYS)
   expect(await host.files()).toEqual(before)
