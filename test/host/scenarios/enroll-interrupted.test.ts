@@ -1,3 +1,5 @@
+// Each loop ends where the command gets to its end: the step is looked at only there.
+/* oxlint-disable vitest/no-conditional-expect */
 import { existsSync } from 'node:fs'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { runsIf } from '../../support/skip.ts'
