@@ -1,8 +1,8 @@
 #!/bin/sh
 # ensure-tools.sh WHAT…: what npm cannot bring. `node` is for the pinned Node itself, `sshd` for tests with real ssh,
 # `checks` for tests that would be skipped without, `shells` for completions and manual pages, `packaging`,
-# `packaging-arm64` and `packaging-amd64` for building and checking packages, `emulation` for running arm64's, `host` for booting hosts, `monitoring` for the alert rules,
-# `browser` for the status page, `faults` for the fault suite.
+# `packaging-arm64` and `packaging-amd64` for building and checking packages, `repository` for making repositories of them,
+# `emulation` for running arm64's, `host` for booting hosts, `monitoring` for the alert rules, `browser` for the status page, `faults` for the fault suite.
 # As root on a system with apt it installs what is missing, and says so before; else it says what to install.
 set -eu
 
@@ -53,6 +53,12 @@ for wanted in "$@"; do
       has rpmbuild || need rpm 'it builds the .rpm'
       for program in lintian rpmlint shellcheck busybox; do
         has "$program" || need "$program" 'tests check packages and scripts with it'
+      done
+      has dnf || need dnf 'a test installs from the rpm repository with it'
+      ;;
+    repository)
+      for pair in apt-ftparchive:apt-utils createrepo_c:createrepo-c gpg:gnupg rpmsign:rpm xz:xz-utils; do
+        has "${pair%:*}" || need "${pair#*:}" 'it makes the repositories'
       done
       ;;
     packaging-arm64) has aarch64-linux-gnu-strip || need binutils-aarch64-linux-gnu "it strips arm64's Node" ;;
