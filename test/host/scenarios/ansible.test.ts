@@ -31,14 +31,14 @@ describeOnEachRelease('the Ansible role', (release) => {
 
       // Nothing is installed yet, so there is nothing to ask.
       const planned = await play('--check')
-      expect(planned.failed).toBe(0)
+      expect(planned.failed, planned.output).toBe(0)
       expect(planned.changed).toBeGreaterThan(0)
       expect(
         await host.container.try(['test', '-e', '/etc/apt/sources.list.d/hostcertd.sources']),
       ).toMatchObject({ status: 1 })
 
       const first = await play()
-      expect(first.failed).toBe(0)
+      expect(first.failed, first.output).toBe(0)
       expect(first.changed).toBeGreaterThan(0)
       expect(await host.client.verifyAll()).toEqual([])
       expect(await play()).toMatchObject({ failed: 0, changed: 0 })
@@ -96,7 +96,8 @@ describeOnEachRelease('bootstrap.sh', (release) => {
       expect(await container.try(['test', '-e', '/etc/apt/keyrings/hostcertd.asc'])).toMatchObject({
         status: 1,
       })
-      expect(await run(repository.fingerprint)).toMatchObject({ status: 0 })
+      const first = await run(repository.fingerprint)
+      expect(first, first.stderr).toMatchObject({ status: 0 })
       expect(await client.verifyAll()).toEqual([])
       expect(await run(repository.fingerprint)).toMatchObject({
         status: 0,

@@ -28,6 +28,8 @@ export async function makeRepository(host: Host, folder: string): Promise<Reposi
     const options = ['--packages', dirname(packages().deb), '--out', out, '--key', 'packages@example.com']
     await command(['sh', 'packaging/repository.sh', ...options], { env })
     await cp(out, join(host.container.root, 'srv/repository'), { recursive: true })
+    // Those of Debian are out of reach.
+    await host.container.sh('rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*')
     const listed = await command(['gpg', '--batch', '--with-colons', '--list-keys'], { env })
     const fingerprint = /^fpr:+([0-9A-F]{40}):/m.exec(listed)?.[1] ?? 'no fingerprint'
     return { url: 'file:///srv/repository', key: join(out, 'hostcertd.asc'), fingerprint }
@@ -36,10 +38,21 @@ export async function makeRepository(host: Host, folder: string): Promise<Reposi
   }
 }
 
-/** Install packages of the distribution in a host, with the machine's own network, which chroot shares. */
+/**
+ * Install packages of the distribution in a host, with the machine's own network, which chroot shares; and what the
+ * package under test recommends.
+ */
 export async function installFromDebian({ container }: Host, names: readonly string[]): Promise<void> {
   const inRoot = ['chroot', container.root, 'env', 'DEBIAN_FRONTEND=noninteractive', 'LC_ALL=C.UTF-8']
-  const install = ['apt-get', '-qq', 'install', '--yes', '--no-install-recommends', ...names]
+  const install = [
+    'apt-get',
+    '-qq',
+    'install',
+    '--yes',
+    '--no-install-recommends',
+    'ca-certificates',
+    ...names,
+  ]
   await command([...inRoot, ...install], { timeout: HALF_AN_HOUR })
 }
 
