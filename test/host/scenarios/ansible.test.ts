@@ -135,6 +135,7 @@ async function playbook({ container, network }: Host, folder: string, variables:
     ANSIBLE_ROLES_PATH: resolve('packaging/fleet/ansible/roles'),
     ANSIBLE_PYTHON_INTERPRETER: '/usr/bin/python3',
     ANSIBLE_NOCOLOR: '1',
+    ANSIBLE_PIPELINING: '1',
     // No connection stays open after the play.
     ANSIBLE_SSH_ARGS:
       '-F none -o ControlMaster=no -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null',
