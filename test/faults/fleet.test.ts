@@ -199,9 +199,9 @@ async function simulate(hosts: number, isWithDaemons: boolean) {
       failures.push(error)
     }
   }
-  await shared.run(Array.from({ length: hosts }, (_, index) => one(index)))
+  await shared.run(Array.from({ length: hosts }, (__, index) => one(index)))
   const sum = (counts: Record<string, number>): number =>
-    Object.values(counts).reduce((all, one) => all + one, 0)
+    Object.values(counts).reduce((all, count) => all + count, 0)
   const result = { hosts, ...last, granted, refused, refusedEach: sum(refused) / hosts }
   console.log(JSON.stringify(result, null, 2))
   return { ...result, failures }

@@ -47,6 +47,7 @@ export async function installFromDebian({ container }: Host, names: readonly str
   const install = [
     'apt-get',
     '-qq',
+    '--option=DPkg::Options::=--force-unsafe-io',
     'install',
     '--yes',
     '--no-install-recommends',
