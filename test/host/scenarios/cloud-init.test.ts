@@ -45,10 +45,10 @@ describeOnEachRelease('cloud-init', (release) => {
       const seed = join(container.root, 'var/lib/cloud/seed/nocloud')
       await mkdir(seed, { recursive: true })
       await writeFile(join(seed, 'user-data'), userData)
-      // The keys that the client knows stay, and so does root's login.
+      // No locale is there to be set; host keys and root's login stay.
       await writeFile(
         join(seed, 'vendor-data'),
-        '#cloud-config\nssh_deletekeys: false\ndisable_root: false\n',
+        '#cloud-config\nlocale: false\nssh_deletekeys: false\ndisable_root: false\n',
       )
       await writeFile(join(seed, 'meta-data'), 'instance-id: test-1\nlocal-hostname: web1\n')
       await container.write(
