@@ -111,8 +111,14 @@ function notFound(
 /** A grant takes effect after up to ten seconds. */
 const GRANT_SECONDS = 15
 const GRANT_PAUSE_MILLISECONDS = 3_000
-/** Thousands of hosts behind one address share one limit of 200 requests a minute. */
-const LONGEST_WAIT_SECONDS = 45 * 60
+/**
+ * Thousands of hosts behind one address share one limit of 200 requests a minute: 5,000 of them, with three host keys
+ * each, need 100 minutes.
+ */
+const LONGEST_WAIT_SECONDS = 4 * 3600
+/** 5,000 requests at 200 a minute, and a little more. */
+const FLEET_SECONDS = 26 * 60
+const SHORTEST_SPREAD_SECONDS = 4 * 60
 const MOST_FAULTS = 3
 const PAUSE_MILLISECONDS = 5_000
 
@@ -171,8 +177,10 @@ export class Patience {
     if (code !== 'ISSUER_BUSY' && code !== 'ISSUER_TIMEOUT' && code !== 'ISSUER_UNREACHABLE') return null
     if (retryAfterSeconds === null) return before < MOST_FAULTS ? PAUSE_MILLISECONDS * 2 ** before : null
     if (waited > LONGEST_WAIT_SECONDS) return null
-    // Spread over more and more minutes: all that were told the same would ask at the same moment again.
-    const spread = this.#clock.dice() * 60 * Math.min(2 ** before, 8)
+    // How many others wait is not known, but it grows with the time that this host has waited: nobody is told the same
+    // moment as all others, and nobody begins anew when most are through.
+    const longest = Math.max(FLEET_SECONDS - waited, SHORTEST_SPREAD_SECONDS)
+    const spread = this.#clock.dice() * Math.min(60 + waited, longest)
     return (retryAfterSeconds + spread) * 1000
   }
 }

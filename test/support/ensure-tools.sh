@@ -1,8 +1,8 @@
 #!/bin/sh
 # ensure-tools.sh WHAT…: what npm cannot bring. `node` is for the pinned Node itself, `sshd` for tests with real ssh,
 # `checks` for tests that would be skipped without, `shells` for completions and manual pages, `packaging`,
-# `packaging-arm64` and `packaging-amd64` for building and checking packages, `emulation` for running arm64's, `host` for booting hosts, `monitoring` for the alert rules,
-# `browser` for the status page, `faults` for the fault suite.
+# `packaging-arm64` and `packaging-amd64` for building and checking packages, `repository` for making repositories of them, `ansible` for its role,
+# `emulation` for running arm64's, `host` for booting hosts, `monitoring` for the alert rules, `browser` for the status page, `faults` for the fault suite.
 # As root on a system with apt it installs what is missing, and says so before; else it says what to install.
 set -eu
 
@@ -54,7 +54,14 @@ for wanted in "$@"; do
       for program in lintian rpmlint shellcheck busybox; do
         has "$program" || need "$program" 'tests check packages and scripts with it'
       done
+      has dnf || need dnf 'a test installs from the rpm repository with it'
       ;;
+    repository)
+      for pair in apt-ftparchive:apt-utils createrepo_c:createrepo-c gpg:gnupg rpmsign:rpm xz:xz-utils; do
+        has "${pair%:*}" || need "${pair#*:}" 'it makes the repositories'
+      done
+      ;;
+    ansible) has ansible-playbook || need ansible-core 'a test runs the role with it' ;;
     packaging-arm64) has aarch64-linux-gnu-strip || need binutils-aarch64-linux-gnu "it strips arm64's Node" ;;
     packaging-amd64) has x86_64-linux-gnu-strip || need binutils-x86-64-linux-gnu "it strips amd64's Node" ;;
     emulation)
