@@ -1,5 +1,6 @@
 import type { CredentialSource, JwtSource, Login, LoginBy } from '../config/config.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
+import { projectToken } from './finding.ts'
 
 /** What to check when a login fails. Each text completes a sentence: no capital, no full stop. */
 interface LoginAdvice {
@@ -39,7 +40,7 @@ const ADVICE: AdviceTable = {
     onHost: `check that ${tokenFile} is a projected service account token that has not expired, with the audience that the issuer expects`,
     atIssuer:
       'check the allowed namespaces, service account names and audience, and that the token reviewer may create TokenReviews (system:auth-delegator)',
-    noProof: `project a service account token into this pod at ${tokenFile} (a volume of type projected), or correct auth.token_file; the kubelet replaces it before it expires`,
+    noProof: projectToken(tokenFile),
     platform:
       'check that the issuer can reach the API server of the cluster at the address that the identity has, and trusts its certificate',
     canLock: false,

@@ -72,15 +72,17 @@ interface Form {
   readonly isOneLine: boolean
   /** Only the right user may read it, and the administrator decides who can. */
   readonly isSecret: boolean
+  /** The kubelet writes it, and nobody else can. */
+  readonly isProjected: boolean
 }
 
 const FORMS = {
-  secret: { isOneLine: true, isSecret: true },
-  id: { isOneLine: true, isSecret: false },
+  secret: { isOneLine: true, isSecret: true, isProjected: false },
+  id: { isOneLine: true, isSecret: false, isProjected: false },
   /** Its mode is the platform's, which makes it readable by every user of the pod. */
-  projected: { isOneLine: true, isSecret: false },
-  key: { isOneLine: false, isSecret: true },
-  certificate: { isOneLine: false, isSecret: false },
+  projected: { isOneLine: true, isSecret: false, isProjected: true },
+  key: { isOneLine: false, isSecret: true, isProjected: false },
+  certificate: { isOneLine: false, isSecret: false, isProjected: false },
 } as const satisfies Readonly<Record<string, Form>>
 
 /** A file that a login is configured to read. */

@@ -62,15 +62,17 @@ async function readChain(path: string, { readFile }: LoginTools): Promise<Chain>
 }
 
 function refuseOutOfDate(certificate: X509Certificate, path: string, { clock }: LoginTools): void {
+  const now = clock.now()
   const [begin, end] = [certificate.validFromDate, certificate.validToDate].map(
     (date) => date.getTime() / 1000,
   )
-  if (end !== undefined && clock.now() > end) {
-    const message = `the client certificate in ${path} expired at ${formatTime(end)}; replace it`
+  const here = `by this host's clock it is ${formatTime(now)}`
+  if (end !== undefined && now > end) {
+    const message = `the client certificate in ${path} expired at ${formatTime(end)}: ${here}; replace it`
     throw failure('LOGIN_PLATFORM', message)
   }
-  if (begin !== undefined && clock.now() < begin) {
-    const message = `the client certificate in ${path} is not valid before ${formatTime(begin)}; is the clock right?`
+  if (begin !== undefined && now < begin) {
+    const message = `the client certificate in ${path} is not valid before ${formatTime(begin)}: ${here}`
     throw failure('LOGIN_PLATFORM', message)
   }
 }
