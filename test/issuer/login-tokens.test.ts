@@ -397,6 +397,90 @@ describe('jwt_command', () => {
     },
   )
 
+  const jwtWith = (header: string): string =>
+    [header, `{"sub": "canary"}`, 'canary of a signature']
+      .map((part) => Buffer.from(part).toString('base64url'))
+      .join('.')
+  const linesOf = async (text: string): Promise<readonly string[]> => {
+    const logged: string[] = []
+    const log = { info: (_: object, message: string) => void logged.push(message) }
+    await refusalBy(prove(await script(text), { log }))
+    return logged
+  }
+
+  test.each([
+    '{"alg":"ES256"}',
+    '{ "alg": "ES256" }',
+    '{\n "alg": "ES256"}',
+    '{\r\n"alg":"ES256"}',
+    '{\t"alg":1}',
+  ])('a trace of the shell with a JWT whose header is %j: not in the log', async (header) => {
+    const jwt = jwtWith(header)
+    expect(
+      await linesOf(`echo "+ TOKEN=${jwt} host=example-host-1.production-2.example.com" >&2; exit 1`),
+    ).toEqual(['+ TOKEN=[secret] host=example-host-1.production-2.example.com'])
+  })
+
+  test('the signature of a JWT among other output is not in the log', async () => {
+    const [, , signature] = JWT_OF_NOW.split('.')
+    expect(await linesOf(`echo "token: ${JWT_OF_NOW}"; echo "signed ${signature}" >&2`)).toEqual([
+      'signed [secret]',
+    ])
+  })
+
+  test.each([
+    {
+      what: 'its last lines',
+      text: 'yes more | head -n 20000; echo the reason',
+      logged: ['more', 'more', 'more', 'more', 'the reason'],
+    },
+    {
+      what: 'no line whose beginning is missing',
+      text: `echo ${'y'.repeat(16_300)}${JWT_OF_NOW}; echo the reason`,
+      logged: ['the reason'],
+    },
+    {
+      what: 'no line that is too long',
+      text: "head -c 20000 /dev/zero | tr '\\0' x",
+      logged: ['one line of more than 16 KiB'],
+    },
+  ])('of a long standard error there is in the log $what', async ({ text, logged }) => {
+    expect(await linesOf(`{ ${text}; } >&2; exit 1`)).toEqual(logged)
+  })
+
+  test.each([
+    { when: 'it ends', end: `until test -s pids; do :; done; echo ${JWT_OF_NOW}` },
+    { when: 'the login is stopped', end: 'wait' },
+  ])('a child that ignores SIGTERM does not outlive it when $when', async ({ end }) => {
+    const auth = await script(
+      `sh -c 'trap "" TERM; echo $$ > ${fileOf('pids')}; sleep 600' &\n${end.replace('pids', fileOf('pids'))}`,
+    )
+    const stop = new AbortController()
+    const proof = (await methodOf(auth, makeTools())).prove(stop.signal)
+    const pids = await pidsIn(fileOf('pids'))
+    const ended = expect.poll(() => pids.filter(isRunning), { timeout: 500 })
+    if (end === 'wait') {
+      const refused = expect(proof).rejects.toThrow('stopped')
+      stop.abort(new Error('stopped'))
+      await refused
+    } else await proof
+    await ended.toEqual([])
+  })
+
+  test('a child that ignores SIGTERM is killed when the time is over, though its parent ends', async () => {
+    const auth = await script(`sh -c 'trap "" TERM; echo $$ > ${fileOf('pids')}; sleep 600' &\nwait`)
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    try {
+      const refusal = refusalBy(prove(auth))
+      const pids = await pidsIn(fileOf('pids'))
+      await vi.advanceTimersByTimeAsync(10_000)
+      await refusal
+      expect(pids.filter(isRunning)).toEqual([])
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
   test('that does not end within 10 s is stopped, and the child that holds its output too', async () => {
     const auth = await script(`sleep 600 &\necho $$ $! > ${fileOf('pids')}; wait`)
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
