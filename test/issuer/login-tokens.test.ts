@@ -221,7 +221,7 @@ test('kubernetes-auth: the issuer gets no review', async () => {
     const failure = failureOf(await issue(subjectOf(server, auth)))
     expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
     expect(failure.message).toMatch(
-      /could not check the service account token: .*; most likely the Kubernetes API server refused .*, or the issuer could not reach it$/,
+      /could not check the service account token: "connect ECONNREFUSED [^"]*" \(400 BadRequest\); the issuer got no review of it: check the address of the Kubernetes API server that the identity has$/,
     )
   } finally {
     apiServer.fails = false

@@ -27,7 +27,7 @@ export function aws(settings: LoginBy<'aws'>, tools: LoginTools): LoginMethod {
   return {
     route: 'aws-auth',
     what: 'the signed request',
-    platform: { name: 'AWS', status: 500 },
+    platform: { status: 500, likely: 'most likely AWS refused the signed request, or the issuer failed' },
     hints: {
       400: 'check the region (auth.region)',
       401: 'check that the AWS login of the identity allows this account and this ARN',
