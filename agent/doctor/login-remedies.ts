@@ -127,7 +127,8 @@ const ADVICE: AdviceTable = {
   }),
   'tls-cert': ({ certificateFile, keyFile, loginUrl }) => ({
     onHost: `check with \`openssl x509 -in ${certificateFile} -noout -subject -issuer -dates\` that the certificate has not expired and belongs to ${keyFile}, and that auth.login_url (${loginUrl}) asks for client certificates`,
-    atIssuer: 'check the CA certificate and the allowed common names',
+    atIssuer:
+      'check that the CA certificate is the one that signed the certificate itself (the intermediate if there is one), and the allowed common names, without spaces between them',
     noProof: `replace the certificate in ${certificateFile} and its key in ${keyFile} if it has expired; check the clock with \`timedatectl\``,
     platform: null,
     canLock: false,

@@ -626,6 +626,39 @@ describe('where AWS keys come from', () => {
     expect(platform.seen).toEqual([])
   })
 
+  test('files, and no region: that is said, and the platform is not asked', async () => {
+    for (const name of ['id', 'secret']) await writeFile(join(setup.folder, name), `canary-${name}\n`)
+    const keys = {
+      accessKeyIdFile: join(setup.folder, 'id'),
+      secretAccessKeyFile: join(setup.folder, 'secret'),
+      sessionTokenFile: null,
+    }
+    const failure = failureOf(await login({ ...AWS, keys }))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'local' })
+    expect(failure.message).toBe('auth.region is required with an access key from files')
+    expect(platform.seen).toEqual([])
+  })
+
+  test.each([
+    { status: 503, words: 'does not say its region (503: no); the service is busy; hostcertd tries again' },
+    { status: 404, words: 'the AWS region is not known: set auth.region' },
+  ])('the region of an instance whose service answers $status', async ({ status, words }) => {
+    await using other = await startRawServer(({ url = '' }, response) => {
+      if (url.endsWith('/document')) return void response.writeHead(status).end('no')
+      const {
+        accessKeyId: AccessKeyId,
+        secretAccessKey: SecretAccessKey,
+        sessionToken: Token,
+      } = platform.machine.keys
+      const keys = JSON.stringify({ Code: 'Success', AccessKeyId, SecretAccessKey, Token })
+      response.end(url.endsWith('/api/token') ? 'session' : url.endsWith('/web') ? keys : 'web')
+    })
+    vi.stubEnv('HOSTCERTD_TEST_METADATA', other.url)
+    const failure = failureOf(await login(AWS))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'local' })
+    expect(failure.message).toContain(words)
+  })
+
   test.each([
     { variable: 'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI', value: () => CONTAINER_PATH },
     { variable: 'AWS_CONTAINER_CREDENTIALS_FULL_URI', value: () => `${platform.url}${CONTAINER_PATH}` },

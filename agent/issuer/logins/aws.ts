@@ -215,17 +215,22 @@ function refuseFailure(text: string, service: string, { secrets }: LoginTools): 
 }
 
 async function findRegion(
-  { region }: LoginBy<'aws'>,
+  { region, keys }: LoginBy<'aws'>,
   tools: LoginTools,
   metadata: () => Promise<Metadata>,
 ): Promise<string> {
   const given = region ?? variable('AWS_REGION', tools) ?? variable('AWS_DEFAULT_REGION', tools)
-  const known = given ?? (await regionOfInstance(await metadata()))
+  // Such keys are for hosts elsewhere.
+  if (given === null && keys !== null)
+    throw new AgentError('LOGIN_PLATFORM', 'auth.region is required with an access key from files')
+  const known = given ?? (await regionOfInstance(await metadata(), tools))
   if (/^[a-z0-9]+(?:-[a-z0-9]+)*$/.test(known)) return known
   throw new AgentError('LOGIN_PLATFORM', 'the AWS region is not known: set auth.region')
 }
 
-async function regionOfInstance(ask: Metadata): Promise<string> {
+async function regionOfInstance(ask: Metadata, tools: LoginTools): Promise<string> {
   const reply = await ask('/latest/dynamic/instance-identity/document')
-  return reply.status === 200 ? textsIn(reply.text, ['region'], INSTANCE).region : ''
+  if (reply.status === 200) return textsIn(reply.text, ['region'], INSTANCE).region
+  if (reply.status === 404) return ''
+  throw platformRefusal(`${INSTANCE} does not say its region`, reply, {}, tools)
 }

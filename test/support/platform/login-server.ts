@@ -153,7 +153,7 @@ function answerOf(
       throw new LoginRefusal(
         404,
         'NotFound',
-        `Sub organization with slug ${String(organizationSlug)} not found`,
+        `Sub organization with slug ${JSON.stringify(organizationSlug).slice(1, -1)} not found`,
       )
     verify(login)
     const expiresIn = options.tokenTtlSeconds ?? 2_592_000
