@@ -115,7 +115,7 @@ describe('refused by the issuer', () => {
     const failure = failureOf(await issue(subjectOf(server.url)))
     expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
     expect(failure.message).toContain(
-      '(401 UnauthorizedError); check that the identity has the CA of the client certificate',
+      '(401 UnauthorizedError); check that the identity has the CA that signed the client certificate itself',
     )
   })
 

@@ -12,6 +12,8 @@ export type ReadCredentialFile = (path: string) => Promise<string>
 /** Reads the file at each call: it may have been replaced. */
 export const readCredentialFile: ReadCredentialFile = async (path) => readBoundedFile(path, LIMIT_BYTES)
 
+/** Of an access token; servers refuse a longer HTTP header. */
+export const LONGEST_TOKEN = 16 * 1024
 /** What an `Authorization` header can contain: no space, no control character. */
 const TOKEN = /^[\x21-\x7e]+$/
 
@@ -45,7 +47,7 @@ export async function readCredential(
 
 /** Whether a text can be sent as a bearer token. */
 export function isToken(text: string): boolean {
-  return TOKEN.test(text)
+  return text.length <= LONGEST_TOKEN && TOKEN.test(text)
 }
 
 /**

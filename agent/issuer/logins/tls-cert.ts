@@ -20,7 +20,7 @@ export function tlsCert(settings: LoginBy<'tls-cert'>, tools: LoginTools): Login
     platform: null,
     hints: {
       400: 'most likely nothing in front of the issuer asked for a client certificate; is auth.login_url right?',
-      401: 'check that the identity has the CA of the client certificate, and allows its common name',
+      401: 'check that the identity has the CA that signed the client certificate itself (the intermediate if there is one), and allows its common name',
     },
     async prove() {
       const { loginUrl: url, certificateFile, keyFile } = settings
