@@ -251,7 +251,7 @@ const SECTIONS = {
       {
         certificate_file: credentialFile,
         key_file: credentialFile,
-        login_url: v.optional(textAs(readIssuerUrl)),
+        login_url: v.optional(textAs(readLoginUrl)),
       },
       [],
       (own, common, resolve) => ({
@@ -340,6 +340,11 @@ function readFingerprint(text: string): Reading<string> {
   return /^(?:[0-9a-f]{2}:){15}[0-9a-f]{2}$/i.test(text)
     ? value(text.toLowerCase())
     : mustBe('16 bytes in hexadecimal with colons between them', text)
+}
+
+/** A client certificate is shown by TLS only. */
+function readLoginUrl(text: string): Reading<string> {
+  return text.startsWith('https://') ? readIssuerUrl(text) : mustBe('an https:// URL', text)
 }
 
 /** Infisical's cloud asks for client certificates on a port of its own. */

@@ -99,6 +99,7 @@ export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
     ...(checked.ok ? [] : checked.problems),
     ...found.problems.map((message) => ({ keys: ['host_keys'], message })),
     ...(sections?.includes('verify') === false ? [] : findMissingHostCa(tree, defaultHostCaFile)),
+    ...findMissingLoginUrl(tree),
     ...(checkPinnedCas ? await findHostCaProblems(tree, defaultHostCaFile) : []),
   ].map((problem) => locate(problem, read.files))
   // A key without a value is reported already; that it is missing would be the same again.
@@ -198,6 +199,15 @@ async function isThere(path: string): Promise<boolean> {
 }
 
 const KEYS = ['verify', 'host_ca_file']
+
+/** By default it has the host of `issuer.url`, and without TLS there is no client certificate. */
+function findMissingLoginUrl(tree: Tree): KeyProblem[] {
+  const [auth, issuer] = [ownValue(tree, 'auth'), ownValue(tree, 'issuer')]
+  if (!isTree(auth) || !isTree(issuer) || ownValue(auth, 'method') !== 'tls-cert') return []
+  const url = ownValue(issuer, 'url')
+  if (hasPath(auth, ['login_url']) || typeof url !== 'string' || !/^http:/i.test(url)) return []
+  return [{ keys: ['auth', 'login_url'], message: 'is required: issuer.url is not https://' }]
+}
 
 /** A program cannot be asked for the CA, so it has to be pinned. */
 function findMissingHostCa(tree: Tree, defaultFile: string | null): KeyProblem[] {

@@ -10,7 +10,16 @@ import { readJournal } from '../enroll/journal.ts'
 import { factsOf, type FileFacts, type User, whyDenied } from '../host/file-access.ts'
 import { type CredentialFile, credentialFiles, readCredentialFile } from '../issuer/logins/credential-file.ts'
 import type { MachineFacts } from '../renewal/observe.ts'
-import { failure, type Finding, ok, type Examined, remedyOf, unknown, warning } from './finding.ts'
+import {
+  failure,
+  type Finding,
+  ok,
+  type Examined,
+  projectToken,
+  remedyOf,
+  unknown,
+  warning,
+} from './finding.ts'
 
 const ENROLL =
   'as root: `hostcertd enroll --url URL --host-id ID --auth METHOD`; `man hostcertd` has examples, /usr/share/doc/hostcertd/enrolling.md every step'
@@ -107,12 +116,13 @@ export async function examineCredentials(examined: Examined): Promise<Finding[]>
   return findings
 }
 
-async function examine(
-  { what, path, isOneLine, isSecret }: CredentialFile,
-  examined: Examined,
-): Promise<Finding> {
+async function examine(credential: CredentialFile, examined: Examined): Promise<Finding> {
+  const { what, path, isOneLine, isSecret, isProjected } = credential
   const isSystemds = isFromSystemd(path, examined)
   const afterwards = isSystemds ? '; then `systemctl reload hostcertd`' : ''
+  const provide = isProjected
+    ? projectToken(path)
+    : `write the ${what} to it: \`(umask 077; cat > ${path})\`${afterwards}`
   let facts: FileFacts | null = null
   let text: string
   try {
@@ -123,33 +133,23 @@ async function examine(
     const code = systemCodeOf(error)
     if (code === 'EACCES') {
       return examined.isRoot || (!isSystemds && (await isDaemonDenied(path, facts, examined)))
-        ? failure('credentials', message, ownershipRemedy(path, examined))
+        ? failure('credentials', message, ownershipRemedy(credential, examined))
         : unknown('credentials', message, 'run `sudo hostcertd doctor`; root can read it')
     }
     if (code === 'ENOENT' && isSystemds) {
       const unless = `unless systemd passes it to the unit from another location, create it: \`(umask 077; cat > ${path})\`${afterwards}`
       return unknown('credentials', message, unless)
     }
-    const write = `write the ${what} to it: \`(umask 077; cat > ${path})\`${afterwards}`
-    return failure(
-      'credentials',
-      message,
-      code === 'ENOENT' ? write : `replace it with a file that contains the ${what}`,
-    )
+    const replace = `replace it with a file that contains the ${what}`
+    return failure('credentials', message, code === 'ENOENT' ? provide : replace)
   }
-  if (text.trim() === '') {
-    const remedy = `write the ${what} to it: \`(umask 077; cat > ${path})\`${afterwards}`
-    return failure('credentials', `the ${what} file ${path} is empty`, remedy)
-  }
+  if (text.trim() === '') return failure('credentials', `the ${what} file ${path} is empty`, provide)
   // systemd reads those as root and passes them to the unit.
   const denied = isSystemds ? null : await whyDenied(path, credentialUserOf(examined), 'read')
   if (denied !== null) {
     const who = `the user of the exchange (${credentialUserOf(examined).uid})`
-    return failure(
-      'credentials',
-      `${who} cannot read the ${what}: ${denied}`,
-      ownershipRemedy(path, examined),
-    )
+    const message = `${who} cannot read the ${what}: ${denied}`
+    return failure('credentials', message, ownershipRemedy(credential, examined))
   }
   const line = text.replace(/[\r\n]+$/, '')
   if (isOneLine && /\s/.test(line)) {
@@ -187,8 +187,11 @@ function isFromSystemd(path: string, { configPath, environment, exchangeUser }: 
   return folders.includes(dirname(path))
 }
 
-function ownershipRemedy(path: string, examined: Examined): string {
+function ownershipRemedy({ path, isProjected }: CredentialFile, examined: Examined): string {
   const { uid, gid } = credentialUserOf(examined)
+  if (isProjected) {
+    return `set \`securityContext.fsGroup: ${gid}\` in the pod: the kubelet then lets that group read ${path}; that user must be able to enter the folders above it`
+  }
   return `\`chown ${uid}:${gid} ${path} && chmod 400 ${path}\`; that user must be able to enter the folders above it`
 }
 

@@ -91,6 +91,11 @@ export type Tone = (concerned: readonly CertifiableView[]) => typeof failure
 /** The unit is ssh.service on Debian and Ubuntu, sshd.service elsewhere. */
 export const RELOAD_SSHD = '`sshd -t && systemctl reload ssh` (sshd)'
 
+/** The remedy for a missing service account token. */
+export function projectToken(tokenFile: string): string {
+  return `project a service account token into this pod at ${tokenFile} (a volume of type projected), or correct auth.token_file; the kubelet replaces it before it expires`
+}
+
 /** Whether sshd was seen to present exactly what is on disk. */
 export function isProvenServed({ served }: HostKeyView): boolean {
   return served.kind === 'certificate' && served.matches

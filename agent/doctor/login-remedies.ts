@@ -1,5 +1,6 @@
 import type { CredentialSource, JwtSource, Login, LoginBy } from '../config/config.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
+import { projectToken } from './finding.ts'
 
 /** What to check when a login fails. Each text completes a sentence: no capital, no full stop. */
 interface LoginAdvice {
@@ -39,7 +40,7 @@ const ADVICE: AdviceTable = {
     onHost: `check that ${tokenFile} is a projected service account token that has not expired, with the audience that the issuer expects`,
     atIssuer:
       'check the allowed namespaces, service account names and audience, and that the token reviewer may create TokenReviews (system:auth-delegator)',
-    noProof: `project a service account token into this pod at ${tokenFile} (a volume of type projected), or correct auth.token_file; the kubelet replaces it before it expires`,
+    noProof: projectToken(tokenFile),
     platform:
       'check that the issuer can reach the API server of the cluster at the address that the identity has, and trusts its certificate',
     canLock: false,
@@ -64,7 +65,7 @@ const ADVICE: AdviceTable = {
     onHost:
       keyFile === null
         ? 'check which service account this instance has'
-        : `check that the key in ${keyFile} has not been deleted`,
+        : `check that the key in ${keyFile} has not been deleted, and the clock with \`timedatectl\``,
     atIssuer: `check that the type is ${keyFile === null ? 'gce' : 'iam'}, and the allowed service accounts${keyFile === null ? ', projects and zones' : ''}`,
     noProof:
       keyFile === null
@@ -73,18 +74,18 @@ const ADVICE: AdviceTable = {
     platform:
       keyFile === null
         ? 'check at the issuer that the type of the login is gce; on this host, check the clock with `timedatectl`'
-        : null,
+        : `check that the service account of ${keyFile} still exists, and that the issuer can reach www.googleapis.com`,
     canLock: false,
   }),
   azure: ({ resource, clientId }) => ({
-    onHost: `check which managed identity this machine has${clientId === null ? '' : ` (auth.client_id ${clientId})`}, and auth.resource (${resource})`,
+    onHost: `check which managed identity this machine has${clientId === null ? '' : ` (auth.client_id ${clientId})`}, auth.resource (${resource}), and the clock with \`timedatectl\``,
     atIssuer: `check the tenant id, that the audience is ${resource}, and the allowed service principals: the object id of the managed identity`,
     noProof: `${
       clientId === null
         ? 'enable the system-assigned managed identity of this machine, or set auth.client_id to a user-assigned one'
         : `assign the managed identity ${clientId} to this machine`
     }; if nothing answers, check that no firewall blocks 169.254.169.254`,
-    platform: null,
+    platform: 'check the tenant id of the identity, and that the issuer can reach login.microsoftonline.com',
     canLock: false,
   }),
   oidc: ({ jwt }) => ({
@@ -114,7 +115,8 @@ const ADVICE: AdviceTable = {
           onHost: `check the claims of the JWT ${originOf(jwt)}, and that it has not expired`,
           atIssuer: 'check the keys (static or JWKS), and the bound issuer, subject, audiences and claims',
           noProof: supplyOf(jwt, 'JWT'),
-          platform: null,
+          platform:
+            'check that the JWKS of the identity has the key that the header of the JWT names (kid), and that the issuer can reach it',
           canLock: false,
         },
   ldap: ({ username, passwordFile }) => ({
@@ -126,7 +128,8 @@ const ADVICE: AdviceTable = {
   }),
   'tls-cert': ({ certificateFile, keyFile, loginUrl }) => ({
     onHost: `check with \`openssl x509 -in ${certificateFile} -noout -subject -issuer -dates\` that the certificate has not expired and belongs to ${keyFile}, and that auth.login_url (${loginUrl}) asks for client certificates`,
-    atIssuer: 'check the CA certificate and the allowed common names',
+    atIssuer:
+      'check that the CA certificate is the one that signed the certificate itself (the intermediate if there is one), and the allowed common names, without spaces between them',
     noProof: `replace the certificate in ${certificateFile} and its key in ${keyFile} if it has expired; check the clock with \`timedatectl\``,
     platform: null,
     canLock: false,
@@ -170,8 +173,12 @@ export function loginRemedy(
 /** On this host first: most proofs are refused for what is there. */
 function credentialRemedy(auth: Login): string {
   const { onHost, atIssuer } = adviceOf(auth.method, auth)
-  if (atIssuer === null || !('identityId' in auth)) return onHost
-  return `${onHost}. At the issuer, check that ${nameOf('identity_id', auth.identityId)} exists and has a login of this kind, and ${atIssuer}`
+  const organization =
+    'organization' in auth && auth.organization !== null
+      ? `, and that auth.organization (${auth.organization}) is the slug of an organization that it belongs to`
+      : ''
+  if (atIssuer === null || !('identityId' in auth)) return `${onHost}${organization}`
+  return `${onHost}. At the issuer, check that ${nameOf('identity_id', auth.identityId)} exists and has a login of this kind${organization}, and ${atIssuer}`
 }
 
 /** No permission is needed to log in: what is forbidden is the address, or what the proof says. */

@@ -6,7 +6,7 @@ import { oneLine, reasonOf } from '../cert/text.ts'
 interface ProgramLimits {
   /** Then it gets SIGTERM, and SIGKILL a second later. */
   readonly timeoutMilliseconds: number
-  /** Of each of the outputs; what comes after is read and dropped. */
+  /** Of its standard output the first ones, of its standard error the last; the rest is read and dropped. */
   readonly outputBytes?: number
   /** Stops the program too. */
   readonly signal?: AbortSignal
@@ -18,6 +18,8 @@ interface ProgramLimits {
   readonly user?: { readonly uid: number; readonly gid: number }
   /** Give it a process group of its own, so that what it started is stopped with it. */
   readonly ownGroup?: boolean
+  /** Kill that group when the program ends, and at once when the signal fires: this process may be about to end too. */
+  readonly leavesNothing?: boolean
 }
 
 /** `failure` is why there is no exit status: not found, timed out, killed. */
@@ -25,6 +27,7 @@ export interface ProgramResult {
   readonly status: number | null
   readonly failure: string | null
   readonly stdout: string
+  /** Of more than `outputBytes`, the last lines, without the one whose beginning was dropped unless it is the only one. */
   readonly stderr: string
 }
 
@@ -42,7 +45,8 @@ const DRAIN_MILLISECONDS = 200
  * @throws the signal's reason, at once when it fires
  */
 export function runProgram(argv: readonly string[], limits: ProgramLimits): Promise<ProgramResult> {
-  const { signal, files = [], ownGroup = false, outputBytes = DEFAULT_OUTPUT_BYTES } = limits
+  const { signal, files = [], outputBytes = DEFAULT_OUTPUT_BYTES } = limits
+  const { ownGroup = false, leavesNothing = false } = limits
   return new Promise((resolve, reject) => {
     if (signal?.aborted === true) {
       reject(signal.reason)
@@ -63,13 +67,14 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
       return
     }
     const stdout = collect(child.stdout, outputBytes)
-    const stderr = collect(child.stderr, outputBytes)
+    const stderr = collectLast(child.stderr, outputBytes)
     let timedOut = false
+    let isStopping = false
     let killTimer: NodeJS.Timeout | undefined
     let drainTimer: NodeJS.Timeout | undefined
 
     const send = (name: NodeJS.Signals): void => {
-      if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+      if (child.pid === undefined) return
       try {
         process.kill(ownGroup ? -child.pid : child.pid, name)
       } catch {
@@ -77,11 +82,14 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
       }
     }
     const stop = (): void => {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      isStopping = true
       send('SIGTERM')
       killTimer = setTimeout(send, GRACE_MILLISECONDS, 'SIGKILL')
     }
     const onAbort = (): void => {
-      stop()
+      if (leavesNothing) send('SIGKILL')
+      else stop()
       reject(signal?.reason)
     }
     const timeout = setTimeout(() => {
@@ -101,6 +109,8 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
     child.once('exit', () => {
       clearTimeout(timeout)
       clearTimeout(killTimer)
+      // What it started may ignore SIGTERM.
+      if (ownGroup && (leavesNothing || isStopping)) send('SIGKILL')
       drainTimer = setTimeout(() => {
         child.stdout?.destroy()
         child.stderr?.destroy()
@@ -130,6 +140,20 @@ function collect(stream: NodeJS.ReadableStream | null, limit: number): () => str
   // A pipe that breaks is an end of the output, nothing more.
   stream?.on('error', () => undefined)
   return () => Buffer.concat(chunks).toString('utf8')
+}
+
+function collectLast(stream: NodeJS.ReadableStream | null, limit: number): () => string {
+  let last = Buffer.alloc(0)
+  let isCut = false
+  stream?.on('data', (chunk: Buffer) => {
+    isCut ||= last.length + chunk.length > limit
+    last = Buffer.concat([last, chunk]).subarray(-limit)
+  })
+  stream?.on('error', () => undefined)
+  return () => {
+    const text = last.toString('utf8')
+    return isCut ? text.slice(text.indexOf('\n') + 1) || text : text
+  }
 }
 
 /** Folders of programs for root; a user's PATH often lacks them. */

@@ -38,18 +38,26 @@ export interface ErrorBody {
 /** `req-…`; anything that is not one printable word is no id. */
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
+/** Of a part of it: more than is ever shown. */
+const LONGEST_PART = 4096
+
 /** Any text may come here: a proxy answers with HTML, a broken server with nothing. */
 export function parseErrorBody(text: string, secrets: Secrets): ErrorBody {
   const body = parseObject(text)
   const requestId = body?.['reqId']
   const error = body?.['error']
-  const clean = (part: string | null): string | null => (part === null ? null : secrets.redact(part))
+  const clean = (part: string | null): string | null => (part === null ? null : secrets.redact(cutPart(part)))
   return {
     requestId: clean(typeof requestId === 'string' && REQUEST_ID.test(requestId) ? requestId : null),
     error: clean(typeof error === 'string' ? error : null),
     message: clean(readMessage(body?.['message'])),
     details: clean(readDetails(body?.['details'])),
   }
+}
+
+/** Ends with a whole word: half of a secret would not be recognized as one. */
+function cutPart(part: string): string {
+  return part.length > LONGEST_PART ? `${part.slice(0, LONGEST_PART).replace(/\S*$/, '')}…` : part
 }
 
 /** A JSON object; null for anything else. */

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
-import { cutTo, inOneLine, oneLine, quote, reasonOf } from '../cert/text.ts'
+import { cutTo, inOneLine, quote, reasonOf } from '../cert/text.ts'
 import type { CommandIssuerConfig } from '../config/config.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import type { Clock, IssueAnswer, IssueRequest, Issuer, Log, Metrics } from '../renewal/ports.ts'
@@ -216,7 +216,7 @@ function killGroup({ pid }: ChildProcess): void {
   }
 }
 
-/** Log a program's standard error line by line; one that is too long is cut, and too many are left out. */
+/** Log a program's standard error line by line; too many are left out. */
 function logLines(log: Log, program: string, onLine: (line: string) => void): (part: string) => void {
   let rest = ''
   let count = 0
@@ -228,7 +228,8 @@ function logLines(log: Log, program: string, onLine: (line: string) => void): (p
       rest = ''
     }
     for (const text of lines) {
-      const line = oneLine(text)
+      // The log removes secrets, and then cuts: a secret at the cut would keep its beginning.
+      const line = inOneLine(text)
       if (line === '') continue
       count += 1
       if (count <= MOST_LOG_LINES) log.info({ program }, line)

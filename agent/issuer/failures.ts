@@ -10,8 +10,13 @@ export function localFailure(code: ErrorCode, next: NextStep, message: string): 
 }
 
 /** 401, or the 403 that is about the token: log in again, once. */
-export function isTokenRefused({ status, body }: Answer): boolean {
-  return status === 401 || (status === 403 && body.error === 'TokenError')
+export function isTokenRefused(answer: Answer): boolean {
+  return answer.status === 401 || isTokenError(answer)
+}
+
+/** What the issuer's library says about any JWT: its own access token, or the proof of a login. */
+function isTokenError({ status, body }: Answer): boolean {
+  return status === 403 && body.error === 'TokenError'
 }
 
 /**
@@ -68,48 +73,59 @@ function isLocked({ status, body }: Answer): boolean {
 export interface LoginWords {
   /** What is refused: `the client id or secret`. */
   readonly what: string
-  /** Who judges the proof in the issuer's place, and the status by which the issuer says that this one refused it. */
-  readonly platform: { readonly name: string; readonly status: number } | null
-  /** What a status most likely means, for people. */
-  readonly hints: Readonly<Partial<Record<number, string>>>
+  /**
+   * The status of the issuer when it could not check the proof, which somebody else checks or has the key for, and what
+   * that most likely means.
+   */
+  readonly platform: { readonly status: number; readonly likely: string } | null
+  /** What a status, or a JWT that a library of the issuer's refuses, most likely means, for people. */
+  readonly hints: Readonly<Partial<Record<number | 'TokenError', string>>>
 }
 
-/** What an answer other than 200 to a login means. */
-export function loginFailure(answer: Answer, { what, platform, hints }: LoginWords): IssuerFailure {
-  const failure = refusedLogin(answer, what, platform)
+/**
+ * What an answer other than 200 to a login means.
+ *
+ * @param organization that the login named
+ */
+export function loginFailure(answer: Answer, words: LoginWords, organization: string | null): IssuerFailure {
+  const failure = refusedLogin(answer, words, organization)
+  const { status, body } = answer
   // What comes without an id is not the issuer's own.
-  const isOwn = answer.body.requestId !== null
-  const hint = isOwn && failure.code !== 'LOGIN_LOCKED' ? hints[answer.status] : undefined
+  const isOwn = body.requestId !== null && failure.code !== 'LOGIN_LOCKED'
+  const hint = isOwn ? words.hints[isTokenError(answer) ? 'TokenError' : status] : undefined
   return hint === undefined ? failure : { ...failure, message: `${failure.message}; ${hint}` }
 }
 
-function refusedLogin(answer: Answer, what: string, platform: LoginWords['platform']): IssuerFailure {
+function refusedLogin(
+  answer: Answer,
+  { what, platform }: LoginWords,
+  organization: string | null,
+): IssuerFailure {
   if (isLocked(answer)) {
     return of(answer, 'LOGIN_LOCKED', 'login-backoff', said(answer, 'has locked the login of this identity'))
   }
   const { status, body } = answer
   // A web page, or an answer without an id, is not the issuer's own.
   if (platform?.status === status && body.requestId !== null) {
-    const otherwise = status >= 500 ? 'the issuer failed' : 'the issuer could not reach it'
-    const why = `most likely ${platform.name} refused ${what}, or ${otherwise}`
-    return of(answer, 'LOGIN_PLATFORM', 'login-backoff', `${said(answer, `could not check ${what}`)}; ${why}`)
+    const message = `${said(answer, `could not check ${what}`)}; ${platform.likely}`
+    return of(answer, 'LOGIN_PLATFORM', 'login-backoff', message)
   }
   const general = generalFailure(answer)
   if (general !== null) return general
+  const refused = (words: string): IssuerFailure =>
+    of(answer, 'ISSUER_UNAUTHORIZED', 'login-backoff', said(answer, `refused ${words}`))
   switch (status) {
     case 400:
     case 401:
     case 422:
-      return of(answer, 'ISSUER_UNAUTHORIZED', 'login-backoff', said(answer, `refused ${what}`))
+      return refused(what)
     case 403:
+      if (isTokenError(answer)) return refused(what)
       return of(answer, 'ISSUER_FORBIDDEN', 'login-backoff', said(answer, 'does not permit the login'))
-    case 404:
-      return of(
-        answer,
-        'ISSUER_UNAUTHORIZED',
-        'login-backoff',
-        said(answer, `refused ${what}; the identity is unknown, or does not have this method`),
-      )
+    case 404: {
+      const otherwise = organization === null ? '' : ', or auth.organization is wrong'
+      return refused(`${what}; the identity is unknown, or does not have this method${otherwise}`)
+    }
     default:
       return of(answer, 'ISSUER_REJECTED', 'administrator', said(answer, 'rejected the login'))
   }

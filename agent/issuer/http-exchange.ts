@@ -5,6 +5,7 @@ import { type Answer, parseErrorBody, parseObject, parseRetryAfter, type Route }
 import { localFailure, plainText, refusedByTls } from './failures.ts'
 import { authorityOf, type RawReply, send, type TlsRoots } from './http.ts'
 import type { HealthRecord } from './issuer-health.ts'
+import { LONGEST_TOKEN } from './logins/credential-file.ts'
 import type { Secrets } from './secrets.ts'
 
 /** Where a login goes instead of the issuer's URL, and the certificate that TLS shows there. */
@@ -157,7 +158,8 @@ export function answerOf(
 ): Answer {
   const { status, text, complete } = reply
   const token = route === 'login' ? parseObject(text)?.['accessToken'] : null
-  if (typeof token === 'string') secrets.add(token)
+  // A longer one is refused.
+  if (typeof token === 'string' && token.length <= LONGEST_TOKEN) secrets.add(token)
   const isOfHosts = route === 'hosts' && status === 200
   const location = reply.header('location')
   return {

@@ -2,6 +2,10 @@ import type { Issuer, IssuerFailure, Log, LogFields } from '../renewal/ports.ts'
 
 /** Replaces a secret in a text. */
 export const REDACTED = '[secret]'
+/** Replaces a text whose search would take too long: one that is made of pieces of secrets, or of nothing but escapes. */
+const WITHHELD = '[a text that was not searched for secrets]'
+/** Well under a second; a certificate, a message or a page needs a hundredth of that. */
+const MOST_STEPS = 60_000
 /** A shorter one is not a secret, and would be found by chance. */
 const SHORTEST_SECRET = 4
 /** Shorter parts of base64 would also be found where there is no secret. */
@@ -25,7 +29,14 @@ export class Secrets {
 
   /** Without any of the secrets: as they are, escaped for JSON or a URL (also twice), in base64, or in a mixture. */
   redact(text: string): string {
-    return this.#needles.reduce((clean, needle) => without(needle, clean), text)
+    const budget = { steps: MOST_STEPS }
+    let searched = searchable(text)
+    for (const needle of this.#needles) {
+      const clean = without(needle, searched, budget)
+      if (budget.steps <= 0) return WITHHELD
+      if (clean !== searched.text) searched = searchable(clean)
+    }
+    return searched.text
   }
 
   /** A log whose lines hold no secret. */
@@ -84,22 +95,58 @@ function base64PartsOf(text: string): string[] {
   })
 }
 
-function without(needle: string, text: string): string {
-  const first = needle[0]
+/** What a search may still cost. */
+interface Budget {
+  steps: number
+}
+
+interface Searched {
+  readonly text: string
+  readonly lowerCase: string
+}
+
+function searchable(text: string): Searched {
   // Letters of ASCII only: others may change their length.
-  const lowerCase = text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+  return { text, lowerCase: text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase()) }
+}
+
+function without(needle: string, searched: Searched, budget: Budget): string {
+  const { text } = searched
+  const beginning = beginningOf(needle)
   let clean = ''
   let kept = 0
-  for (let at = 0; at < text.length; at++) {
-    const character = text[at]
-    if (character !== first && character !== '\\' && character !== '%' && character !== '+') continue
-    const end = endOf(needle, { text, lowerCase }, at)
-    if (end === null) continue
-    clean += text.slice(kept, at) + REDACTED
-    kept = end
-    at = end - 1
+  for (let found = beginning.exec(text); found !== null; found = beginning.exec(text)) {
+    const end = endOf(needle, searched, found.index, budget)
+    if (budget.steps <= 0) return text
+    if (end !== null) {
+      clean += text.slice(kept, found.index) + REDACTED
+      kept = end
+    }
+    beginning.lastIndex = end ?? found.index + 1
   }
   return clean + text.slice(kept)
+}
+
+/** Where a secret may begin: its first characters in any form, and more than that. */
+function beginningOf(needle: string): RegExp {
+  const first = Array.from(needle.slice(0, 6)).slice(0, 3)
+  const literal = (text: string): string =>
+    Array.from({ length: text.length }, (_, at) => hexOf(text.charCodeAt(at))).join('')
+  const sources = first.map((character, index) => {
+    // Any more before the first one are no part of the secret.
+    const most = index === 0 ? 1 : MOST_BACKSLASHES
+    const { plain, json, bytes } = formsOf(character)
+    const byte = `%(?:25){0,2}${bytes[0] ?? ''}`
+    return `(?:\\\\|%(?:25){0,2}5c){0,${most}}(?:${[...plain, ...json].map(literal).join('|')}|${byte}${bytes
+      .slice(1)
+      .map((more) => `%(?:25){0,2}${more}`)
+      .join('')})`
+  })
+  return new RegExp(sources.join(''), 'gi')
+}
+
+function hexOf(unit: number): string {
+  return `\\u${unit.toString(16).padStart(4, '0')}`
 }
 
 /** How one character may be written. Hexadecimal digits are in lower case here. */
@@ -147,15 +194,12 @@ const MOST_BACKSLASHES = 7
 /** `%252541`: a percent sign that was escaped itself. */
 const MOST_ESCAPED_PERCENTS = 2
 
-interface Searched {
-  readonly text: string
-  readonly lowerCase: string
-}
-
 /** Where a secret that begins here ends; null when there is none. What can be read in several ways is followed in all. */
-function endOf(needle: string, searched: Searched, at: number): number | null {
+function endOf(needle: string, searched: Searched, at: number, budget: Budget): number | null {
   let places: readonly number[] = [at]
   for (const character of needle) {
+    budget.steps -= places.length
+    if (budget.steps <= 0) return null
     const forms = formsOf(character)
     places = [...new Set(places.flatMap((place) => endsOfCharacter(forms, searched, place)))]
     if (places.length === 0) return null

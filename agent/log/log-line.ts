@@ -15,6 +15,8 @@ const SECRETS_IN_TEXT: readonly RegExp[] = [
   /(:\/\/)[^/\s@]+(?=@)/g,
   // JSON in base64url: the parts of a JWT begin so.
   /()eyJ[\w-]{10,}(?:\.[\w-]*)*/g,
+  // A whole JWT, with a space or a line end behind the first brace.
+  /()\be(?:y[A-D]|w[k-r0-3])[\w-]{6,}\.[\w-]{8,}\.[\w-]+/g,
 ]
 
 /** Longer texts are cut: journald splits a line of more than 48 KiB. */

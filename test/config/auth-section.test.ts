@@ -168,6 +168,11 @@ test.each([
   expect(loginOf(auth, url)).toMatchObject({ loginUrl: want })
 })
 
+test('a login_url without TLS is refused', () => {
+  const auth = 'method: tls-cert, identity_id: me, certificate_file: /c, key_file: /k'
+  expect(() => loginOf(`${auth}, login_url: "http://127.0.0.1:8080"`)).toThrow('https://')
+})
+
 const NO_IDENTITY = 'auth.identity_id: is required, or identity_id_file'
 
 describe('what is missing is reported all at once', () => {

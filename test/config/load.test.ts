@@ -30,6 +30,17 @@ describe('issuer.command', () => {
   })
 })
 
+test('tls-cert with an issuer.url without TLS needs a login_url', async () => {
+  const text = (more: string): string => `
+    issuer: {url: "http://127.0.0.1:8080", ssh_host_id: 8c1efcfc-434c-4c43-80e3-53c9eae6672a}
+    auth: {method: tls-cert, identity_id: me, certificate_file: /c, key_file: /k${more}}
+    host_keys: /nowhere/ssh_host_*_key.pub`
+  expect(linesOf(await loadFiles({ 'hostcertd.yaml': text('') }))).toEqual([
+    'auth.login_url: is required: issuer.url is not https://',
+  ])
+  configOf(await loadFiles({ 'hostcertd.yaml': text(', login_url: "https://mtls.example"') }, {}, false))
+})
+
 describe('which files', () => {
   test('none at all: not enrolled', async () => {
     expect(await loadFiles({})).toEqual({ kind: 'not-enrolled' })

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { ED25519 } from '../cli/bare-host.ts'
 import { closedPort } from '../issuer/harness.ts'
 import { OWNER, testBroken, type Broken } from './broken.ts'
+import type { Ward } from './ward.ts'
 
 const CONFIGURATION: readonly Broken[] = [
   {
@@ -90,7 +91,33 @@ const CREDENTIALS: readonly Broken[] = [
     message: /the user of the exchange \(65534\) cannot read the client secret: .*mode 0600/,
     remedy: /chown 65534:65534 .*client-secret && chmod 400/,
   },
+  {
+    name: 'a service account token that is not projected',
+    breakIt: async (ward) => ward.configure({ auth: projectedIn(ward) }),
+    troubles: ['credentials failure'],
+    message: /cannot read the service account token from .*token: no such file or directory/,
+    remedy: /^project a service account token into this pod at .*token \(a volume of type projected\)/,
+  },
+  {
+    name: 'a service account token without the group of the daemon',
+    onlyRoot: true,
+    breakIt: async (ward) => {
+      const auth = projectedIn(ward)
+      await ward.configure({ auth })
+      await writeFile(auth.token_file, 'a.b.c')
+      await chmod(auth.token_file, 0o640)
+      await chown(ward.host.statePath, OWNER, OWNER)
+      await chown(join(ward.host.folder, 'certs'), OWNER, OWNER)
+    },
+    troubles: ['credentials failure'],
+    message: /the user of the exchange \(65534\) cannot read the service account token: .*mode 0640/,
+    remedy: /^set `securityContext\.fsGroup: 65534` in the pod/,
+  },
 ]
+
+function projectedIn({ host, clientId }: Ward): { readonly token_file: string } & Record<string, string> {
+  return { method: 'kubernetes', identity_id: clientId, token_file: join(host.folder, 'projected-token') }
+}
 
 const CERTIFICATES: readonly Broken[] = [
   {

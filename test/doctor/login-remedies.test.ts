@@ -76,19 +76,22 @@ const CASES: readonly Case[] = [
     auth: { ...common, method: 'gcp', keyFile: '/c/key' },
     refused: /^check that the key in \/c\/key .* type is iam, and the allowed service accounts$/,
     forbidden: /type is iam/,
+    platform: /^check that the service account of \/c\/key still exists/,
   },
   {
     name: 'azure',
     auth: { ...common, method: 'azure', resource: 'https://r/', clientId: 'CLIENT' },
     refused: /auth\.client_id CLIENT.* tenant id, that the audience is https:\/\/r\//,
     forbidden: /object id/,
+    platform: /^check the tenant id/,
     noProof: /^assign the managed identity CLIENT.* 169\.254\.169\.254$/,
   },
   {
     name: 'azure, the identity of the machine',
     auth: { ...common, method: 'azure', resource: 'https://r/', clientId: null },
-    refused: /^check which managed identity this machine has, and/,
+    refused: /^check which managed identity this machine has, auth\.resource \(.*\), and the clock/,
     forbidden: /object id/,
+    platform: /^check the tenant id/,
     noProof: /^enable the system-assigned/,
   },
   {
@@ -110,6 +113,7 @@ const CASES: readonly Case[] = [
     auth: { ...common, method: 'jwt', jwt: file },
     refused: /JWT in \/c\/jwt.* JWKS/,
     forbidden: /JWKS/,
+    platform: /^check that the JWKS of the identity has the key/,
     noProof: /^check that \/c\/jwt holds one JWT,/,
   },
   {
@@ -169,6 +173,16 @@ const CASES: readonly Case[] = [
     platform: /auth\.access_key_id \(LTAI\) is active/,
   },
 ]
+
+test.each(CASES.filter(({ name }) => name !== 'a token'))(
+  '$name: with an organization, it may be the wrong one',
+  ({ auth }) => {
+    const within = { ...auth, organization: 'acme' } as Login
+    expect(loginRemedy(within, { code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })).toContain(
+      ', and that auth.organization (acme) is the slug of an organization that it belongs to',
+    )
+  },
+)
 
 describe.each(CASES)('$name', ({ auth, ...want }) => {
   test.each([

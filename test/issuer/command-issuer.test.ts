@@ -105,7 +105,7 @@ describe('a program that signs', () => {
       shell(`printf 'one\\033[31m\\r\\n\\n%05000d\\nlast' 7 >&2; echo '{"certificate":"x"}'`),
     )
     await issuer.issue(requestFor(KEY), NEVER)
-    expect(logged).toEqual(['one [31m', expect.stringMatching(/^0{400}…$/), 'last'])
+    expect(logged).toEqual(['one [31m', expect.stringMatching(/^0+7$/), 'last'])
     const many = issuerOf(shell(`seq 1 5000 >&2; echo '{"certificate":"x"}'`))
     await many.issuer.issue(requestFor(KEY), NEVER)
     expect(many.logged).toHaveLength(51)

@@ -95,8 +95,8 @@ describe('who verifies JWTs in these tests', () => {
       statuses: [401, 401, 401, 401],
     },
     { route: 'gcp-auth', verify: gcpLogin(rules), statuses: [500, 500, 403, 500] },
-    { route: 'gcp-auth with a key file', verify: gcpKeyLogin(rules), statuses: [401, 401, 403, 403] },
-    { route: 'azure-auth', verify: azureLogin(rules), statuses: [401, 401, 401, 403] },
+    { route: 'gcp-auth with a key file', verify: gcpKeyLogin(rules), statuses: [403, 403, 403, 401] },
+    { route: 'azure-auth', verify: azureLogin(rules), statuses: [403, 403, 401, 403] },
   ])('$route: unverified, issuer, subject, audience: $statuses', ({ route, verify, statuses }) => {
     const jwts = [
       stranger.sign(CLAIMS),

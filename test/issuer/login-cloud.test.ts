@@ -241,15 +241,27 @@ describe('refusals', () => {
   test('the audience of an Azure token: a 403 TokenError, and no second login', async () => {
     const auth = { ...AZURE_LOGIN, resource: 'https://vault.azure.net' }
     const failure = await refused(auth, 'azure-auth', azure)
-    expect(failure).toMatchObject({ code: 'ISSUER_FORBIDDEN', next: 'login-backoff' })
-    expect(failure.message).toMatch(/audience \(auth\.resource\)/)
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+    expect(failure.message).toMatch(/check the clock, and that the audience \(auth\.resource\)/)
   })
 
-  test('an Azure token that cannot be verified', async () => {
-    platform.machine.jwt = (query) => tokenFor(query, stranger)
-    expect(await refused(AZURE_LOGIN, 'azure-auth', azure)).toMatchObject({
-      code: 'ISSUER_UNAUTHORIZED',
-    })
+  test.each([
+    {
+      what: 'has expired',
+      change: { exp: NOW - 1 },
+      words: /jwt expired" \(403 TokenError\); check the clock/,
+    },
+    { what: 'is of another tenant', change: { iss: 'x' }, words: /TokenError\); .* and the tenant/ },
+    {
+      what: 'is not that of this principal',
+      change: { sub: 'x' },
+      words: /\(401 .* this service principal$/,
+    },
+  ])('an Azure token that $what', async ({ change, words }) => {
+    platform.machine.jwt = (query) => tokenFor(query, google, change)
+    const failure = await refused(AZURE_LOGIN, 'azure-auth', azure)
+    expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+    expect(failure.message).toMatch(words)
   })
 })
 
@@ -460,7 +472,9 @@ describe('a machine of Google Cloud', () => {
     await using server = await serve('gcp-auth', gcp)
     const failure = failureOf(await issue(subjectOf(server, GCP)))
     expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
-    expect(failure.message).toMatch(/most likely Google Cloud refused the service account's token/)
+    expect(failure.message).toMatch(
+      /could not check the service account's token: .*; most likely Google Cloud refused it/,
+    )
   })
 
   test('an identity id that needs escaping reaches the audience whole', async () => {
@@ -561,6 +575,10 @@ describe('the key file of a service account', () => {
     await using server = await serve('gcp-auth', gcpKey)
     const failure = failureOf(await issue(subjectOf(server, { ...GCP, keyFile: keyFile() })))
     expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+    expect(failure.message).toMatch(
+      /TokenError\); check the clock of this host, and that the key in auth\.key_file/,
+    )
+    expect(server.logins).toHaveLength(1)
   })
 
   test.each([
@@ -606,6 +624,39 @@ describe('where AWS keys come from', () => {
     }
     expect(await login({ ...AWS, keys })).toMatchObject({ ok: true })
     expect(platform.seen).toEqual([])
+  })
+
+  test('files, and no region: that is said, and the platform is not asked', async () => {
+    for (const name of ['id', 'secret']) await writeFile(join(setup.folder, name), `canary-${name}\n`)
+    const keys = {
+      accessKeyIdFile: join(setup.folder, 'id'),
+      secretAccessKeyFile: join(setup.folder, 'secret'),
+      sessionTokenFile: null,
+    }
+    const failure = failureOf(await login({ ...AWS, keys }))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'local' })
+    expect(failure.message).toBe('auth.region is required with an access key from files')
+    expect(platform.seen).toEqual([])
+  })
+
+  test.each([
+    { status: 503, words: 'does not say its region (503: no); the service is busy; hostcertd tries again' },
+    { status: 404, words: 'the AWS region is not known: set auth.region' },
+  ])('the region of an instance whose service answers $status', async ({ status, words }) => {
+    await using other = await startRawServer(({ url = '' }, response) => {
+      if (url.endsWith('/document')) return void response.writeHead(status).end('no')
+      const {
+        accessKeyId: AccessKeyId,
+        secretAccessKey: SecretAccessKey,
+        sessionToken: Token,
+      } = platform.machine.keys
+      const keys = JSON.stringify({ Code: 'Success', AccessKeyId, SecretAccessKey, Token })
+      response.end(url.endsWith('/api/token') ? 'session' : url.endsWith('/web') ? keys : 'web')
+    })
+    vi.stubEnv('HOSTCERTD_TEST_METADATA', other.url)
+    const failure = failureOf(await login(AWS))
+    expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'local' })
+    expect(failure.message).toContain(words)
   })
 
   test.each([

@@ -115,7 +115,7 @@ describe('refused by the issuer', () => {
     const failure = failureOf(await issue(subjectOf(server.url)))
     expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
     expect(failure.message).toContain(
-      '(401 UnauthorizedError); check that the identity has the CA of the client certificate',
+      '(401 UnauthorizedError); check that the identity has the CA that signed the client certificate itself',
     )
   })
 
@@ -240,13 +240,13 @@ describe('what the host sees itself is not sent', () => {
       ...ended,
       name: 'expired',
       code: 'LOGIN_PLATFORM',
-      words: /CERT expired at 20\d\d-.*Z; replace it$/,
+      words: /CERT expired at 20\d\d-[^ ]*Z: by this host's clock it is 20\d\d-[^ ]*Z; replace it$/,
     },
     {
       ...begins,
       name: 'not valid yet',
       code: 'LOGIN_PLATFORM',
-      words: /is not valid before 20\d\d-.*Z; is the clock right\?$/,
+      words: /is not valid before 20\d\d-[^ ]*Z: by this host's clock it is 20\d\d-[^ ]*Z$/,
     },
   ])('$name', async ({ code, words, ...files }) => {
     await writeFile(fileOf('client.pem'), files.certificate)

@@ -221,7 +221,7 @@ test('kubernetes-auth: the issuer gets no review', async () => {
     const failure = failureOf(await issue(subjectOf(server, auth)))
     expect(failure).toMatchObject({ code: 'LOGIN_PLATFORM', next: 'login-backoff' })
     expect(failure.message).toMatch(
-      /could not check the service account token: .*; most likely the Kubernetes API server refused .*, or the issuer could not reach it$/,
+      /could not check the service account token: "connect ECONNREFUSED [^"]*" \(400 BadRequest\); the issuer got no review of it: check the address of the Kubernetes API server that the identity has$/,
     )
   } finally {
     apiServer.fails = false
@@ -396,6 +396,91 @@ describe('jwt_command', () => {
       expect(subject.logged[0]?.fields).toEqual({ program: fileOf('get-jwt') })
     },
   )
+
+  const jwtWith = (header: string): string =>
+    [header, `{"sub": "canary"}`, 'canary of a signature']
+      .map((part) => Buffer.from(part).toString('base64url'))
+      .join('.')
+  const linesOf = async (text: string): Promise<readonly string[]> => {
+    const logged: string[] = []
+    const log = { info: (_: object, message: string) => void logged.push(message) }
+    await refusalBy(prove(await script(text), { log }))
+    return logged
+  }
+
+  test.each([
+    '{"alg":"ES256"}',
+    '{ "alg": "ES256" }',
+    '{\n "alg": "ES256"}',
+    '{\r\n"alg":"ES256"}',
+    '{\t"alg":1}',
+  ])('a trace of the shell with a JWT whose header is %j: not in the log', async (header) => {
+    const jwt = jwtWith(header)
+    expect(
+      await linesOf(`echo "+ TOKEN=${jwt} host=example-host-1.production-2.example.com" >&2; exit 1`),
+    ).toEqual(['+ TOKEN=[secret] host=example-host-1.production-2.example.com'])
+  })
+
+  test('the signature of a JWT among other output is not in the log', async () => {
+    const [, , signature] = JWT_OF_NOW.split('.')
+    expect(await linesOf(`echo "token: ${JWT_OF_NOW}"; echo "signed ${signature}" >&2`)).toEqual([
+      'signed [secret]',
+    ])
+  })
+
+  test.each([
+    {
+      what: 'its last lines',
+      text: 'yes more | head -n 20000; echo the reason',
+      logged: ['more', 'more', 'more', 'more', 'the reason'],
+    },
+    {
+      what: 'no line whose beginning is missing',
+      text: `echo ${'y'.repeat(16_300)}${JWT_OF_NOW}; echo the reason`,
+      logged: ['the reason'],
+    },
+    {
+      what: 'no line that is too long',
+      text: "head -c 20000 /dev/zero | tr '\\0' x",
+      logged: ['one line of more than 16 KiB'],
+    },
+  ])('of a long standard error there is in the log $what', async ({ text, logged }) => {
+    expect(await linesOf(`{ ${text}; } >&2; exit 1`)).toEqual(logged)
+  })
+
+  test.each([
+    { when: 'it ends', end: `until test -s pids; do :; done; echo ${JWT_OF_NOW}` },
+    { when: 'the login is stopped', end: 'wait' },
+  ])('a child that ignores SIGTERM does not outlive it when $when', async ({ end }) => {
+    const auth = await script(
+      `sh -c 'trap "" TERM; echo $$ > ${fileOf('pids')}; sleep 600' &\n${end.replace('pids', fileOf('pids'))}`,
+    )
+    const stop = new AbortController()
+    const method = await methodOf(auth, makeTools())
+    const proof = method.prove(stop.signal).then(
+      () => 'a proof',
+      (error: unknown) => error,
+    )
+    const pids = await pidsIn(fileOf('pids'))
+    const stopped = new Error('stopped')
+    if (end === 'wait') stop.abort(stopped)
+    expect(await proof).toBe(end === 'wait' ? stopped : 'a proof')
+    await expect.poll(() => pids.filter(isRunning), { timeout: 500 }).toEqual([])
+  })
+
+  test('a child that ignores SIGTERM is killed when the time is over, though its parent ends', async () => {
+    const auth = await script(`sh -c 'trap "" TERM; echo $$ > ${fileOf('pids')}; sleep 600' &\nwait`)
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    try {
+      const refusal = refusalBy(prove(auth))
+      const pids = await pidsIn(fileOf('pids'))
+      await vi.advanceTimersByTimeAsync(10_000)
+      await refusal
+      expect(pids.filter(isRunning)).toEqual([])
+    } finally {
+      vi.useRealTimers()
+    }
+  })
 
   test('that does not end within 10 s is stopped, and the child that holds its output too', async () => {
     const auth = await script(`sleep 600 &\necho $$ $! > ${fileOf('pids')}; wait`)

@@ -117,22 +117,37 @@ describe.each(NAMES)('%s', (name) => {
   })
 })
 
-/** By method: what the issuer refuses, and the status by which it says that this platform did. */
-const REFUSED: Readonly<Record<string, { what: string; platform?: [status: number, name: string] }>> = {
+/** By method: what the issuer refuses, and the status by which it says that it could not check it, and why most likely. */
+const REFUSED: Readonly<Record<string, { what: string; platform?: [status: number, likely: string] }>> = {
   'universal-auth': { what: 'the client id or secret' },
-  kubernetes: { what: 'the service account token', platform: [400, 'the Kubernetes API server'] },
+  kubernetes: { what: 'the service account token', platform: [400, 'the issuer got no review of it'] },
   oidc: { what: 'the token' },
-  jwt: { what: 'the JWT' },
+  jwt: { what: 'the JWT', platform: [500, 'most likely the issuer could not get the key of its signer'] },
   spiffe: { what: 'the JWT-SVID' },
   'jwt signed by the host': { what: 'the JWT' },
-  aws: { what: 'the signed request', platform: [500, 'AWS'] },
-  gcp: { what: "the service account's token", platform: [500, 'Google Cloud'] },
-  azure: { what: "the managed identity's token" },
-  'gcp with a key file': { what: "the service account's token" },
+  aws: {
+    what: 'the signed request',
+    platform: [500, 'most likely AWS refused the signed request, or the issuer failed'],
+  },
+  gcp: { what: "the service account's token", platform: [500, 'most likely Google Cloud refused it'] },
+  azure: {
+    what: "the managed identity's token",
+    platform: [500, 'most likely the issuer could not get the keys of the tenant'],
+  },
+  'gcp with a key file': {
+    what: "the service account's token",
+    platform: [500, 'most likely the issuer could not get the keys of this service account'],
+  },
   ldap: { what: 'the user name or password' },
   'tls-cert': { what: 'the client certificate' },
-  oci: { what: "the signature of this host's API key", platform: [500, 'Oracle Cloud'] },
-  alicloud: { what: "the signature of this host's access key", platform: [500, 'Alibaba Cloud'] },
+  oci: {
+    what: "the signature of this host's API key",
+    platform: [500, 'most likely Oracle Cloud refused it'],
+  },
+  alicloud: {
+    what: "the signature of this host's access key",
+    platform: [500, 'most likely Alibaba Cloud refused it'],
+  },
 }
 
 interface Refusal {
@@ -156,7 +171,7 @@ function refusalsOf(name: string): readonly Refusal[] {
   const byPlatform = {
     code: 'LOGIN_PLATFORM',
     next: 'login-backoff',
-    words: judge === undefined ? '' : `${judge[1]} refused ${what}`,
+    words: judge?.[1] ?? '',
   }
   const no = 'Access denied: not allowed'
   return [
@@ -167,7 +182,7 @@ function refusalsOf(name: string): readonly Refusal[] {
     },
     { says: '401', answer: answered(401, 'UnauthorizedError', no), ...refused },
     { says: '403', answer: answered(403, 'ForbiddenError', no), ...forbidden },
-    { says: '403 TokenError', answer: answered(403, 'TokenError', no), ...forbidden },
+    { says: '403 TokenError', answer: answered(403, 'TokenError', 'jwt expired'), ...refused },
     { says: '404', answer: errorRow('unknown-client-id'), ...refused, words: 'does not have this method' },
     { says: '422', answer: errorRow('validation'), ...refused },
     {
@@ -206,6 +221,16 @@ test.each(LOGINS.flatMap((name) => refusalsOf(name).map((refusal) => Object.assi
     expect(one.metrics).toMatchObject([{ route: 'login', code: String(answer.status) }])
   },
 )
+
+test.each(LOGINS)('%s: a 404 with an organization: that may be wrong too', async (name) => {
+  await begin(name)
+  const one = subject({ ...method.auth(server), organization: 'another' } as Login)
+  const failure = failureOf(await issue(one))
+  expect(failure).toMatchObject({ code: 'ISSUER_UNAUTHORIZED', next: 'login-backoff' })
+  expect(failure.message).toMatch(
+    /, or auth\.organization is wrong: "Sub organization with slug another not found" \(404 NotFound\)/,
+  )
+})
 
 const ENCODINGS: Readonly<Record<string, (text: string) => string>> = {
   raw: (text) => text,

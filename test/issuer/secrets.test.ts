@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
@@ -73,6 +74,40 @@ describe('redact', () => {
   })
 })
 
+describe('a hostile text takes well under a second', () => {
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' })
+  const lines = pem.split('\n')
+  const token = 'a'.repeat(16 * 1024)
+  const SIZE = 64 * 1024
+
+  test.each([
+    { what: 'backslashes', text: '\\'.repeat(SIZE) },
+    { what: 'percent signs', text: '%'.repeat(SIZE) },
+    { what: 'escaped percent signs', text: '%25'.repeat(SIZE / 3) },
+    { what: 'plus signs', text: '+'.repeat(SIZE) },
+    { what: 'what the token repeats', text: 'a'.repeat(SIZE) },
+    { what: 'its base64', text: 'YWFh'.repeat(SIZE / 4) },
+    { what: 'beginnings of a line of the key', text: lines[3]?.slice(0, -1).repeat(1000) ?? '' },
+    { what: 'letters', text: 'aB'.repeat(SIZE / 2) },
+  ])('$what', ({ text }) => {
+    const known = new Secrets()
+    for (const secret of [pem, ...lines, token]) known.add(secret)
+    const began = performance.now()
+    const clean = known.redact(text)
+    expect(performance.now() - began).toBeLessThan(900)
+    expect(clean.includes(lines[3] ?? '') || clean.includes(token)).toBe(false)
+  })
+
+  test('a long text without a secret stays as it is, and one in it is found', () => {
+    const known = new Secrets()
+    for (const secret of [pem, ...lines]) known.add(secret)
+    const page = '<p class="x">100% of it, "quoted" \\n and a+b</p>\n'.repeat(1200)
+    expect(known.redact(page)).toBe(page)
+    expect(known.redact(page + lines[3])).toBe(`${page}[secret]`)
+  })
+})
+
 /** A header holds bytes; what is none is left out there. */
 const inHeader = (text: string): string => text.replaceAll(/[^\x20-\x7e]/g, '')
 
@@ -103,6 +138,7 @@ const PLACES: readonly {
     login: (said) => [422, JSON.stringify({ message: [{ path: [said], message: said }] })],
   },
   { name: 'behind what is cut off', login: (said) => refusal(`${'x'.repeat(285)}${said}`) },
+  { name: 'behind more than is kept', login: (said) => refusal(`${'x '.repeat(2040)}${said}`) },
   { name: 'a redirect', login: (said) => [302, '', { location: `https://x/?${inHeader(said)}` }] },
   {
     name: 'a login without a token',

@@ -12,6 +12,7 @@ import { expect, onTestFinished, test } from 'vitest'
 const LOG_MODULE = fileURLToPath(new URL('../../agent/log/log.ts', import.meta.url))
 const OPTIONS = { level: 'info', format: 'json', version: '1.2.3' }
 const JWT = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl'
+const SPACED_JWT = 'eyAiYWxnIjogIkhTMjU2IiB9.eyAic3ViIjogIjEiIH0.c2lnbmF0dXJl'
 
 interface Run {
   readonly options?: Partial<typeof OPTIONS>
@@ -146,11 +147,11 @@ test.each(['json', 'journal', 'pretty'])('%s: no secret gets into a line', (form
       headers: new Map([['Authorization', 'Bearer S6']]), pin_secret: 123456789, jwt: 'S7',
       text: 'sent Authorization: Basic UzgS8 and Bearer S9', more: '{"clientSecret":"S10"}', url: 'https://me:S11@host/',
       cookies: ['S12'], token_file: '/etc/t', has_token: true,
-    }, 'got ${JWT}, password=S13')
+    }, 'got ${JWT}, ${SPACED_JWT}, password=S13')
     log.error({ error: new Error('Bearer S14', { cause: new Error('access_token=S15&x=1') }) }, 'x')`
   const output = logged({ options: { format, level: 'debug' }, code })
   // Stacks quote the source of --eval: nothing of it may come through either.
-  expect(output).not.toMatch(/S\d|123456789|eyJ/)
+  expect(output).not.toMatch(/S\d|123456789|eyJ|eyA/)
   expect(output).toMatch(/token_file"?[=:]"?\/etc\/t/)
   expect(output).toMatch(/has_token"?[=:]true/)
 })

@@ -14,7 +14,7 @@ export function alicloud(settings: LoginBy<'alicloud'>, tools: LoginTools): Logi
   return {
     route: 'alicloud-auth',
     what: "the signature of this host's access key",
-    platform: { name: 'Alibaba Cloud', status: 500 },
+    platform: { status: 500, likely: 'most likely Alibaba Cloud refused it, or the issuer failed' },
     hints: {
       401: 'most likely the identity does not allow the user of this access key',
       500: 'check that the access key is active, and the clock of this host',

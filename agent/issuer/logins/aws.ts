@@ -27,7 +27,7 @@ export function aws(settings: LoginBy<'aws'>, tools: LoginTools): LoginMethod {
   return {
     route: 'aws-auth',
     what: 'the signed request',
-    platform: { name: 'AWS', status: 500 },
+    platform: { status: 500, likely: 'most likely AWS refused the signed request, or the issuer failed' },
     hints: {
       400: 'check the region (auth.region)',
       401: 'check that the AWS login of the identity allows this account and this ARN',
@@ -215,17 +215,22 @@ function refuseFailure(text: string, service: string, { secrets }: LoginTools): 
 }
 
 async function findRegion(
-  { region }: LoginBy<'aws'>,
+  { region, keys }: LoginBy<'aws'>,
   tools: LoginTools,
   metadata: () => Promise<Metadata>,
 ): Promise<string> {
   const given = region ?? variable('AWS_REGION', tools) ?? variable('AWS_DEFAULT_REGION', tools)
-  const known = given ?? (await regionOfInstance(await metadata()))
+  // Such keys are for hosts elsewhere.
+  if (given === null && keys !== null)
+    throw new AgentError('LOGIN_PLATFORM', 'auth.region is required with an access key from files')
+  const known = given ?? (await regionOfInstance(await metadata(), tools))
   if (/^[a-z0-9]+(?:-[a-z0-9]+)*$/.test(known)) return known
   throw new AgentError('LOGIN_PLATFORM', 'the AWS region is not known: set auth.region')
 }
 
-async function regionOfInstance(ask: Metadata): Promise<string> {
+async function regionOfInstance(ask: Metadata, tools: LoginTools): Promise<string> {
   const reply = await ask('/latest/dynamic/instance-identity/document')
-  return reply.status === 200 ? textsIn(reply.text, ['region'], INSTANCE).region : ''
+  if (reply.status === 200) return textsIn(reply.text, ['region'], INSTANCE).region
+  if (reply.status === 404) return ''
+  throw platformRefusal(`${INSTANCE} does not say its region`, reply, {}, tools)
 }

@@ -13,10 +13,15 @@ export function azure(settings: LoginBy<'azure'>, tools: LoginTools): LoginMetho
   return {
     route: 'azure-auth',
     what: "the managed identity's token",
-    platform: null,
+    platform: {
+      status: 500,
+      likely:
+        'most likely the issuer could not get the keys of the tenant from login.microsoftonline.com: is the tenant id of the identity right?',
+    },
     hints: {
       401: 'check that the Azure login of the identity allows this tenant and this service principal',
-      403: 'check that its audience (auth.resource) is the one that the Azure login of the identity expects',
+      TokenError:
+        'check the clock, and that the audience (auth.resource) and the tenant are those that the Azure login of the identity expects',
     },
     async prove(signal) {
       const identityId = await valueOf(settings.identityId, 'identity id', tools)

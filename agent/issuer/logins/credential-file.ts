@@ -12,6 +12,7 @@ export type ReadCredentialFile = (path: string) => Promise<string>
 /** Reads the file at each call: it may have been replaced. */
 export const readCredentialFile: ReadCredentialFile = async (path) => readBoundedFile(path, LIMIT_BYTES)
 
+<<<<<<< HEAD
 const GIVEN = /^credential:([\w.-]+)$/
 
 /**
@@ -35,6 +36,10 @@ export function givenCredentials(
   }
 }
 
+=======
+/** Of an access token; servers refuse a longer HTTP header. */
+export const LONGEST_TOKEN = 16 * 1024
+>>>>>>> main
 /** What an `Authorization` header can contain: no space, no control character. */
 const TOKEN = /^[\x21-\x7e]+$/
 
@@ -68,7 +73,7 @@ export async function readCredential(
 
 /** Whether a text can be sent as a bearer token. */
 export function isToken(text: string): boolean {
-  return TOKEN.test(text)
+  return text.length <= LONGEST_TOKEN && TOKEN.test(text)
 }
 
 /**
@@ -98,15 +103,17 @@ interface Form {
   readonly isOneLine: boolean
   /** Only the right user may read it, and the administrator decides who can. */
   readonly isSecret: boolean
+  /** The kubelet writes it, and nobody else can. */
+  readonly isProjected: boolean
 }
 
 const FORMS = {
-  secret: { isOneLine: true, isSecret: true },
-  id: { isOneLine: true, isSecret: false },
+  secret: { isOneLine: true, isSecret: true, isProjected: false },
+  id: { isOneLine: true, isSecret: false, isProjected: false },
   /** Its mode is the platform's, which makes it readable by every user of the pod. */
-  projected: { isOneLine: true, isSecret: false },
-  key: { isOneLine: false, isSecret: true },
-  certificate: { isOneLine: false, isSecret: false },
+  projected: { isOneLine: true, isSecret: false, isProjected: true },
+  key: { isOneLine: false, isSecret: true, isProjected: false },
+  certificate: { isOneLine: false, isSecret: false, isProjected: false },
 } as const satisfies Readonly<Record<string, Form>>
 
 /** A file that a login is configured to read. */

@@ -20,8 +20,18 @@ export function gcp(settings: LoginBy<'gcp'>, tools: LoginTools): LoginMethod {
   return {
     route: 'gcp-auth',
     what: "the service account's token",
-    platform: keyFile === null ? { name: 'Google Cloud', status: 500 } : null,
-    hints: { 401: refused, 403: refused },
+    platform: {
+      status: 500,
+      likely:
+        keyFile === null
+          ? 'most likely Google Cloud refused it, or the issuer failed'
+          : 'most likely the issuer could not get the keys of this service account from Google: is it deleted?',
+    },
+    hints: {
+      401: refused,
+      403: refused,
+      TokenError: 'check the clock of this host, and that the key in auth.key_file has not been deleted',
+    },
     async prove(signal) {
       const identityId = await valueOf(settings.identityId, 'identity id', tools)
       const jwt =

@@ -16,8 +16,8 @@ const LIMIT_BYTES = 16 * 1024
 /** Of its standard error: the last ones, which most likely say why it failed. */
 const MOST_LOG_LINES = 5
 
-/** A JWT somewhere in a text: a JSON object in base64url begins so. */
-const JWT_WITHIN = /eyJ[\w-]+\.[\w-]+\.[\w-]+/g
+/** A JWT somewhere in a text: `{"`, `{ ` and `{` at the end of a line, in base64url, and what may follow. */
+const JWT_WITHIN = /\be(?:y[A-DI-L]|w[k-r0-3])[\w-]{6,}\.[\w-]{8,}\.[\w-]+/g
 
 /**
  * The JWT of `jwt_file` or `jwt_command`, now. It is a secret from then on.
@@ -82,6 +82,7 @@ async function jwtOfCommand(
   const { status, failure, stdout, stderr } = await runProgram(command, {
     timeoutMilliseconds: COMMAND_MILLISECONDS,
     ownGroup: true,
+    leavesNothing: true,
     // One byte more shows that there is too much.
     outputBytes: LIMIT_BYTES + 1,
     environment: { ...environmentOfProgram(environment), ...(home === undefined ? {} : { HOME: home }) },
@@ -89,7 +90,8 @@ async function jwtOfCommand(
   })
   const output = stdout.trim()
   const isJwt = looksLikeJwt(output)
-  if (isJwt) addJwt(output, tools)
+  // Also one among other things: the program may repeat it in its standard error.
+  for (const jwt of isJwt ? [output] : (stdout.match(JWT_WITHIN) ?? [])) addJwt(jwt, tools)
   const program = oneLine(command[0] ?? '')
   const isLogged = logErrors(program, stderr, tools)
   const failed = (flaw: string): AgentError =>
@@ -119,7 +121,10 @@ function shapeOf(output: string): string {
 
 /** Log the last lines of a program's standard error, without JWTs. @returns whether there was anything to log */
 function logErrors(program: string, stderr: string, { log, secrets }: LoginTools): boolean {
-  const all = secrets.redact(stderr).replaceAll(JWT_WITHIN, REDACTED).split('\n').map(oneLine)
+  // One line, whose beginning is not known: it may be the middle of a JWT.
+  const isPart = Buffer.byteLength(stderr) > LIMIT_BYTES && !stderr.includes('\n')
+  const known = isPart ? `one line of more than ${LIMIT_BYTES / 1024} KiB` : stderr
+  const all = secrets.redact(known).replaceAll(JWT_WITHIN, REDACTED).split('\n').map(oneLine)
   const lines = all.filter((line) => line !== '')
   for (const line of lines.slice(-MOST_LOG_LINES)) log.info({ program }, line)
   return lines.length > 0

@@ -16,7 +16,15 @@ export function jwt(settings: LoginBy<'jwt'>, tools: LoginTools): LoginMethod {
   return {
     route: 'jwt-auth',
     what: 'the JWT',
-    platform: null,
+    // The public key of a host's own is one of those that the identity has.
+    platform:
+      'keyFile' in source
+        ? null
+        : {
+            status: 500,
+            likely:
+              'most likely the issuer could not get the key of its signer from the JWKS of the identity, or failed',
+          },
     hints: {
       401: 'check that the identity has the public key of its signer, and the clock of this host',
       403: 'check that the identity allows the issuer, subject, audience and claims of the JWT',

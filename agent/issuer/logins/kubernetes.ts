@@ -14,7 +14,11 @@ export function kubernetes(settings: LoginBy<'kubernetes'>, tools: LoginTools): 
   return {
     route: 'kubernetes-auth',
     what: 'the service account token',
-    platform: { name: 'the Kubernetes API server', status: 400 },
+    platform: {
+      status: 400,
+      likely:
+        'the issuer got no review of it: check the address of the Kubernetes API server that the identity has',
+    },
     hints: {
       401: 'check that the identity allows the audience of the token, its namespace and its service account, and that the token reviewer of the issuer may create TokenReviews',
     },

@@ -227,7 +227,8 @@ export class LoginSession implements Authenticator {
   }
 
   #keep(answer: Answer, began: UnixSeconds, method: LoginMethod): TokenAnswer {
-    if (answer.status !== 200) return { kind: 'failed', failure: loginFailure(answer, method) }
+    if (answer.status !== 200)
+      return { kind: 'failed', failure: loginFailure(answer, method, this.#auth.organization) }
     const body = parseObject(answer.text)
     const token = body?.['accessToken']
     if (typeof token !== 'string' || !isToken(token)) {

@@ -16,7 +16,7 @@ export function oci(settings: LoginBy<'oci'>, tools: LoginTools): LoginMethod {
   return {
     route: 'oci-auth',
     what: "the signature of this host's API key",
-    platform: { name: 'Oracle Cloud', status: 500 },
+    platform: { status: 500, likely: 'most likely Oracle Cloud refused it, or the issuer failed' },
     hints: {
       401: 'most likely the identity does not allow auth.tenancy or auth.user',
       500: 'check that the API key belongs to auth.user, and the clock of this host',

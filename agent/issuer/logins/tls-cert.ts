@@ -20,7 +20,7 @@ export function tlsCert(settings: LoginBy<'tls-cert'>, tools: LoginTools): Login
     platform: null,
     hints: {
       400: 'most likely nothing in front of the issuer asked for a client certificate; is auth.login_url right?',
-      401: 'check that the identity has the CA of the client certificate, and allows its common name',
+      401: 'check that the identity has the CA that signed the client certificate itself (the intermediate if there is one), and allows its common name',
     },
     async prove() {
       const { loginUrl: url, certificateFile, keyFile } = settings
@@ -62,15 +62,17 @@ async function readChain(path: string, { readFile }: LoginTools): Promise<Chain>
 }
 
 function refuseOutOfDate(certificate: X509Certificate, path: string, { clock }: LoginTools): void {
+  const now = clock.now()
   const [begin, end] = [certificate.validFromDate, certificate.validToDate].map(
     (date) => date.getTime() / 1000,
   )
-  if (end !== undefined && clock.now() > end) {
-    const message = `the client certificate in ${path} expired at ${formatTime(end)}; replace it`
+  const here = `by this host's clock it is ${formatTime(now)}`
+  if (end !== undefined && now > end) {
+    const message = `the client certificate in ${path} expired at ${formatTime(end)}: ${here}; replace it`
     throw failure('LOGIN_PLATFORM', message)
   }
-  if (begin !== undefined && clock.now() < begin) {
-    const message = `the client certificate in ${path} is not valid before ${formatTime(begin)}; is the clock right?`
+  if (begin !== undefined && now < begin) {
+    const message = `the client certificate in ${path} is not valid before ${formatTime(begin)}: ${here}`
     throw failure('LOGIN_PLATFORM', message)
   }
 }

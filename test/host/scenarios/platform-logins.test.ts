@@ -10,6 +10,13 @@ import { describeOnEachRelease } from '../support/releases.ts'
 const SUBJECT = 'system:serviceaccount:ssh:web1'
 const CLUSTER = { issuer: 'https://kubernetes.default.svc', subject: SUBJECT, audience: 'infisical' }
 const PROJECTED = '/var/run/secrets/infisical'
+const SPIFFE = {
+  issuer: 'https://spire.example.com',
+  subject: 'spiffe://example.com/host/web1',
+  audience: 'infisical',
+}
+const PROGRAM = '/usr/local/bin/print-svid'
+const SVID = '/run/host-svid/token'
 const METADATA = '169.254.169.254'
 
 const root = issueTlsCertificate({ name: 'clients root' })
@@ -33,7 +40,10 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
       { step: 'credentials', status: 'ok' },
       { status: 'ok', message: expect.stringContaining(`logged in by kubernetes as: issuer`) },
     ])
-    expect((await login.diagnose()).at(-1)?.message).toContain(`subject ${SUBJECT}, audience infisical`)
+    const advised = await container.run(['hostcertd', 'doctor', '--issue'])
+    expect(advised.replaceAll(/\s+/g, ' ')).toContain(
+      `logged in by kubernetes as: issuer ${CLUSTER.issuer}, subject ${SUBJECT}, audience infisical`,
+    )
 
     const second = tokenBy(cluster)
     await project(login, second)
@@ -52,14 +62,15 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
       code: 'CREDENTIAL_UNREADABLE',
       message: /cannot read the service account token from/,
       beforeLogin: /cannot read the service account token/,
-      remedy: /chown/,
+      remedy: new RegExp(`set \`securityContext\\.fsGroup: ${await groupOfExchange(login)}\` in the pod`),
     })
     await container.run(['rm', '-r', PROJECTED])
     await login.expectTrouble({
       code: 'LOGIN_PLATFORM',
       message: /no service account token at .*: is one projected into this pod\?/,
-      beforeLogin: /cannot read the service account token from/,
-      remedy: /service account/,
+      beforeLogin: /cannot read the service account token from .*: no such file/,
+      remedy:
+        /^project a service account token into this pod at .*infisical\/token \(a volume of type projected\)/,
     })
     await project(login, tokenBy(cluster))
     await login.renewByDaemon()
@@ -69,8 +80,8 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
   test('aws: the role of an instance, by IMDSv2 at its own address, with keys that change', async () => {
     const login = shared()
     const { network, issuer } = login.host
-    await command(['ip', '-n', network.outside, 'address', 'add', `${METADATA}/32`, 'dev', 'veth0'])
-    await command(['ip', '-n', network.host, 'route', 'add', `${METADATA}/32`, 'dev', 'host0'])
+    await command(['ip', '-n', network.outside, 'address', 'replace', `${METADATA}/32`, 'dev', 'veth0'])
+    await command(['ip', '-n', network.host, 'route', 'replace', `${METADATA}/32`, 'dev', 'host0'])
     /** The role has these keys; AWS accepts them, unless others are valid. */
     const attach = async (keys: ReturnType<typeof makeKeys>, valid = keys, role: string | null = 'web1') => {
       login.keepSecret(keys.secretAccessKey, keys.sessionToken)
@@ -82,14 +93,15 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
     await attach(first)
     await login.logInBy('aws')
     expect((await login.logins()).slice(began)).toMatchObject([{ route: 'aws-auth', refusal: null }])
-    const said = `logged in by aws as: access key ${first.accessKeyId}, of the role web1 of the instance, region eu-central-1`
+    const as = ({ accessKeyId }: typeof first) =>
+      `logged in by aws as: access key ASIA…${accessKeyId.slice(-4)}, role web1, region eu-central-1`
     expect(await login.diagnose()).toMatchObject([
-      { step: 'login', status: 'ok', message: expect.stringContaining(said) },
+      { step: 'login', status: 'ok', message: expect.stringContaining(as(first)) },
     ])
 
     await attach(second)
     await login.renewByDaemon()
-    expect((await login.diagnose()).at(-1)?.message).toContain(second.accessKeyId)
+    expect((await login.diagnose()).at(-1)?.message).toContain(as(second))
 
     // The old session token with new keys: AWS refuses it.
     await attach({ ...second, sessionToken: first.sessionToken }, second)
@@ -108,7 +120,7 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
     await login.expectTrouble({
       code: 'LOGIN_PLATFORM',
       message: /cannot reach the instance metadata service of AWS at 169\.254\.169\.254/,
-      remedy: /enable its metadata service/,
+      remedy: /check that its metadata service is on \(IMDSv2/,
     })
     await attach(second)
     await login.renewByDaemon()
@@ -153,8 +165,8 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
     await install(login, makeClient('web1.example.com', -1))
     await login.expectTrouble({
       code: 'LOGIN_PLATFORM',
-      message: /the client certificate in .* expired at .*; replace it/,
-      remedy: /check the certificate in .*login-certificate/,
+      message: /the client certificate in .* expired at \S+Z: by this host's clock it is \S+Z; replace it/,
+      remedy: /replace the certificate in .*login-certificate and its key in .*login-key/,
     })
     await install(login, second)
     await login.renewByDaemon()
@@ -170,14 +182,74 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
     })
     await login.expectNoSecrets()
   })
+
+  test('spiffe: a program that prints the JWT-SVID, in the sandbox of the exchange', async () => {
+    const login = shared()
+    const { container } = login.host
+    const domain = makeJwtSigner('ES256', 'domain-1')
+    const began = (await login.logins()).length
+    await login.accept({ spiffe: { ...SPIFFE, jwks: [domain.published] } })
+    const [first, second] = [tokenBy(domain, SPIFFE), tokenBy(domain, SPIFFE)]
+    await writeSvid(login, first)
+    await writeProgram(login, `#!/bin/sh\necho fetching >&2\ncat ${SVID}\n`)
+    await login.logInBy('spiffe')
+    expect((await login.logins()).slice(began)).toMatchObject([
+      { route: 'spiffe-auth', body: { jwt: first }, refusal: null },
+    ])
+    const said = `logged in by spiffe as: issuer ${SPIFFE.issuer}, subject ${SPIFFE.subject}, audience infisical`
+    expect(await login.diagnose()).toMatchObject([
+      { step: 'login', status: 'ok', message: expect.stringContaining(said) },
+    ])
+
+    await writeSvid(login, second)
+    await login.renewByDaemon()
+    expect((await login.logins()).at(-1)?.body).toMatchObject({ jwt: second })
+
+    // As root it would print the JWT-SVID.
+    const remedy = /check auth\.jwt_command: run it as the user hostcertd-exchange/
+    await container.run(['chown', 'root:root', SVID])
+    await login.expectTrouble({
+      code: 'LOGIN_PLATFORM',
+      message: /jwt_command \/usr\/local\/bin\/print-svid failed with exit status 1; see the log/,
+      remedy,
+    })
+    const exchange = ['journalctl', '--boot', '--no-pager', '--output=cat', '--unit=hostcertd-exchange@*']
+    expect(await container.run(exchange)).toMatch(/host-svid\/token: Permission denied/)
+    await container.run(['chown', 'hostcertd-exchange', SVID])
+    await container.run(['chmod', 'a-x', PROGRAM])
+    await login.expectTrouble({ code: 'LOGIN_PLATFORM', message: /jwt_command failed: .*EACCES/, remedy })
+    await writeProgram(login, `#!/bin/sh\ntouch /var/lib/left-behind ${SVID}.new && cat ${SVID}\n`)
+    await login.expectTrouble({ code: 'LOGIN_PLATFORM', message: /exit status 1; see the log/, remedy })
+    expect(await container.run(exchange)).toMatch(/left-behind.*: Read-only file system/)
+    await writeProgram(login, `#!/bin/sh\ncat ${SVID} | tee "$(mktemp)"\n`)
+    await login.renewByDaemon()
+    await login.expectNoSecrets()
+  })
 })
 
 /** A new one each time. */
-function tokenBy(cluster: JwtSigner): string {
+function tokenBy(signer: JwtSigner, { issuer: iss, subject: sub, audience } = CLUSTER): string {
   const now = Math.floor(Date.now() / 1000)
-  const { issuer: iss, subject: sub, audience } = CLUSTER
   const jti = randomBytes(8).toString('hex')
-  return cluster.sign({ iss, sub, aud: [audience], iat: now, nbf: now, exp: now + 3600, jti })
+  return signer.sign({ iss, sub, aud: [audience], iat: now, nbf: now, exp: now + 3600, jti })
+}
+
+/** What another program on the host would do. */
+async function writeSvid({ host }: LoginHost, svid: string): Promise<void> {
+  await host.container.sh(
+    `mkdir -p /run/host-svid && cat | install -m 0400 -o hostcertd-exchange /dev/stdin ${SVID}`,
+    { input: svid },
+  )
+}
+
+async function writeProgram({ host }: LoginHost, script: string): Promise<void> {
+  await host.container.write(PROGRAM, script, 0o755)
+  await host.container.run(['chmod', '0755', PROGRAM])
+}
+
+/** For `fsGroup`, by the command of docs/logins.md. */
+async function groupOfExchange({ host }: LoginHost): Promise<string> {
+  return (await host.container.run(['id', '-g', 'hostcertd-exchange'])).trim()
 }
 
 let projections = 0

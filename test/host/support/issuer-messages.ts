@@ -78,6 +78,7 @@ export interface Signed {
 export interface Accepted {
   readonly jwt?: Signed
   readonly kubernetes?: Signed
+  readonly spiffe?: Signed
   readonly aws?: Machine['keys']
   readonly tlsCert?: { readonly commonName: string }
 }

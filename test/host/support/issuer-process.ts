@@ -1,13 +1,7 @@
 import { argv, stdin, stdout } from 'node:process'
 import { createInterface } from 'node:readline'
 import { startLocalIssuer } from '../../support/local-issuer.ts'
-import type {
-  IssuerAnswer,
-  IssuerFacts,
-  IssuerRequest,
-  ProjectFacts,
-  Registered,
-} from './issuer-messages.ts'
+import type { IssuerAnswer, IssuerFacts, IssuerRequest, ProjectFacts, Registered } from './issuer-messages.ts'
 import { LoginServices } from './login-services.ts'
 
 /**

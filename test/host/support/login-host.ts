@@ -9,7 +9,7 @@ import { type EnrolledHost, install, SERVED_MILLISECONDS, untilServed } from './
 import type { Accepted, LoginFacts, SeenLogins } from './issuer-messages.ts'
 import { HOSTNAME } from './network.ts'
 import type { Release } from './releases.ts'
-import { servedCertificates, stagedCertificates } from './served.ts'
+import { copiedCertificates, servedCertificates, stagedCertificates } from './served.ts'
 import { readStatus } from './status.ts'
 
 /** The identity of all examples in docs/logins.md. */
@@ -97,11 +97,12 @@ log:
     await container.write('/etc/hostcertd/tls-ca.pem', this.facts.tlsCa)
     await container.write('/etc/hostcertd/host-ca.pub', `${issuer.facts.caPublicKey}\n`)
     await container.write('/etc/hostcertd/hostcertd.yaml', configuration)
-    match(await container.run(['hostcertd', 'config', 'validate']), /\bvalid\b/)
     await container.sh(`
       systemctl stop hostcertd.service
       rm -f /var/lib/hostcertd/certs/* /etc/ssh/hostcertd/*
       systemctl start hostcertd.service`)
+    // Word for word; the restart has ended no wait after a refused login.
+    match(await container.sh('hostcertd config validate && systemctl reload hostcertd'), /\bvalid\b/)
     await untilServed(this.host)
     deepStrictEqual(await client.verifyAll(), [])
   }
@@ -117,11 +118,12 @@ log:
       SERVED_MILLISECONDS,
       async () => Number(await issuer.ask({ do: 'count' })) > signed,
     )
-    // The daemon's own status may still be the one of before.
+    // The daemon's own status may still be the one of before; the files cost nothing to read, unlike logins.
     await eventually('what was issued is served', SERVED_MILLISECONDS, async () => {
       const staged = await stagedCertificates(this.host)
       return (
         staged.length === HOST_KEY_TYPES.length &&
+        isDeepStrictEqual(staged, await copiedCertificates(this.host)) &&
         isDeepStrictEqual(staged, await servedCertificates(this.host))
       )
     })
@@ -141,7 +143,7 @@ log:
 
   /** The daemon's login fails: status and doctor say it, and sshd serves what it served. */
   async expectTrouble({ code, message, beforeLogin, remedy }: Trouble): Promise<void> {
-    const { client, container } = this.host
+    const { container } = this.host
     const before = await servedCertificates(this.host)
     await this.#makeDue()
     await eventually('status shows the error', SERVED_MILLISECONDS, async () => {
@@ -156,7 +158,6 @@ log:
     match(finding.message, beforeLogin ?? message)
     if (beforeLogin === undefined) ok(finding.message.includes(code), finding.message)
     match(finding.remedy ?? '', remedy)
-    deepStrictEqual(await client.verifyAll(), [])
     deepStrictEqual(await servedCertificates(this.host), before)
   }
 

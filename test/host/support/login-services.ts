@@ -5,6 +5,7 @@ import {
   jwtLogin,
   type JwtRules,
   kubernetesLogin,
+  spiffeLogin,
   tlsCertLogin,
 } from '../../support/platform/login-methods.ts'
 import { startLoginServer, type Verify } from '../../support/platform/login-server.ts'
@@ -48,12 +49,13 @@ export class LoginServices {
   }
 
   /** What the identity accepts from now on; a method that is not named is none of its methods. */
-  accept({ jwt, kubernetes, aws, tlsCert }: Accepted): void {
+  accept({ jwt, kubernetes, spiffe, aws, tlsCert }: Accepted): void {
     for (const route of Object.keys(this.#methods)) delete this.#methods[route]
     if (jwt !== undefined) this.#serve('jwt-auth', jwtLogin(rulesOf(jwt)))
     if (kubernetes !== undefined) {
       this.#serve('kubernetes-auth', kubernetesLogin(rulesOf(kubernetes), { fails: false }))
     }
+    if (spiffe !== undefined) this.#serve('spiffe-auth', spiffeLogin(rulesOf(spiffe)))
     if (aws !== undefined)
       this.#serve(
         'aws-auth',

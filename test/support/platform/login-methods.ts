@@ -76,15 +76,16 @@ export function gcpLogin(rules: JwtRules): Verify {
   return jwtVerifier(rules, { ...always(relayed), subject: forbidden })
 }
 
-/** `gcp-auth` with the key of a service account. */
+/** `gcp-auth` with the key of a service account: what the server's JWT library refuses is a 403 TokenError. */
 export function gcpKeyLogin(rules: JwtRules): Verify {
-  return jwtVerifier(rules, { ...always(unauthorized), subject: forbidden, audience: forbidden })
+  return jwtVerifier(rules, { ...always(tokenError), subject: forbidden, audience: unauthorized })
 }
 
-/** `azure-auth`: 401 for what cannot be verified, 403 TokenError for the audience. */
+/** `azure-auth`: likewise; 401 for a key that the tenant does not have, and for another service principal. */
 export function azureLogin(rules: JwtRules): Verify {
-  const audience = (): LoginRefusal => new LoginRefusal(403, 'TokenError', 'jwt audience invalid')
-  return jwtVerifier(rules, { ...always(unauthorized), audience })
+  const unverified = (message: string): LoginRefusal =>
+    message.endsWith('no such key') ? unauthorized('Invalid signing key') : tokenError(message)
+  return jwtVerifier(rules, { ...always(tokenError), unverified, subject: unauthorized })
 }
 
 function always(refusal: (message: string) => LoginRefusal): JwtRefusals {
@@ -169,6 +170,10 @@ function relayed(reason: string): LoginRefusal {
 
 function unauthorized(message: string): LoginRefusal {
   return new LoginRefusal(401, 'UnauthorizedError', message)
+}
+
+function tokenError(message: string): LoginRefusal {
+  return new LoginRefusal(403, 'TokenError', message)
 }
 
 function forbidden(message: string): LoginRefusal {

@@ -150,7 +150,11 @@ function answerOf(
         `The identity with ID ${String(identityId)} has no such auth method`,
       )
     if (organizationSlug !== null && organizationSlug !== options.organization)
-      throw new LoginRefusal(404, 'NotFound', 'Organization not found')
+      throw new LoginRefusal(
+        404,
+        'NotFound',
+        `Sub organization with slug ${JSON.stringify(organizationSlug).slice(1, -1)} not found`,
+      )
     verify(login)
     const expiresIn = options.tokenTtlSeconds ?? 2_592_000
     const accessToken = options.issuer.addToken({ tokenTtlSeconds: expiresIn })
