@@ -116,8 +116,3 @@ export function optionsOf(template: Template): EnrollOptions {
     atBoot: { secrets: template.secrets, isGone: false },
   }
 }
-
-/** Whether a change is one of those that make a template, which sshd has nothing to do with. */
-export function isOfTemplate(change: Change): boolean {
-  return change.kind === 'file' && (change.path === TEMPLATE_FILE || change.path === DEFAULTS_FILE)
-}

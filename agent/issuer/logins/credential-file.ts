@@ -12,7 +12,9 @@ export type ReadCredentialFile = (path: string) => Promise<string>
 /** Reads the file at each call: it may have been replaced. */
 export const readCredentialFile: ReadCredentialFile = async (path) => readBoundedFile(path, LIMIT_BYTES)
 
-<<<<<<< HEAD
+/** Of an access token; servers refuse a longer HTTP header. */
+export const LONGEST_TOKEN = 16 * 1024
+
 const GIVEN = /^credential:([\w.-]+)$/
 
 /**
@@ -36,10 +38,6 @@ export function givenCredentials(
   }
 }
 
-=======
-/** Of an access token; servers refuse a longer HTTP header. */
-export const LONGEST_TOKEN = 16 * 1024
->>>>>>> main
 /** What an `Authorization` header can contain: no space, no control character. */
 const TOKEN = /^[\x21-\x7e]+$/
 
