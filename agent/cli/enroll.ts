@@ -98,11 +98,13 @@ export function addEnrollOptions(verb: Command): Command {
     .option('--template', 'for an image: only write down what is to be done at the first boot of each copy')
     .option('--shared-secret', 'with --template: secrets may be in the image, the same in each copy')
     .option('--ephemeral', 'delete the host at the issuer when this machine is powered off')
-    .option(
-      '--jitter <duration>',
-      'with --template or --ephemeral: machines that boot together are spread over this time',
-      readWait,
-      parseDuration(USUAL_JITTER) ?? 0,
+    .addOption(
+      new Option(
+        '--jitter <duration>',
+        'with --template or --ephemeral: spread machines that boot together over this time',
+      )
+        .argParser(readWait)
+        .default(parseDuration(USUAL_JITTER) ?? 0, USUAL_JITTER),
     )
     .addOption(new Option('--from-template', 'what hostcertd-enroll.service does').hideHelp())
   return addLoginOptions(verb)

@@ -3,7 +3,6 @@ import { AgentError } from '../cert/errors.ts'
 import { readCertificateTtl } from '../cert/host-name.ts'
 import { reasonOf } from '../cert/text.ts'
 import { PROJECT_ID } from '../issuer/host-questions.ts'
-import type { Change } from './change.ts'
 import { readFileState } from './files.ts'
 import { LOGIN_OPTIONS, type LoginMethodName } from './login-options.ts'
 import type { EnrollOptions } from './wanted.ts'
@@ -12,8 +11,6 @@ import type { EnrollOptions } from './wanted.ts'
 export const TEMPLATE_FILE = '/etc/hostcertd/enroll.json'
 /** Of a machine with `--ephemeral`: how it is registered again when it was powered off and comes back. */
 export const RETURN_FILE = '/var/lib/hostcertd-enroll/ephemeral.json'
-/** In it are the proxies that the template was made with. */
-const DEFAULTS_FILE = '/etc/default/hostcertd'
 const LARGEST_BYTES = 256 * 1024
 
 /** Copies that boot together are spread over this time. */

@@ -19,7 +19,7 @@ _hostcertd() {
       --token-file | --access-key-id-file | --secret-access-key-file | --session-token-file | --key-file | \
       --jwt-file | --password-file | --certificate-file | --access-key-secret-file | --timeout | -w | \
       --warning | -c | --critical | --url | --host-id | --project | --hostname | --ttl | --alias | \
-      --ca-fingerprint | --wait | --organization | --client-id | --identity-id | --region | --resource | \
+      --ca-fingerprint | --wait | --jitter | --organization | --client-id | --identity-id | --region | --resource | \
       --jwt-command | --issuer | --subject | --audience | --username | --login-url | --user | --tenancy | \
       --fingerprint | --access-key-id | --auth | --on-copy)
         if [[ ${COMP_WORDS[i + 1]} == = ]]; then ((i++)); fi
@@ -43,7 +43,7 @@ _hostcertd() {
         return
         ;;
       --timeout | -w | --warning | -c | --critical | --url | --host-id | --project | --hostname | --ttl | \
-      --alias | --ca-fingerprint | --wait | --organization | --client-id | --identity-id | --region | \
+      --alias | --ca-fingerprint | --wait | --jitter | --organization | --client-id | --identity-id | --region | \
       --resource | --jwt-command | --issuer | --subject | --audience | --username | --login-url | --user | \
       --tenancy | --fingerprint | --access-key-id) return ;;
       --auth) words='universal-auth token kubernetes aws gcp azure oidc jwt spiffe ldap tls-cert oci alicloud' ;;
@@ -65,12 +65,20 @@ _hostcertd() {
     enroll)
       options='--config --yes --dry-run --check --json --url --host-id --auth --admin-token-file --ca-file --project
         --from-certificate --hostname --register --ttl --alias --ca-fingerprint --take-over --on-copy --wait
+        --template --shared-secret --ephemeral --jitter
         --organization --client-id --client-secret-file --token-file --identity-id --region
         --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource --jwt-file
         --jwt-command --issuer --subject --audience --username --password-file --certificate-file --login-url
         --user --tenancy --fingerprint --access-key-id --access-key-secret-file'
       ;;
-    unenroll) options='--config --yes --dry-run --check --json --url --host-id --auth --admin-token-file --ca-file' ;;
+    unenroll)
+      options='--config --yes --dry-run --check --json --url --host-id --auth --admin-token-file --ca-file
+        --delete-host
+        --organization --client-id --client-secret-file --token-file --identity-id --region
+        --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource --jwt-file
+        --jwt-command --issuer --subject --audience --username --password-file --certificate-file --login-url
+        --user --tenancy --fingerprint --access-key-id --access-key-secret-file'
+      ;;
     renew) options='--config --json --host-key --force --dry-run' ;;
     needs-renewal) options='--config --json --host-key' ;;
     status) options='--config --json' ;;
