@@ -154,7 +154,8 @@ describeOnEachRelease('a login by what the platform gives', (release) => {
     await login.expectTrouble({
       code: 'ISSUER_UNAUTHORIZED',
       message: /common name not allowed/,
-      remedy: /At the issuer, .*check the CA certificate and the allowed common names/,
+      remedy:
+        /At the issuer, .*check that the CA certificate is the one that signed .*, and the allowed common names/,
     })
     await install(login, { certificate: second.certificate, key: first.key })
     await login.expectTrouble({
