@@ -54,9 +54,9 @@ const WHEN_LOGGING_IN: Readonly<
   'token-used-up': ['ISSUER_UNAUTHORIZED', 'login-backoff'],
   'wrong-secret': ['ISSUER_UNAUTHORIZED', 'login-backoff'],
   'identity-locked': ['LOGIN_LOCKED', 'login-backoff'],
-  'token-expired': ['ISSUER_FORBIDDEN', 'login-backoff'],
-  'token-malformed': ['ISSUER_FORBIDDEN', 'login-backoff'],
-  'token-signature': ['ISSUER_FORBIDDEN', 'login-backoff'],
+  'token-expired': ['ISSUER_UNAUTHORIZED', 'login-backoff'],
+  'token-malformed': ['ISSUER_UNAUTHORIZED', 'login-backoff'],
+  'token-signature': ['ISSUER_UNAUTHORIZED', 'login-backoff'],
   'permission-denied': ['ISSUER_FORBIDDEN', 'login-backoff'],
   'not-member': ['ISSUER_FORBIDDEN', 'login-backoff'],
   'forbidden-access': ['ISSUER_FORBIDDEN', 'login-backoff'],
@@ -177,7 +177,7 @@ describe('what a message says', () => {
   })
 
   test('nothing that could forge a log line or fill it', async () => {
-    const message = `a\nb\u001b[31m\u009b\u202e${'x'.repeat(10_000)}`
+    const message = `a\nb\u001b[31m\u009b\u202e${'xxx '.repeat(2500)}`
     setup.server.failNext(errorRow('forbidden-ip', { message }), 1, 'issue')
     const failure = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(failure.message).toContain(String.raw`"a\nb\u001b[31m\u009b\u202exxx`)
@@ -185,7 +185,7 @@ describe('what a message says', () => {
   })
 
   test('nor details that could', async () => {
-    const details = [{ action: `a\nb\u001b[31m\u202e${'x'.repeat(10_000)}`, subject: 'ssh-hosts' }]
+    const details = [{ action: `a\nb\u001b[31m\u202e${'xxx '.repeat(2500)}`, subject: 'ssh-hosts' }]
     setup.server.failNext(errorRow('permission-denied', { details }), 1, 'issue')
     const { message } = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
     expect(message).toContain(String.raw`for this: a b\u001b[31m\u202exxx`)

@@ -599,7 +599,7 @@ describe('what an exchange that is not ours any more says', () => {
   const found = { kind: 'found', project: null, host, similar: [], visible: 1 }
   const says = (answer: object): ExchangeClient => {
     const health = { reachable: true, lastSuccess: null, clockSkewSeconds: null }
-    const line = JSON.stringify({ id: 1, answer, health, requests: [] })
+    const line = JSON.stringify({ id: 1, answer, health, requests: [], loginFailures: [] })
     const program = ['/bin/sh', '-c', `read -r a; read -r b; printf '%s\\n' '${line}'; cat >/dev/null`]
     const auth = { method: 'token', tokenFile: '/t' } as const
     const client = createExchangeClient({
