@@ -20,7 +20,15 @@ import { type OpenRun, registeredIn } from './journal.ts'
 import { flagOf, LOGIN_OPTIONS } from './login-options.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
 import { NEEDS_REGISTER, planChanges, type Planned } from './plan.ts'
-import { CONFIG_FILE, type Current, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
+import {
+  CONFIG_FILE,
+  type Current,
+  type EnrollOptions,
+  type EnrollTools,
+  HOST_CA_FILE,
+  NO_HOST,
+  settingsWithoutHost,
+} from './wanted.ts'
 
 export interface Enrolled {
   readonly changed: boolean
@@ -34,8 +42,6 @@ export interface Enrolled {
 }
 
 const SSHD_FOLDER = '/etc/ssh/'
-/** Until the host is known: a UUID, which the configuration needs. */
-const NO_HOST = '00000000-0000-0000-0000-000000000000'
 
 /**
  * Make this host a member: find or register it, have a certificate issued and verified, show what changes, change it,
@@ -60,13 +66,8 @@ export async function enroll(
   if (current.loaded.kind === 'not-enrolled') requireAll(options)
   const hostname = await hostnameOf(options, current, tools)
   const login = await loginSettings(options, current, tools.person, signal)
-  const withoutHost: Settings = [
-    [['issuer', 'url'], options.url ?? current.config?.url ?? null],
-    ...(options.caFile === null ? [] : ([[['issuer', 'ca_file'], options.caFile]] as const)),
-    ...login.settings,
-    [['verify', 'principals'], [hostname]],
-    ...(options.onCopy === null ? [] : ([[['enrollment', 'on_copy'], options.onCopy]] as const)),
-  ]
+  const url = options.url ?? current.config?.url ?? null
+  const withoutHost = settingsWithoutHost(options, url, login.settings, hostname)
   const configFor = async (
     hostId: string,
   ): Promise<{ text: string; config: Config; issuer: HttpIssuerConfig }> => {

@@ -6,7 +6,7 @@ import { type Settings, withSettings } from './configuration.ts'
 import { loginSettings, type LoginSettings } from './login-settings.ts'
 import { fileChange, NEEDS_REGISTER, proxyChange } from './plan.ts'
 import { type Template, TEMPLATE_FILE, templateText, USUAL_JITTER_SECONDS } from './template.ts'
-import { CONFIG_FILE, type EnrollOptions, type EnrollTools } from './wanted.ts'
+import { CONFIG_FILE, type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
 
 /** What became of it. */
 export interface Prepared {
@@ -17,8 +17,7 @@ export interface Prepared {
 }
 
 const SECRET = 0o600
-/** Of no machine; the configuration is checked with them. */
-const A_HOST = '00000000-0000-0000-0000-000000000000'
+/** Of no machine; the configuration is checked with it. */
 const A_NAME = 'host.example.com'
 /** What they log in with is one text for all, and not the platform's word for this machine. */
 const SHARED_METHODS: readonly string[] = ['universal-auth', 'token']
@@ -125,17 +124,13 @@ function templateOf(options: EnrollOptions, { settings, secrets }: LoginSettings
 
 /** The configuration that each copy will have is checked now: at the first boot nobody is there. */
 async function check(
-  { url, caFile, onCopy }: EnrollOptions,
+  options: EnrollOptions,
   { settings }: LoginSettings,
   environment: EnrollTools['environment'],
 ): Promise<void> {
   const all: Settings = [
-    [['issuer', 'url'], url],
-    [['issuer', 'ssh_host_id'], A_HOST],
-    ...(caFile === null ? [] : ([[['issuer', 'ca_file'], caFile]] as const)),
-    ...settings,
-    [['verify', 'principals'], [A_NAME]],
-    ...(onCopy === null ? [] : ([[['enrollment', 'on_copy'], onCopy]] as const)),
+    ...settingsWithoutHost(options, options.url, settings, A_NAME),
+    [['issuer', 'ssh_host_id'], NO_HOST],
   ]
   const loaded = await loadConfig({
     path: CONFIG_FILE,

@@ -4,6 +4,7 @@ import type { LoadedConfig } from '../config/load.ts'
 import type { Enrollment } from '../host/enrollment.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Clock } from '../renewal/ports.ts'
+import type { Settings } from './configuration.ts'
 import type { Journal } from './journal.ts'
 import type { LoginMethodName } from './login-options.ts'
 import type { Person } from './show.ts'
@@ -46,6 +47,25 @@ interface AtBoot {
   /** The host that is configured was deleted at the issuer, so another one is registered. */
   readonly isGone: boolean
 }
+
+/** What `enroll` sets besides the host's id; `login` is the section `auth`. */
+export function settingsWithoutHost(
+  { caFile, onCopy }: Pick<EnrollOptions, 'caFile' | 'onCopy'>,
+  url: string | null,
+  login: Settings,
+  hostname: string,
+): Settings {
+  return [
+    [['issuer', 'url'], url],
+    ...(caFile === null ? [] : ([[['issuer', 'ca_file'], caFile]] as const)),
+    ...login,
+    [['verify', 'principals'], [hostname]],
+    ...(onCopy === null ? [] : ([[['enrollment', 'on_copy'], onCopy]] as const)),
+  ]
+}
+
+/** Until the host is known: a UUID, which the configuration needs. */
+export const NO_HOST = '00000000-0000-0000-0000-000000000000'
 
 export interface EnrollTools {
   readonly version: string

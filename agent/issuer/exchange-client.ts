@@ -24,7 +24,7 @@ import {
   type Reply,
 } from './exchange-protocol.ts'
 import { localFailure } from './failures.ts'
-import { HOST_ANSWER_KINDS, type HostAnswerOf, type HostQuestion } from './host-questions.ts'
+import { HOST_ANSWER_KINDS, type HostAnswerOf, type HostQuestion, type Hosts } from './host-questions.ts'
 import { HealthRecord } from './issuer-health.ts'
 
 /** A message that begins so is about the exchange itself, not about the issuer. */
@@ -41,7 +41,8 @@ export interface ExchangeClientOptions extends ExchangeWay {
   readonly metrics: IssuerMetrics
 }
 
-export interface ExchangeClient extends IssuerSession {
+/** What `findHost` finds becomes the host of this exchange if its settings name none. */
+export interface ExchangeClient extends IssuerSession, Omit<Hosts, 'userCa'> {
   /** Start the exchange now, not at the first question: as the user that this process still is. */
   start(): void
   /**
@@ -50,18 +51,6 @@ export interface ExchangeClient extends IssuerSession {
    * @returns a failure when the exchange could not be asked, or refuses its configuration
    */
   diagnose(question: DiagnosisQuestion, signal: AbortSignal): Promise<DiagnosisAnswer>
-  /**
-   * Find a host by its id, or by its name in a project, for `enroll`. What it finds becomes the host of this exchange if
-   * its settings name none. Rejects, as the three below, only when `signal` fires.
-   */
-  findHost(question: HostQuestion<'find-host'>, signal: AbortSignal): Promise<HostAnswerOf<'find-host'>>
-  /** Not idempotent: after an answer that was lost, the name is `taken`. */
-  registerHost(
-    question: HostQuestion<'register-host'>,
-    signal: AbortSignal,
-  ): Promise<HostAnswerOf<'register-host'>>
-  /** Idempotent. */
-  deleteHost(question: HostQuestion<'delete-host'>, signal: AbortSignal): Promise<HostAnswerOf<'delete-host'>>
   /** The CA whose user certificates a host is to trust. Needs no login. */
   userCa(question: HostQuestion<'user-ca'>, signal: AbortSignal): Promise<UserCaAnswer>
 }

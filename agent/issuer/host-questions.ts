@@ -103,10 +103,12 @@ export type HostAnswerOf<A extends Ask> =
  */
 export interface Hosts {
   findHost(question: HostQuestion<'find-host'>, signal: AbortSignal): Promise<HostAnswerOf<'find-host'>>
+  /** Not idempotent: after an answer that was lost, the name is `taken`. */
   registerHost(
     question: HostQuestion<'register-host'>,
     signal: AbortSignal,
   ): Promise<HostAnswerOf<'register-host'>>
+  /** Idempotent. */
   deleteHost(question: HostQuestion<'delete-host'>, signal: AbortSignal): Promise<HostAnswerOf<'delete-host'>>
   userCa(question: HostQuestion<'user-ca'>, signal: AbortSignal): Promise<HostAnswerOf<'user-ca'>>
 }
