@@ -1,14 +1,16 @@
 import { execFile, spawn } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
+import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { environmentWith } from './hostcertd.ts'
 
-const PATIENCE_MILLISECONDS = 60_000
+const PATIENCE_MILLISECONDS = 50_000
 
 const run = promisify(execFile)
+
+const ECHO_ARGUMENTS = String.raw`hostcertd() { printf '\nargs'; printf ':%s' "$@"; echo; }`
 
 /** Whether a program can be had here. */
 export async function isInstalled(program: string): Promise<boolean> {
@@ -53,12 +55,6 @@ async function makeFiles(home: string): Promise<void> {
 export async function typeInto(shell: string, setup: string, typed: readonly string[]): Promise<string[][]> {
   await using home = await makeTemporaryFolder()
   await makeFiles(home.path)
-  const lines = [
-    setup,
-    String.raw`hostcertd() { printf '\nargs'; printf ':%s' "$@"; echo; }`,
-    ...typed,
-    'exit',
-  ]
   const child = spawn('script', ['-qec', shell, '/dev/null'], {
     cwd: join(home.path, 'here'),
     // No colours, no bracketed paste: what is printed is text.
@@ -66,10 +62,18 @@ export async function typeInto(shell: string, setup: string, typed: readonly str
     timeout: PATIENCE_MILLISECONDS,
   })
   child.stdin.on('error', () => {})
-  child.stdin.end(lines.map((line) => `${line}\n`).join(''))
-  const output = await text(child.stdout)
-  return output
-    .split(/\r?\n/)
-    .filter((line) => line.startsWith('args:'))
-    .map((line) => line.trimEnd().split(':').slice(1))
+  child.stdin.write(`${setup}\n${ECHO_ARGUMENTS}\n`)
+  // A terminal drops what is typed ahead of a busy shell: each line waits until the one before it has been answered.
+  const left = typed.values()
+  const typeNext = (): void => {
+    child.stdin.write(`${left.next().value ?? 'exit'}\n`)
+  }
+  const got: string[][] = []
+  typeNext()
+  for await (const line of createInterface({ input: child.stdout })) {
+    if (!line.startsWith('args:')) continue
+    got.push(line.trimEnd().split(':').slice(1))
+    typeNext()
+  }
+  return got
 }
