@@ -23,14 +23,8 @@ import {
 
 /** What is to come out, and what the person in charge agrees to. */
 export interface SshdWanted {
-  readonly takesOver: {
-    /** Take out lines that `infisical ssh add-host` wrote. */
-    readonly leftovers: boolean
-    /** Take out `HostCertificate` lines of others that override those of hostcertd. */
-    readonly rivals: boolean
-    /** Write public halves that are missing. */
-    readonly publicHalves: boolean
-  }
+  /** Take out `HostCertificate` lines of others that override those of hostcertd. */
+  readonly takesOverRivals: boolean
   /** Lines of the user CAs that are put in place before these changes are made; null when none are. */
   readonly userCa: readonly string[] | null
 }
@@ -71,13 +65,14 @@ interface Outcome {
 export function planSshd(setup: SshdSetup, wanted: SshdWanted): SshdPlan {
   const leftovers = leftoversIn(setup)
   const outcomes = [
-    accepted(setup, wanted, leftovers),
+    accepted(setup, leftovers),
+    readable(setup),
     included(setup, wanted),
-    leftBehind(setup, wanted, leftovers),
+    leftBehind(setup, leftovers),
     overriding(setup, wanted, leftovers),
     trusted(setup, wanted, leftovers),
     logins(setup),
-    publicHalves(setup, wanted, leftovers),
+    publicHalves(setup, leftovers),
     algorithms(setup),
   ]
   const edits = outcomes.flatMap((outcome) => outcome.edits ?? [])
@@ -115,7 +110,7 @@ function changesOf(edits: readonly Edit[], { files }: SshdSetup): FileChange[] {
 }
 
 /** Whether sshd accepts its configuration, or will once the leftovers are out. */
-function accepted({ sshd }: SshdSetup, { takesOver }: SshdWanted, leftovers: Leftovers): Outcome {
+function accepted({ sshd }: SshdSetup, leftovers: Leftovers): Outcome {
   const { answer, file } = sshd
   switch (answer.kind) {
     case 'effective':
@@ -127,7 +122,7 @@ function accepted({ sshd }: SshdSetup, { takesOver }: SshdWanted, leftovers: Lef
     case 'refused': {
       const cause = `sshd does not accept its configuration: ${answer.why}`
       const stuck = [...leftovers.certificates, ...leftovers.hostKeys].filter(({ inMatch }) => inMatch)
-      if (stuck.length > 0 && takesOver.leftovers) return { notes: [`${cause}; ${UNDECIDED}`] }
+      if (stuck.length > 0) return { notes: [`${cause}; ${UNDECIDED}`] }
       return { problems: [`${cause}; correct it until \`sshd -t -f ${file}\` prints nothing`] }
     }
     case 'no-runtime-folder':
@@ -135,6 +130,15 @@ function accepted({ sshd }: SshdSetup, { takesOver }: SshdWanted, leftovers: Lef
       return { notes: [`sshd did not print its configuration: ${answer.why}; ${UNDECIDED}`] }
     case 'not-root':
       return { notes: [`printing the configuration of sshd (\`sshd -T\`) requires root; ${UNDECIDED}`] }
+  }
+}
+
+/** What is not known may be a line that overrides those of hostcertd. */
+function readable({ unreadable }: SshdSetup): Outcome {
+  return {
+    problems: unreadable.map(
+      ({ path, why }) => `cannot read ${path}, which the configuration of sshd names: ${why}`,
+    ),
   }
 }
 
@@ -168,7 +172,7 @@ function included({ sshd, files }: SshdSetup, { userCa }: SshdWanted): Outcome {
   }
 }
 
-function leftBehind(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Leftovers): Outcome {
+function leftBehind(setup: SshdSetup, leftovers: Leftovers): Outcome {
   const { certificates, hostKeys, doubtful } = leftovers
   const notes = doubtful.map(
     (line) =>
@@ -177,10 +181,6 @@ function leftBehind(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Left
   const lines = [...certificates, ...hostKeys]
   if (lines.length === 0) return { notes }
   const what = `left by \`infisical ssh add-host\``
-  if (!takesOver.leftovers) {
-    const named = lines.map(describe).join(', ')
-    return { notes, problems: [`${named}: ${what}; agree to having that taken out, or remove it`] }
-  }
   return { notes, edits: [removing(setup.sshd.file, lines, `${what}: ${lines.map(describe).join(', ')}`)] }
 }
 
@@ -189,7 +189,7 @@ function removing(file: string, lines: readonly SshdDirective[], step: string): 
 }
 
 /** Of several certificates for one host key sshd presents the last that it reads. */
-function overriding(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Leftovers): Outcome {
+function overriding(setup: SshdSetup, { takesOverRivals }: SshdWanted, leftovers: Leftovers): Outcome {
   const { sshd, certificates, hostKeys } = setup
   const known = hostKeys.flatMap(({ half }) => (half.kind === 'read' ? [half.blob] : []))
   const from = readBefore(
@@ -208,7 +208,7 @@ function overriding(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Left
     line,
     text: `${describe(line)} (${originOf(certificates.get(line.value))}): ${why}`,
   }))
-  if (takesOver.rivals)
+  if (takesOverRivals)
     return {
       edits: named.map(({ line, text }) => removing(line.file, [line], text)),
       problems: named
@@ -228,7 +228,7 @@ function originOf(blob: Buffer | undefined): string {
 }
 
 /** Nobody who can log in by a user certificate is locked out: sshd uses the first `TrustedUserCAKeys` only. */
-function trusted(setup: SshdSetup, { takesOver, userCa }: SshdWanted, leftovers: Leftovers): Outcome {
+function trusted(setup: SshdSetup, { userCa }: SshdWanted, leftovers: Leftovers): Outcome {
   const { sshd, userCas } = setup
   const ours = userCa === null ? [] : parseCaKeys(userCa.join('\n')).map(({ blob }) => blob)
   const isOurs = (line: SshdDirective): boolean => {
@@ -241,7 +241,7 @@ function trusted(setup: SshdSetup, { takesOver, userCa }: SshdWanted, leftovers:
   )
   const others = lines.filter((line) => !leftovers.userCas.includes(line))
   const isFirst = linesOf(others, 'trustedusercakeys').length === 0
-  const removed = leftovers.userCas.filter((line) => takesOver.leftovers && isFirst && isOurs(line))
+  const removed = leftovers.userCas.filter((line) => isFirst && isOurs(line))
   const index = sshd.written.findIndex((line) => !line.inMatch && includes(line, USER_CA_DROP_IN))
   const from = readBefore(sshd.written, USER_CA_DROP_IN, index)
   const notes: string[] = []
@@ -297,15 +297,10 @@ function makerOf({ value }: SshdDirective): string {
 }
 
 /** hostcertd reads public halves only; sshd needs none. */
-function publicHalves(
-  { sshd, hostKeys }: SshdSetup,
-  { takesOver }: SshdWanted,
-  leftovers: Leftovers,
-): Outcome {
+function publicHalves({ sshd, hostKeys }: SshdSetup, leftovers: Leftovers): Outcome {
   const { answer, written } = sshd
   if (answer.kind !== 'effective') return {}
-  const isDefault =
-    takesOver.leftovers && linesOf(written, 'hostkey').every((line) => leftovers.hostKeys.includes(line))
+  const isDefault = linesOf(written, 'hostkey').every((line) => leftovers.hostKeys.includes(line))
   const loaded = [...answer.settings.hostKeys, ...(isDefault ? DEFAULT_HOST_KEYS : [])]
   const changes: FileChange[] = []
   const notes: string[] = []
@@ -314,7 +309,7 @@ function publicHalves(
     const lacking = `host key ${path} has no public half`
     if (half.kind !== 'read')
       notes.push(`${lacking}, and cannot be read: ${half.why}; no certificate is issued for it`)
-    else if (owner === null || !takesOver.publicHalves)
+    else if (owner === null)
       notes.push(`${lacking}, so no certificate is issued for it; \`ssh-keygen -y -f ${path}\` prints it`)
     else {
       const content = Buffer.from(`${half.type} ${half.blob.toString('base64')}\n`)
