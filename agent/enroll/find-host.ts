@@ -152,13 +152,15 @@ export class Patience {
     lacking: (answer: Exclude<Answer, Failed>) => string | null = () => null,
   ): Promise<Exclude<Answer, Failed>> {
     const since = this.#clock.uptime()
-    let busy = 0
+    let faults = 0
     for (;;) {
       const answer = await ask(signal)
       const waited = this.#clock.uptime() - since
       const isAnswer = answer.kind !== 'failed' || !('failure' in answer)
       const why = isAnswer ? lacking(answer as Exclude<Answer, Failed>) : answer.failure.message
-      const pause = isAnswer ? pauseForGrant(waited) : this.#pauseAfter(answer.failure, waited, busy++)
+      // "Later" is no fault, and an exchange that ends meanwhile is none after many of them.
+      if (!isAnswer) faults = answer.failure.retryAfterSeconds === null ? faults + 1 : 0
+      const pause = isAnswer ? pauseForGrant(waited) : this.#pauseAfter(answer.failure, waited, faults)
       if (isAnswer && (why === null || pause === null)) return answer as Exclude<Answer, Failed>
       if (!isAnswer && pause === null) throw new AgentError(answer.failure.code, answer.failure.message)
       const milliseconds = pause ?? 0
@@ -171,11 +173,12 @@ export class Patience {
   #pauseAfter(
     { code, next, retryAfterSeconds }: IssuerFailure,
     waited: number,
-    before: number,
+    faults: number,
   ): number | null {
     if (next === 'administrator' && GRANTED.includes(code)) return pauseForGrant(waited)
     if (code !== 'ISSUER_BUSY' && code !== 'ISSUER_TIMEOUT' && code !== 'ISSUER_UNREACHABLE') return null
-    if (retryAfterSeconds === null) return before < MOST_FAULTS ? PAUSE_MILLISECONDS * 2 ** before : null
+    if (retryAfterSeconds === null)
+      return faults <= MOST_FAULTS ? PAUSE_MILLISECONDS * 2 ** (faults - 1) : null
     if (waited > LONGEST_WAIT_SECONDS) return null
     // How many others wait is not known, but it grows with the time that this host has waited: nobody is told the same
     // moment as all others, and nobody begins anew when most are through.

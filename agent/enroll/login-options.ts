@@ -23,29 +23,24 @@ const option = (setting: string, form: LoginOption['form'], what: string): Login
   what,
 })
 
+const organization = option('organization', 'value', 'slug of the organization')
 const clientId = option('client_id', 'value', 'client id')
+const region = option('region', 'value', 'region')
 const keyFile = option('key_file', 'secret', 'private key')
 const jwt = [
   option('jwt_file', 'file', 'file of the JWT'),
   option('jwt_command', 'command', 'program that prints the JWT'),
 ]
-const identity = [
-  option('organization', 'value', 'slug of the organization'),
-  option('identity_id', 'value', 'id of the machine identity'),
-]
+const identity = [organization, option('identity_id', 'value', 'id of the machine identity')]
 
 /** What each method takes, in the order of the interface's table. The first secret of a method is asked for. */
 export const LOGIN_OPTIONS: Readonly<Record<LoginMethodName, readonly LoginOption[]>> = {
-  'universal-auth': [
-    option('organization', 'value', 'slug of the organization'),
-    clientId,
-    option('client_secret_file', 'secret', 'client secret'),
-  ],
+  'universal-auth': [organization, clientId, option('client_secret_file', 'secret', 'client secret')],
   token: [option('token_file', 'secret', 'access token')],
   kubernetes: [...identity, option('token_file', 'file', 'file of the service account token')],
   aws: [
     ...identity,
-    option('region', 'value', 'region'),
+    region,
     option('access_key_id_file', 'secret', 'access key id'),
     option('secret_access_key_file', 'secret', 'secret access key'),
     option('session_token_file', 'file', 'file of the session token'),
@@ -78,7 +73,7 @@ export const LOGIN_OPTIONS: Readonly<Record<LoginMethodName, readonly LoginOptio
     option('user', 'value', 'OCID of the user'),
     option('tenancy', 'value', 'OCID of the tenancy'),
     option('fingerprint', 'value', 'fingerprint of the key'),
-    option('region', 'value', 'region'),
+    region,
     keyFile,
   ],
   alicloud: [
@@ -87,6 +82,8 @@ export const LOGIN_OPTIONS: Readonly<Record<LoginMethodName, readonly LoginOptio
     option('access_key_secret_file', 'secret', 'access key secret'),
   ],
 }
+
+export const LOGIN_METHODS = Object.keys(LOGIN_OPTIONS) as readonly LoginMethodName[]
 
 /** `client_secret_file`: `client-secret`, the name of the credential. */
 export function credentialNameOf(setting: string): string {

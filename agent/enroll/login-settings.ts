@@ -3,9 +3,10 @@ import { AgentError } from '../cert/errors.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import type { Settings } from './configuration.ts'
+import type { Current } from './current.ts'
 import { credentialNameOf, flagOf, LOGIN_OPTIONS, type LoginOption } from './login-options.ts'
 import type { Person } from './show.ts'
-import type { Current, EnrollOptions } from './wanted.ts'
+import type { EnrollOptions } from './wanted.ts'
 
 export interface LoginSettings {
   readonly settings: Settings

@@ -1,5 +1,6 @@
 import { AgentError, messageOf } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
+import { reasonOf } from '../cert/text.ts'
 import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { type Enrollment, ENROLLMENT_FILE, enrollmentText, readMachineIdentity } from '../host/enrollment.ts'
@@ -7,21 +8,15 @@ import { userNamed, whyDenied } from '../host/file-access.ts'
 import { pathsMatching } from '../host/files.ts'
 import { createHostKeys } from '../host/host-keys.ts'
 import { runProgram } from '../host/programs.ts'
-import type { Change, FileChange } from './change.ts'
+import type { Change, FileChange, FileState } from './change.ts'
+import type { Current, Pinned } from './current.ts'
 import { withVariables } from './environment-file.ts'
 import { EPHEMERAL_UNIT } from './ephemeral.ts'
 import { readFileState } from './files.ts'
 import { readSshdSetup } from './sshd-facts.ts'
 import { planSshd } from './sshd.ts'
 import { RETURN_FILE, returnText } from './template.ts'
-import {
-  CONFIG_FILE,
-  CREDENTIALS_FOLDER,
-  type Current,
-  type EnrollOptions,
-  type EnrollTools,
-  HOST_CA_FILE,
-} from './wanted.ts'
+import { CONFIG_FILE, CREDENTIALS_FOLDER, type EnrollOptions, type EnrollTools } from './wanted.ts'
 
 const DEFAULTS = '/etc/default/hostcertd'
 const SSHD_CONFIG = '/etc/ssh/sshd_config'
@@ -37,7 +32,9 @@ export interface Wanted {
   readonly text: string
   readonly config: Config
   readonly secrets: Readonly<Record<string, string>>
-  readonly pins: readonly PublicKey[]
+  readonly pinned: Pinned
+  /** Those to pin, the ones that are pinned already first. */
+  readonly cas: readonly PublicKey[]
   readonly hostId: string
   readonly hostname: string
   readonly options: EnrollOptions
@@ -47,36 +44,35 @@ export interface Wanted {
 export interface Planned {
   readonly changes: readonly Change[]
   readonly notes: readonly string[]
-  readonly problems: readonly string[]
 }
 
-/** What has to change, in this order; nothing when this host is as it is wanted. */
+/**
+ * What has to change, in this order; nothing when this host is as it is wanted.
+ *
+ * @throws AgentError with what on this host is in the way
+ */
 export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: AbortSignal): Promise<Planned> {
-  const { text, pins, secrets, options } = wanted
-  await refuseUnreadable(wanted.current, signal)
+  const { text, pinned, cas, secrets, options } = wanted
+  await refuseUnreadable(wanted, signal)
   const files: (FileChange | null)[] = []
   for (const [name, secret] of Object.entries(secrets))
     files.push(
       await fileChange(`store the credential ${name}`, `${CREDENTIALS_FOLDER}/${name}`, secret, SECRET, true),
     )
   files.push(await proxyChange(tools.environment))
-  if (pins.length > 0)
-    files.push(await fileChange('pin the host CA', HOST_CA_FILE, pinned(pins, wanted.current), PUBLIC))
+  files.push(await fileChange('pin the host CA', pinned.path, withCas(pinned, cas), PUBLIC))
   files.push(await fileChange('write the configuration', CONFIG_FILE, text, PUBLIC))
-  const setup = await readSshdSetup(SSHD_CONFIG, signal)
   // Somebody who sees the diff agrees to it, or not.
-  const rivals = options.takeOver || (options.mode !== 'yes' && tools.person.isThere)
-  const sshd = planSshd(setup, {
-    takesOver: { leftovers: true, rivals, publicHalves: true },
-    userCa: null,
-  })
+  const takesOverRivals = options.takeOver || (options.mode !== 'yes' && tools.person.isThere)
+  const sshd = planSshd(await readSshdSetup(SSHD_CONFIG, signal), { takesOverRivals, userCa: null })
+  if (sshd.problems.length > 0) throw new AgentError('SSHD_CONFIG_INVALID', sshd.problems.join('; '))
   const changes: Change[] = [...files.filter((file) => file !== null), ...sshd.changes]
   const enrollment = await enrollmentChange(wanted, tools)
   if (enrollment !== null) changes.push(enrollment)
   const ephemeral = options.ephemeral === true ? await ephemeralChanges(options, signal) : []
   changes.push(...ephemeral)
   const notes = ephemeral.length > 0 ? [...sshd.notes, NEEDS_DELETE] : sshd.notes
-  return { ...sshd, notes, changes: [...changes, ...(await serviceChanges(changes.length > 0, signal))] }
+  return { notes, changes: [...changes, ...(await serviceChanges(changes.length > 0, signal))] }
 }
 
 export const NEEDS_REGISTER =
@@ -105,20 +101,30 @@ export async function fileChange(
   mode: number,
   isSecret = false,
 ): Promise<FileChange | null> {
-  const before = await readFileState(path)
+  const before = await stateOf(path)
   const content = Buffer.from(text)
-  if (before?.content.equals(content) === true) return null
+  // Nothing, where there is nothing.
+  if (content.equals(before?.content ?? Buffer.alloc(0))) return null
   // The owner stays, and the mode, but for a file that gets a secret.
   const { uid, gid } = before ?? { uid: 0, gid: 0 }
   const kept = before === null ? mode : before.mode & (isSecret ? mode : 0o7777)
   return { kind: 'file', step, path, before, after: { content, mode: kept, uid, gid }, isSecret }
 }
 
+/** @throws AgentError when something is there that is neither replaced nor known */
+async function stateOf(path: string): Promise<FileState | null> {
+  try {
+    return await readFileState(path)
+  } catch (error) {
+    throw new AgentError('STORE_FAILED', `${path}: ${reasonOf(error)}`, { cause: error })
+  }
+}
+
 /** The modes of these files stay as they are, and the daemon reads them as a user of its own. */
-async function refuseUnreadable({ text, pinsText }: Current, signal: AbortSignal): Promise<void> {
+async function refuseUnreadable({ current, pinned }: Wanted, signal: AbortSignal): Promise<void> {
   const daemon = await userNamed('hostcertd', signal)
   if (daemon === null) return
-  const there = [text === null ? [] : [CONFIG_FILE], pinsText === null ? [] : [HOST_CA_FILE]].flat()
+  const there = [current.text === null ? [] : [CONFIG_FILE], pinned.text === null ? [] : [pinned.path]].flat()
   for (const path of there) {
     const why = await whyDenied(path, daemon, 'read')
     if (why === null) continue
@@ -128,12 +134,13 @@ async function refuseUnreadable({ text, pinsText }: Current, signal: AbortSignal
 }
 
 /** A line for each CA; those that are there stay as they are. */
-function pinned(pins: readonly PublicKey[], { pinsText, pins: there }: Current): string {
-  const added = pins.filter(({ blob }) => !there.some((one) => one.blob.equals(blob)))
+function withCas({ text, keys }: Pinned, cas: readonly PublicKey[]): string {
+  const added = cas.filter(({ blob }) => !keys.some((one) => one.blob.equals(blob)))
   const lines = added.map(({ type, blob }) => `${type} ${blob.toString('base64')}\n`)
-  const before =
-    pinsText === null || pinsText === '' || pinsText.endsWith('\n') ? (pinsText ?? '') : `${pinsText}\n`
-  return before + lines.join('')
+  const before = text ?? ''
+  return lines.length === 0 || before === '' || before.endsWith('\n')
+    ? before + lines.join('')
+    : `${before}\n${lines.join('')}`
 }
 
 const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY', 'ALL_PROXY']
@@ -149,9 +156,10 @@ export async function proxyChange(environment: EnrollTools['environment']): Prom
     if (given !== '') wanted.set(name, given)
   }
   if (wanted.size === 0) return null
-  const before = (await readFileState(DEFAULTS))?.content.toString() ?? ''
+  const before = (await stateOf(DEFAULTS))?.content.toString() ?? ''
   let text: string
   try {
+    if (before.includes('\uFFFD')) throw new Error('it is not UTF-8 text')
     text = withVariables(before, wanted)
   } catch (error) {
     throw new AgentError('CONFIG_INVALID', `${DEFAULTS}: ${messageOf(error)}`, { cause: error })
@@ -198,18 +206,9 @@ async function enrollmentChange(
 /** @param isChanged whether anything else is */
 async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<Change[]> {
   const before = await stateOfUnit(UNIT, signal)
-  // What is masked counts as not enabled, and to disable it again would remove more than enroll added.
-  const { stdout } = await runProgram(['systemctl', 'is-enabled', UNIT], {
-    timeoutMilliseconds: 10_000,
-    signal,
-  })
-  if (stdout.startsWith('masked'))
-    throw new AgentError('STORE_FAILED', `${UNIT} is masked: run \`systemctl unmask ${UNIT}\` first`)
   if (!isChanged && before.isEnabled && before.isActive) return []
-  const found = await Promise.all(COPIES.map(async (pattern) => pathsMatching(pattern).catch(() => [])))
-  const states = await Promise.all(
-    found.flat().map(async (path) => ({ path, state: await readFileState(path) })),
-  )
+  const found = await Promise.all(COPIES.map(pathsMatching))
+  const states = await Promise.all(found.flat().map(async (path) => ({ path, state: await stateOf(path) })))
   const step = before.isActive ? 'reload the service' : 'start the service'
   return [
     { kind: 'copies', step: 'install certificates for sshd', paths: COPIES, before: states },
@@ -217,16 +216,15 @@ async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<
   ]
 }
 
+/** @throws AgentError when it is masked: that counts as not enabled, and to disable it again would remove more than enroll added */
 async function stateOfUnit(
   unit: string,
   signal: AbortSignal,
 ): Promise<{ readonly isEnabled: boolean; readonly isActive: boolean }> {
-  const asks = async (question: string): Promise<boolean> => {
-    const { status } = await runProgram(['systemctl', '--quiet', question, unit], {
-      timeoutMilliseconds: 10_000,
-      signal,
-    })
-    return status === 0
-  }
-  return { isEnabled: await asks('is-enabled'), isActive: await asks('is-active') }
+  const limits = { timeoutMilliseconds: 10_000, signal }
+  const enabled = await runProgram(['systemctl', 'is-enabled', unit], limits)
+  if (enabled.stdout.startsWith('masked'))
+    throw new AgentError('STORE_FAILED', `${unit} is masked: run \`systemctl unmask ${unit}\` first`)
+  const active = await runProgram(['systemctl', 'is-active', unit], limits)
+  return { isEnabled: enabled.status === 0, isActive: active.status === 0 }
 }

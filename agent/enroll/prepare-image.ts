@@ -5,14 +5,15 @@ import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import { loginSettings, type LoginSettings } from './login-settings.ts'
 import { fileChange, NEEDS_REGISTER, proxyChange } from './plan.ts'
+import { agrees, type Step, stepsOf } from './show.ts'
 import { type Template, TEMPLATE_FILE, templateText, USUAL_JITTER_SECONDS } from './template.ts'
 import { CONFIG_FILE, type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
 
 /** What became of it. */
 export interface Prepared {
   readonly changed: boolean
-  readonly steps: readonly { readonly step: string; readonly changed: boolean; readonly detail: string }[]
-  /** False: nothing was to be changed. */
+  readonly steps: readonly Step[]
+  /** False: nothing was changed because nothing was to be, or it was not permitted. */
   readonly isDone: boolean
 }
 
@@ -61,13 +62,9 @@ export async function prepareImage(
     hasSecrets,
   )
   const changes = [file, proxy].filter((change) => change !== null)
-  const steps = changes.map(({ step, path }) => ({ step, changed: true, detail: path }))
-  const prepared = { changed: steps.length > 0, steps }
-  if (steps.length === 0) return { ...prepared, isDone: true }
-  if (options.mode !== 'yes' || person.isThere) person.show(changes)
-  if (options.mode === 'dry-run' || options.mode === 'check') return { ...prepared, isDone: false }
-  if (options.mode === 'ask' && !(await person.agrees('Make these changes?', signal)))
-    throw new AgentError('CONFIG_INVALID', 'nothing was changed')
+  const prepared = { changed: changes.length > 0, steps: stepsOf(changes) }
+  if (changes.length === 0) return { ...prepared, isDone: true }
+  if (!(await agrees(options.mode, changes, person, signal))) return { ...prepared, isDone: false }
   const run = journal.begin()
   try {
     for (const change of changes) await run.make(change)

@@ -20,6 +20,46 @@ export interface Person {
   readonly input: () => Promise<string>
 }
 
+/** Whether changes are made: after a question, without one, or not at all. */
+export type Mode = 'ask' | 'yes' | 'dry-run' | 'check'
+
+/** Nothing may be changed. */
+export function isLooking(mode: Mode): boolean {
+  return mode === 'dry-run' || mode === 'check'
+}
+
+/** A change, as `--json` prints it. */
+export interface Step {
+  readonly step: string
+  readonly changed: boolean
+  readonly detail: string
+}
+
+export function stepsOf(changes: readonly Change[]): Step[] {
+  return changes.map((change) => ({
+    step: change.step,
+    changed: true,
+    detail: change.kind === 'file' ? change.path : change.kind,
+  }))
+}
+
+/**
+ * Show what changes, and ask once.
+ *
+ * @returns whether to make the changes
+ */
+export async function agrees(
+  mode: Mode,
+  changes: readonly Change[],
+  person: Person,
+  signal: AbortSignal,
+  question = 'Make these changes?',
+): Promise<boolean> {
+  if (mode !== 'yes' || person.isThere) person.show(changes)
+  if (isLooking(mode)) return false
+  return mode === 'yes' || (await person.agrees(question, signal))
+}
+
 /** A secret, or a key in PEM or JSON form. */
 const LONGEST_INPUT = 64 * 1024
 

@@ -1,10 +1,12 @@
-import { lstat, realpath } from 'node:fs/promises'
+import { lstat, realpath, stat } from 'node:fs/promises'
 import { parseCaKeys } from '../cert/public-key.ts'
+import { reasonOf } from '../cert/text.ts'
 import { ownerOf } from '../host/file-access.ts'
-import { isGone, readBoundedBytes, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
+import { isGone, pathsMatching, readBoundedBytes, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { type PrivateHalf, readPrivateHalf } from '../host/key-pairs.ts'
 import {
   DEFAULT_HOST_KEYS,
+  includePatterns,
   makeRuntimeFolder,
   readCertificate,
   readSshd,
@@ -17,6 +19,8 @@ export interface SshdSetup {
   readonly sshd: SshdFacts
   /** Files of sshd's configuration, by the path that it has there; without those that cannot be read. */
   readonly files: ReadonlyMap<string, ConfigurationFile>
+  /** Files of it, and those of its `HostCertificate` lines, which sshd may read and enroll cannot: what is in them is not known. */
+  readonly unreadable: readonly { readonly path: string; readonly why: string }[]
   /** What `HostCertificate` lines name, those below `Match` too, by path; without what sshd could not load. */
   readonly certificates: ReadonlyMap<string, Buffer>
   /** The keys in what `TrustedUserCAKeys` lines name, by path; null when they cannot be read. */
@@ -50,14 +54,19 @@ export async function readSshdSetup(sshdConfigFile: string, signal: AbortSignal)
   const valuesOf = (wanted: string): Set<string> =>
     new Set(sshd.written.flatMap(({ keyword, value }) => (keyword === wanted ? [value] : [])))
   const files = new Map<string, ConfigurationFile>()
-  for (const file of new Set([sshd.file, ...sshd.written.map((line) => line.file)])) {
+  const unreadable: { path: string; why: string }[] = []
+  for (const file of new Set([sshd.file, ...(await includedBy(sshd))])) {
     const read = await readConfigurationFile(file).catch(() => null)
+    const why = read === null ? await whyUnreadable(file, LIMIT_BYTES) : null
     if (read !== null) files.set(file, read)
+    if (why !== null) unreadable.push({ path: file, why })
   }
   const certificates = new Map<string, Buffer>()
   for (const path of valuesOf('hostcertificate')) {
     const blob = await readCertificate(path)
+    const why = blob === null ? await whyUnreadable(path, SMALL_FILE_BYTES) : null
     if (blob !== null) certificates.set(path, blob)
+    if (why !== null) unreadable.push({ path, why })
   }
   const userCas = new Map<string, readonly Buffer[] | null>()
   for (const path of valuesOf('trustedusercakeys')) userCas.set(path, await readKeys(path))
@@ -67,7 +76,24 @@ export async function readSshdSetup(sshdConfigFile: string, signal: AbortSignal)
     const loaded = sshd.loaded.find((key) => key.path === path)
     hostKeys.push(await pairOf(path, loaded?.half ?? (await readPrivateHalf(path, signal))))
   }
-  return { sshd, files, certificates, userCas, hostKeys }
+  return { sshd, files, unreadable, certificates, userCas, hostKeys }
+}
+
+async function includedBy({ written }: SshdFacts): Promise<readonly string[]> {
+  const patterns = written.flatMap(({ keyword, words }) =>
+    keyword === 'include' ? includePatterns(words) : [],
+  )
+  return (await Promise.all([...new Set(patterns)].map(pathsMatching))).flat()
+}
+
+/** @returns null when it can be read, and when nothing is in it for sshd either: it is gone, a folder, /dev/null */
+async function whyUnreadable(path: string, limit: number): Promise<string | null> {
+  try {
+    if ((await stat(path)).isFile()) await readBoundedBytes(path, limit)
+    return null
+  } catch (error) {
+    return isGone(error) ? null : reasonOf(error)
+  }
 }
 
 async function readConfigurationFile(file: string): Promise<ConfigurationFile> {

@@ -1,7 +1,8 @@
 import { type Certificate, parseCertificate } from '../cert/host-certificate.ts'
 import { WireReader } from '../cert/wire.ts'
 import { wouldMatch } from '../host/files.ts'
-import { includePatterns, type SshdDirective } from '../host/sshd-files.ts'
+import { includePatterns, placeOf, type SshdDirective } from '../host/sshd-files.ts'
+import type { FileChange } from './change.ts'
 import type { SshdSetup } from './sshd-facts.ts'
 
 /** Lines of one file that go, and one that comes. No other byte changes. */
@@ -127,4 +128,35 @@ export function certificateIn(blob: Buffer | undefined): Certificate | null {
   } catch {
     return null
   }
+}
+
+/** Lines of one file that are changed, and why. */
+export interface Edit extends LineEdit {
+  readonly file: string
+  readonly step: string
+}
+
+/** What one question comes to. */
+export interface Outcome {
+  readonly edits?: readonly Edit[]
+  readonly changes?: readonly FileChange[]
+  readonly notes?: readonly string[]
+  readonly problems?: readonly string[]
+}
+
+export function removing(file: string, lines: readonly SshdDirective[], step: string): Edit {
+  return { file, step, removed: lines.map(({ line }) => line) }
+}
+
+/** `/etc/ssh/sshd_config:12: HostCertificate /etc/ssh/old-cert.pub`. */
+export function describe(line: SshdDirective): string {
+  return `${placeOf(line)}: ${NAMES[line.keyword] ?? line.keyword} ${line.value}`
+}
+
+const NAMES: Readonly<Record<string, string>> = {
+  hostcertificate: 'HostCertificate',
+  hostkey: 'HostKey',
+  trustedusercakeys: 'TrustedUserCAKeys',
+  authorizedkeyscommand: 'AuthorizedKeysCommand',
+  authorizedprincipalscommand: 'AuthorizedPrincipalsCommand',
 }

@@ -1,36 +1,27 @@
-import { parseCaKeys } from '../cert/public-key.ts'
 import { cutTo, escapeControls } from '../cert/text.ts'
 import { outlineOf } from '../cert/wire.ts'
-import {
-  DEFAULT_HOST_KEYS,
-  excludesCertificates,
-  linesOf,
-  placeOf,
-  type SshdDirective,
-} from '../host/sshd-files.ts'
+import { DEFAULT_HOST_KEYS, excludesCertificates, linesOf, placeOf } from '../host/sshd-files.ts'
 import { COPIES_DIRECTORY, DROP_IN } from '../host/sshd.ts'
 import type { FileChange, FileState } from './change.ts'
 import type { SshdSetup } from './sshd-facts.ts'
 import {
   applyEdits,
   certificateIn,
+  describe,
+  type Edit,
   includes,
   type Leftovers,
   leftoversIn,
-  type LineEdit,
+  type Outcome,
   readBefore,
+  removing,
 } from './sshd-lines.ts'
+import { logins, trusted, USER_CA_DROP_IN } from './sshd-logins.ts'
 
 /** What is to come out, and what the person in charge agrees to. */
 export interface SshdWanted {
-  readonly takesOver: {
-    /** Take out lines that `infisical ssh add-host` wrote. */
-    readonly leftovers: boolean
-    /** Take out `HostCertificate` lines of others that override those of hostcertd. */
-    readonly rivals: boolean
-    /** Write public halves that are missing. */
-    readonly publicHalves: boolean
-  }
+  /** Take out `HostCertificate` lines of others that override those of hostcertd. */
+  readonly takesOverRivals: boolean
   /** Lines of the user CAs that are put in place before these changes are made; null when none are. */
   readonly userCa: readonly string[] | null
 }
@@ -45,25 +36,6 @@ export interface SshdPlan {
   readonly problems: readonly string[]
 }
 
-/** The part of sshd's configuration that trusts the user CAs. */
-export const USER_CA_DROP_IN = '/etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf'
-/** The user CAs' keys. */
-export const USER_CA_FILE = `${COPIES_DIRECTORY}/user-ca.pub`
-
-/** Lines of one file that are changed, and why. */
-interface Edit extends LineEdit {
-  readonly file: string
-  readonly step: string
-}
-
-/** What one question comes to. */
-interface Outcome {
-  readonly edits?: readonly Edit[]
-  readonly changes?: readonly FileChange[]
-  readonly notes?: readonly string[]
-  readonly problems?: readonly string[]
-}
-
 /**
  * What enroll changes so that sshd presents the certificates of hostcertd: the drop-ins are included, and nothing
  * overrides them. Pure. The drop-in itself is written by the root helper, once there are certificates.
@@ -71,13 +43,14 @@ interface Outcome {
 export function planSshd(setup: SshdSetup, wanted: SshdWanted): SshdPlan {
   const leftovers = leftoversIn(setup)
   const outcomes = [
-    accepted(setup, wanted, leftovers),
+    accepted(setup, leftovers),
+    readable(setup),
     included(setup, wanted),
-    leftBehind(setup, wanted, leftovers),
+    leftBehind(setup, leftovers),
     overriding(setup, wanted, leftovers),
-    trusted(setup, wanted, leftovers),
+    trusted(setup, wanted.userCa, leftovers),
     logins(setup),
-    publicHalves(setup, wanted, leftovers),
+    publicHalves(setup, leftovers),
     algorithms(setup),
   ]
   const edits = outcomes.flatMap((outcome) => outcome.edits ?? [])
@@ -115,7 +88,7 @@ function changesOf(edits: readonly Edit[], { files }: SshdSetup): FileChange[] {
 }
 
 /** Whether sshd accepts its configuration, or will once the leftovers are out. */
-function accepted({ sshd }: SshdSetup, { takesOver }: SshdWanted, leftovers: Leftovers): Outcome {
+function accepted({ sshd }: SshdSetup, leftovers: Leftovers): Outcome {
   const { answer, file } = sshd
   switch (answer.kind) {
     case 'effective':
@@ -127,7 +100,7 @@ function accepted({ sshd }: SshdSetup, { takesOver }: SshdWanted, leftovers: Lef
     case 'refused': {
       const cause = `sshd does not accept its configuration: ${answer.why}`
       const stuck = [...leftovers.certificates, ...leftovers.hostKeys].filter(({ inMatch }) => inMatch)
-      if (stuck.length > 0 && takesOver.leftovers) return { notes: [`${cause}; ${UNDECIDED}`] }
+      if (stuck.length > 0) return { notes: [`${cause}; ${UNDECIDED}`] }
       return { problems: [`${cause}; correct it until \`sshd -t -f ${file}\` prints nothing`] }
     }
     case 'no-runtime-folder':
@@ -135,6 +108,15 @@ function accepted({ sshd }: SshdSetup, { takesOver }: SshdWanted, leftovers: Lef
       return { notes: [`sshd did not print its configuration: ${answer.why}; ${UNDECIDED}`] }
     case 'not-root':
       return { notes: [`printing the configuration of sshd (\`sshd -T\`) requires root; ${UNDECIDED}`] }
+  }
+}
+
+/** What is not known may be a line that overrides those of hostcertd. */
+function readable({ unreadable }: SshdSetup): Outcome {
+  return {
+    problems: unreadable.map(
+      ({ path, why }) => `cannot read ${path}, which the configuration of sshd names: ${why}`,
+    ),
   }
 }
 
@@ -168,7 +150,7 @@ function included({ sshd, files }: SshdSetup, { userCa }: SshdWanted): Outcome {
   }
 }
 
-function leftBehind(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Leftovers): Outcome {
+function leftBehind(setup: SshdSetup, leftovers: Leftovers): Outcome {
   const { certificates, hostKeys, doubtful } = leftovers
   const notes = doubtful.map(
     (line) =>
@@ -177,19 +159,11 @@ function leftBehind(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Left
   const lines = [...certificates, ...hostKeys]
   if (lines.length === 0) return { notes }
   const what = `left by \`infisical ssh add-host\``
-  if (!takesOver.leftovers) {
-    const named = lines.map(describe).join(', ')
-    return { notes, problems: [`${named}: ${what}; agree to having that taken out, or remove it`] }
-  }
   return { notes, edits: [removing(setup.sshd.file, lines, `${what}: ${lines.map(describe).join(', ')}`)] }
 }
 
-function removing(file: string, lines: readonly SshdDirective[], step: string): Edit {
-  return { file, step, removed: lines.map(({ line }) => line) }
-}
-
 /** Of several certificates for one host key sshd presents the last that it reads. */
-function overriding(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Leftovers): Outcome {
+function overriding(setup: SshdSetup, { takesOverRivals }: SshdWanted, leftovers: Leftovers): Outcome {
   const { sshd, certificates, hostKeys } = setup
   const known = hostKeys.flatMap(({ half }) => (half.kind === 'read' ? [half.blob] : []))
   const from = readBefore(
@@ -208,7 +182,7 @@ function overriding(setup: SshdSetup, { takesOver }: SshdWanted, leftovers: Left
     line,
     text: `${describe(line)} (${originOf(certificates.get(line.value))}): ${why}`,
   }))
-  if (takesOver.rivals)
+  if (takesOverRivals)
     return {
       edits: named.map(({ line, text }) => removing(line.file, [line], text)),
       problems: named
@@ -227,85 +201,11 @@ function originOf(blob: Buffer | undefined): string {
   return `key id ${JSON.stringify(certificate.keyId)}, signed by the CA ${certificate.ca.fingerprint}`
 }
 
-/** Nobody who can log in by a user certificate is locked out: sshd uses the first `TrustedUserCAKeys` only. */
-function trusted(setup: SshdSetup, { takesOver, userCa }: SshdWanted, leftovers: Leftovers): Outcome {
-  const { sshd, userCas } = setup
-  const ours = userCa === null ? [] : parseCaKeys(userCa.join('\n')).map(({ blob }) => blob)
-  const isOurs = (line: SshdDirective): boolean => {
-    const keys = userCas.get(line.value) ?? []
-    return keys.length > 0 && keys.every((key) => ours.some((one) => one.equals(key)))
-  }
-  const lines = sshd.written.filter(
-    ({ keyword, value }) =>
-      keyword === 'trustedusercakeys' && value !== USER_CA_FILE && value.toLowerCase() !== 'none',
-  )
-  const others = lines.filter((line) => !leftovers.userCas.includes(line))
-  const isFirst = linesOf(others, 'trustedusercakeys').length === 0
-  const removed = leftovers.userCas.filter((line) => takesOver.leftovers && isFirst && isOurs(line))
-  const index = sshd.written.findIndex((line) => !line.inMatch && includes(line, USER_CA_DROP_IN))
-  const from = readBefore(sshd.written, USER_CA_DROP_IN, index)
-  const notes: string[] = []
-  const problems: string[] = []
-  for (const line of lines.filter((one) => !removed.includes(one))) {
-    const named = `${describe(line)}${makerOf(line)}`
-    const isLater = sshd.written.indexOf(line) >= from
-    if (userCa === null || line.inMatch || isOurs(line)) notes.push(`${named}: stays`)
-    else if (isLater)
-      problems.push(
-        `${named}: its keys are not among the user CAs that hostcertd installs, and sshd would use only those; so logins by it would end: enroll without --user-ca, or remove that line`,
-      )
-    else notes.push(`${named}: stays; sshd reads it first, so the user CAs of hostcertd have no effect`)
-  }
-  const step = 'the same user CA is put in place by hostcertd'
-  return {
-    edits:
-      removed.length === 0
-        ? []
-        : [removing(sshd.file, removed, `${step}: ${removed.map(describe).join(', ')}`)],
-    notes,
-    problems,
-  }
-}
-
-const COMMANDS = ['authorizedkeyscommand', 'authorizedprincipalscommand']
-
-/** Who else decides about logins. */
-function logins({ sshd }: SshdSetup): Outcome {
-  const lines = sshd.written.filter(
-    ({ keyword, value }) => COMMANDS.includes(keyword) && value.toLowerCase() !== 'none',
-  )
-  return { notes: lines.map((line) => `${describe(line)}${makerOf(line)}: stays`) }
-}
-
-/** Who writes such lines, by the paths of their programs and keys. */
-const MAKERS: readonly (readonly [RegExp, string])[] = [
-  [/google_authorized_|oslogin/, 'the guest agent of Google Cloud (OS Login)'],
-  [/aad_certhandler|aadsshcert/, 'the Microsoft Entra ID login of Azure'],
-  [/ec2-instance-connect|eic_/, 'EC2 Instance Connect'],
-  [/opkssh/, 'opkssh'],
-  [/sss_ssh_authorizedkeys/, 'SSSD'],
-  [/userdbctl/, 'systemd-userdbd'],
-  [/teleport|tbot/, 'Teleport'],
-  [/infisical/, '`infisical ssh add-host`'],
-  [/\/step|ssh_user_key\.pub/, 'step'],
-  [/trusted-user-ca-keys\.pem/, 'a set-up for Vault'],
-]
-
-function makerOf({ value }: SshdDirective): string {
-  const [, maker] = MAKERS.find(([pattern]) => pattern.test(value)) ?? []
-  return maker === undefined ? '' : ` (most likely of ${maker})`
-}
-
 /** hostcertd reads public halves only; sshd needs none. */
-function publicHalves(
-  { sshd, hostKeys }: SshdSetup,
-  { takesOver }: SshdWanted,
-  leftovers: Leftovers,
-): Outcome {
+function publicHalves({ sshd, hostKeys }: SshdSetup, leftovers: Leftovers): Outcome {
   const { answer, written } = sshd
   if (answer.kind !== 'effective') return {}
-  const isDefault =
-    takesOver.leftovers && linesOf(written, 'hostkey').every((line) => leftovers.hostKeys.includes(line))
+  const isDefault = linesOf(written, 'hostkey').every((line) => leftovers.hostKeys.includes(line))
   const loaded = [...answer.settings.hostKeys, ...(isDefault ? DEFAULT_HOST_KEYS : [])]
   const changes: FileChange[] = []
   const notes: string[] = []
@@ -314,7 +214,7 @@ function publicHalves(
     const lacking = `host key ${path} has no public half`
     if (half.kind !== 'read')
       notes.push(`${lacking}, and cannot be read: ${half.why}; no certificate is issued for it`)
-    else if (owner === null || !takesOver.publicHalves)
+    else if (owner === null)
       notes.push(`${lacking}, so no certificate is issued for it; \`ssh-keygen -y -f ${path}\` prints it`)
     else {
       const content = Buffer.from(`${half.type} ${half.blob.toString('base64')}\n`)
@@ -345,17 +245,4 @@ function algorithms({ sshd, hostKeys }: SshdSetup): Outcome {
         : [],
     ),
   }
-}
-
-/** `/etc/ssh/sshd_config:12: HostCertificate /etc/ssh/old-cert.pub`. */
-function describe(line: SshdDirective): string {
-  return `${placeOf(line)}: ${NAMES[line.keyword] ?? line.keyword} ${line.value}`
-}
-
-const NAMES: Readonly<Record<string, string>> = {
-  hostcertificate: 'HostCertificate',
-  hostkey: 'HostKey',
-  trustedusercakeys: 'TrustedUserCAKeys',
-  authorizedkeyscommand: 'AuthorizedKeysCommand',
-  authorizedprincipalscommand: 'AuthorizedPrincipalsCommand',
 }

@@ -4,7 +4,7 @@ import { readCertificateTtl } from '../cert/host-name.ts'
 import { reasonOf } from '../cert/text.ts'
 import { PROJECT_ID } from '../issuer/host-questions.ts'
 import { readFileState } from './files.ts'
-import { LOGIN_OPTIONS, type LoginMethodName } from './login-options.ts'
+import { LOGIN_METHODS } from './login-options.ts'
 import type { EnrollOptions } from './wanted.ts'
 
 /** Of an image: what is to be done at the first boot of each copy. Root's, as there may be secrets in it. */
@@ -25,7 +25,6 @@ const ttl = v.pipe(
   line,
   v.check((text) => readCertificateTtl(text).ok),
 )
-const METHODS = Object.keys(LOGIN_OPTIONS) as LoginMethodName[]
 
 /** What is left out is as with `enroll` itself. A name that is unknown is a mistake, not ignored. */
 const templateSchema = v.strictObject({
@@ -35,7 +34,7 @@ const templateSchema = v.strictObject({
   register: v.optional(v.nullable(v.strictObject({ ttl: v.optional(v.nullable(ttl), null) })), null),
   /** As in the configuration file. */
   auth: v.optional(
-    v.nullable(v.objectWithRest({ method: v.picklist(METHODS) }, v.union([line, v.array(line)]))),
+    v.nullable(v.objectWithRest({ method: v.picklist(LOGIN_METHODS) }, v.union([line, v.array(line)]))),
     null,
   ),
   /** The text of each `credential:NAME`. */

@@ -2,9 +2,8 @@ import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Change } from './change.ts'
 import type { Deletion } from './delete-host.ts'
 import type { Left } from './journal.ts'
+import { agrees, isLooking, type Mode, type Step, stepsOf } from './show.ts'
 import type { EnrollTools } from './wanted.ts'
-
-type Mode = 'ask' | 'yes' | 'dry-run' | 'check'
 
 export interface UnenrollOptions {
   readonly mode: Mode
@@ -15,7 +14,7 @@ export interface UnenrollOptions {
 export interface Unenrolled {
   readonly changed: boolean
   readonly isDone: boolean
-  readonly steps: readonly { readonly step: string; readonly changed: boolean; readonly detail: string }[]
+  readonly steps: readonly Step[]
   readonly left: readonly Left[]
 }
 
@@ -35,19 +34,14 @@ export async function unenroll(
     .flatMap((run) => run.changes)
     .filter((change) => !isKept(change))
     .toReversed()
-  const steps = changes.map((change) => ({
-    step: stepOf(change),
-    changed: true,
-    detail: change.kind === 'file' ? change.path : change.kind,
-  }))
+  const steps = stepsOf(changes.map(reversed))
   const deletes = await willDelete(deletion, mode, signal)
   if (deletes !== null) steps.push(stepOfDeletion(deletes))
   const result = { changed: steps.length > 0, steps, left: [] }
   if (steps.length === 0) return { ...result, isDone: true }
-  if (mode !== 'yes' || person.isThere) person.show(changes.map(reversed))
-  if (mode === 'dry-run' || mode === 'check') return { ...result, isDone: false }
   const also = deletes === null ? '' : `, and ${questionOf(deletes)}`
-  if (mode === 'ask' && !(await person.agrees(`Take all of this back${also}?`, signal)))
+  const question = `Take all of this back${also}?`
+  if (!(await agrees(mode, changes.map(reversed), person, signal, question)))
     return { ...result, isDone: false }
   signal.throwIfAborted()
   const { left } = await journal.undoAll(isKept)
@@ -76,11 +70,10 @@ export async function deleteHost(
   const deletes = await willDelete(deletion, mode, signal)
   const steps = deletes === null ? [] : [stepOfDeletion(deletes)]
   const result = { changed: steps.length > 0, steps, left: [] }
-  if (deletes === null || mode === 'dry-run' || mode === 'check')
-    return { ...result, isDone: deletes === null }
+  if (deletes === null || isLooking(mode)) return { ...result, isDone: deletes === null }
   const question = questionOf(deletes)
   if (mode === 'ask' && !(await person.agrees(`${question[0]?.toUpperCase()}${question.slice(1)}?`, signal)))
-    throw new AgentError('CONFIG_INVALID', 'nothing was changed')
+    return { ...result, isDone: false }
   person.tell(await deletes.run(signal))
   return { ...result, isDone: true }
 }
@@ -91,11 +84,10 @@ async function willDelete(
   mode: Mode,
   signal: AbortSignal,
 ): Promise<Deletion | null> {
-  const isLooking = mode === 'dry-run' || mode === 'check'
-  return isLooking && deletion !== null && !(await deletion.isThere(signal)) ? null : deletion
+  return isLooking(mode) && deletion !== null && !(await deletion.isThere(signal)) ? null : deletion
 }
 
-function stepOfDeletion({ hostId, url }: Deletion): Unenrolled['steps'][number] {
+function stepOfDeletion({ hostId, url }: Deletion): Step {
   return { step: `delete the host at ${url}`, changed: true, detail: hostId }
 }
 

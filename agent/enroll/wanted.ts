@@ -1,13 +1,10 @@
-import type { PublicKey } from '../cert/public-key.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
-import type { LoadedConfig } from '../config/load.ts'
-import type { Enrollment } from '../host/enrollment.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Clock } from '../renewal/ports.ts'
 import type { Settings } from './configuration.ts'
 import type { Journal } from './journal.ts'
 import type { LoginMethodName } from './login-options.ts'
-import type { Person } from './show.ts'
+import type { Mode, Person } from './show.ts'
 
 export const CONFIG_FILE = '/etc/hostcertd/hostcertd.yaml'
 export const CREDENTIALS_FOLDER = '/etc/hostcertd/credentials'
@@ -31,7 +28,7 @@ export interface EnrollOptions {
   readonly caFingerprints: readonly string[]
   readonly takeOver: boolean
   readonly onCopy: 'warn' | 'stop' | null
-  readonly mode: 'ask' | 'yes' | 'dry-run' | 'check'
+  readonly mode: Mode
   readonly waitSeconds: number
   /** The host is deleted at the issuer when this machine is powered off. */
   readonly ephemeral?: boolean
@@ -88,19 +85,4 @@ export interface EnrollTools {
   readonly untilServed: (config: Config, seconds: number, signal: AbortSignal) => Promise<string | null>
   /** `sshd -t`: null when it accepts the configuration, otherwise why not, or why that is not known. */
   readonly testSshd: (signal: AbortSignal) => Promise<string | null>
-}
-
-/** How this host is set up now. */
-export interface Current {
-  /** Of the main file; null when there is none. */
-  readonly text: string | null
-  readonly loaded: LoadedConfig
-  /** Null unless it is valid and asks an issuer over HTTP. */
-  readonly config: HttpIssuerConfig | null
-  readonly principals: readonly string[]
-  readonly enrollment: Enrollment | null
-  /** What `host-ca.pub` names. */
-  readonly pins: readonly PublicKey[]
-  /** Of `host-ca.pub`; null when there is none. */
-  readonly pinsText: string | null
 }

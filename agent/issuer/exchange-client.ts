@@ -100,8 +100,15 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   const health = new HealthRecord(clock)
   let channel: Channel | null = null
   let questions = 0
+  /** What was found or registered, for an exchange that is started after another. */
+  let sshHostId = ''
 
-  const open = (): Channel => (channel ??= openChannel(options, JSON.stringify(settings)))
+  const open = (): Channel => {
+    // One that has answered and then ended while nothing was asked, as systemd ends the unit after five minutes.
+    if (questions > 0 && channel?.ended !== null) channel = null
+    const current = sshHostId === '' ? settings : { ...settings, issuer: { ...issuer, sshHostId } }
+    return (channel ??= openChannel(options, JSON.stringify(current)))
+  }
 
   const kill = (): void => {
     channel?.kill()
@@ -144,6 +151,8 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
     const reply = replyTo(question, line)
     if (reply === null || !isAnswerTo(asked, reply.answer))
       return giveUp(asked, 'ISSUER_INVALID_RESPONSE', 'sent an invalid reply and was killed', since)
+    if (issuer.kind === 'http' && issuer.sshHostId === '' && sshHostId === '')
+      sshHostId = hostIn(reply.answer)
     health.learn(reply.health)
     for (const { route, code, seconds } of reply.requests) metrics.issuerRequest(route, code, seconds)
     if (issuer.kind === 'http')
@@ -222,6 +231,13 @@ export function limitOf(asked: Asked, timeout: number): number {
       return Math.min(wanted, LONGEST_DIAGNOSIS_MILLISECONDS)
     }
   }
+}
+
+/** The id of the host that the exchange takes for its own; empty when it is none. */
+function hostIn(answer: Reply['answer']): string {
+  if (answer.kind === 'found') return answer.host?.id ?? ''
+  const isOwn = answer.kind === 'registered' || (answer.kind === 'taken' && answer.what === 'hostname')
+  return isOwn ? answer.host.id : ''
 }
 
 /** Whether it is about what was asked: the exchange may be anyone's by now. */

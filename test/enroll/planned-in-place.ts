@@ -2,7 +2,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { readSshdSetup } from '../../agent/enroll/sshd-facts.ts'
-import { planSshd } from '../../agent/enroll/sshd.ts'
+import { planSshd, type SshdPlan } from '../../agent/enroll/sshd.ts'
 import { runProgram } from '../../agent/host/programs.ts'
 import { makeRuntimeFolder, SshdConfiguration } from '../../agent/host/sshd-files.ts'
 import type { Case, Planned } from './ssh-host.ts'
@@ -26,11 +26,15 @@ async function write(files: Case['files']): Promise<void> {
   }
 }
 
+const NO_PLAN: SshdPlan = { changes: [], notes: [], problems: [] }
+
 async function plan({ files, wanted, later = {} }: Case): Promise<Planned> {
   await rm('/etc/ssh/sshd_config.d', { recursive: true, force: true })
   await write(files)
   const before = await effective()
-  const { changes, notes, problems } = planSshd(await readSshdSetup(MAIN, signal), wanted)
+  const planNow = async () =>
+    wanted === null ? NO_PLAN : planSshd(await readSshdSetup(MAIN, signal), wanted)
+  const { changes, notes, problems } = await planNow()
   for (const { path, before: expected, after } of changes) {
     const found = await readFile(path).catch(() => null)
     if (expected === null ? found !== null : found?.equals(expected.content) !== true)
@@ -40,8 +44,7 @@ async function plan({ files, wanted, later = {} }: Case): Promise<Planned> {
   const main = await readFile(MAIN, 'latin1')
   await write(later)
   const sshd = new SshdConfiguration({ file: MAIN, program: SSHD })
-  const again =
-    changes.length === 0 ? { changes: [], problems: [] } : planSshd(await readSshdSetup(MAIN, signal), wanted)
+  const again = changes.length === 0 ? NO_PLAN : await planNow()
   return {
     steps: changes.map(({ path, step }) => `${path}: ${step}`),
     modes: changes.map(({ after }) => after?.mode ?? null),

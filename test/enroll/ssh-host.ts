@@ -16,7 +16,8 @@ import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-
 export interface Case {
   /** Paths below /etc/ssh, and bytes as latin1. */
   readonly files: Readonly<Record<string, string>>
-  readonly wanted: SshdWanted
+  /** Null: the files are written, and nothing is planned. */
+  readonly wanted: SshdWanted | null
   /** Written after the changes: what the root helper and others write. */
   readonly later?: Readonly<Record<string, string>>
 }

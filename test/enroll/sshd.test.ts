@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { array, boolean, constantFrom, oneof, record, sample } from 'fast-check'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { SshdWanted } from '../../agent/enroll/sshd.ts'
@@ -13,12 +13,8 @@ const MAIN = '/etc/ssh/sshd_config'
 const INCLUDE = 'Include /etc/ssh/sshd_config.d/40-hostcertd.conf'
 const INCLUDE_USER_CA = 'Include /etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf'
 const KEY_ID = 'host-0f8fad5b-d9cb-469f-a165-70867728950e'
-const TAKES_OVER = { leftovers: true, rivals: true, publicHalves: true }
-const ALL: SshdWanted = { takesOver: TAKES_OVER, userCa: null }
-const NOTHING: SshdWanted = {
-  takesOver: { leftovers: false, rivals: false, publicHalves: false },
-  userCa: null,
-}
+const ALL: SshdWanted = { takesOverRivals: true, userCa: null }
+const NO_RIVALS: SshdWanted = { takesOverRivals: false, userCa: null }
 const OURS = HOST_KEY_TYPES.map(
   (type) => `hostcertificate /etc/ssh/hostcertd/ssh_host_${type}_key-cert.pub`,
 ).toSorted()
@@ -84,7 +80,7 @@ async function planOne(
     others = {},
     later = {},
   }: {
-    readonly wanted?: SshdWanted
+    readonly wanted?: SshdWanted | null
     readonly others?: Readonly<Record<string, string>>
     readonly later?: Readonly<Record<string, string>>
   } = {},
@@ -307,7 +303,7 @@ describe('what infisical ssh add-host left is taken out', needsRoot, () => {
 
   test('before, sshd presents the one that is never renewed; then those of hostcertd', async () => {
     const main = addHost(DEBIAN, 'ed25519')
-    await planOne(main, { wanted: NOTHING })
+    await planOne(main, { wanted: null })
     expect(await host.presented()).toEqual({
       rsa: null,
       ecdsa: null,
@@ -337,7 +333,6 @@ describe('what infisical ssh add-host left is taken out', needsRoot, () => {
     expect(planned).toMatchObject({ problems: [], check: { kind: 'ok' }, again: [] })
     expect(planned.main).toBe(`${base}\nTrustedUserCAKeys /etc/ssh/infisical_user_ca.pub\n`)
     expect(planned.notes[0]).toMatch(/^sshd does not accept its configuration: .*HostCertificate|HostKey/)
-    expect((await planOne(addHost(base, 'ed25519'), { wanted: NOTHING })).problems).toHaveLength(2)
   })
 
   test('a HostKey line that stood above stays, and is named when it is the same key', async () => {
@@ -354,13 +349,8 @@ describe('what infisical ssh add-host left is taken out', needsRoot, () => {
     )
   })
 
-  test('without consent, and without evidence, nothing of it is touched', async () => {
+  test('without evidence its HostKey line stays', async () => {
     const main = addHost(DEBIAN, 'ed25519')
-    const refused = await planOne(main, { wanted: NOTHING })
-    expect(refused).toMatchObject({ steps: [], main })
-    expect(refused.problems).toEqual([
-      expect.stringMatching(/HostCertificate .*, .*HostKey .*: left by .*; agree to having that taken out/),
-    ])
     await writeFile(
       host.path('ssh_host_ed25519_key-cert.pub'),
       await host.certify('ed25519', { keyId: 'web1' }),
@@ -441,7 +431,7 @@ describe('certificates of others', needsRoot, () => {
       ['-hostcertificate /etc/ssh/rival-cert.pub', ...plus(OURS)].toSorted(),
     )
     expect(Object.values(await host.presented())).toEqual(await certificates())
-    const refused = await planOne(main, { others, wanted: NOTHING })
+    const refused = await planOne(main, { others, wanted: NO_RIVALS })
     expect(refused.problems).toEqual([
       expect.stringMatching(/remove that line, or add --take-over to have it taken out$/),
     ])
@@ -508,6 +498,30 @@ ${INCLUDES_ALL}`
     ])
   })
 
+  test('what sshd reads and enroll cannot is a problem; a folder and /dev/null are nothing to sshd either', async () => {
+    const long = `${'#'.repeat(99)}\n`.repeat(11_000)
+    const drop = '/etc/ssh/sshd_config.d/10-long.conf'
+    const rival = `HostCertificate /etc/ssh/long-cert.pub\n`
+    const others = {
+      [drop]: long,
+      '/etc/ssh/sshd_config.d/11-rival.conf': rival,
+      '/etc/ssh/long-cert.pub': long,
+    }
+    const { problems, check } = await planOne(DEBIAN, { others, wanted: NO_RIVALS })
+    expect(check).toEqual({ kind: 'ok' })
+    const named = 'which the configuration of sshd names: it is larger than'
+    expect(problems).toEqual([
+      `cannot read ${drop}, ${named} 1024 KiB`,
+      `cannot read /etc/ssh/long-cert.pub, ${named} 64 KiB`,
+    ])
+    await rm(host.path('long-cert.pub'))
+    await mkdir(host.path('odd/folder'), { recursive: true })
+    await symlink('/dev/null', host.path('odd/masked'))
+    const odd = await planOne(`Include /etc/ssh/odd/*\n${DEBIAN}`)
+    expect(odd).toMatchObject({ problems: [], check: { kind: 'ok' } })
+    await rm(host.path('odd'), { recursive: true })
+  })
+
   test('a configuration that sshd refuses, for another reason, is a problem', async () => {
     const planned = await planOne(`${DEBIAN}NoSuchKeyword yes\n`)
     expect(planned.check).toEqual({
@@ -521,23 +535,16 @@ ${INCLUDES_ALL}`
 })
 
 describe('host keys without public halves', needsRoot, () => {
-  test('are given one, of the same owner, with consent', async () => {
+  test('are given one, of the same owner', async () => {
     await using own = await SshHost.make()
     const path = own.path('ssh_host_ecdsa_key.pub')
     const before = await readFile(path, 'utf8')
     await rm(path)
-    const wanted = { ...ALL, takesOver: { ...TAKES_OVER, publicHalves: false } }
-    const [refused, planned] = await own.plan([
-      { files: { [MAIN]: DEBIAN }, wanted },
-      { files: { [MAIN]: DEBIAN }, wanted: ALL },
-    ])
-    expect(refused).toMatchObject({
-      steps: [],
-      notes: [
-        'host key /etc/ssh/ssh_host_ecdsa_key has no public half, so no certificate is issued for it; `ssh-keygen -y -f /etc/ssh/ssh_host_ecdsa_key` prints it',
-      ],
-    })
-    expect(planned).toMatchObject({ modes: [0o644], notes: [], again: [], before: refused?.before })
+    const [planned] = await own.plan([{ files: { [MAIN]: DEBIAN }, wanted: ALL }])
+    expect(planned).toMatchObject({ modes: [0o644], notes: [], again: [] })
+    expect(planned?.after.filter((line) => line.startsWith('hostkey'))).toEqual(
+      planned?.before.filter((line) => line.startsWith('hostkey')),
+    )
     expect((await readFile(path, 'utf8')).trimEnd()).toBe(before.trimEnd())
   })
 

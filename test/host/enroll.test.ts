@@ -235,6 +235,41 @@ describeOnEachRelease('enroll', (release) => {
     expect(await enroll(`${other} --take-over`, input)).toMatchObject({ host_id: taken })
   })
 
+  test('what is in the way on the host, or cannot be read, is found before the issuer is asked', async () => {
+    const { container, issuer } = host
+    const { slug } = (await issuer.ask({ do: 'project' })) as ProjectFacts
+    const identity = await addIdentity({ mayRead: 'all', mayCreate: true })
+    const line = `${loginWords(identity)} --project ${slug} --hostname ${HOSTNAME} --register --yes`
+    const [pins, record] = ['/etc/hostcertd/host-ca.pub', '/var/lib/hostcertd-enroll/enrollment.json']
+    for (const [before, says, after] of [
+      [`echo NoSuchKeyword yes >>${MAIN}`, /SSHD_CONFIG_INVALID: .*NoSuchKeyword/, `cp -a /root/ssh /etc/`],
+      [
+        `mkdir ${pins}`,
+        /CONFIG_INVALID: cannot read .*host-ca\.pub: it is not a regular file/,
+        `rmdir ${pins}`,
+      ],
+      [`mkfifo ${pins}`, /CONFIG_INVALID: cannot read .*host-ca\.pub: it is not a regular/, `rm ${pins}`],
+      [`ln -s /nowhere ${pins}`, /CONFIG_INVALID: cannot read .*host-ca\.pub: /, `rm ${pins}`],
+      [
+        `head -c 70000 /dev/zero >${pins}`,
+        /CONFIG_INVALID: cannot read .*host-ca\.pub: it is larger/,
+        `rm ${pins}`,
+      ],
+      [`printf '# \\377\\n' >${pins}`, /CONFIG_INVALID: cannot read .*host-ca\.pub: .*UTF-8/, `rm ${pins}`],
+      [`echo nonsense >${pins}`, /CONFIG_INVALID: \S*host-ca\.pub: /, `rm ${pins}`],
+      [`mkdir -p ${record}`, /STORE_FAILED: cannot read .*enrollment\.json: .*; restore/, `rmdir ${record}`],
+    ] as const) {
+      await container.sh(before)
+      const refused = await container.try(['sh', '-c', line])
+      expect({ before, ...refused }).toMatchObject({ status: 1, stderr: expect.stringMatching(says) })
+      expect(refused.stderr).not.toContain('registered')
+      await container.sh(after)
+    }
+    expect(await stateOfEtc()).toBe(bare)
+    // It was not registered: the name is free.
+    hostIds.push((await enroll(line.replace('--yes', ''))).host_id)
+  })
+
   test('a person at a terminal types the secret, sees the changes and is asked once', async () => {
     const hostId = await register(HOSTNAME)
     const { clientId, clientSecret } = await addIdentity()
@@ -248,8 +283,8 @@ describeOnEachRelease('enroll', (release) => {
 
     for (const answer of ['n', '', '\x03', '\x04']) {
       const no = await atTerminal(host.container, line, typed(answer))
-      expect({ answer, ...no }).toMatchObject({ status: 1 })
-      expect(no.stdout).toMatch(/nothing was changed\n$/)
+      const wanted = { status: 1, stdout: expect.stringMatching(/nothing was changed\n$/) }
+      expect({ answer, ...no }).toMatchObject(wanted)
       expect(no.stdout).not.toContain(clientSecret)
     }
     expect(await stateOfEtc()).toBe(bare)

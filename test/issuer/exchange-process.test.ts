@@ -99,6 +99,28 @@ describe('an exchange that answers', () => {
     issuer.end()
   })
 
+  test('one that has ended between two questions is started again, for the host that it found', async () => {
+    const host = { id: 'f0e1d2c3-434c-4c43-80e3-53c9eae6672a', projectId: 'p', hostname: 'web1.example.com' }
+    const found = { kind: 'found', project: null, host: { ...host, alias: null, hostCertTtl: null } }
+    const settings = join(folder.path, 'settings')
+    const answer = (line: string) => `printf '${line}\\n' "\${id%%,*}"`
+    const first = answer(reply({ ...found, similar: [], visible: 1 }, { id: '%d' }).replace('"%d"', '%d'))
+    const second = answer(reply(issued, { id: '%d' }).replace('"%d"', '%d'))
+    const { issuer } = client(
+      `read -r given; printf '%s\\n' "$given" >>${settings}; read -r question; id=\${question#*:}
+      if test $(wc -l <${settings}) -gt 1; then ${second}; else ${first}; fi`,
+      { sshHostId: '' },
+    )
+    const by = { kind: 'name', project: 'p', hostname: host.hostname } as const
+    expect(await issuer.findHost({ by }, never)).toMatchObject({ kind: 'found' })
+    // It ends by itself, which is seen a moment later.
+    await expect.poll(async () => (await issuer.issue(requestFor(KEY), never)).ok).toBe(true)
+    const given = (await readFile(settings, 'utf8')).trimEnd().split('\n')
+    const ids = given.map((line) => (JSON.parse(line) as { issuer: HttpIssuerConfig }).issuer.sshHostId)
+    expect(ids).toEqual(['', host.id])
+    issuer.end()
+  })
+
   test('a message of several lines and controls is one printable line', async () => {
     const failure = {
       code: 'ISSUER_BUSY',

@@ -1,0 +1,81 @@
+import { AgentError } from '../cert/errors.ts'
+import type { PublicKey } from '../cert/public-key.ts'
+import { inOneLine } from '../cert/text.ts'
+import { verifyIssued } from '../cert/verify-issued.ts'
+import type { Config } from '../config/config.ts'
+import { createHostKeys } from '../host/host-keys.ts'
+import type { ExchangeClient } from '../issuer/exchange-client.ts'
+import type { HostKeyFile } from '../renewal/ports.ts'
+import type { Pinned } from './current.ts'
+import type { Patience } from './find-host.ts'
+import type { EnrollOptions, EnrollTools } from './wanted.ts'
+
+type KeyFile = HostKeyFile & { readonly content: Extract<HostKeyFile['content'], { kind: 'key' }> }
+
+/** One that a certificate can be issued for. */
+export async function aHostKey({ hostKeys }: Config): Promise<KeyFile> {
+  const files = await createHostKeys({ patterns: hostKeys }).list()
+  const file = files.find((one): one is KeyFile => one.content.kind === 'key')
+  if (file !== undefined) return file
+  throw new AgentError(
+    'HOST_KEY_UNREADABLE',
+    `no host key that the issuer signs matches ${hostKeys.join(', ')}`,
+  )
+}
+
+/**
+ * Have one certificate issued and verified, and see that the CA that signed it is one that may.
+ *
+ * @returns the CAs to pin
+ * @throws AgentError with what has to be done
+ */
+export async function proveCa(
+  { caFingerprints, mode }: Pick<EnrollOptions, 'caFingerprints' | 'mode'>,
+  pins: Pinned['keys'],
+  { name, content: { key, comment } }: KeyFile,
+  wantedPrincipals: Config['verify']['principals'],
+  exchange: Pick<ExchangeClient, 'issue' | 'hostCa'>,
+  { clock, person, patience }: Pick<EnrollTools, 'clock' | 'person'> & { readonly patience: Patience },
+  signal: AbortSignal,
+): Promise<readonly PublicKey[]> {
+  const request = {
+    publicKey: `${key.type} ${key.blob.toString('base64')} ${inOneLine(comment) || name}`,
+    hostKey: name,
+    principals: wantedPrincipals ?? [],
+  }
+  const issued = await patience.ask(async (limit) => {
+    const answer = await exchange.issue(request, limit)
+    return answer.ok
+      ? { kind: 'issued' as const, ...answer }
+      : { kind: 'failed' as const, failure: answer.failure }
+  }, signal)
+  const requirements = { hostKey: key, trustedCas: null, wantedPrincipals }
+  const verified = verifyIssued(issued.signedKey, requirements, null, comment, clock.now())
+  if (!verified.ok)
+    throw new AgentError(
+      verified.failure.code,
+      `the issuer signed a certificate that cannot be used: ${verified.failure.message}`,
+    )
+  const { ca } = verified.value.certificate
+  const refuse = (why: string): never => {
+    throw new AgentError('CERT_CA_MISMATCH', `the certificate is signed by the CA ${ca.fingerprint}, ${why}`)
+  }
+  const isNamed = caFingerprints.includes(ca.fingerprint)
+  if (caFingerprints.length > 0 && !isNamed) refuse(`not by ${caFingerprints.join(' or ')}`)
+  if (pins.some(({ blob }) => blob.equals(ca.blob))) return pins
+  if (isNamed) return [...pins, ca]
+  if (pins.length > 0)
+    refuse(
+      `not by one that is pinned; if the CA was changed on purpose, add --ca-fingerprint ${ca.fingerprint}`,
+    )
+  const named = await exchange.hostCa(signal)
+  if (named.ok && !named.keys.some(({ blob }) => blob.equals(ca.blob)))
+    refuse('and the issuer names another one')
+  person.tell(`this host's certificates are signed by the CA ${ca.fingerprint} (${ca.type})`)
+  person.tell(
+    mode === 'yes'
+      ? 'it is trusted because the issuer was verified by TLS; compare it with the CA that your clients trust'
+      : 'compare it with the CA that your clients trust',
+  )
+  return [ca]
+}
