@@ -20,6 +20,7 @@ import { type OpenRun, registeredIn } from './journal.ts'
 import { flagOf, LOGIN_OPTIONS } from './login-options.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
 import { NEEDS_REGISTER, planChanges, type Planned } from './plan.ts'
+import { mayHaveRegistered, noted, settle } from './registering.ts'
 import {
   CONFIG_FILE,
   type Current,
@@ -102,6 +103,8 @@ export async function enroll(
     await registering.finish()
     person.tell(`registered ${hostname} at the issuer, as ${found.id}`)
   }
+  if (found.kind === 'found' && !isLooking && mayHaveRegistered(journal, hostname))
+    await settle(journal, hostname)
   const hostId = found.kind === 'found' ? found.id : NO_HOST
   const planned = await configFor(hostId)
   const exchange = tools.openExchange(planned.issuer, login.secrets)
@@ -288,11 +291,12 @@ async function find(
       config?.sshHostId ?? '',
     ],
     configuredId: isSame && options.atBoot?.isGone !== true ? config.sshHostId : null,
+    mayHaveRegistered: () => mayHaveRegistered(tools.journal, hostname),
   }
   const exchange = await openForHosts(options.adminTokenFile, { ...issuer, sshHostId: '' }, secrets, tools)
   try {
     const mayRegister = options.mode === 'ask' || options.mode === 'yes'
-    return await findHost(wish, exchange, tools.patience, mayRegister, signal)
+    return await findHost(wish, noted(exchange, tools.journal), tools.patience, mayRegister, signal)
   } finally {
     exchange.end()
   }

@@ -16,6 +16,7 @@ const WISH: HostWish = {
   takeOver: false,
   ownIds: [],
   configuredId: null,
+  mayHaveRegistered: () => false,
 }
 const REGISTER = { ttl: null, alias: null }
 
