@@ -14,8 +14,8 @@ import { describeOnEachRelease } from '../support/releases.ts'
 
 const STRACE = '/usr/bin/strace'
 const needsStrace = runsIf(existsSync(STRACE), 'strace is not installed')
-/** What puts a file in place, or removes it: between two of them nothing on the host changes. */
-const STEPS = 'rename,unlink,rmdir'
+/** What puts a file in place, or removes it: between two of them nothing on the host changes. strace counts each by itself. */
+const STEPS = ['rename', 'unlink', 'rmdir'] as const
 const MANY_MINUTES = 30 * 60_000
 const UNENROLL = 'hostcertd unenroll --yes'
 const SIGNALS = ['INT', 'TERM', 'HUP'] as const
@@ -116,20 +116,25 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
     test(
       'SIGKILL: the next enroll and unenroll recover',
       async () => {
-        let isOver = { enroll: false, unenroll: false }
-        for (let at = 1; !isOver.enroll || !isOver.unenroll; at++) {
-          const kill = async (command: string): Promise<Outcome> => {
-            await forgetReloads(host)
-            return traced(host, command, `${STEPS}:signal=KILL:when=${at}`)
+        const faults = { enroll: faultsOf(), unenroll: faultsOf() }
+        while (faults.enroll.next !== null || faults.unenroll.next !== null) {
+          for (const [verb, command] of [
+            ['enroll', line],
+            ['unenroll', UNENROLL],
+          ] as const) {
+            const at = faults[verb].next
+            const when = `SIGKILL of ${verb} at ${JSON.stringify(at)}`
+            if (at !== null) {
+              await forgetReloads(host)
+              const { status } = await traced(host, command, `${at.call}:signal=KILL:when=${at.count}`)
+              faults[verb].after(status)
+              await expectSshd(when)
+            }
+            await (verb === 'enroll' ? expectEnrollment(when) : expectWayBack(when))
           }
-          const enrolling = await kill(line)
-          await expectEnrollment(`SIGKILL of enroll at change ${at}: ${enrolling.stderr}`)
-          const unenrolling = await kill(UNENROLL)
-          await expectSshd(`SIGKILL of unenroll at change ${at}: ${unenrolling.stderr}`)
-          await expectWayBack(`after SIGKILL of unenroll at change ${at}: ${unenrolling.stderr}`)
-          isOver = { enroll: enrolling.status === 0, unenroll: unenrolling.status === 0 }
-          if (at <= 12) expect({ at, ...isOver }).toEqual({ at, enroll: false, unenroll: false })
         }
+        const done = { enroll: faults.enroll.done() > 10, unenroll: faults.unenroll.done() > 14 }
+        expect(done).toEqual({ enroll: true, unenroll: true })
       },
       MANY_MINUTES,
     )
@@ -140,7 +145,7 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
         for (const [index, signal] of SIGNALS.entries()) {
           await expectEnrollment(`before SIG${signal}`)
           await forgetReloads(host)
-          const fault = `${STEPS}:signal=${signal}:when=${1 + index * 5}`
+          const fault = `unlink:signal=${signal}:when=${1 + index * 4}`
           const { stderr } = await traced(host, UNENROLL, fault)
           await expectAsBefore(`SIG${signal} to unenroll: ${stderr}`)
         }
@@ -151,11 +156,11 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
     test(
       'a power cut of unenroll: the next call after the boot ends it',
       async () => {
-        for (const at of [1, 6, 11]) {
+        for (const at of [1, 3, 6]) {
           await expectEnrollment(`before the power cut at change ${at}`)
           await forgetReloads(host)
           await rm(traceOf(host), { force: true })
-          const stopped = traced(host, UNENROLL, `${STEPS}:signal=STOP:when=${at}`)
+          const stopped = traced(host, UNENROLL, `rename:signal=STOP:when=${at}`)
           await eventually('unenroll has come that far', 60_000, async () =>
             (await readFile(traceOf(host), 'utf8')).includes('stopped by SIGSTOP'),
           )
@@ -283,6 +288,36 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
   )
 })
 
+interface Faults {
+  /** Null: the command has come to its end without it, at each of the calls. */
+  readonly next: { readonly call: string; readonly count: number } | null
+  readonly after: (status: number | null) => void
+  /** How many there were. */
+  readonly done: () => number
+}
+
+/** Each of {@link STEPS}, as often as a command comes to it. */
+function faultsOf(): Faults {
+  const calls: string[] = [...STEPS]
+  let [count, done] = [1, 0]
+  return {
+    get next() {
+      const [call] = calls
+      return call === undefined ? null : { call, count }
+    },
+    after: (status) => {
+      if (status === 0) {
+        calls.shift()
+        count = 1
+      } else {
+        count += 1
+        done += 1
+      }
+    },
+    done: () => done,
+  }
+}
+
 /** A command of the host under strace, with a fault at one of its system calls; files are written by one thread. */
 async function traced(host: Host, command: string, fault: string): Promise<Outcome> {
   const trace = [
@@ -292,7 +327,7 @@ async function traced(host: Host, command: string, fault: string): Promise<Outco
     '-o',
     traceOf(host),
     '-e',
-    'trace=rename,unlink,rmdir',
+    `trace=${STEPS.join()}`,
     '-e',
     `inject=${fault}`,
   ]
