@@ -157,15 +157,19 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
       'a power cut of unenroll: the next call after the boot ends it',
       async () => {
         for (const at of [1, 3, 6]) {
+          // It waits there for longer than the power is on.
+          const fault = `rename:delay_enter=120s:when=${at}`
           await expectEnrollment(`before the power cut at change ${at}`)
           await forgetReloads(host)
           await rm(traceOf(host), { force: true })
-          const stopped = traced(host, UNENROLL, `rename:signal=STOP:when=${at}`)
-          await eventually('unenroll has come that far', 60_000, async () =>
-            (await readFile(traceOf(host), 'utf8')).includes('stopped by SIGSTOP'),
+          const unenrolling = traced(host, UNENROLL, fault)
+          await eventually(
+            'unenroll has come that far',
+            60_000,
+            async () => (await readFile(traceOf(host), 'utf8')).split(' rename(').length > at,
           )
           await host.container.cutPower()
-          await stopped
+          await unenrolling
           await host.container.boot()
           await expectSshd(`a power cut of unenroll at change ${at}`)
           await expectWayBack(`a power cut of unenroll at change ${at}`)
