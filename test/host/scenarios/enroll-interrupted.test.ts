@@ -156,19 +156,23 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
     test(
       'a power cut of unenroll: the next call after the boot ends it',
       async () => {
-        for (const at of [1, 3, 6]) {
+        for (const at of [1, 4]) {
           // It waits there for longer than the power is on.
           const fault = `rename:delay_enter=120s:when=${at}`
           await expectEnrollment(`before the power cut at change ${at}`)
           await forgetReloads(host)
           await rm(traceOf(host), { force: true })
-          const unenrolling = traced(host, UNENROLL, fault)
+          const tracing = new AbortController()
+          const unenrolling = traced(host, UNENROLL, fault, tracing.signal).catch(() => null)
           await eventually(
             'unenroll has come that far',
             60_000,
             async () => (await readFile(traceOf(host), 'utf8')).split(' rename(').length > at,
           )
-          await host.container.cutPower()
+          const cut = host.container.cutPower()
+          // Or strace would wait on, and keep what it traces.
+          tracing.abort()
+          await cut
           await unenrolling
           await host.container.boot()
           await expectSshd(`a power cut of unenroll at change ${at}`)
@@ -323,7 +327,7 @@ function faultsOf(): Faults {
 }
 
 /** A command of the host under strace, with a fault at one of its system calls; files are written by one thread. */
-async function traced(host: Host, command: string, fault: string): Promise<Outcome> {
+async function traced(host: Host, command: string, fault: string, signal?: AbortSignal): Promise<Outcome> {
   const trace = [
     STRACE,
     '-f',
@@ -335,7 +339,11 @@ async function traced(host: Host, command: string, fault: string): Promise<Outco
     '-e',
     `inject=${fault}`,
   ]
-  return host.container.try(['sh', '-c', `exec env UV_THREADPOOL_SIZE=1 ${command}`], {}, trace)
+  return host.container.try(
+    ['sh', '-c', `exec env UV_THREADPOOL_SIZE=1 ${command}`],
+    signal ? { signal } : {},
+    trace,
+  )
 }
 
 /** What the last traced command did. */
