@@ -19,6 +19,10 @@ export interface FileChange {
   readonly after: FileState | null
   /** Whether its content is shown to nobody. */
   readonly isSecret: boolean
+  /** A secret that is all of its file, so that nothing of it is needed to take it back. */
+  readonly isCredential?: boolean
+  /** The content of `after` is only the SHA-256 of what was written. */
+  readonly isForgotten?: boolean
 }
 
 /** The service is enabled and started, or told to look again. */
@@ -30,20 +34,29 @@ export interface ServiceChange {
   readonly before: { readonly isEnabled: boolean; readonly isActive: boolean }
 }
 
-/** What the root helper writes once certificates are there: undone by removing what was not there before. */
+/** The folder of a service, with the paths below it that were there before. */
+export interface ServiceState {
+  readonly folder: string
+  readonly before: readonly string[]
+}
+
+/** What the service and the root helper write once it runs: undone by removing what was not there before. */
 export interface CopiesChange {
   readonly kind: 'copies'
   readonly step: string
   /** Of those paths, what was there before; each file by itself. Folders are removed when they are empty and new. */
   readonly paths: readonly string[]
   readonly before: readonly { readonly path: string; readonly state: FileState | null }[]
+  /** Null: the service keeps nothing. */
+  readonly state: ServiceState | null
 }
 
-/** The host was registered at the issuer. */
+/** The host was registered at the issuer, or may have been. */
 export interface RegistrationChange {
   readonly kind: 'registration'
   readonly step: string
-  readonly hostId: string
+  /** Null: the issuer is asked to, and its answer is not known. */
+  readonly hostId: string | null
   readonly hostname: string
 }
 

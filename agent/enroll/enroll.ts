@@ -18,6 +18,7 @@ import { type OpenRun, registeredIn } from './journal.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
 import { NEEDS_REGISTER, planChanges } from './plan.ts'
 import { aHostKey, proveCa } from './prove-ca.ts'
+import { mayHaveRegistered, noted, settle } from './registering.ts'
 import { agrees, isLooking, type Step, stepsOf } from './show.ts'
 import { type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
 
@@ -85,9 +86,10 @@ export async function enroll(
   let found: FoundHost
   let cas = pinned.keys
   try {
-    found = await findHost(wish, finding, patience, !isLooking(options.mode), signal)
+    found = await findHost(wish, noted(finding, journal), patience, !isLooking(options.mode), signal)
     if (found.kind === 'found') {
       if (found.isNew) await noteRegistration(found.id, hostname, tools)
+      if (!isLooking(options.mode) && mayHaveRegistered(journal, hostname)) await settle(journal, hostname)
       // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
       // shows only by its own login, and a token that is not kept issues none.
       if (administrator !== null)
@@ -209,6 +211,7 @@ async function wishOf(
       config?.sshHostId ?? '',
     ],
     configuredId: isSame && options.atBoot?.isGone !== true ? config.sshHostId : null,
+    mayHaveRegistered: () => mayHaveRegistered(journal, hostname),
   }
 }
 

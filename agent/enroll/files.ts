@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
@@ -77,6 +78,11 @@ export function isSameState(one: FileState | null, other: FileState | null): boo
     one.gid === other.gid &&
     one.content.equals(other.content)
   )
+}
+
+/** With the SHA-256 of its content in place of it. */
+export function digested(state: FileState): FileState {
+  return { ...state, content: createHash('sha256').update(state.content).digest() }
 }
 
 /** The folders above a path that are not there, the deepest first. */
@@ -168,22 +174,17 @@ export interface FileUndoing {
  * @param now what is there
  */
 export function undoingOf(change: FileChange, now: FileState | null): FileUndoing {
-  const { before, after, isSecret } = change
+  const { before, after } = change
   const leave = (...left: string[]): FileUndoing => ({ target: now, isMerged: false, left })
   if (isSameState(now, before)) return leave()
-  if (isSameState(now, after)) return { target: before, isMerged: false, left: [] }
+  if (isSameState(comparable(change, now), after)) return { target: before, isMerged: false, left: [] }
   if (now === null) return leave('it was removed since')
   if (after === null) {
     const isBack = before?.content.equals(now.content) === true
     return isBack ? leave() : leave('enroll removed it, and somebody has made another one since')
   }
 
-  const { content, left } = contentWithout(
-    before?.content ?? Buffer.alloc(0),
-    after.content,
-    now.content,
-    isSecret,
-  )
+  const { content, left } = contentWithout(change, after, now)
   if (before === null) {
     if (content.length === 0) return { target: null, isMerged: true, left }
     const added = left.length > 0 ? [] : ['it has lines that were added since']
@@ -195,12 +196,19 @@ export function undoingOf(change: FileChange, now: FileState | null): FileUndoin
   return { target, isMerged: true, left }
 }
 
+/** What is there, as far as it can be compared with what enroll left. */
+function comparable({ isForgotten }: FileChange, now: FileState | null): FileState | null {
+  return isForgotten === true && now !== null ? digested(now) : now
+}
+
 function contentWithout(
-  before: Buffer,
-  after: Buffer,
-  now: Buffer,
-  isSecret: boolean,
+  change: FileChange,
+  after: FileState,
+  now: FileState,
 ): { readonly content: Buffer; readonly left: readonly string[] } {
-  if (now.equals(after)) return { content: before, left: [] }
-  return now.equals(before) ? { content: now, left: [] } : takeOutOwnLines(before, after, now, isSecret)
+  const before = change.before?.content ?? Buffer.alloc(0)
+  if (comparable(change, now)?.content.equals(after.content) === true) return { content: before, left: [] }
+  if (now.content.equals(before)) return { content: before, left: [] }
+  if (change.isForgotten === true) return { content: now.content, left: ['it was replaced since'] }
+  return takeOutOwnLines(before, after.content, now.content, change.isSecret)
 }

@@ -19,6 +19,8 @@ export interface HostWish {
   readonly ownIds: readonly string[]
   /** The id in the configuration, when it is for this name at this issuer. */
   readonly configuredId: string | null
+  /** Whether this machine asked for that name to be registered and has no answer, so that a host of it may be its own. */
+  readonly mayHaveRegistered: () => boolean
 }
 
 export type FoundHost =
@@ -64,7 +66,7 @@ export async function findHost(
     if (found.host !== null) {
       if (register === null || isOwn(found.host.id, wish))
         return { kind: 'found', id: found.host.id, isNew: false }
-      throw taken(hostname, found.host.id)
+      throw taken(found.host.id, wish)
     }
     if (register === null) throw notFound(wish, found)
     if (!mayRegister) return { kind: 'would-register' }
@@ -77,18 +79,19 @@ export async function findHost(
     throw new AgentError('ISSUER_REJECTED', message)
   }
   if (isOwn(answer.host.id, wish)) return { kind: 'found', id: answer.host.id, isNew: false }
-  throw taken(hostname, answer.host.id)
+  throw taken(answer.host.id, wish)
 }
 
 function isOwn(id: string, { ownIds, takeOver }: HostWish): boolean {
   return takeOver || ownIds.some((own) => own.toLowerCase() === id.toLowerCase())
 }
 
-function taken(hostname: string, id: string): AgentError {
-  return new AgentError(
-    'ISSUER_REJECTED',
-    `${hostname} is registered already, as ${id}, and nothing on this machine shows that it is this one; if it is, or if this machine replaces it, add --take-over`,
-  )
+function taken(id: string, { hostname, mayHaveRegistered }: HostWish): AgentError {
+  const what = `${hostname} is registered already, as ${id}`
+  const message = mayHaveRegistered()
+    ? `${what}; this machine asked the issuer to register that name and got no answer, so it may be its own, but another machine may have registered it: if no other machine uses that name, add --take-over`
+    : `${what}, and nothing on this machine shows that it is this one; if it is, or if this machine replaces it, add --take-over`
+  return new AgentError('ISSUER_REJECTED', message)
 }
 
 function notFound(

@@ -13,6 +13,7 @@ import type { Current, Pinned } from './current.ts'
 import { withVariables } from './environment-file.ts'
 import { EPHEMERAL_UNIT } from './ephemeral.ts'
 import { readFileState } from './files.ts'
+import { listServiceState } from './service-state.ts'
 import { readSshdSetup } from './sshd-facts.ts'
 import { planSshd } from './sshd.ts'
 import { RETURN_FILE, returnText } from './template.ts'
@@ -23,6 +24,8 @@ const SSHD_CONFIG = '/etc/ssh/sshd_config'
 /** What the root helper writes. */
 const COPIES = ['/etc/ssh/hostcertd/*-cert.pub', '/etc/ssh/sshd_config.d/40-hostcertd.conf']
 const UNIT = 'hostcertd.service'
+/** Of that unit. Root neither reads nor writes in it. */
+const STATE_FOLDER = '/var/lib/hostcertd'
 const PUBLIC = 0o644
 const SECRET = 0o600
 
@@ -55,10 +58,11 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   const { text, pinned, cas, secrets, options } = wanted
   await refuseUnreadable(wanted, signal)
   const files: (FileChange | null)[] = []
-  for (const [name, secret] of Object.entries(secrets))
-    files.push(
-      await fileChange(`store the credential ${name}`, `${CREDENTIALS_FOLDER}/${name}`, secret, SECRET, true),
-    )
+  for (const [name, secret] of Object.entries(secrets)) {
+    const path = `${CREDENTIALS_FOLDER}/${name}`
+    const stored = await fileChange(`store the credential ${name}`, path, secret, SECRET, true)
+    files.push(stored && { ...stored, isCredential: true })
+  }
   files.push(await proxyChange(tools.environment))
   files.push(await fileChange('pin the host CA', pinned.path, withCas(pinned, cas), PUBLIC))
   files.push(await fileChange('write the configuration', CONFIG_FILE, text, PUBLIC))
@@ -211,7 +215,13 @@ async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<
   const states = await Promise.all(found.flat().map(async (path) => ({ path, state: await stateOf(path) })))
   const step = before.isActive ? 'reload the service' : 'start the service'
   return [
-    { kind: 'copies', step: 'install certificates for sshd', paths: COPIES, before: states },
+    {
+      kind: 'copies',
+      step: 'install certificates for sshd',
+      paths: COPIES,
+      before: states,
+      state: { folder: STATE_FOLDER, before: await listServiceState(STATE_FOLDER) },
+    },
     { kind: 'service', step, unit: UNIT, before },
   ]
 }

@@ -1,7 +1,7 @@
 import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Change } from './change.ts'
 import type { Deletion } from './delete-host.ts'
-import type { Left } from './journal.ts'
+import type { Left } from './perform.ts'
 import { agrees, isLooking, type Mode, type Step, stepsOf } from './show.ts'
 import type { EnrollTools } from './wanted.ts'
 

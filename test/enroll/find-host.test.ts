@@ -16,6 +16,7 @@ const WISH: HostWish = {
   takeOver: false,
   ownIds: [],
   configuredId: null,
+  mayHaveRegistered: () => false,
 }
 const REGISTER = { ttl: null, alias: null }
 
@@ -119,7 +120,14 @@ test('an empty list is no reason to wait before registering, and none to believe
   })
   const taken = [{ kind: 'taken', what: 'hostname', host: HOST } as const]
   const other = await look({ register: REGISTER }, { found: [found(null, 0)], registered: taken })
-  expect(other.error).toContain(`is registered already, as ${OURS}`)
+  expect(other.error).toContain(`is registered already, as ${OURS}, and nothing on this machine shows`)
+  const lost = await look(
+    { register: REGISTER, mayHaveRegistered: () => true },
+    { found: [found(null, 0)], registered: taken },
+  )
+  expect(lost.error).toMatch(
+    /got no answer, so it may be its own, but .*: if no other machine uses that name, add --take-over$/,
+  )
   const own = { register: REGISTER, ownIds: [OURS.toUpperCase()] }
   expect(await look(own, { found: [found(null, 0)], registered: taken })).toMatchObject({ host: isOurs })
 })

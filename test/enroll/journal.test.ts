@@ -8,7 +8,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
 import type { FileState } from '../../agent/enroll/change.ts'
 import { readFileState } from '../../agent/enroll/files.ts'
-import { openJournal, readJournal, type Undone } from '../../agent/enroll/journal.ts'
+import { type Journal, openJournal, readJournal, type Undone } from '../../agent/enroll/journal.ts'
 import { needsRoot } from '../support/skip.ts'
 import { type Fault, faultyOperations } from './faulty-operations.ts'
 import { enroll, fileChange, fileState, makeSmallHost, type SmallHost, SSHD_CONFIG } from './small-host.ts'
@@ -491,6 +491,7 @@ test('copies that were there before stay, renewed or not, and others of that nam
     step: 'copies',
     paths: [join(folder, '*-cert.pub')],
     before: [{ path: old, state: await readFileState(old) }],
+    state: null,
   })
   await fs.writeFile(old, 'after\n')
   await fs.writeFile(added, 'after\n')
@@ -592,6 +593,63 @@ test('what is to be kept stays in the journal, and is undone when it is no longe
   expect(await fs.readFile(join(host.etc, 'hostcertd', 'credentials', 'secret'), 'utf8')).toBe('hunter2')
   await journal.undoAll()
   await expectAsBefore(host, before, 'at the end')
+})
+
+test('of a credential only a digest is kept once the run is finished, and it is taken back nevertheless', async () => {
+  const path = join(host.etc, 'hostcertd', 'credentials', 'secret')
+  const before = await host.snapshot()
+  const write = async (journal: Journal, text: string): Promise<void> => {
+    const change = fileChange(path, await readFileState(path), fileState(text, 0o600))
+    const run = journal.begin()
+    await run.make({ ...change, isSecret: true, isCredential: true })
+    expect(await journalText()).toContain(base64Of(text))
+    await run.finish()
+  }
+  const journalText = () => fs.readFile(host.journal, 'utf8')
+  {
+    await using journal = await host.open()
+    for (const secret of ['first secret', 'second secret', 'third secret']) await write(journal, secret)
+    expect(await journalText()).not.toMatch(
+      new RegExp(['first', 'second', 'third'].map((word) => base64Of(`${word} secret`)).join('|')),
+    )
+    // By hand, so that it is not enroll's.
+    await fs.writeFile(path, 'by hand')
+    await write(journal, 'fourth secret')
+    expect(await journalText()).toContain(base64Of('by hand'))
+    expect(await journalText()).not.toContain(base64Of('fourth secret'))
+  }
+  {
+    await using journal = await host.open()
+    const { left } = await journal.undoAll()
+    expect(left).toEqual([{ path, why: 'it was replaced since' }])
+  }
+  expect(await fs.readFile(path, 'utf8')).toBe('by hand')
+  await fs.rm(join(host.etc, 'hostcertd'), { recursive: true })
+  await using journal = await host.open()
+  await write(journal, 'first secret')
+  await write(journal, 'second secret')
+  expect((await journal.undoAll()).left).toEqual([])
+  await expectAsBefore(host, before, 'at the end')
+})
+
+function base64Of(text: string): string {
+  return Buffer.from(text).toString('base64')
+}
+
+test('a credential that was there before enroll is put back, whatever enroll stored since', async () => {
+  const path = join(host.etc, 'ssh', 'secret')
+  await fs.writeFile(path, 'theirs', { mode: 0o600 })
+  const before = await host.snapshot()
+  await using journal = await host.open()
+  for (const text of ['one', 'two']) {
+    const run = journal.begin()
+    const change = fileChange(path, await readFileState(path), fileState(text, 0o600))
+    await run.make({ ...change, isSecret: true, isCredential: true })
+    await run.finish()
+  }
+  expect(journal.runs).toHaveLength(1)
+  expect((await journal.undoAll()).left).toEqual([])
+  expect(await host.snapshot()).toEqual(before)
 })
 
 const lines = fc.array(fc.constantFrom('', 'a', 'b', 'Match all', 'é'), { maxLength: 6 })

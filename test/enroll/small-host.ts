@@ -2,7 +2,8 @@ import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Change, FileChange, FileState } from '../../agent/enroll/change.ts'
 import { readFileState } from '../../agent/enroll/files.ts'
-import { type Journal, openJournal, type Performers } from '../../agent/enroll/journal.ts'
+import { type Journal, openJournal } from '../../agent/enroll/journal.ts'
+import type { Performers } from '../../agent/enroll/perform.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { type FaultyOperations, faultyOperations } from './faulty-operations.ts'
 
@@ -12,11 +13,13 @@ export const SSHD_CONFIG = 'Port 22\nHostCertificate /old\nMatch all\n'
 export interface SmallHost extends AsyncDisposable {
   readonly etc: string
   readonly state: string
+  /** What the service keeps. */
+  readonly kept: string
   readonly journal: string
   readonly service: { isEnabled: boolean; isActive: boolean; calls: string[] }
   /** Hosts at the issuer. */
   readonly registered: Set<string>
-  /** Of /etc, by path: all that must be as before. */
+  /** Of /etc and of what the service keeps, by path: all that must be as before. */
   snapshot(): Promise<Record<string, unknown>>
   open(faulty?: FaultyOperations): Promise<Journal>
   /** All kinds of changes, as one call of enroll makes them. */
@@ -39,10 +42,13 @@ export function fileChange(path: string, before: FileState | null, after: FileSt
 export async function makeSmallHost(): Promise<SmallHost> {
   const folder = await makeTemporaryFolder()
   const [etc, state] = [join(folder.path, 'etc'), join(folder.path, 'lib', 'enroll')]
+  const kept = join(folder.path, 'lib', 'service')
   const at = (...names: string[]): string => join(etc, ...names)
   await fs.mkdir(at('ssh', 'sshd_config.d'), { recursive: true })
   await fs.writeFile(at('ssh', 'sshd_config'), SSHD_CONFIG, { mode: 0o600 })
   await fs.writeFile(at('ssh', 'leftover'), 'TrustedUserCAKeys /old\n')
+  await fs.mkdir(join(kept, 'certs'), { recursive: true })
+  await fs.writeFile(join(kept, 'certs', 'old'), 'old\n')
   const service = { isEnabled: false, isActive: false, calls: [] as string[] }
   const registered = new Set<string>()
 
@@ -56,7 +62,7 @@ export async function makeSmallHost(): Promise<SmallHost> {
         if (verb === 'stop') service.isActive = false
         return { status: 0, failure: null, stderr: '' }
       }),
-    deleteHost: ({ hostId }) => step(async () => void registered.delete(hostId)),
+    deleteHost: ({ hostId }) => step(async () => void (hostId === null || registered.delete(hostId))),
   })
 
   const snapshot = async (): Promise<Record<string, unknown>> => {
@@ -66,6 +72,8 @@ export async function makeSmallHost(): Promise<SmallHost> {
       const isFile = (mode & 0o170000) === 0o100000
       found[name] = { mode, uid, gid, content: isFile ? await fs.readFile(at(name), 'latin1') : null }
     }
+    for (const name of (await fs.readdir(kept, { recursive: true })).sort())
+      found[`kept/${name}`] = (await fs.lstat(join(kept, name))).isFile()
     return found
   }
 
@@ -79,6 +87,7 @@ export async function makeSmallHost(): Promise<SmallHost> {
       {
         ...fileChange(at('hostcertd', 'credentials', 'secret'), null, fileState('hunter2', 0o600)),
         isSecret: true,
+        isCredential: true,
       },
       fileChange(at('ssh', 'sshd_config'), config, once),
       fileChange(at('ssh', 'sshd_config'), once, twice),
@@ -88,6 +97,7 @@ export async function makeSmallHost(): Promise<SmallHost> {
         step: 'certificates',
         paths: [at('ssh', 'hostcertd', '*-cert.pub'), at('ssh', 'sshd_config.d', '40-hostcertd.conf')],
         before: [],
+        state: { folder: kept, before: ['certs', 'certs/old'] },
       },
       {
         kind: 'service',
@@ -101,6 +111,7 @@ export async function makeSmallHost(): Promise<SmallHost> {
   return {
     etc,
     state,
+    kept,
     journal: join(state, 'journal.json'),
     service,
     registered,
@@ -116,12 +127,15 @@ export async function makeSmallHost(): Promise<SmallHost> {
 export async function enroll(host: SmallHost, journal: Journal): Promise<void> {
   const run = journal.begin()
   for (const change of await host.changes()) {
-    if (change.kind === 'registration') host.registered.add(change.hostId)
+    if (change.kind === 'registration' && change.hostId !== null) host.registered.add(change.hostId)
     await run.make(change)
   }
   const copies = join(host.etc, 'ssh', 'hostcertd')
   await fs.mkdir(copies)
   await fs.writeFile(join(copies, 'ssh_host_ed25519_key-cert.pub'), 'certificate\n')
   await fs.writeFile(join(host.etc, 'ssh', 'sshd_config.d', '40-hostcertd.conf'), 'HostCertificate x\n')
+  await fs.mkdir(join(host.kept, 'certs', 'more'))
+  for (const name of ['attempts.json', 'certs/old', 'certs/new-cert.pub', 'certs/more/a'])
+    await fs.writeFile(join(host.kept, name), 'new\n')
   await run.finish()
 }

@@ -150,6 +150,7 @@ async function enrollHost(
     takeOver: false,
     ownIds: [],
     configuredId: null,
+    mayHaveRegistered: () => false,
   }
   const found = await findHost(wish, exchange, patience, true, NEVER)
   if (found.kind !== 'found') throw new Error('not registered')

@@ -1,6 +1,8 @@
 // Each loop ends where the command gets to its end: the step is looked at only there.
 /* oxlint-disable vitest/no-conditional-expect */
 import { existsSync } from 'node:fs'
+import { readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { runsIf } from '../../support/skip.ts'
 import type { Outcome } from '../support/commands.ts'
@@ -12,10 +14,11 @@ import { describeOnEachRelease } from '../support/releases.ts'
 
 const STRACE = '/usr/bin/strace'
 const needsStrace = runsIf(existsSync(STRACE), 'strace is not installed')
-/** What puts a file in place, or removes it: between two of them nothing on the host changes. */
-const STEPS = 'rename,unlink,rmdir'
+/** What puts a file in place, or removes it: between two of them nothing on the host changes. strace counts each by itself. */
+const STEPS = ['rename', 'unlink', 'rmdir'] as const
 const MANY_MINUTES = 30 * 60_000
 const UNENROLL = 'hostcertd unenroll --yes'
+const SIGNALS = ['INT', 'TERM', 'HUP'] as const
 
 describeOnEachRelease('an enrollment that is interrupted or fails', (release) => {
   let host: Host
@@ -45,38 +48,44 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
     const served = await host.client.logIn('ssh-ed25519')
     expect({ when, ...served }).toMatchObject({ when, status: 255 })
   }
-  /** The next call ends well, and unenroll gives back what was there before all. */
-  const expectRecovery = async (when: string): Promise<void> => {
+  /** The next enroll ends well. */
+  const expectEnrollment = async (when: string): Promise<void> => {
     await expectSshd(when)
     await forgetReloads(host)
     const again = await host.container.try(['sh', '-c', line])
     expect({ when, ...again }).toMatchObject({ when, status: 0 })
     expect(JSON.parse(again.stdout)).toMatchObject({ hostname: 'web1.example.com' })
     expect({ when, complaints: await host.client.verifyAll() }).toEqual({ when, complaints: [] })
+  }
+  /** The next unenroll gives back what was there before all. */
+  const expectWayBack = async (when: string): Promise<void> => {
     await forgetReloads(host)
     expect({ when, ...(await host.container.try(['sh', '-c', UNENROLL])) }).toMatchObject({ when, status: 0 })
     await expectAsBefore(when)
+  }
+  const expectRecovery = async (when: string): Promise<void> => {
+    await expectEnrollment(when)
+    await expectWayBack(when)
   }
 
   test(
     'a signal after each message undoes everything at once and says what',
     async () => {
       for (let lines = 1; ; lines++) {
-        for (const signal of ['INT', 'TERM', 'HUP'] as const) {
-          await forgetReloads(host)
-          const { status, stderr } = await interrupt(host, line, signal, linesSaid(host, lines))
-          const when = `SIG${signal} after ${lines} lines: ${stderr}`
-          if (status === 0) {
-            expect({ when, lines: lines > 6 }).toEqual({ when, lines: true })
-            await expectRecovery(when)
-            return
-          }
-          expect({ when, status }).toEqual({ when, status: 1 })
-          expect(stderr).toContain(`ended by SIG${signal}`)
-          if (lines > 3)
-            expect(stderr).toMatch(/^undone: what was changed \(.*store the credential client-secret.*\)$/m)
-          await expectAsBefore(when)
+        const signal = SIGNALS[lines % SIGNALS.length] ?? 'INT'
+        await forgetReloads(host)
+        const { status, stderr } = await interrupt(host, line, signal, linesSaid(host, lines))
+        const when = `SIG${signal} after ${lines} lines: ${stderr}`
+        if (status === 0) {
+          expect({ when, lines: lines > 6 }).toEqual({ when, lines: true })
+          await expectRecovery(when)
+          return
         }
+        expect({ when, status }).toEqual({ when, status: 1 })
+        expect(stderr).toContain(`ended by SIG${signal}`)
+        if (lines > 3)
+          expect(stderr).toMatch(/^undone: what was changed \(.*store the credential client-secret.*\)$/m)
+        await expectAsBefore(when)
       }
     },
     MANY_MINUTES,
@@ -107,31 +116,67 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
     test(
       'SIGKILL: the next enroll and unenroll recover',
       async () => {
-        const kill = async (command: string, at: number): Promise<Outcome> =>
-          traced(host, command, `${STEPS}:signal=KILL:when=${at}`)
-        for (let at = 1; ; at++) {
-          await forgetReloads(host)
-          const { status, stderr } = await kill(line, at)
-          if (status === 0) {
-            expect(at).toBeGreaterThan(12)
-            break
+        const faults = { enroll: faultsOf(), unenroll: faultsOf() }
+        while (faults.enroll.next !== null || faults.unenroll.next !== null) {
+          for (const [verb, command] of [
+            ['enroll', line],
+            ['unenroll', UNENROLL],
+          ] as const) {
+            const at = faults[verb].next
+            const when = `SIGKILL of ${verb} at ${JSON.stringify(at)}`
+            if (at !== null) {
+              await forgetReloads(host)
+              const { status } = await traced(host, command, `${at.call}:signal=KILL:when=${at.count}`)
+              faults[verb].after(status)
+              await expectSshd(when)
+            }
+            await (verb === 'enroll' ? expectEnrollment(when) : expectWayBack(when))
           }
-          await expectRecovery(`SIGKILL of enroll at change ${at}: ${stderr}`)
         }
-        for (let at = 1; ; at++) {
+        const done = { enroll: faults.enroll.done() > 10, unenroll: faults.unenroll.done() > 14 }
+        expect(done).toEqual({ enroll: true, unenroll: true })
+      },
+      MANY_MINUTES,
+    )
+
+    test(
+      'a signal to unenroll, once it has begun, does not keep it from its end',
+      async () => {
+        for (const [index, signal] of SIGNALS.entries()) {
+          await expectEnrollment(`before SIG${signal}`)
           await forgetReloads(host)
-          const { status, stderr } = await kill(UNENROLL, at)
-          const when = `SIGKILL of unenroll at change ${at}: ${stderr}`
-          await expectSshd(when)
+          const fault = `unlink:signal=${signal}:when=${1 + index * 4}`
+          const { stderr } = await traced(host, UNENROLL, fault)
+          await expectAsBefore(`SIG${signal} to unenroll: ${stderr}`)
+        }
+      },
+      MANY_MINUTES,
+    )
+
+    test(
+      'a power cut of unenroll: the next call after the boot ends it',
+      async () => {
+        for (const at of [1, 4]) {
+          // It waits there for longer than the power is on.
+          const fault = `rename:delay_enter=120s:when=${at}`
+          await expectEnrollment(`before the power cut at change ${at}`)
           await forgetReloads(host)
-          expect(await host.container.try(['sh', '-c', UNENROLL])).toMatchObject({ status: 0 })
-          await expectAsBefore(when)
-          if (status === 0) {
-            expect(at).toBeGreaterThan(12)
-            return
-          }
-          await forgetReloads(host)
-          expect(await host.container.try(['sh', '-c', line])).toMatchObject({ status: 0 })
+          await rm(traceOf(host), { force: true })
+          const tracing = new AbortController()
+          const unenrolling = traced(host, UNENROLL, fault, tracing.signal).catch(() => null)
+          await eventually(
+            'unenroll has come that far',
+            60_000,
+            async () => (await readFile(traceOf(host), 'utf8')).split(' rename(').length > at,
+          )
+          const cut = host.container.cutPower()
+          // Or strace would wait on, and keep what it traces.
+          tracing.abort()
+          await cut
+          await unenrolling
+          await host.container.boot()
+          await expectSshd(`a power cut of unenroll at change ${at}`)
+          await expectWayBack(`a power cut of unenroll at change ${at}`)
         }
       },
       MANY_MINUTES,
@@ -251,20 +296,59 @@ describeOnEachRelease('an enrollment that is interrupted or fails', (release) =>
   )
 })
 
+interface Faults {
+  /** Null: the command has come to its end without it, at each of the calls. */
+  readonly next: { readonly call: string; readonly count: number } | null
+  readonly after: (status: number | null) => void
+  /** How many there were. */
+  readonly done: () => number
+}
+
+/** Each of {@link STEPS}, as often as a command comes to it. */
+function faultsOf(): Faults {
+  const calls: string[] = [...STEPS]
+  let [count, done] = [1, 0]
+  return {
+    get next() {
+      const [call] = calls
+      return call === undefined ? null : { call, count }
+    },
+    after: (status) => {
+      if (status === 0) {
+        calls.shift()
+        count = 1
+      } else {
+        count += 1
+        done += 1
+      }
+    },
+    done: () => done,
+  }
+}
+
 /** A command of the host under strace, with a fault at one of its system calls; files are written by one thread. */
-async function traced({ container }: Host, command: string, fault: string): Promise<Outcome> {
+async function traced(host: Host, command: string, fault: string, signal?: AbortSignal): Promise<Outcome> {
   const trace = [
     STRACE,
     '-f',
     '-qq',
     '-o',
-    '/dev/null',
+    traceOf(host),
     '-e',
-    'trace=rename,unlink,rmdir',
+    `trace=${STEPS.join()}`,
     '-e',
     `inject=${fault}`,
   ]
-  return container.try(['sh', '-c', `exec env UV_THREADPOOL_SIZE=1 ${command}`], {}, trace)
+  return host.container.try(
+    ['sh', '-c', `exec env UV_THREADPOOL_SIZE=1 ${command}`],
+    signal ? { signal } : {},
+    trace,
+  )
+}
+
+/** What the last traced command did. */
+function traceOf({ container }: Host): string {
+  return join(container.root, 'root/trace')
 }
 
 /** The root helper reloads sshd only so often, and a test more often than that. */

@@ -20,7 +20,7 @@ export async function enrollCommand({ container, issuer }: Host): Promise<string
   ].join(' ')
 }
 
-/** Everything that enroll may change: files below /etc with mode, owner and content, the service, the journal. */
+/** Everything that enroll may change: files below /etc with mode, owner and content, the service, what it keeps, the journal. */
 export async function stateOfHost({ container }: Host): Promise<string> {
   return container.sh(
     `folders='/etc/ssh /etc/hostcertd /etc/default'
@@ -28,6 +28,7 @@ export async function stateOfHost({ container }: Host): Promise<string> {
     find $folders -type f -exec sha256sum {} + | sort -k 2
     systemctl is-enabled hostcertd.service || true
     systemctl is-active hostcertd.service || true
+    find /var/lib/hostcertd/certs | sort
     ls -A /var/lib/hostcertd-enroll 2>/dev/null | grep -v '^lock$' || true`,
   )
 }

@@ -1,0 +1,214 @@
+import * as fs from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
+import { oneLine, reasonOf, systemCodeOf } from '../cert/text.ts'
+import { type FileOperations, pathsMatching } from '../host/files.ts'
+import { type ProgramResult, runProgram } from '../host/programs.ts'
+import type { Change, CopiesChange, FileChange, RegistrationChange, ServiceChange } from './change.ts'
+import {
+  isSameState,
+  makeFileChange,
+  missingFolders,
+  Obstacle,
+  putFileState,
+  readFileState,
+  sweepBeside,
+  undoingOf,
+} from './files.ts'
+import type { Entry } from './journal-format.ts'
+import { removeServiceState } from './service-state.ts'
+
+/** What a change needs besides files. */
+export interface Performers {
+  /** `systemctl` with these arguments; left out: the real one. */
+  readonly systemctl?: (
+    args: readonly string[],
+  ) => Promise<Pick<ProgramResult, 'status' | 'failure' | 'stderr'>>
+  /** `sshd -t`, then a reload. @returns why sshd did not read its configuration; null when it did */
+  readonly reloadSshd?: () => Promise<string | null>
+  /** Delete a host at the issuer that this run registered. It is bounded in time, and content if the host is gone. */
+  deleteHost(registration: RegistrationChange): Promise<void>
+}
+
+/** Something that could not be undone, or not wholly. Not an error of ours if others edited it. */
+export interface Left {
+  /** Of a file; or the unit, or the host name at the issuer. */
+  readonly path: string
+  readonly why: string
+}
+
+/** Makes single changes to this host, and undoes them. */
+export interface Performer {
+  /** @throws Error of the system call; it may be half made */
+  make(change: Change): Promise<void>
+  /**
+   * Undo everything but a service and sshd, which are undone together with others of their kind.
+   *
+   * @param save writes the journal with {@link Entry.merge}, which is set before
+   * @throws Error of the system call: it is undone by the next call
+   */
+  undo(entry: Entry, save: () => Promise<void>): Promise<readonly Left[]>
+  undoSshd(): Promise<readonly Left[]>
+  stop(unit: string): Promise<void>
+  /** @throws Error with what systemctl said */
+  undoService(change: ServiceChange): Promise<void>
+}
+
+/** `systemctl enable --now` waits for the start of the service, which has a minute and a half. */
+const SYSTEMCTL_MILLISECONDS = 120_000
+
+export function createPerformer(performers: Performers, operations: FileOperations): Performer {
+  const { systemctl = runSystemctl } = performers
+
+  const call = async (args: readonly string[]): Promise<void> => {
+    const { status, failure, stderr } = await systemctl(args)
+    if (status === 0) return
+    throw new Error(oneLine(failure ?? `systemctl ${args.join(' ')} ended with status ${status}: ${stderr}`))
+  }
+
+  const undoFile = async (
+    undone: Entry,
+    file: FileChange,
+    save: () => Promise<void>,
+  ): Promise<readonly Left[]> => {
+    const { path } = file
+    await sweepBeside(path)
+    const now = await readFileState(path)
+    if (undone.merge !== null) {
+      // The undoing was interrupted. What was left then was named to nobody.
+      const { from, target: wanted } = undone.merge
+      if (isSameState(now, from)) await putFileState(path, wanted, operations)
+      else if (!isSameState(now, wanted))
+        return [{ path, why: 'it was changed after its undoing was interrupted' }]
+      return undoingOf(file, from).left.map((why) => ({ path, why }))
+    }
+    const { target, isMerged, left } = undoingOf(file, now)
+    if (!isSameState(target, now)) {
+      if (isMerged && now !== null) {
+        undone.merge = { from: now, target }
+        await save()
+      }
+      await putFileState(path, target, operations)
+    }
+    return left.map((why) => ({ path, why }))
+  }
+
+  const undoCopies = async ({ paths, before, state: service }: CopiesChange): Promise<readonly Left[]> => {
+    const left: Left[] = []
+    const earlier = new Map(before.map(({ path: copy, state }) => [copy, state]))
+    const found = await Promise.all(paths.map(pathsOf))
+    let failure: unknown = null
+    for (const copy of new Set([...found.flat(), ...earlier.keys()])) {
+      try {
+        const state = earlier.get(copy) ?? null
+        const now = await readFileState(copy)
+        // What was renewed since is newer than what was there before.
+        const isRenewed = state !== null && now !== null && copy.endsWith(CERTIFICATE_SUFFIX)
+        if (!isRenewed && !isSameState(now, state)) await putFileState(copy, state, operations)
+      } catch (error) {
+        if (error instanceof Obstacle) left.push({ path: copy, why: error.message })
+        else failure ??= new Error(`${copy}: ${reasonOf(error)}`, { cause: error })
+      }
+    }
+    if (service !== null)
+      await removeServiceState(service).catch((error: unknown) => {
+        failure ??= error
+      })
+    if (failure !== null) throw failure
+    return left
+  }
+
+  return {
+    async make(wanted) {
+      if (wanted.kind === 'file') await makeFileChange(wanted, operations)
+      if (wanted.kind === 'service') for (const args of callsToMake(wanted)) await call(args)
+    },
+    async undo(undone, save) {
+      const { change } = undone
+      try {
+        switch (change.kind) {
+          case 'file':
+            return await undoFile(undone, change, save)
+          case 'copies':
+            return await undoCopies(change)
+          case 'registration':
+            if (change.hostId !== null) await performers.deleteHost(change)
+            return []
+          case 'service':
+          case 'sshd':
+            return []
+        }
+      } catch (error) {
+        if (!(error instanceof Obstacle)) throw error
+        return [{ path: placeOf(change), why: error.message }]
+      }
+    },
+    async undoSshd() {
+      const why = (await performers.reloadSshd?.()) ?? null
+      if (why !== null) throw new Error(why)
+      return []
+    },
+    stop: async (unit) => call(['stop', unit]),
+    async undoService(change) {
+      for (const args of callsToUndo(change)) await call(args)
+    },
+  }
+}
+
+/** What a change is about, for people. */
+export function placeOf(about: Change): string {
+  switch (about.kind) {
+    case 'file':
+      return about.path
+    case 'copies':
+      return about.paths.join(', ')
+    case 'registration':
+      return about.hostname
+    case 'service':
+      return about.unit
+    case 'sshd':
+      return 'sshd'
+  }
+}
+
+/** Paths, or patterns of paths, that a change is about. */
+export function filesOf(about: Change): readonly string[] {
+  if (about.kind === 'file') return [about.path]
+  return about.kind === 'copies' ? about.paths : []
+}
+
+/** Folders that making a change will make, the deepest first. */
+export async function foldersFor(wanted: Change): Promise<readonly string[]> {
+  if (wanted.kind === 'file') return wanted.after === null ? [] : missingFolders(wanted.path)
+  if (wanted.kind !== 'copies') return []
+  const missing = new Set((await Promise.all(wanted.paths.map(missingFolders))).flat())
+  return [...missing].toSorted((one, other) => other.length - one.length)
+}
+
+/** @throws Error of the system call when the folder cannot be listed: then it is not known what is in it */
+async function pathsOf(pattern: string): Promise<readonly string[]> {
+  try {
+    await fs.readdir(dirname(pattern))
+  } catch (error) {
+    if (systemCodeOf(error) === 'ENOENT') return []
+    throw error
+  }
+  return pathsMatching(pattern)
+}
+
+function callsToMake({ unit, before }: ServiceChange): readonly (readonly string[])[] {
+  if (!before.isActive) return [['enable', '--now', unit]]
+  return [...(before.isEnabled ? [] : [['enable', unit]]), ['reload', unit]]
+}
+
+function callsToUndo({ unit, before }: ServiceChange): readonly (readonly string[])[] {
+  if (!before.isActive) return [before.isEnabled ? ['stop', unit] : ['disable', '--now', unit]]
+  return [...(before.isEnabled ? [] : [['disable', unit]]), ['reload-or-restart', unit]]
+}
+
+async function runSystemctl(args: readonly string[]): Promise<ProgramResult> {
+  return runProgram(['systemctl', ...args], {
+    timeoutMilliseconds: SYSTEMCTL_MILLISECONDS,
+    environment: { LC_ALL: 'C' },
+  })
+}

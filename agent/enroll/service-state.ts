@@ -1,0 +1,67 @@
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { oneLine } from '../cert/text.ts'
+import { isGone } from '../host/files.ts'
+import { runProgram } from '../host/programs.ts'
+import type { ServiceState } from './change.ts'
+
+/*
+ * What the service keeps in its own folder: certificates and their attempts. Root does not touch what another user may
+ * turn into links meanwhile, so programs look and remove there as the owner of the folder.
+ */
+
+const MILLISECONDS = 10_000
+/** Hundreds of files, where a dozen are usual. */
+const LONGEST_LIST_BYTES = 64 * 1024
+/** Whoever waits for it would wait for another file from then on. */
+const LOCK = 'lock'
+
+/**
+ * List everything in the folder of a service.
+ *
+ * @returns paths below it, a folder before what is in it; none when there is no such folder
+ * @throws Error when that is not known
+ */
+export async function listServiceState(folder: string): Promise<readonly string[]> {
+  const user = await ownerOf(folder)
+  if (user === null) return []
+  const text = await runAs(user, ['find', `${folder}/`, '-mindepth', '1', '-printf', String.raw`%P\0`])
+  if (text !== '' && !text.endsWith('\0')) throw new Error(`there are too many files in ${folder}`)
+  return text.split('\0').slice(0, -1)
+}
+
+/** Remove what was not there before. The service is stopped. @throws Error with what is in the way */
+export async function removeServiceState({ folder, before }: ServiceState): Promise<void> {
+  const added = (await listServiceState(folder)).filter((path) => path !== LOCK && !before.includes(path))
+  const topmost = added.filter((path) => !added.some((above) => path.startsWith(`${above}/`)))
+  const user = await ownerOf(folder)
+  if (user === null || topmost.length === 0) return
+  await runAs(user, ['rm', '-rf', '--', ...topmost.map((path) => join(folder, path))])
+}
+
+interface User {
+  readonly uid: number
+  readonly gid: number
+}
+
+async function ownerOf(folder: string): Promise<User | null> {
+  try {
+    const { uid, gid } = await stat(folder)
+    return { uid, gid }
+  } catch (error) {
+    if (isGone(error)) return null
+    throw error
+  }
+}
+
+/** @returns its standard output */
+async function runAs(user: User, argv: readonly string[]): Promise<string> {
+  const { status, failure, stdout, stderr } = await runProgram(argv, {
+    timeoutMilliseconds: MILLISECONDS,
+    outputBytes: LONGEST_LIST_BYTES,
+    environment: { LC_ALL: 'C', PATH: process.env['PATH'] ?? '' },
+    user,
+  })
+  if (status === 0) return stdout
+  throw new Error(oneLine(failure ?? `${argv[0]} ended with status ${status}: ${stderr}`))
+}
