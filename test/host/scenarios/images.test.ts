@@ -69,12 +69,11 @@ describeOnEachRelease('images', (release) => {
     const third = await copyOf(source, first.container, 3, janitor)
     await third.container.boot()
     const { container: copy } = third
-    await eventually('the copy is noticed', 60_000, async () =>
-      JSON.stringify(await readStatus(copy)).includes('"copied":true'),
+    // Not the status alone: as long as the daemon is silent, the verb looks itself.
+    await eventually('the copy is noticed', 120_000, async () =>
+      (await copy.run(['journalctl', '--no-pager', '--unit=hostcertd'])).includes('its machine-id differs'),
     )
-    expect(await copy.run(['journalctl', '--no-pager', '--unit=hostcertd'])).toContain(
-      'its machine-id differs',
-    )
+    expect(JSON.stringify(await readStatus(copy))).toContain('"copied":true')
     await copy.write('/etc/hostcertd/conf.d/60-stop.yaml', 'enrollment: { on_copy: stop }\n')
     await copy.run(['systemctl', 'restart', 'hostcertd.service'])
     const signed = await issuer.ask({ do: 'count' })
