@@ -2,8 +2,8 @@
 # `npm run repository -- --key KEY [OPTION…]`: signed repositories of the packages, for apt and for dnf.
 #   --key KEY           fingerprint or address of the signing key in the GnuPG home (GNUPGHOME) of whoever runs this
 #   --packages FOLDER   instead of dist/packages
-#   --out FOLDER        instead of dist/repository; packages that are there already stay, so old versions remain installable
-# A web server serves the folder as it is. With the same packages, key and SOURCE_DATE_EPOCH it is the same to the bit.
+#   --out FOLDER        instead of dist/repository; packages in it are kept, so that old versions can still be installed
+# A web server can serve the folder as it is. The same packages, key and SOURCE_DATE_EPOCH give the same bytes.
 set -eu
 umask 022
 export LC_ALL=C TZ=UTC
@@ -23,15 +23,15 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 [ -n "$key" ] || fail 64 'name the signing key: --key FINGERPRINT'
-packages=$(realpath -e "$packages") || fail 66 "no folder $packages: run npm run package first, or name one by --packages"
+packages=$(realpath -e "$packages") || fail 66 "no folder $packages: run npm run package first, or pass --packages FOLDER"
 cd "$(dirname "$0")/.."
 sh test/support/ensure-tools.sh repository
 
-# The one key that it means, by its fingerprint.
+# From here on the fingerprint: an address may match several keys.
 keys=$(gpg --batch --with-colons --list-secret-keys "$key" 2>/dev/null) || fail 66 "GnuPG has no secret key $key"
-[ "$(echo "$keys" | grep -c '^sec:')" = 1 ] || fail 64 "--key $key means more than one key: give the fingerprint"
+[ "$(echo "$keys" | grep -c '^sec:')" = 1 ] || fail 64 "--key $key matches several keys: pass the fingerprint"
 fingerprint=$(echo "$keys" | awk -F: '$1 == "fpr" && !seen++ { print $10 }')
-# Never the time of the commit: apt ignores lists that are older than those it has.
+# Never the time of the commit: apt ignores lists that are older than the ones it has.
 at=''
 [ -z "${SOURCE_DATE_EPOCH:-}" ] || at="--faked-system-time $(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%dT%H%M%S)!"
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date +%s)}
@@ -58,7 +58,7 @@ done
 [ "$found" = yes ] || fail 66 "no package of hostcertd in $packages"
 find "$pool" "$out/rpm" -maxdepth 1 -type f -newermt "@$SOURCE_DATE_EPOCH" -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
 
-# apt: what Release names is there under its hash too, so that an update between two versions of the lists finds either.
+# apt: each list is also stored under its hash, so that a host that updates during a publication finds the old or the new one.
 for deb in "$pool"/*.deb; do [ ! -e "$deb" ] || dpkg-deb --field "$deb" Architecture; done | sort -u >"$suite/.architectures"
 while read -r arch; do
   folder=$suite/main/binary-$arch
@@ -86,7 +86,7 @@ sign --armor --output "$suite/Release.gpg" --detach-sign "$suite/Release"
 sign --output "$suite/.InRelease" --clearsign "$suite/Release"
 mv "$suite/.InRelease" "$suite/InRelease"
 
-# dnf: the packages are signed, and the list of them too.
+# dnf: each package is signed, and so is the list of packages.
 createrepo_c --quiet --no-database --revision "$SOURCE_DATE_EPOCH" --set-timestamp-to-revision --checksum sha256 "$out/rpm"
 sign --armor --output "$out/rpm/repodata/repomd.xml.asc" --detach-sign "$out/rpm/repodata/repomd.xml"
 

@@ -6,7 +6,7 @@ import type { EnrollTools } from '../enroll/wanted.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, judgeNow } from '../renewal/judge.ts'
-import { isUnreadable, observe } from '../renewal/observe.ts'
+import { isUnreadable, type MachineFacts, observe } from '../renewal/observe.ts'
 import type { Host, IssuerSession, Log } from '../renewal/ports.ts'
 import type { StatusDocument } from '../renewal/status-document.ts'
 import { statusOf } from '../renewal/status.ts'
@@ -161,6 +161,7 @@ interface Observation {
   readonly attempts: Attempts
   readonly views: readonly HostKeyView[]
   readonly status: StatusDocument
+  readonly machine: MachineFacts
 }
 
 /**
@@ -183,5 +184,5 @@ export async function observeOnce(
   const views = judgeNow(host, attempts.record, facts)
   const identity = { version: context.version.version, ...issuerFactsOf(config.issuer) }
   const status = statusOf(identity, views, attempts, host.issuer.health(), facts.machine)
-  return { host, attempts, views, status }
+  return { host, attempts, views, status, machine: facts.machine }
 }

@@ -224,7 +224,13 @@ export async function needsRenewal(
 ): Promise<number> {
   const config = await requireConfig(context, options)
   await context.dropPrivileges(config.stateDirectory)
-  const { views } = await observeOnce(context, config, false, signal)
+  const { views, machine } = await observeOnce(context, config, false, signal)
+  const { stopped } = machine
+  if (stopped !== null)
+    throw new AgentError(
+      stopped.code,
+      `${stopped.message}; nothing is renewed here (enrollment.on_copy: stop)`,
+    )
   const asked = options.hostKey === undefined ? views.filter(isRenewed) : named(views, options.hostKey)
   if (options.hostKey !== undefined && asked.length === 0) {
     const files = views.map(({ file }) => file)

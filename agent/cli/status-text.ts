@@ -64,7 +64,7 @@ export function formatStatus(
   const { columns } = terminal
   const lines =
     status.enrolled || isStopped(status)
-      ? hostKeyLines(status, now, terminal)
+      ? hostKeyLines(isStopped(status) ? withoutRenewal(status) : status, now, terminal)
       : ['not enrolled: no configuration file', `${ARROW}as root: \`hostcertd enroll\``]
   const waits = status.waits.flatMap((wait) =>
     wrap(escapeControls(waitText(wait, status.login, now)), columns, ''),
@@ -74,6 +74,11 @@ export function formatStatus(
     ...(remedy === null ? [] : wrap(escapeControls(remedy), columns, ARROW)),
   ])
   return [...lines, ...waits, ...last].map((line) => `${line}\n`).join('')
+}
+
+/** Of a copied machine that renews nothing. */
+function withoutRenewal(status: StatusDocument): StatusDocument {
+  return { ...status, certificates: status.certificates.map((one) => ({ ...one, renewal_due: null })) }
 }
 
 function hostKeyLines(

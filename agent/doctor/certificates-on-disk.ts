@@ -19,24 +19,26 @@ const CAUSES: readonly (readonly [code: string, steps: readonly Step[]])[] = [
   ['SSHD_', ['sshd-config', 'reload', 'served']],
 ]
 
-/**
- * The certificate of each host key, as it is on disk, with the last error.
- *
- * @param earlier what all other steps found: the cause of a failed attempt may be among it
- */
-export function examineCertificates(
-  certificates: readonly CertificateStatus[],
-  earlier: readonly Finding[],
-  now: number,
-): Finding[] {
-  return certificates.map((certificate) => examine(certificate, earlier, now))
+interface Around {
+  /** What all other steps found: the cause of a failed attempt may be among it. */
+  readonly earlier: readonly Finding[]
+  readonly now: number
+  /** A copied machine that renews nothing. */
+  readonly isStopped: boolean
 }
 
-function examine(certificate: CertificateStatus, earlier: readonly Finding[], now: number): Finding {
+/** The certificate of each host key, as it is on disk, with the last error. */
+export function examineCertificates(certificates: readonly CertificateStatus[], around: Around): Finding[] {
+  return certificates.map((certificate) => examine(certificate, around))
+}
+
+function examine(certificate: CertificateStatus, { earlier, now, isStopped }: Around): Finding {
   const { certificate: path, host_key, state, reason, last_error: error, failures, serial } = certificate
   const times = failures > 1 ? ` (${failures} in a row)` : ''
-  const last = error === null ? '' : `; the last attempt: ${failureLine(error)}${times}`
-  const remedy = error === null ? startRemedy(earlier) : remedyAfter(error.code, earlier)
+  const attempt = error === null ? '' : `; the last attempt: ${failureLine(error)}${times}`
+  const last = isStopped ? '; nothing is renewed on this copied machine' : attempt
+  const tried = error === null ? startRemedy(earlier) : remedyAfter(error.code, earlier)
+  const remedy = isStopped ? remedyOf('MACHINE_COPIED') : tried
   switch (state) {
     case 'ignored':
       return skipped('certificates', `${host_key}: host key ignored: ${reason}`)
@@ -55,7 +57,7 @@ function examine(certificate: CertificateStatus, earlier: readonly Finding[], no
       return failure(
         'certificates',
         `${path} cannot be used: ${reason}${last}`,
-        invalidRemedy(reason, remedy, earlier),
+        isStopped ? remedy : invalidRemedy(reason, remedy, earlier),
       )
     case 'overdue':
       return failure(
@@ -68,7 +70,7 @@ function examine(certificate: CertificateStatus, earlier: readonly Finding[], no
     case 'valid': {
       const what = `${path}: serial ${serial}, ${formatDuration(left(certificate, now))} left`
       // What concerns sshd is in the step `served`.
-      if (error === null || failures === 0) return ok('certificates', what)
+      if (!isStopped && (error === null || failures === 0)) return ok('certificates', what)
       return warning('certificates', `${what}${last}`, remedy)
     }
   }

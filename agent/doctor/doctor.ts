@@ -164,7 +164,14 @@ async function examine(
   )
   const identity = { version, ...issuerFactsOf(config.issuer) }
   const { certificates } = statusOf(identity, views, attempts, host.issuer.health(), facts.machine)
-  return [...findings, ...examineCertificates(certificates, [...earlier, ...findings], host.clock.now())]
+  return [
+    ...findings,
+    ...examineCertificates(certificates, {
+      earlier: [...earlier, ...findings],
+      now: host.clock.now(),
+      isStopped: facts.machine.stopped !== null,
+    }),
+  ]
 }
 
 /** Of the service, when it is the one that runs with this configuration. */

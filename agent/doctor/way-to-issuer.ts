@@ -127,7 +127,16 @@ const NO_TRIAL: Trial = {
 }
 
 /** Nothing is written, not even the attempt; nor is the lock taken, as its file might have to be created. */
-function trialOf({ attempts, host }: Examined, { pinned }: Facts, views: readonly HostKeyView[]): Trial {
+function trialOf(
+  { attempts, host }: Examined,
+  { pinned, machine }: Facts,
+  views: readonly HostKeyView[],
+): Trial {
+  if (machine.stopped !== null)
+    return {
+      issueFor: [],
+      findings: [skipped('issue', 'not tried: this machine was copied (enrollment.on_copy: stop)')],
+    }
   if (isUnreadable(pinned)) return { issueFor: [], findings: [skipped('issue', 'needs the pinned CAs')] }
   const keys = views.filter(isCertifiable)
   if (keys.length === 0)

@@ -56,7 +56,7 @@ export async function deleteAtPowerOff(
   if (why !== 'power-off') {
     if (why === null) {
       const reason = oneLine(jobs.failure ?? jobs.stderr)
-      tell(`this host stays at the issuer: whether the machine is powered off is not known: ${reason}`)
+      tell(`this host stays at the issuer: cannot tell whether the machine is being powered off: ${reason}`)
     }
     return why !== null
   }
@@ -69,12 +69,12 @@ export async function deleteAtPowerOff(
   const loaded = await loadConfig({ path: CONFIG_FILE, environment, checkPinnedCas: false })
   if (loaded.kind !== 'ok') {
     const problems = loaded.kind === 'invalid' ? loaded.problems.map(problemLine).join('; ') : 'there is none'
-    tell(`this host stays at the issuer: the configuration cannot be used: ${problems}`)
+    tell(`this host stays at the issuer: cannot use the configuration: ${problems}`)
     return false
   }
   const { issuer, log } = loaded.config
   if (issuer.kind !== 'http' || issuer.sshHostId !== enrollment.host_id) {
-    tell('this host stays at the issuer: it is not the one that was enrolled')
+    tell('this host stays at the issuer: the configuration names another host than the one that was enrolled')
     return true
   }
   const exchange = openExchange(issuer, log)

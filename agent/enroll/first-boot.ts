@@ -9,14 +9,14 @@ import { enroll, type Enrolled } from './enroll.ts'
 import { optionsOf, readTemplate, RETURN_FILE, type Template, TEMPLATE_FILE } from './template.ts'
 import type { EnrollTools } from './wanted.ts'
 
-/** How often the service has tried since the boot; in a folder that it keeps between its tries. */
+/** The number of attempts since the boot, in a folder that outlives each attempt. */
 const ATTEMPTS_FILE = '/run/hostcertd-enroll/attempts'
 /** More than the 30 s in which the issuer counts wrong secrets: three of them lock the identity. */
 const SHORTEST_PAUSE_SECONDS = 31
 const LONGEST_PAUSE_SECONDS = 300
 const HOST_KEYS = '/etc/ssh/ssh_host_*_key.pub'
 const HOST_KEYS_SECONDS = 60
-/** Makers of host keys make one after the other: no new one for this long means that they are all there. */
+/** Host keys are made one after the other: when no new one appears for this long, all are there. */
 const SETTLED_SECONDS = 3
 
 /** What it needs from outside. */
@@ -47,7 +47,7 @@ export async function enrollAtBoot(
   const enrollment = await readEnrollment().catch(() => null)
   const copied = enrollment === null ? null : judgeCopied(enrollment, await readMachineIdentity())
   if (copied !== null && copied !== false) {
-    tell(`${copied.message}: it is not enrolled by itself`)
+    tell(`${copied.message}; it is not enrolled automatically`)
     return null
   }
   await clock.sleep((await pauseOf(template, clock)) * 1000, signal)
@@ -61,7 +61,7 @@ export async function enrollAtBoot(
   } catch (error) {
     const isGone = error instanceof AgentError && error.code === 'ISSUER_NOT_FOUND'
     if (!isGone || !template.ephemeral || enrollment === null) throw error
-    tell(`the issuer has no host ${enrollment.host_id} any more: it is registered again`)
+    tell(`the issuer no longer has the host ${enrollment.host_id}: registering it again`)
     enrolled = await enroll({ ...options, atBoot: { secrets: {}, isGone: true } }, tools, signal)
   }
   if (ofImage !== null) await removeTemplate(tools)
@@ -75,10 +75,10 @@ async function removeTemplate({ journal }: Pick<EnrollTools, 'journal'>): Promis
   await rm(TEMPLATE_FILE, { force: true })
 }
 
-/** Seconds: at first a time that is this machine's own, then longer with each attempt. */
+/** Seconds: at first a time that differs between machines, then longer with each attempt. */
 async function pauseOf({ jitter_seconds: jitter }: Template, clock: Clock): Promise<number> {
   const before = Number(await readFile(ATTEMPTS_FILE, 'utf8').catch(() => '0')) || 0
-  // By hand there is no such folder.
+  // Started by hand, there is no such folder.
   await writeFile(ATTEMPTS_FILE, String(before + 1)).catch(() => undefined)
   if (before === 0) return jitterOf((await readMachineIdentity()).machine_id, jitter)
   const pause = Math.min(SHORTEST_PAUSE_SECONDS * 2 ** (before - 1), LONGEST_PAUSE_SECONDS)

@@ -7,9 +7,9 @@ import { readFileState } from './files.ts'
 import { LOGIN_METHODS } from './login-options.ts'
 import type { EnrollOptions } from './wanted.ts'
 
-/** Of an image: what is to be done at the first boot of each copy. Root's, as there may be secrets in it. */
+/** Of an image: what each copy does at its first boot. Only for root, because it may contain secrets. */
 export const TEMPLATE_FILE = '/etc/hostcertd/enroll.json'
-/** Of a machine with `--ephemeral`: how it is registered again when it was powered off and comes back. */
+/** Of a machine with `--ephemeral`: how it is registered again when it boots after a power-off. */
 export const RETURN_FILE = '/var/lib/hostcertd-enroll/ephemeral.json'
 const LARGEST_BYTES = 256 * 1024
 
@@ -26,7 +26,7 @@ const ttl = v.pipe(
   v.check((text) => readCertificateTtl(text).ok),
 )
 
-/** What is left out is as with `enroll` itself. A name that is unknown is a mistake, not ignored. */
+/** Defaults are those of `enroll` itself. Unknown names are errors. */
 const templateSchema = v.strictObject({
   version: v.literal(1),
   url: v.optional(v.nullable(line), null),
@@ -51,7 +51,7 @@ const templateSchema = v.strictObject({
   wait_seconds: v.optional(seconds(LONGEST_JITTER_SECONDS), USUAL_WAIT_SECONDS),
 })
 
-/** The content of `enroll.json`: the options of `enroll`, but for those that name one machine. */
+/** The content of `enroll.json`: the options of `enroll` except those that name one machine. */
 export type Template = v.InferOutput<typeof templateSchema>
 
 export function templateText(template: Template): string {
@@ -67,7 +67,8 @@ export async function readTemplate(path: string): Promise<Template | null> {
     const state = await readFileState(path, LARGEST_BYTES)
     if (state === null) return null
     if (state.uid !== (process.geteuid?.() ?? 0)) throw new Error('it is not owned by root')
-    if ((state.mode & 0o077) !== 0) throw new Error('others than root may read it or write to it: chmod 600')
+    if ((state.mode & 0o077) !== 0)
+      throw new Error('users other than root can read or write it: run chmod 600')
     return v.parse(templateSchema, JSON.parse(state.content.toString('utf8')))
   } catch (error) {
     const where = v.isValiError(error) ? (v.getDotPath(error.issues[0]) ?? 'the document') : null

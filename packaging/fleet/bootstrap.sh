@@ -2,8 +2,8 @@
 # bootstrap.sh --repository URL --key-fingerprint FINGERPRINT -- OPTION OF ENROLL…
 #
 # For a host that has nothing yet: adds the package repository, checks its key, installs hostcertd and enrolls the host.
-# Run it again at any time: what is done already stays as it is. A secret is read from standard input, by an option of
-# `hostcertd enroll` such as `--client-secret-file -`; so run this script from a file, never from a pipe.
+# It can be run again; what is done already is not changed. Standard input is for the secret, which an option of
+# `hostcertd enroll` such as `--client-secret-file -` reads: run this script from a file, not from a pipe.
 #
 #   sh bootstrap.sh --repository https://packages.example.com/hostcertd --key-fingerprint 0123…CDEF -- \
 #     --url https://issuer.example.com --project ssh --register --auth aws --identity-id ID
@@ -25,9 +25,9 @@ done
 [ "$(id -u)" = 0 ] || fail 77 'run this as root'
 case $repository in
   https://?* | file:///?*) ;;
-  *) fail 64 '--repository must be an https URL' ;;
+  *) fail 64 '--repository must be an https:// or file:/// URL' ;;
 esac
-# Nothing but what a URL needs: it is written into files with a syntax of their own.
+# Only characters of a URL: it is written into files that have a syntax of their own.
 case $repository in *[!A-Za-z0-9._~:/@%+-]*) fail 64 "--repository has a character that is not allowed: $repository" ;; esac
 repository=${repository%/}
 fingerprint=$(printf %s "$fingerprint" | tr -d ' ' | tr a-f A-F)
@@ -35,7 +35,7 @@ case $fingerprint in *[!0-9A-F]* | '') fail 64 '--key-fingerprint must be the wh
 case ${#fingerprint} in 40 | 64) ;; *) fail 64 '--key-fingerprint must be the whole fingerprint: 40 or 64 hexadecimal digits' ;; esac
 [ $# -gt 0 ] || fail 64 'give the options of enroll after --'
 
-# The secret on standard input is for enroll: nothing else may read it.
+# Standard input is for enroll: nothing before it may read the secret.
 if command -v apt-get >/dev/null; then
   key=/etc/apt/keyrings/hostcertd.asc
   install_packages() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install --yes "$@" </dev/null >&2; }
@@ -61,10 +61,10 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-fetch "$repository/hostcertd.asc" "$work/key" || fail 69 "no key at $repository/hostcertd.asc"
+fetch "$repository/hostcertd.asc" "$work/key" || fail 69 "cannot download the key $repository/hostcertd.asc"
 mkdir -m 700 "$work/gnupg"
-# A second key in the file would be trusted too.
-shown=$(gpg --homedir "$work/gnupg" --batch --with-colons --show-keys "$work/key" 2>/dev/null) || fail 65 "$repository/hostcertd.asc is not a key"
+# apt and dnf would trust a second key in the file as well.
+shown=$(gpg --homedir "$work/gnupg" --batch --with-colons --show-keys "$work/key" 2>/dev/null) || fail 65 "$repository/hostcertd.asc is not an OpenPGP key"
 [ "$(echo "$shown" | grep -c '^pub:')" = 1 ] || fail 65 "$repository/hostcertd.asc holds more than one key"
 found=$(echo "$shown" | awk -F: '$1 == "fpr" && !seen++ { print $10 }')
 [ "$found" = "$fingerprint" ] || fail 65 "the key at $repository/hostcertd.asc is $found, not $fingerprint: nothing was installed"
@@ -74,7 +74,7 @@ install -m 644 "$work/key" "$key"
 if command -v apt-get >/dev/null; then
   printf 'Types: deb\nURIs: %s/apt\nSuites: stable\nComponents: main\nSigned-By: %s\n' "$repository" "$key" \
     >/etc/apt/sources.list.d/hostcertd.sources
-  # Other repositories may be out of reach.
+  # Only this repository: others may be unreachable.
   apt-get -qq -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/hostcertd.sources -o Dir::Etc::sourceparts=/dev/null \
     -o APT::Get::List-Cleanup=0 -o DPkg::Lock::Timeout=300 update --error-on=any </dev/null >&2
 else

@@ -222,6 +222,11 @@ test('what was served before sshd went down is served no more', () => {
   expect(formatStatus(status, NOW, wide)).toContain('renewal in 16d 23h, served as of 1m ago\n')
 })
 
+test('no renewal is announced on a copied machine that renews nothing', () => {
+  const stopped: StatusDocument = { ...document(VALID), enrolled: false, machine: { copied: true } }
+  expect(formatStatus(stopped, NOW, wide)).toContain('26d 23h left, served\n')
+})
+
 const NOTE = {
   text: 'the root helper reported: left out ssh_host_rsa_key, whose public half is empty',
   remedy: null,

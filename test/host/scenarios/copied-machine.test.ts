@@ -46,6 +46,10 @@ describeOnEachRelease('a machine that was copied after it was enrolled', (releas
     expect(await readyz(container)).toBe('503 not-enrolled: this machine was copied\n')
     const renewed = await container.try(['hostcertd', 'renew', '--force'])
     expect([renewed.status, renewed.stderr]).toEqual([1, expect.stringContaining('MACHINE_COPIED')])
+    const due = await container.try(['hostcertd', 'needs-renewal'])
+    expect([due.status, due.stdout, due.stderr]).toEqual([255, '', expect.stringContaining('MACHINE_COPIED')])
+    expect(await doctorLines(container)).toContain('nothing is renewed on this copied machine')
+    expect(await doctorLines(container)).not.toMatch(/hostcertd renew/)
     expect(await issuer.ask({ do: 'count' })).toBe(signed)
     const lacking = await container.try(['hostcertd', 'check'])
     expect([lacking.status, lacking.stdout]).toEqual([2, expect.stringContaining('no certificate')])
@@ -105,6 +109,16 @@ async function untilCopied(container: Container, copied: boolean): Promise<void>
 async function logLines(container: Container): Promise<readonly string[]> {
   const argv = ['journalctl', '--merge', '--no-pager', '--output=cat', '--unit=hostcertd.service']
   return (await container.run(argv)).split('\n')
+}
+
+/** What doctor, which may issue, says of the attempt and of the certificates. */
+async function doctorLines(container: Container): Promise<string> {
+  const { stdout } = await container.try(['hostcertd', 'doctor', '--issue', '--json'])
+  const findings = JSON.parse(stdout) as readonly { readonly step: string }[]
+  return findings
+    .filter(({ step }) => step === 'certificates' || step === 'issue')
+    .map((finding) => JSON.stringify(finding))
+    .join('\n')
 }
 
 async function readyz(container: Container): Promise<string> {
