@@ -2,6 +2,7 @@ import { deepStrictEqual, match, ok } from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { afterAll, beforeAll } from 'vitest'
+import { messageOf } from '../../../agent/cert/errors.ts'
 import { HOST_KEY_TYPES } from './client.ts'
 import { eventually } from './eventually.ts'
 import { bootHost } from './host.ts'
@@ -113,10 +114,12 @@ log:
     const before = (await this.logins()).length
     const signed = Number(await issuer.ask({ do: 'count' }))
     await this.#makeDue()
-    await eventually(
-      'a certificate is issued anew',
-      SERVED_MILLISECONDS,
-      async () => Number(await issuer.ask({ do: 'count' })) > signed,
+    await this.#withJournal(
+      eventually(
+        'a certificate is issued anew',
+        SERVED_MILLISECONDS,
+        async () => Number(await issuer.ask({ do: 'count' })) > signed,
+      ),
     )
     // The daemon's own status may still be the one of before; the files cost nothing to read, unlike logins.
     await eventually('what was issued is served', SERVED_MILLISECONDS, async () => {
@@ -159,6 +162,15 @@ log:
     if (beforeLogin === undefined) ok(finding.message.includes(code), finding.message)
     match(finding.remedy ?? '', remedy)
     deepStrictEqual(await servedCertificates(this.host), before)
+  }
+
+  /** @throws with what the daemon and its exchange last said, when it is not so */
+  async #withJournal(waiting: Promise<unknown>): Promise<void> {
+    await waiting.catch(async (cause: unknown) => {
+      const units = ['--unit=hostcertd.service', '--unit=hostcertd-exchange@*']
+      const lines = ['journalctl', '--boot', '--no-pager', '--lines=60', '--output=short-iso', ...units]
+      throw new Error(`${messageOf(cause)}\n${await this.host.container.run(lines)}`, { cause })
+    })
   }
 
   /** One certificate that the daemon has verified is lost, and it looks at once; sshd keeps its copy. */
