@@ -17,6 +17,8 @@ import { readStatus } from './status.ts'
 const IDENTITY = '2b5dd1f5-7a4f-4b3a-9a0c-6e7e0b9d3c11'
 const DOCUMENT = new URL('../../../docs/logins.md', import.meta.url)
 const MONTH_SECONDS = 30 * 86_400
+/** What the daemon keeps: its waits, for one. */
+const RECORD = '/var/lib/hostcertd/attempts.json'
 
 /** What `hostcertd doctor` says of one step. */
 interface Finding {
@@ -98,9 +100,14 @@ log:
     await container.write('/etc/hostcertd/tls-ca.pem', this.facts.tlsCa)
     await container.write('/etc/hostcertd/host-ca.pub', `${issuer.facts.caPublicKey}\n`)
     await container.write('/etc/hostcertd/hostcertd.yaml', configuration)
+    // The tests of all methods together lose a certificate more than ten times in ten minutes, and the daemon would wait.
     await container.sh(`
       systemctl stop hostcertd.service
       rm -f /var/lib/hostcertd/certs/* /etc/ssh/hostcertd/*
+      if [ -e ${RECORD} ]; then
+        sed -Ez 's/("repairs": *)\\[[^]]*\\]/\\1[]/g' ${RECORD} >/root/record
+        cat /root/record >${RECORD}
+      fi
       systemctl start hostcertd.service`)
     // Word for word; the restart has ended no wait after a refused login.
     match(await container.sh('hostcertd config validate && systemctl reload hostcertd'), /\bvalid\b/)
