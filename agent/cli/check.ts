@@ -19,12 +19,12 @@ export interface CheckOptions extends ConfigOption {
   readonly json?: boolean
 }
 
-/** A monitoring system kills a plugin that takes too long, usually 60 s, and then shows no reason. */
+/** Monitoring systems kill a plugin that exceeds their timeout, usually 60 s, and then show no reason. */
 const LIMIT_MILLISECONDS = 45_000
 
 /**
  * `check`: a monitoring plugin. Asks the daemon; if it does not answer, examines the host itself. Errors go to stdout
- * too: a monitoring system reads nothing else.
+ * too, because monitoring systems read nothing else.
  */
 export async function check(
   context: CliContext,
@@ -60,7 +60,7 @@ function report(
   const rules = { policy: config.renewal, warning, critical }
   const judgements = document.certificates.map((one) => judge(one, rules, Date.now() / 1000))
   if (judgements.every(({ state }) => state === 'ignored')) {
-    const why = judgements.length === 0 ? 'none was found' : 'all are ignored'
+    const why = judgements.length === 0 ? 'no host key was found' : 'all host keys are ignored'
     const summary = `no certificate to check: ${why}`
     return print(context, options, 'CRITICAL', summary, judgements, remarks)
   }
@@ -103,10 +103,10 @@ function documentOf({ hostKey, status, state, message, secondsLeft, limits }: Ju
 }
 
 /**
- * The output of the Monitoring Plugins Development Guidelines: one line of text, `|`, the performance data, then further
- * lines for people.
+ * Output as the Monitoring Plugins Development Guidelines define it: one line of text, `|` and the performance data; then
+ * one line per host key.
  *
- * @param remarks further lines
+ * @param remarks lines that follow those of the host keys
  */
 function formatCheck(
   status: CheckStatus,
@@ -121,14 +121,14 @@ function formatCheck(
 }
 
 /**
- * The line for all host keys: those with the worst status, or when the first certificate expires.
+ * The text of the first line: the host keys with the worst status or, if that is OK, when the first certificate expires.
  *
  * @param warning a warning about the host as a whole; null if there is none
  */
 function summaryOf(status: CheckStatus, warning: string | null, judgements: readonly Judgement[]): string {
   if (status !== 'OK') {
-    const matching = judgements.filter((one) => one.status === status)
-    const keys = matching.map(({ hostKey, message }) => `${hostKey}: ${message}`)
+    const worstOnes = judgements.filter((one) => one.status === status)
+    const keys = worstOnes.map(({ hostKey, message }) => `${hostKey}: ${message}`)
     return [...(warning === null || status !== 'WARNING' ? [] : [warning]), ...keys].join(', ')
   }
   const counted = judgements.filter(({ state }) => state !== 'ignored')
@@ -141,7 +141,7 @@ function summaryOf(status: CheckStatus, warning: string | null, judgements: read
   return `${count}, ${isOne ? 'which' : 'the first'} expires in ${formatDuration(Math.min(...ends))}`
 }
 
-/** `'label'=value[UOM];[warn];[crit];[min];[max]`; `N:` means that less than N is an alert. */
+/** `'label'=value[UOM];[warn];[crit];[min];[max]`; The range `N:` raises an alert below N. */
 function performanceData({ hostKey, secondsLeft, limits, lifetimeSeconds }: Judgement): string[] {
   if (secondsLeft === null || limits === null) return []
   const value = Math.max(0, Math.floor(secondsLeft))
@@ -151,12 +151,12 @@ function performanceData({ hostKey, secondsLeft, limits, lifetimeSeconds }: Judg
   return [`'${labelOf(hostKey)}'=${value}s;${bounds.join(';')}`]
 }
 
-/** Any file name; an equals sign may not be in a label, a quote is doubled. */
+/** A label must not contain an equals sign; quotes in it are doubled. */
 function labelOf(hostKey: string): string {
   return plain(hostKey).replaceAll('=', '_').replaceAll("'", "''")
 }
 
-/** A `|` would begin the performance data. */
+/** Without controls, and without `|`, after which the performance data starts. */
 function plain(text: string): string {
   return escapeControls(text).replaceAll('|', '/')
 }

@@ -156,7 +156,7 @@ function readFingerprint(text: string, before: readonly string[] = []): readonly
 function readBy(read: (text: string) => Reading<string>): (text: string) => string {
   return (text) => {
     const reading = read(text)
-    if (!reading.ok) throw new InvalidArgumentError(`It ${reading.why}.`)
+    if (!reading.ok) throw new InvalidArgumentError(`${reading.why}.`)
     return reading.value
   }
 }

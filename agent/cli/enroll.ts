@@ -1,9 +1,11 @@
+import { AgentError, type ErrorCode } from '../cert/errors.ts'
 import { configPathFrom } from '../config/load.ts'
+import { readIssuerUrl } from '../config/values.ts'
 import type { Deletion } from '../enroll/delete-host.ts'
 import { attributeOf, flagOf, LOGIN_OPTIONS, type LoginMethodName } from '../enroll/login-options.ts'
 import type { Unenrolled } from '../enroll/unenroll.ts'
 import { CONFIG_FILE, type EnrollOptions } from '../enroll/wanted.ts'
-import { type CliContext, EXIT, VerbError } from './context.ts'
+import { type CliContext, EXIT, failureLine, VerbError } from './context.ts'
 
 /** The options of `enroll`, as commander has them. */
 type Given = Readonly<Record<string, string | boolean | readonly string[] | undefined>>
@@ -40,6 +42,8 @@ export function contradiction({ environment }: Pick<CliContext, 'environment'>, 
   const config = configPathFrom(textOf(given, 'config') ?? undefined, environment)
   if (config !== CONFIG_FILE)
     return `the configuration file is ${config}, but enroll and unenroll work on ${CONFIG_FILE} only: leave out --config, and unset HOSTCERTD_CONFIG`
+  const url = readIssuerUrl(textOf(given, 'url') ?? 'https://localhost')
+  if (!url.ok) return `--url ${url.problem}`
   if (given['json'] === true && modeOf(given) === 'ask')
     return '--json asks nothing: add --yes, --check or --dry-run'
   for (const name of ['ttl', 'alias'])
@@ -102,7 +106,9 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     return statusOf(context, options.mode, prepared)
   }
   if (given['sharedSecret'] === true) throw new VerbError('--shared-secret is for --template')
-  const result = await enroll(options, tools, signal)
+  const result = await enroll(options, tools, signal).catch((error: unknown) => {
+    throw withAdvice(error)
+  })
   const { changed, hostId, hostname, steps, knownHosts } = result
   if (given['json'] === true)
     context.out(
@@ -120,6 +126,35 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     }
   }
   return statusOf(context, options.mode, result)
+}
+
+/** What to do about a failure, in terms of the options of enroll. */
+const ADVICE: Readonly<Partial<Record<ErrorCode, string>>> = {
+  ISSUER_UNREACHABLE:
+    "check --url, and the network of this host with `curl -v`; if a private CA signed the issuer's TLS certificate, add --ca-file FILE",
+  ISSUER_TIMEOUT: 'check --url, and that no firewall or proxy drops the connection',
+  ISSUER_UNAUTHORIZED:
+    'check the options of --auth; after three failures, the issuer locks the login for five minutes',
+  ISSUER_FORBIDDEN:
+    'at the issuer, grant the identity `issue-host-cert` for this host, `read` for --project, and `create` for --register',
+  ISSUER_NOT_FOUND:
+    'check --url and --host-id or --project; to register a host that was deleted: --project PROJECT --register',
+  CERT_PRINCIPALS_MISMATCH:
+    'if this machine is that host, pass its name by --hostname; if not, check --host-id',
+  CERT_CA_MISMATCH: 'ask an administrator of the issuer for the fingerprint of the host CA',
+  CERT_NOT_YET_VALID: 'check the clock of this host with `timedatectl`',
+  CERT_EXPIRED: 'check the clock of this host with `timedatectl`',
+  HOST_KEY_UNREADABLE: 'run `ssh-keygen -A` to generate missing host keys',
+  SSHD_NOT_SERVING:
+    'check that sshd is running (`systemctl status ssh sshd`) and `journalctl -u hostcertd`; if it is only slow, use a longer --wait',
+  STORE_FAILED: 'check that the file system is writable and has free space',
+}
+
+/** With a line that says what to do, unless the message names an option itself. */
+function withAdvice(error: unknown): unknown {
+  if (!(error instanceof AgentError) || / --[a-z]/.test(error.message)) return error
+  const advice = ADVICE[error.code]
+  return advice === undefined ? error : new VerbError(failureLine(error), advice)
 }
 
 /** `enroll --from-template`, as hostcertd-enroll.service runs it. */

@@ -24,21 +24,21 @@ import { type Remark, askDaemon, remarksOn } from './daemon-client.ts'
 
 export interface Terminal {
   readonly colour: boolean
-  /** `Infinity` if lines may have any length: in a file or a pipe. */
+  /** `Infinity` for a file or a pipe: lines may have any length. */
   readonly columns: number
 }
 
-/** Length of a bar in the line of its host key; and the longest one in a line of its own, if it fits. */
+/** Length of a bar on the line of its host key, and at most on a line of its own. */
 const BAR_CELLS = 20
 const LONGEST_BAR_CELLS = 60
-/** The longest name of a state. */
+/** Length of the longest name of a state. */
 const STATE_WIDTH = 11
 const INDENT = '    '
-/** Reasons for a state that are not a problem. */
-const NO_TROUBLE: readonly string[] = ['window-open']
+/** Reasons for a state that need no action. */
+const NO_PROBLEM: readonly string[] = ['window-open']
 const ARROW = `${INDENT}-> `
 
-/** SGR codes; red for what endangers the host, yellow for what will. */
+/** SGR codes: red for a failure that clients notice or soon will, yellow for a warning. */
 const COLOURS: Readonly<Record<CertificateState, number>> = {
   ignored: 2,
   absent: 31,
@@ -51,9 +51,9 @@ const COLOURS: Readonly<Record<CertificateState, number>> = {
 }
 
 /**
- * The status document for people: a line per host key with its lifetime as a bar, below it what is wrong and what to do
- * about it, and last what concerns the host as a whole. If a line is too short, the bar gets a line of its own, and then
- * the rest does too.
+ * The status document for people: a line per host key with its lifetime as a bar, followed by its problems and what to do
+ * about them; at the end, what concerns the whole host. On a narrow terminal the bar moves to a line of its own; on a very
+ * narrow one the rest does too.
  */
 export function formatStatus(
   status: StatusDocument,
@@ -103,59 +103,59 @@ function hostKeyLines(
     const summary = summaries[index] ?? ''
     const start = (width: number): string =>
       `${(names[index] ?? '').padEnd(nameWidth)}  ${painted(certificate.state, width, terminal)}`
-    const troubles = troublesOf(certificate, columns, explained)
+    const problems = problemsOf(certificate, columns, explained)
     if (isWide) {
       const inLine = (bar ?? '').padEnd(BAR_CELLS + 2)
       const line = summary === '' ? start(0) : `${start(STATE_WIDTH)} ${inLine} ${summary}`
-      return [line, ...troubles]
+      return [line, ...problems]
     }
     const ownLine = bar === null ? [] : [`${INDENT}${bar}`]
-    if (summary === '') return [start(0), ...troubles]
-    if (hasRoom) return [`${start(STATE_WIDTH)} ${summary}`, ...ownLine, ...troubles]
-    return [start(0), ...ownLine, ...wrap(summary, columns, INDENT), ...troubles]
+    if (summary === '') return [start(0), ...problems]
+    if (hasRoom) return [`${start(STATE_WIDTH)} ${summary}`, ...ownLine, ...problems]
+    return [start(0), ...ownLine, ...wrap(summary, columns, INDENT), ...problems]
   })
 }
 
-/** @param width padded with blanks, which are coloured too */
+/** @param width padded with spaces, which are coloured too */
 function painted(state: CertificateState, width: number, { colour }: Terminal): string {
   const padded = state.padEnd(width)
   return colour ? `\u001B[${COLOURS[state]}m${padded}\u001B[0m` : padded
 }
 
-/** The rest of the line of a host key; empty without a certificate. */
+/** The end of a host key's line: validity, renewal, whether it is served. Empty without a certificate. */
 function summaryOf(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
   const parts = [left(certificate, now), dueIn(certificate, now), servedText(certificate, isDown, now)]
   return parts.filter((text) => text !== '').join(', ')
 }
 
 /**
- * What is wrong with a host key, each in a line of its own, with what to do about it: the reason for the state, why sshd
- * could not be asked, and the last error. Of an ignored key only the reason is shown.
+ * The problems of a host key, one per line, with what to do about them: the reason for its state, why sshd could not be
+ * asked, and the last error. For an ignored key, only the reason.
  *
- * @param explained what was printed for another host key already: codes with their remedy, and answers of sshd
+ * @param explained what was already printed for another host key: error codes, and why sshd could not be asked
  */
-function troublesOf(certificate: CertificateStatus, columns: number, explained: Set<string>): string[] {
+function problemsOf(certificate: CertificateStatus, columns: number, explained: Set<string>): string[] {
   const { state, reason, last_error: error, failures, serial, served } = certificate
-  const say = (text: string): string[] => wrap(escapeControls(text), columns, INDENT, `${INDENT}  `)
-  if (state === 'ignored') return reason === null ? [] : say(reason)
-  const advise = (code: string): string[] => {
+  const linesFor = (text: string): string[] => wrap(escapeControls(text), columns, INDENT, `${INDENT}  `)
+  if (state === 'ignored') return reason === null ? [] : linesFor(reason)
+  const remedyFor = (code: string): string[] => {
     const remedy = errorOf(code)?.remedy ?? null
     if (remedy === null || explained.has(code)) return []
     explained.add(code)
     return wrap(remedy, columns, ARROW)
   }
   const lines: string[] = []
-  if (reason !== null && !NO_TROUBLE.includes(reason) && reason !== error?.code) {
+  if (reason !== null && !NO_PROBLEM.includes(reason) && reason !== error?.code) {
     const cause = errorOf(reason)?.cause
-    lines.push(...say(cause === undefined ? reason : failureLine({ code: reason, message: cause })))
+    lines.push(...linesFor(cause === undefined ? reason : failureLine({ code: reason, message: cause })))
   }
   if (serial !== null && served?.matches === false && served.serial !== null)
-    lines.push(...say(`sshd presents serial ${served.serial}, but ${serial} is on disk`))
-  if (served !== null) lines.push(...unknownOf(served, explained).flatMap(say))
-  if (reason !== null && reason !== error?.code) lines.push(...advise(reason))
+    lines.push(...linesFor(`sshd presents serial ${served.serial}, but ${serial} is on disk`))
+  if (served !== null) lines.push(...unknownOf(served, explained).flatMap(linesFor))
+  if (reason !== null && reason !== error?.code) lines.push(...remedyFor(reason))
   if (error !== null) {
-    const often = failures > 1 ? ` (${failures} times in a row)` : ''
-    lines.push(...say(`${failureLine(error)}${often}`), ...advise(error.code))
+    const count = failures > 1 ? ` (${failures} times in a row)` : ''
+    lines.push(...linesFor(`${failureLine(error)}${count}`), ...remedyFor(error.code))
   }
   return lines
 }
@@ -173,14 +173,14 @@ function dueIn({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
   return rest > 0 ? `renewal in ${formatDuration(rest)}` : 'renewal due'
 }
 
-/** Why sshd did not answer the last question; one reason for several host keys is printed once. */
+/** Why sshd could not be asked the last time; a reason that several host keys share is printed once. */
 function unknownOf({ unknown }: ServedStatus, explained: Set<string>): string[] {
   if (unknown === null || explained.has(unknown)) return []
   explained.add(unknown)
   return [`sshd could not be asked: ${unknown}`]
 }
 
-/** With the age of the evidence if it is old, or if sshd went down since. */
+/** Whether sshd presents it; with the age of the evidence if that is old, or if sshd has gone down since. */
 function servedText({ served, serial }: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
   if (serial === null || served === null) return ''
   const seen = isDown || isOld(served, now) ? ` as of ${lastSeen(served, now)}` : ''
@@ -198,11 +198,11 @@ function servedText({ served, serial }: CertificateStatus, isDown: boolean, now:
 }
 
 /**
- * `[=====>----!---]`: `>` is now, `!` is where renewal falls due. Where both fall into one cell the later one moves up,
- * so that both are seen and stand in their order.
+ * `[=====>----!---]`: `>` is now, `!` is when renewal is due. If both fall into the same cell, they get two adjacent ones,
+ * in order.
  *
  * @param cells between the brackets, 2 at least
- * @returns null for what has no lifetime: no certificate, or one that never expires
+ * @returns null if there is no certificate, or if it never expires
  */
 export function lifetimeBar(
   { valid_after, valid_before, renewal_due }: CertificateStatus,
@@ -231,12 +231,12 @@ function apart(now: number, due: number, isNowFirst: boolean, cells: number): re
 }
 
 /**
- * Break a text between words, so that no line is longer than it may be; a longer word gets a line of its own. A
- * command between backticks stays in one line if it fits, so that it can be copied.
+ * Wrap a text between words; a word that is too long gets a line of its own. A command in backticks is kept on one line
+ * if it fits, so that it can be copied.
  *
- * @param columns how long a line may be, with what it begins with; `Infinity` for any length
- * @param first what the first line begins with
- * @param others what the others begin with; blanks of the same length when left out
+ * @param columns maximum length of a line, prefix included; `Infinity` for no limit
+ * @param first prefix of the first line
+ * @param others prefix of the other lines; by default spaces of the same length
  */
 export function wrap(
   text: string,
@@ -260,13 +260,13 @@ export function wrap(
   return [...lines, line]
 }
 
-/** @param longest a longer command is broken up */
+/** @param longest a command that is longer is split */
 function wordsOf(text: string, longest: number): string[] {
   const words = text.match(/[^\s`]*`[^`]*`\S*|\S+/g) ?? []
   return words.flatMap((word) => (word.length <= longest ? [word] : word.split(' ')))
 }
 
-/** `45m ago`: how old the evidence is of what sshd presents. */
+/** `45m ago`: the age of the evidence of what sshd presents. */
 export function lastSeen({ checked_at }: ServedStatus, now: UnixSeconds): string {
   const age = checked_at === null ? NaN : now - parseTime(checked_at)
   return age >= 0 ? `${formatDuration(age)} ago` : 'an unknown time ago'
@@ -276,7 +276,7 @@ interface StatusOptions extends ConfigOption {
   readonly json?: boolean
 }
 
-/** `status`: a line per host key; from the daemon if it runs, else from the files and from what sshd presents. */
+/** `status`: a line per host key; from the daemon if it is running, else from the files and from what sshd presents. */
 export async function showStatus(
   context: CliContext,
   options: StatusOptions,

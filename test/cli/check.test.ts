@@ -166,7 +166,7 @@ test('no host key at all is critical: nothing is protected', async () => {
   await rm(host.hostKeyPath(ED25519))
   const { status, stdout } = await host.verb(['check'])
   expect(status).toBe(2)
-  expect(stdout).toContain('CRITICAL - no certificate to check: none was found')
+  expect(stdout).toContain('CRITICAL - no certificate to check: no host key was found')
 })
 
 test.each([
@@ -390,7 +390,7 @@ describe('by what the daemon says', () => {
       name: 'all ignored, whatever is known of them',
       change: { state: 'ignored', reason: 'P-521' },
       status: 2,
-      says: 'CRITICAL - no certificate to check: all are ignored',
+      says: 'CRITICAL - no certificate to check: all host keys are ignored',
     },
   ]
   test.each(rows)('$name: $status', async ({ change, sshd, status, says }) => {

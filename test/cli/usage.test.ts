@@ -54,7 +54,15 @@ test.each([
   { args: ['enroll', '--json'], says: '--json asks nothing: add --yes, --check or --dry-run' },
   { args: ['unenroll', '--json'], says: '--json asks nothing: add --yes, --check or --dry-run' },
   { args: ['enroll', '--ca-fingerprint', 'MD5:00'], says: 'as `ssh-keygen -l` prints it' },
-  { args: ['enroll', '--hostname', 'web1'], says: 'is a short name' },
+  { args: ['enroll', '--hostname', 'web1'], says: 'is invalid. "web1" is a short name' },
+  {
+    args: ['enroll', '--url', 'us.infisical.com'],
+    says: '--url must be a URL such as https://us.infisical.com',
+  },
+  {
+    args: ['unenroll', '--url', 'https://a:hunter2@b'],
+    says: '--url must be a URL without a user name or password\n',
+  },
   { args: ['enroll', '--auth', 'password'], says: 'Allowed choices are universal-auth, token' },
   {
     args: ['enroll', '--auth', 'aws', '--client-secret-file', 'x'],

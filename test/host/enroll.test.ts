@@ -10,6 +10,7 @@ import type { ProjectFacts } from './support/issuer-messages.ts'
 import { HOSTNAME } from './support/network.ts'
 import { describeOnEachRelease } from './support/releases.ts'
 import { servedCertificates } from './support/served.ts'
+import { unitProperty } from './support/status.ts'
 import { atTerminal } from './support/terminal.ts'
 
 const TLS_CA = '/etc/ssl/issuer-ca.pem'
@@ -37,6 +38,8 @@ describeOnEachRelease('enroll', (release) => {
   /** With the package alone. */
   let bare: string
   let hostIds: string[] = []
+  /** Process id of sshd; null when a test changes it itself. */
+  let sshd: string | null
 
   beforeAll(async () => {
     host = await bootHost(release)
@@ -48,16 +51,23 @@ describeOnEachRelease('enroll', (release) => {
   afterAll(async () => {
     await host[Symbol.asyncDispose]()
   })
-  beforeEach(() => {
+  beforeEach(async () => {
     hostIds = []
+    sshd = await unitProperty(host.container, 'ssh.service', 'MainPID')
   })
   afterEach(async () => {
+    await host.container.try(['hostcertd', 'unenroll', '--yes'])
+    const after = await unitProperty(host.container, 'ssh.service', 'MainPID')
+    // First of all, for an sshd that was told to reload a moment ago reads its files at some time now.
     await host.container.sh(`
-      hostcertd unenroll --yes || :
+      systemctl is-active --quiet ssh.socket || systemctl stop ssh.service
       rm -rf /etc/ssh /etc/default /etc/hostcertd/host-ca.pub /var/lib/hostcertd/certs/*
       cp -a /root/ssh /root/default /etc/
-      systemctl is-active --quiet ssh.socket || systemctl restart ssh.service`)
+      systemctl is-active --quiet ssh.socket || systemctl start ssh.service`)
     for (const hostId of hostIds) await host.issuer.ask({ do: 'remove-host', hostId })
+    // A reload keeps it: whoever is logged in, or connects meanwhile, notices nothing.
+    if (sshd !== null && after !== sshd)
+      throw new Error(`sshd was restarted: it was ${sshd}, and is ${after}`)
   })
 
   test('one line makes the host a member, the same line changes nothing, unenroll takes all back', async () => {
@@ -314,6 +324,7 @@ describeOnEachRelease('enroll', (release) => {
   // The last, for Debian's own way back fails: a running sshd outlives its socket, and the next one finds the port taken.
   test('ssh.socket instead of ssh.service', async () => {
     const { container, client } = host
+    sshd = null
     await container.sh('systemctl disable --now ssh.service; systemctl enable --now ssh.socket')
     const first = await enroll(await lineByIds())
     await client.trust(first.known_hosts)

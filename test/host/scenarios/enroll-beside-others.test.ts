@@ -85,7 +85,12 @@ describeOnEachRelease('enroll beside other work', (release) => {
       expect(await container.try(['sh', '-c', `${remote} --check`])).toMatchObject({ status: 0 })
       expect(await stateOfHost(host)).toBe(before)
       const gone = await container.try(['sh', '-c', line])
-      expect(gone).toMatchObject({ status: 1, stderr: expect.stringContaining('ISSUER_NOT_FOUND') })
+      expect(gone).toMatchObject({
+        status: 1,
+        stderr: expect.stringMatching(
+          /^ISSUER_NOT_FOUND: .*\ncheck --url and --host-id or --project; .*\n$/m,
+        ),
+      })
       expect(await stateOfHost(host)).toBe(before)
     },
     MINUTES,

@@ -21,10 +21,9 @@ function sockets(families: Readonly<Record<string, number>>): Probes {
 }
 
 /** What root can do on a host in a container, and no unit may. */
-const NONE: Probes = {
+const NEVER: Probes = {
   ...writing(
     '/etc/probe',
-    '/etc/hostcertd/probe',
     '/etc/systemd/system/probe.service',
     '/run/probe',
     '/run/lock/probe',
@@ -39,15 +38,12 @@ const NONE: Probes = {
     '/dev/shm/probe',
   ),
   ...sockets({ AF_PACKET: 17 }),
-  'have capabilities': 'grep -q "^CapEff:.*[1-9a-f]" /proc/self/status',
-  'regain capabilities': 'grep -q "^CapBnd:.*[1-9a-f]" /proc/self/status',
   'gain privileges by a program': 'grep -q "^NoNewPrivs:.0" /proc/self/status',
   'make a user namespace': 'unshare --user true',
   'make a mount namespace': 'unshare --mount true',
   'make a network namespace': 'unshare --net true',
   'mount a file system': 'mount -t tmpfs tmpfs /mnt && umount /mnt',
   'make a device': 'mknod /tmp/probe c 1 3; test -c /tmp/probe && rm /tmp/probe',
-  'give a file away': 'echo >/tmp/probe; chown 1 /tmp/probe; s=$?; rm /tmp/probe; exit $s',
   'make a program setuid': 'echo >/tmp/probe; chmod u+s /tmp/probe; s=$?; rm /tmp/probe; exit $s',
   'be somebody else': 'setpriv --reuid=1 --clear-groups true',
   'change the hostname': 'hostname "$(hostname)"',
@@ -55,6 +51,20 @@ const NONE: Probes = {
   'run in real time': 'chrt --fifo 1 true',
   'change the personality': 'setarch --addr-no-randomize true',
   'see other programs in /tmp': 'ls /tmp/of-root',
+}
+
+/** What only the unit that enrolls may. */
+const ENROLLING: Probes = {
+  ...writing('/etc/hostcertd/probe'),
+  'give a file away': 'echo >/tmp/probe; chown 1 /tmp/probe; s=$?; rm /tmp/probe; exit $s',
+}
+
+/** No other unit has any capabilities. */
+const NONE: Probes = {
+  ...NEVER,
+  ...ENROLLING,
+  'have capabilities': 'grep -q "^CapEff:.*[1-9a-f]" /proc/self/status',
+  'regain capabilities': 'grep -q "^CapBnd:.*[1-9a-f]" /proc/self/status',
 }
 
 // mmap(NULL, 4096, PROT_READ|PROT_WRITE|PROT_EXEC, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0), by its number on amd64
@@ -65,6 +75,27 @@ const WRITE_AND_EXECUTE: Probes = {
 /** Shell: whether a stream socket takes a connection. */
 function askSocket(path: string): string {
   return `perl -MSocket -e "socket(S, AF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un('${path}')) or exit 1"`
+}
+
+/** Of the user hostcertd-exchange, and in its sandbox. */
+const NONE_OF_EXCHANGE: Probes = {
+  ...NONE,
+  ...writing(
+    '/etc/ssh/probe',
+    '/etc/ssh/hostcertd/probe-cert.pub',
+    '/run/hostcertd/probe',
+    '/var/lib/hostcertd/probe',
+    '/var/lib/hostcertd/certs/probe',
+  ),
+  ...reading(
+    '/etc/ssh/ssh_host_ed25519_key',
+    '/etc/shadow',
+    '/etc/hostcertd/credentials/client-secret',
+    '/var/lib/hostcertd/attempts.json',
+  ),
+  'see the processes of others': 'test -d /proc/1',
+  'ask the root helper': askSocket('/run/hostcertd-reload.sock'),
+  'ask another exchange': askSocket('/run/hostcertd-exchange.sock'),
 }
 
 /** What a unit must not be able to do. */
@@ -89,31 +120,22 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
     'see the processes of others': 'test -d /proc/1',
     ...WRITE_AND_EXECUTE,
   },
-  'hostcertd-exchange@probe.service': {
-    ...NONE,
-    ...writing(
-      '/etc/ssh/probe',
-      '/etc/ssh/hostcertd/probe-cert.pub',
-      '/run/hostcertd/probe',
-      '/var/lib/hostcertd/probe',
-      '/var/lib/hostcertd/certs/probe',
-    ),
-    ...reading(
-      '/etc/ssh/ssh_host_ed25519_key',
-      '/etc/shadow',
-      '/etc/hostcertd/credentials/client-secret',
-      '/var/lib/hostcertd/attempts.json',
-    ),
-    'see the processes of others': 'test -d /proc/1',
-    'ask the root helper': askSocket('/run/hostcertd-reload.sock'),
-    'ask another exchange': askSocket('/run/hostcertd-exchange.sock'),
-  },
+  'hostcertd-exchange@probe.service': NONE_OF_EXCHANGE,
   'hostcertd-reload@probe.service': {
     ...NONE,
     ...writing('/var/lib/hostcertd/certs/probe', '/run/hostcertd/probe'),
     ...sockets({ AF_INET: 2, AF_INET6: 10, AF_NETLINK: 16 }),
     'see the network': 'grep -q host0: /proc/self/net/dev',
     ...WRITE_AND_EXECUTE,
+  },
+  'hostcertd-enroll.service': {
+    ...NEVER,
+    ...writing('/var/lib/hostcertd/certs/probe', '/run/hostcertd/probe', '/run/hostcertd-reload/probe'),
+    ...WRITE_AND_EXECUTE,
+  },
+  'hostcertd-ephemeral.service': {
+    ...NONE_OF_EXCHANGE,
+    ...writing('/var/lib/hostcertd-enroll/probe', '/run/sshd/probe'),
   },
 }
 
@@ -141,5 +163,27 @@ export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
     ...reading('/etc/ssh/ssh_host_ed25519_key', '/var/lib/hostcertd/certs/ssh_host_ed25519_key-cert.pub'),
     'judge what sshd is told': 'sshd -t',
     'reload sshd': 'systemctl reload ssh.service',
+  },
+  'hostcertd-enroll.service': {
+    ...ENROLLING,
+    ...writing(
+      '/etc/ssh/probe',
+      '/etc/default/probe',
+      '/var/lib/hostcertd-enroll/probe',
+      '/run/sshd/probe',
+      '/run/hostcertd-enroll/probe',
+    ),
+    ...reading('/etc/ssh/ssh_host_ed25519_key', '/etc/hostcertd/credentials/client-secret'),
+    ...sockets({ AF_INET: 2, AF_INET6: 10 }),
+    'judge what sshd is told': 'sshd -t',
+    'ask the root helper': askSocket('/run/hostcertd-reload.sock'),
+    'ask an exchange': askSocket('/run/hostcertd-exchange.sock'),
+    'start the service': 'systemctl start hostcertd.service',
+  },
+  'hostcertd-ephemeral.service': {
+    ...writing('/run/hostcertd-ephemeral/probe'),
+    ...reading('/etc/hostcertd/hostcertd.yaml', '$CREDENTIALS_DIRECTORY/hostcertd_client-secret'),
+    ...sockets({ AF_INET: 2, AF_INET6: 10 }),
+    'ask systemd what it is about to do': 'systemctl list-jobs',
   },
 }

@@ -5,6 +5,8 @@ export const CONFINED = [
   'hostcertd.service',
   'hostcertd-exchange@probe.service',
   'hostcertd-reload@probe.service',
+  'hostcertd-enroll.service',
+  'hostcertd-ephemeral.service',
 ] as const
 export type ConfinedUnit = (typeof CONFINED)[number]
 
@@ -32,7 +34,9 @@ export async function tryInSandbox(
   await container.write(SCRIPT, scriptOf(lines), 0o755)
   await container.write(
     `${UNITS}/${PROBE}.d/probe.conf`,
-    `[Service]
+    `[Unit]
+ConditionPathExists=
+[Service]
 Type=oneshot
 # Kept, so that it can be asked; and folders in /run must outlive the probe.
 RemainAfterExit=yes
@@ -44,6 +48,7 @@ StandardOutput=journal
 LogLevelMax=info
 ExecStartPre=
 ExecReload=
+ExecStop=
 ExecStart=
 ExecStart=/bin/sh ${SCRIPT}
 `,
