@@ -154,9 +154,10 @@ async function make(
   changes: readonly Change[],
   config: Config,
   { waitSeconds }: EnrollOptions,
-  { person, testSshd, untilServed }: EnrollTools,
+  { person, clock, testSshd, untilServed }: EnrollTools,
   signal: AbortSignal,
 ): Promise<void> {
+  let since = clock.now()
   for (const change of changes) {
     if (change.kind === 'service') {
       const why = await testSshd(signal)
@@ -164,10 +165,11 @@ async function make(
     }
     signal.throwIfAborted()
     if (change.kind !== 'sshd') person.tell(change.step)
+    since = clock.now()
     await run.make(change)
   }
   person.tell('waiting until sshd presents the certificates')
-  const missing = await untilServed(config, waitSeconds, signal)
+  const missing = await untilServed(config, { since, seconds: waitSeconds }, signal)
   if (missing !== null) throw new AgentError('SSHD_NOT_SERVING', missing)
 }
 

@@ -1,4 +1,5 @@
 import type { PublicKey } from '../cert/public-key.ts'
+import type { UnixSeconds } from '../cert/time.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import type { Enrollment } from '../host/enrollment.ts'
@@ -84,8 +85,15 @@ export interface EnrollTools {
     issuer: HttpIssuerConfig,
     secrets: Readonly<Record<string, string>>,
   ) => ExchangeClient
-  /** @returns what is missing after that time, which is longer while the issuer says "later"; null when all is served */
-  readonly untilServed: (config: Config, seconds: number, signal: AbortSignal) => Promise<string | null>
+  /**
+   * @param limits only what is seen since then counts; that is waited for so long, and longer while the issuer says "later"
+   * @returns what is missing then; null when all is served
+   */
+  readonly untilServed: (
+    config: Pick<Config, 'health' | 'verify'>,
+    limits: { readonly since: UnixSeconds; readonly seconds: number },
+    signal: AbortSignal,
+  ) => Promise<string | null>
   /** `sshd -t`: null when it accepts the configuration, otherwise why not, or why that is not known. */
   readonly testSshd: (signal: AbortSignal) => Promise<string | null>
 }
