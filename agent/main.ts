@@ -5,16 +5,19 @@ import { stderr, stdout } from 'node:process'
 import { messageOf } from './cert/errors.ts'
 import { escapeControls } from './cert/text.ts'
 import type { CliContext } from './cli/context.ts'
+import { statusIn } from './cli/daemon-client.ts'
 import { Daemon } from './cli/daemon.ts'
 import { runProgram } from './cli/program.ts'
-import { untilServed } from './cli/wait.ts'
+import { createUntilServed } from './cli/wait.ts'
 import { composeDaemon, composeHost, daemonLog, NO_METRICS, verbLog, verbLogSettings } from './compose.ts'
 import type { Config, HttpIssuerConfig } from './config/config.ts'
 import type { ToolsOptions } from './enroll/tools.ts'
 import { isSocket } from './host/files.ts'
 import { dropPrivileges, systemClock } from './host/machine.ts'
+import { runProgram as runCommand } from './host/programs.ts'
 import { EXCHANGE_SOCKET, type ExchangeWay, isForExchange } from './issuer/exchange-channel.ts'
 import { createExchangeClient, type ExchangeClient } from './issuer/exchange-client.ts'
+import type { StatusDocument } from './renewal/status-document.ts'
 import { hearSignals } from './signals.ts'
 import { versionInfo } from './version.ts'
 
@@ -22,6 +25,9 @@ import { versionInfo } from './version.ts'
 const END_MILLISECONDS = 9_500
 /** Of the ten seconds that a shutdown may take longer. */
 const POWER_OFF_MILLISECONDS = 7_000
+/** For sshd to be asked about every host key. */
+const STATUS_MILLISECONDS = 60_000
+const MOST_STATUS_BYTES = 4 * 1024 * 1024
 /** Of a terminal that does not say. */
 const USUAL_COLUMNS = 80
 
@@ -29,8 +35,9 @@ const version = versionInfo()
 const { env: environment } = process
 /** Set by hostcertd.service, whose sandbox no child could run in. */
 const unitSocket = environment['HOSTCERTD_EXCHANGE_SOCKET'] ?? null
+const ownProgram = [process.execPath, ...process.execArgv.filter(isForExchange), process.argv[1] ?? '']
 const exchange: ExchangeWay = {
-  program: [process.execPath, ...process.execArgv.filter(isForExchange), process.argv[1] ?? '', 'exchange'],
+  program: [...ownProgram, 'exchange'],
   // The unit behind the socket uses the configuration of the host, and no other.
   socket: unitSocket ?? (hasOwnConfiguration(process.argv) ? null : EXCHANGE_SOCKET),
   mayBeChild: unitSocket === null,
@@ -90,7 +97,21 @@ async function toolsOptions(): Promise<ToolsOptions> {
   })
   const log = { level: 'warn', format: 'pretty' } as const
   const way = { ...exchange, metrics: NO_METRICS }
-  return { ...way, version: version.version, environment, person, log, untilServed }
+  return {
+    ...way,
+    version: version.version,
+    environment,
+    person,
+    log,
+    untilServed: createUntilServed(statusByVerb),
+  }
+}
+
+/** By a child, which becomes the owner of the state first: root reads none of it. */
+async function statusByVerb(signal: AbortSignal): Promise<StatusDocument | null> {
+  const limits = { timeoutMilliseconds: STATUS_MILLISECONDS, outputBytes: MOST_STATUS_BYTES, signal }
+  const { stdout: printed } = await runCommand([...ownProgram, 'status', '--json'], limits)
+  return statusIn(printed)
 }
 
 // They undo what they did, which may take a while.

@@ -132,6 +132,12 @@ function isOfDaemon(value: unknown): boolean {
   return isObject(value) && 'version' in value && 'enrolled' in value && Array.isArray(value['certificates'])
 }
 
+/** @returns null for what is not the status document of this version */
+export function statusIn(text: string): StatusDocument | null {
+  const said = parse(text)
+  return isStatusDocument(said) ? said : null
+}
+
 /** What it has from this version on: after an upgrade the old daemon answers until it is restarted. */
 function isStatusDocument(value: unknown): value is StatusDocument {
   if (!isOfDaemon(value) || !isObject(value)) return false

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { parseTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
+import type { EnrollTools } from '../enroll/wanted.ts'
 import { isStopped, readinessOf, type StatusDocument } from '../renewal/status-document.ts'
 import { type CliContext, type ConfigOption, EXIT, observeOnce, requireConfig } from './context.ts'
 import { daemonStatus, sshdDown } from './daemon-client.ts'
@@ -48,28 +50,50 @@ export async function wait(context: CliContext, options: WaitOptions, signal: Ab
 const ISSUER_WAITS = ['issuer', 'login']
 
 /**
- * For `enroll`: until the daemon says that every host key's certificate is served. It goes on while the issuer itself
- * says "later".
+ * For `enroll`: until sshd serves a certificate of every host key, as was seen after the service was told of the new
+ * configuration. It goes on while the issuer itself says "later".
  *
- * @returns what is missing after that time; null when all is served
+ * @param withoutDaemon where the daemon cannot be asked: it has no port, or another program has it
  */
-export async function untilServed(
-  { health }: Pick<Config, 'health'>,
-  seconds: number,
-  signal: AbortSignal,
-): Promise<string | null> {
-  let last: StatusDocument | null = null
-  const until = performance.now() + seconds * 1000
-  for (;;) {
-    const status = await daemonStatus(health.listen, signal)
-    if (status !== null) last = status
-    if (status !== null && isServed(status)) return null
-    const isLater = last?.waits.some(
-      ({ for: what, code }) => ISSUER_WAITS.includes(what) && code === 'ISSUER_BUSY',
-    )
-    if (performance.now() > until && isLater !== true) return whatIsMissing(last)
-    await sleep(ASK_DAEMON_MILLISECONDS, undefined, { signal })
+export function createUntilServed(
+  withoutDaemon: (signal: AbortSignal) => Promise<StatusDocument | null>,
+): EnrollTools['untilServed'] {
+  return async ({ health, verify }, { since, seconds }, signal) => {
+    const wanted = { since: Math.floor(since), principals: verify.principals ?? [] }
+    let last: StatusDocument | null = null
+    let nextOwn = performance.now() + ASK_SSHD_MILLISECONDS
+    const until = performance.now() + seconds * 1000
+    for (;;) {
+      let status = await daemonStatus(health.listen, signal)
+      if (status === null && performance.now() >= nextOwn) {
+        status = await withoutDaemon(signal)
+        nextOwn = performance.now() + ASK_SSHD_MILLISECONDS
+      }
+      last = status ?? last
+      const missing = last !== null && isServed(last) ? whatIsOld(last, wanted) : whatIsMissing(last)
+      if (missing === null) return null
+      const isLater = last?.waits.some(
+        ({ for: what, code }) => ISSUER_WAITS.includes(what) && code === 'ISSUER_BUSY',
+      )
+      if (performance.now() > until && isLater !== true) return missing
+      await sleep(ASK_DAEMON_MILLISECONDS, undefined, { signal })
+    }
   }
+}
+
+/** What a configuration left behind that is no longer there: other names, or what was seen before. Null: nothing. */
+function whatIsOld(
+  { certificates }: StatusDocument,
+  { since, principals }: { readonly since: UnixSeconds; readonly principals: readonly string[] },
+): string | null {
+  for (const one of certificates) {
+    if (one.state === 'ignored') continue
+    const absent = principals.find((name) => !one.principals.includes(name))
+    if (absent !== undefined) return `the certificate of ${one.host_key} does not name ${absent}`
+    if (one.served !== null && !(parseTime(one.served.checked_at ?? '') >= since))
+      return `sshd was not seen to present the certificate of ${one.host_key} since the service was reloaded`
+  }
+  return null
 }
 
 /** The status from the daemon; without a daemon, from this process, and not too often. */

@@ -165,15 +165,17 @@ async function make(
   tools: EnrollTools,
   signal: AbortSignal,
 ): Promise<void> {
-  const { person, untilServed } = tools
+  const { person, clock, untilServed } = tools
+  let since = clock.now()
   for (const change of changes) {
     if (change.kind === 'service') await requireAccepted(tools, signal)
     signal.throwIfAborted()
     if (change.kind !== 'sshd') person.tell(change.step)
+    since = clock.now()
     await run.make(change)
   }
   person.tell('waiting until sshd presents the certificates')
-  const missing = await untilServed(config, waitSeconds, signal)
+  const missing = await untilServed(config, { since, seconds: waitSeconds }, signal)
   if (missing !== null) throw new AgentError('SSHD_NOT_SERVING', missing)
 }
 

@@ -1,3 +1,4 @@
+import type { UnixSeconds } from '../cert/time.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Clock } from '../renewal/ports.ts'
@@ -81,8 +82,15 @@ export interface EnrollTools {
     issuer: HttpIssuerConfig,
     secrets: Readonly<Record<string, string>>,
   ) => ExchangeClient
-  /** @returns what is missing after that time, which is longer while the issuer says "later"; null when all is served */
-  readonly untilServed: (config: Config, seconds: number, signal: AbortSignal) => Promise<string | null>
+  /**
+   * @param limits only what is seen since then counts; that is waited for so long, and longer while the issuer says "later"
+   * @returns what is missing then; null when all is served
+   */
+  readonly untilServed: (
+    config: Pick<Config, 'health' | 'verify'>,
+    limits: { readonly since: UnixSeconds; readonly seconds: number },
+    signal: AbortSignal,
+  ) => Promise<string | null>
   /** `sshd -t`: null when it accepts the configuration, otherwise why not, or why that is not known. */
   readonly testSshd: (signal: AbortSignal) => Promise<string | null>
 }

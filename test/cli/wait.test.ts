@@ -2,10 +2,12 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { createUntilServed } from '../../agent/cli/wait.ts'
+import type { Config } from '../../agent/config/config.ts'
 import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import { freePort } from '../support/private-sshd/process.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
-import { makeHostWithDaemon, statusAnswer } from './fake-daemon.ts'
+import { LIVE, makeHostWithDaemon, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
 
 const MISSING = /^not all certificates are served after 0s: ssh_host_ed25519_key is absent\n$/
 
@@ -153,4 +155,43 @@ test.concurrent.each<{
   const result = await host.verb(['wait', '--timeout', missing === null ? '60s' : '4s'])
   const stderr = missing === null ? '' : `not all certificates are served after 4s: ${missing}\n`
   expect(result).toEqual({ status: missing === null ? 0 : 1, stdout: '', stderr })
+})
+
+/** What enroll waits for: its names, seen since it told the service. */
+function waitOfEnroll(
+  listen: Config['health']['listen'],
+  document: StatusDocument | null,
+): Promise<string | null> {
+  const since = Date.parse(SERVED.checked_at ?? '') / 1000
+  const config = { health: { listen, hosts: [] }, verify: { hostCaFile: null, principals: ['web1'] } }
+  const untilServed = createUntilServed(async () => document)
+  const patience = document === null ? 0 : 60
+  return untilServed(config, { since, seconds: patience }, new AbortController().signal)
+}
+
+test.concurrent.each([
+  { name: 'seen since', change: { principals: ['web1', 'www'] }, missing: null },
+  {
+    name: 'seen before: the certificates of another configuration',
+    change: {
+      principals: ['web1'],
+      served: { ...SERVED, checked_at: new Date(Date.now() - 60_000).toISOString() },
+    },
+    missing: 'sshd was not seen to present the certificate of a since the service was reloaded',
+  },
+  {
+    name: 'another name',
+    change: { principals: ['web2'] },
+    missing: 'the certificate of a does not name web1',
+  },
+])('enroll waits: $name', async ({ change, missing }) => {
+  const document = statusAnswer([{ ...valid('a', SERVED), ...change }])
+  await using daemon = await startFakeDaemon({ '/status': document, '/livez': LIVE })
+  const [host = '', port] = daemon.listen.split(':')
+  expect(await waitOfEnroll({ kind: 'tcp', host, port: Number(port) }, null)).toBe(missing)
+})
+
+test.concurrent('enroll waits: without a port of the daemon', async () => {
+  const { body } = statusAnswer([{ ...valid('a', SERVED), principals: ['web1'] }])
+  expect(await waitOfEnroll({ kind: 'none' }, JSON.parse(body))).toBeNull()
 })
