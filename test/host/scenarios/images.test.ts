@@ -84,8 +84,8 @@ describeOnEachRelease('images', (release) => {
     expect(await issuer.ask({ do: 'hosts' })).toEqual(hosts)
 
     // It becomes a host of its own.
-    await copy.run(['hostcertd', 'unenroll', '--yes'])
     await copy.run(['rm', '/etc/hostcertd/conf.d/60-stop.yaml'])
+    await copy.run(['hostcertd', 'unenroll', '--yes'])
     await copy.write('/root/secret', secret, 0o600)
     await copy.run(['hostcertd', 'enroll', ...words])
     expect(await third.client.verifyAll()).toEqual([])
