@@ -48,8 +48,11 @@ export async function enroll(
   if (options.ephemeral === true && (options.register === null || options.project === null))
     throw new AgentError('CONFIG_INVALID', NEEDS_REGISTER)
   const isInterrupted = journal.runs.some(({ isFinished }) => !isFinished)
-  if (!isLooking(options.mode)) await undo(tools, 'an earlier call that was interrupted')
-  else if (isInterrupted)
+  if (!isLooking(options.mode)) {
+    await undo(tools, 'an earlier call that was interrupted')
+    // What would be registered now could not be noted.
+    if (journal.runs.some(({ isFinished }) => !isFinished)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
+  } else if (isInterrupted)
     person.tell('an earlier call was interrupted: what it changed would be undone first')
 
   const current = await readCurrent(tools)
@@ -92,7 +95,8 @@ export async function enroll(
       if (!isLooking(options.mode) && mayHaveRegistered(journal, hostname)) await settle(journal, hostname)
       // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
       // shows only by its own login, and a token that is not kept issues none.
-      if (administrator !== null)
+      const isOther = knownId !== '' && found.id !== knownId
+      if (administrator !== null || isOther)
         issuing = tools.openExchange({ ...before.issuer, sshHostId: found.id }, secrets)
       const { principals } = before.config.verify
       cas = await proveCa(options, pinned.keys, hostKey, principals, issuing, { ...tools, patience }, signal)
@@ -129,6 +133,9 @@ export async function enroll(
   }
   return { ...enrolled, isDone: true }
 }
+
+const NOT_UNDONE =
+  'what an earlier call changed is not undone yet, so nothing is changed now: fix what is in the way, and try again'
 
 /** It stays, whatever comes: who may register a host may not delete it, as a rule, and the next call finds it here. */
 async function noteRegistration(

@@ -1,7 +1,6 @@
 import { AgentError, type ErrorCode } from '../cert/errors.ts'
 import { quote } from '../cert/text.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
-import { isUuid } from '../issuer/host-questions.ts'
 import type { Clock, IssuerFailure } from '../renewal/ports.ts'
 
 /** Which host of the issuer's this machine is to be. */
@@ -33,7 +32,8 @@ type Ask<Answer> = (signal: AbortSignal) => Promise<Answer>
 type Failed = { readonly kind: 'failed'; readonly failure: IssuerFailure }
 
 /**
- * Find or register the host. Registers first and lists only when the name is taken: one request fewer for each host.
+ * Find or register the host. Registers first: only when the name is taken, the issuer is asked for the list of all hosts.
+ * A configured host that was deleted at the issuer is registered again.
  *
  * @param mayRegister false: only look
  * @throws AgentError with what has to be done
@@ -47,14 +47,15 @@ export async function findHost(
 ): Promise<FoundHost> {
   const { hostId, project, hostname, register, configuredId } = wish
   if (hostId !== null) return { kind: 'found', id: hostId, isNew: false }
-  if (configuredId !== null) return { kind: 'found', id: configuredId, isNew: false }
+  const mayReplace = project !== null && register !== null
+  if (configuredId !== null && !(mayReplace && (await isDeleted(configuredId, exchange, patience, signal))))
+    return { kind: 'found', id: configuredId, isNew: false }
   if (project === null)
     throw new AgentError(
       'CONFIG_INVALID',
       'name the host: --host-id ID, --project PROJECT or --from-certificate',
     )
-  let projectId = project
-  if (register === null || !isUuid(project) || !mayRegister) {
+  if (register === null || !mayRegister) {
     const byName = { kind: 'name', project, hostname } as const
     const found = await patience.ask(
       async (limit) => exchange.findHost({ by: byName }, limit),
@@ -62,7 +63,6 @@ export async function findHost(
       // Without a permission the issuer shows an empty list: whether there are hosts is not known.
       ({ visible }) => (visible === 0 && register === null ? 'no host of the project is visible' : null),
     )
-    projectId = found.project?.id ?? project
     if (found.host !== null) {
       if (register === null || isOwn(found.host.id, wish))
         return { kind: 'found', id: found.host.id, isNew: false }
@@ -71,7 +71,7 @@ export async function findHost(
     if (register === null) throw notFound(wish, found)
     if (!mayRegister) return { kind: 'would-register' }
   }
-  const question = { projectId, hostname, ...register }
+  const question = { project, hostname, ...register }
   const answer = await patience.ask(async (limit) => exchange.registerHost(question, limit), signal)
   if (answer.kind === 'registered') return { kind: 'found', id: answer.host.id, isNew: true }
   if (answer.what === 'alias') {
@@ -80,6 +80,23 @@ export async function findHost(
   }
   if (isOwn(answer.host.id, wish)) return { kind: 'found', id: answer.host.id, isNew: false }
   throw taken(answer.host.id, wish)
+}
+
+/** Only by the word of the issuer itself, whose answers have an id; a host that may not be read is there. */
+async function isDeleted(
+  id: string,
+  exchange: Pick<ExchangeClient, 'findHost'>,
+  patience: Patience,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const known = await patience.ask(async (limit) => {
+    const answer = await exchange.findHost({ by: { kind: 'id', id } }, limit)
+    if (answer.kind !== 'failed') return { kind: 'known' as const, isGone: false }
+    const { code, requestId } = answer.failure
+    const isGone = code === 'ISSUER_NOT_FOUND' && requestId !== null
+    return isGone || code === 'ISSUER_FORBIDDEN' ? { kind: 'known' as const, isGone } : answer
+  }, signal)
+  return known.isGone
 }
 
 function isOwn(id: string, { ownIds, takeOver }: HostWish): boolean {

@@ -79,6 +79,8 @@ const ANSWER_KINDS: Readonly<Record<Asked['ask'], readonly Reply['answer']['kind
 
 /** Beyond what its own time limits allow: to start, and to read what the system trusts. */
 const SPARE_MILLISECONDS = 10_000
+/** systemd ends one after five minutes, whatever it does: an older one is asked nothing more. */
+const LONGEST_AGE_SECONDS = 120
 /** A login, an issue, and both once more: each has the whole `issuer.timeout`. */
 const REQUESTS_PER_QUESTION = 4
 const LOGINS_PER_QUESTION = 2
@@ -99,13 +101,21 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   const settings: ExchangeSettings = { protocol: PROTOCOL, issuer, log, credentials, proxy }
   const health = new HealthRecord(clock)
   let channel: Channel | null = null
+  let openedAt = 0
   let questions = 0
   /** What was found or registered, for an exchange that is started after another. */
   let sshHostId = ''
 
+  const end = (): void => {
+    channel?.end()
+    channel = null
+  }
+
   const open = (): Channel => {
     // One that has answered and then ended while nothing was asked, as systemd ends the unit after five minutes.
     if (questions > 0 && channel?.ended !== null) channel = null
+    if (channel !== null && clock.uptime() - openedAt > LONGEST_AGE_SECONDS) end()
+    if (channel === null) openedAt = clock.uptime()
     const current = sshHostId === '' ? settings : { ...settings, issuer: { ...issuer, sshHostId } }
     return (channel ??= openChannel(options, JSON.stringify(current)))
   }
@@ -198,10 +208,7 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
       return key === undefined ? { kind: 'failed', failure: failureIn(answer) } : { kind: 'user-ca', key }
     },
     health: (): IssuerHealth => health.current,
-    end: () => {
-      channel?.end()
-      channel = null
-    },
+    end,
   }
 }
 

@@ -7,7 +7,7 @@ const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 export const PROJECT_ID = /^[\w-]{1,64}$/
 /** A host name as in a certificate; hosts that others registered may have upper-case letters. */
 const HOST_NAME = /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/i
-const ALIAS = /^[\w.-]{1,255}$/
+export const ALIAS = /^[\w.-]{1,255}$/
 /** As the server takes it: `30d`, `1 year`. */
 const TTL = /^\d{1,12}(?:\.\d{1,9})? ?[a-z]{0,12}$/i
 /** Of the names in one answer. */
@@ -47,7 +47,8 @@ export const HOST_QUESTIONS = {
   }),
   'register-host': v.object({
     ask: v.literal('register-host'),
-    projectId,
+    /** An id or a slug. */
+    project: projectId,
     hostname: text,
     alias: v.nullable(v.pipe(text, v.regex(ALIAS))),
     /** `30d`; null: as the server has it, a year. */

@@ -115,7 +115,8 @@ export function createHosts(way: HttpWay): Hosts {
   /** Why the server failed to register a host: that name and alias are taken is all that its answer can mean but a fault. */
   const explainCreate = async (
     answer: Answer,
-    { projectId, hostname, alias }: HostQuestion<'register-host'>,
+    { hostname, alias }: HostQuestion<'register-host'>,
+    projectId: string,
     signal: AbortSignal,
   ): Promise<HostAnswerOf<'register-host'>> => {
     const listed = await hostsOf(projectId, signal)
@@ -140,7 +141,11 @@ export function createHosts(way: HttpWay): Hosts {
     const ttl = question.ttl === null ? null : readCertificateTtl(question.ttl)
     if (ttl !== null && !ttl.ok) return refused(`the lifetime ${ttl.why}`)
     const wish = { ...question, hostname: name.value }
-    const { projectId, hostname, alias } = wish
+    const { project, hostname, alias } = wish
+    // The route takes no slug.
+    const inProject = isUuid(project) ? { id: project } : await projectOf(project, signal)
+    if ('code' in inProject) return failed(inProject)
+    const projectId = inProject.id
     const body = {
       projectId,
       hostname,
@@ -150,10 +155,11 @@ export function createHosts(way: HttpWay): Hosts {
     const outcome = await ask({ method: 'POST', path: '/api/v1/ssh/hosts', body }, signal)
     if (!outcome.ok) return failed(outcome.failure)
     const { answer } = outcome
-    if (answer.status === 500 && answer.body.error === 'Create') return explainCreate(answer, wish, signal)
+    if (answer.status === 500 && answer.body.error === 'Create')
+      return explainCreate(answer, wish, projectId, signal)
     if (answer.status !== 200) {
       const forbids = `does not permit registering ${hostname}`
-      return failed(failureOf(answer, forbids, `has no project ${quote(projectId)}`))
+      return failed(failureOf(answer, forbids, `has no project ${quote(project)}`))
     }
     const host = readHost(answer)
     if (typeof host === 'string') return failed(invalidAnswer(answer, host))

@@ -31,8 +31,9 @@ function failed(
   code: IssuerFailure['code'],
   next: IssuerFailure['next'],
   retryAfterSeconds: number | null = null,
+  requestId: string | null = null,
 ): Extract<Found, { kind: 'failed' }> {
-  const failure = { code, message: `the issuer says ${code}`, next, retryAfterSeconds, requestId: null }
+  const failure = { code, message: `the issuer says ${code}`, next, retryAfterSeconds, requestId }
   return { kind: 'failed', failure }
 }
 
@@ -111,35 +112,55 @@ test('a name that is not among visible hosts is known not to be there: no wait',
   )
 })
 
-test('an empty list is no reason to wait before registering, and none to believe that the name is free', async () => {
+test('one request registers, by the id of a project and by its slug; a name that is taken may be its own', async () => {
   const registered = [{ kind: 'registered', host: HOST } as const]
-  expect(await look({ register: REGISTER }, { found: [found(null, 0)], registered })).toMatchObject({
-    host: { kind: 'found', id: OURS, isNew: true },
-    asked: 'find register',
-    said: [],
-  })
+  for (const project of ['servers', PROJECT])
+    expect(await look({ project, register: REGISTER }, { registered })).toMatchObject({
+      host: { kind: 'found', id: OURS, isNew: true },
+      asked: 'register',
+      said: [],
+    })
   const taken = [{ kind: 'taken', what: 'hostname', host: HOST } as const]
-  const other = await look({ register: REGISTER }, { found: [found(null, 0)], registered: taken })
+  const other = await look({ register: REGISTER }, { registered: taken })
   expect(other.error).toContain(`is registered already, as ${OURS}, and nothing on this machine shows`)
-  const lost = await look(
-    { register: REGISTER, mayHaveRegistered: () => true },
-    { found: [found(null, 0)], registered: taken },
-  )
+  const lost = await look({ register: REGISTER, mayHaveRegistered: () => true }, { registered: taken })
   expect(lost.error).toMatch(
     /got no answer, so it may be its own, but .*: if no other machine uses that name, add --take-over$/,
   )
   const own = { register: REGISTER, ownIds: [OURS.toUpperCase()] }
-  expect(await look(own, { found: [found(null, 0)], registered: taken })).toMatchObject({ host: isOurs })
+  expect(await look(own, { registered: taken })).toMatchObject({ host: isOurs })
 })
 
-test('by the id of a project one request registers, and none is made when nothing may be changed', async () => {
-  const registered = [{ kind: 'registered', host: HOST } as const]
+test('nothing is registered when nothing may be changed', async () => {
   const wish = { project: PROJECT, register: REGISTER }
-  expect(await look(wish, { registered })).toMatchObject({ asked: 'register' })
   expect(await look(wish, { found: [found(null, 0)] }, false)).toMatchObject({
     asked: 'find',
     host: { kind: 'would-register' },
   })
+})
+
+const DELETED = failed('ISSUER_NOT_FOUND', 'administrator', null, 'req-1')
+
+test('a configured host that was deleted at the issuer is registered again, if that is asked for', async () => {
+  const NEW = { ...HOST, id: '0c1efcfc-434c-4c43-80e3-53c9eae6672a' }
+  const registered = [{ kind: 'registered', host: NEW } as const]
+  const wish = { configuredId: OURS, register: REGISTER }
+  expect(await look(wish, { found: [DELETED], registered })).toMatchObject({
+    host: { kind: 'found', id: NEW.id, isNew: true },
+    asked: 'find register',
+    said: [],
+  })
+  expect(await look(wish, { found: [DELETED, found(null, 3)] }, false)).toMatchObject({
+    host: { kind: 'would-register' },
+  })
+  // It is there, or it may not be read.
+  for (const one of [found(HOST, 1), FORBIDDEN])
+    expect(await look(wish, { found: [one] })).toMatchObject({ host: isOurs, asked: 'find', said: [] })
+  // A proxy does not know.
+  expect(await look(wish, { found: [NO_PROJECT] })).toMatchObject({
+    error: 'the issuer says ISSUER_NOT_FOUND',
+  })
+  expect(await look({ configuredId: OURS }, {})).toMatchObject({ host: isOurs, asked: '' })
 })
 
 test('what the configuration or an option names is not asked for', async () => {

@@ -14,7 +14,7 @@ const HOST = {
   alias: null,
   hostCertTtl: null,
 }
-const QUESTION = { projectId: PROJECT, hostname: HOSTNAME, alias: null, ttl: null }
+const QUESTION = { project: PROJECT, hostname: HOSTNAME, alias: null, ttl: null }
 const TAKEN = { kind: 'taken', what: 'hostname', host: HOST } as const
 const REGISTERED = { kind: 'registered', host: HOST } as const
 

@@ -99,6 +99,33 @@ describe('an exchange that answers', () => {
     issuer.end()
   })
 
+  test('one that is two minutes old is not asked any more: systemd would end it in the middle of a question', async () => {
+    const starts = join(folder.path, 'starts-of-age')
+    const line = reply(issued).replace('"id":1', '"id":%d')
+    const {
+      requests: _,
+      loginFailures: __,
+      ...options
+    } = optionsFor(
+      `echo >>${starts}; read -r settings
+      while read -r question; do id=\${question#*:}; printf '${line}\\n' "\${id%%,*}"; done`,
+    )
+    let uptime = 1000
+    const issuer = createExchangeClient({ ...options, clock: { ...options.clock, uptime: () => uptime } })
+    for (const [seconds, count] of [
+      [0, 1],
+      [110, 1],
+      [30, 2],
+      [110, 2],
+      [600, 3],
+    ] as const) {
+      uptime += seconds
+      expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({ ok: true })
+      expect(await readFile(starts, 'utf8')).toBe('\n'.repeat(count))
+    }
+    issuer.end()
+  })
+
   test('one that has ended between two questions is started again, for the host that it found', async () => {
     const host = { id: 'f0e1d2c3-434c-4c43-80e3-53c9eae6672a', projectId: 'p', hostname: 'web1.example.com' }
     const found = { kind: 'found', project: null, host: { ...host, alias: null, hostCertTtl: null } }

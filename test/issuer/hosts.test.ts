@@ -88,8 +88,8 @@ const add = (hostname: string, alias?: string): string =>
 const byName = (hostname: string, project = projectId) =>
   ({ by: { kind: 'name', project, hostname } }) as const
 const byId = (id: string) => ({ by: { kind: 'id', id } }) as const
-const wishFor = (hostname: string, wish: { alias?: string; ttl?: string; projectId?: string } = {}) => ({
-  projectId,
+const wishFor = (hostname: string, wish: { alias?: string; ttl?: string; project?: string } = {}) => ({
+  project: projectId,
   hostname,
   alias: null,
   ttl: null,
@@ -237,6 +237,20 @@ describe('registering a host', () => {
     expect(paths()).toEqual(['POST /api/v1/ssh/hosts'])
   })
 
+  test('by the slug of its project, without the list of all its hosts', async () => {
+    const name = freshName()
+    const answer = await all.registerHost(wishFor(name, { project: server.projectSlug }), NEVER)
+    expect(answer).toMatchObject({ kind: 'registered', host: { hostname: name, projectId } })
+    expect(paths()).toEqual(['GET /api/v1/workspace', 'POST /api/v1/ssh/hosts'])
+    expect(await all.registerHost(wishFor(name, { project: server.projectSlug }), NEVER)).toMatchObject({
+      kind: 'taken',
+      host: { hostname: name },
+    })
+    expect(await all.registerHost(wishFor(freshName(), { project: 'other' }), NEVER)).toMatchObject(
+      failure('ISSUER_NOT_FOUND', /shows this identity no project "other"/, { next: 'administrator' }),
+    )
+  })
+
   test('by an identity that may do nothing but create this one, and a request of enroll is not counted', async () => {
     const name = freshName()
     const { clientId, clientSecret } = server.addIdentity({ mayCreate: [name] })
@@ -318,7 +332,7 @@ describe('registering a host', () => {
   })
 
   test('an unknown project, and a server that refuses the request', async () => {
-    expect(await all.registerHost(wishFor(freshName(), { projectId: randomUUID() }), NEVER)).toMatchObject(
+    expect(await all.registerHost(wishFor(freshName(), { project: randomUUID() }), NEVER)).toMatchObject(
       failure('ISSUER_NOT_FOUND', /has no project "[\da-f-]{36}": "Project with ID/, {
         next: 'administrator',
       }),
