@@ -1,9 +1,10 @@
 import { join } from 'node:path'
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, messageOf } from '../cert/errors.ts'
 import type { HttpIssuerConfig } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
-import { readEnrollment } from '../host/enrollment.ts'
+import { readIssuerUrl } from '../config/values.ts'
+import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import { Patience } from './find-host.ts'
@@ -51,11 +52,9 @@ export async function readDeletion(
 ): Promise<Deletion> {
   const { person, clock, openExchange } = tools
   const here = await configuredHere(tools)
-  const url = options.url ?? here?.url
+  const url = options.url === null ? here?.url : urlOf(options.url)
   if (url === undefined) throw new AgentError('CONFIG_INVALID', 'name the issuer: --url URL')
-  const enrollment = await readEnrollment().catch(() => null)
-  const hostId = options.hostId ?? here?.sshHostId ?? enrollment?.host_id ?? registeredIn(runs).at(-1)
-  if (hostId === undefined) throw new AgentError('CONFIG_INVALID', 'name the host: --host-id ID')
+  const hostId = options.hostId ?? (await ownHostId(url, here, runs))
 
   const usesOwnLogin = options.adminTokenFile === null && options.method === null && here?.url === url
   const { issuer, secrets } =
@@ -70,7 +69,10 @@ export async function readDeletion(
       const exchange = open()
       try {
         const answer = await exchange.findHost({ by: { kind: 'id', id: hostId } }, stop)
-        return answer.kind !== 'failed' || answer.failure.code !== 'ISSUER_NOT_FOUND'
+        if (answer.kind !== 'failed') return true
+        // A proxy, which answers without an id, does not know it.
+        const { code, requestId } = answer.failure
+        return code !== 'ISSUER_NOT_FOUND' || requestId === null
       } finally {
         exchange.end()
       }
@@ -86,6 +88,38 @@ export async function readDeletion(
       }
     },
   }
+}
+
+/** As a configuration has it. @throws AgentError CONFIG_INVALID */
+function urlOf(given: string): string {
+  const url = readIssuerUrl(given)
+  if (url.ok) return url.value
+  throw new AgentError('CONFIG_INVALID', `--url ${url.problem}`)
+}
+
+/**
+ * The id of this machine's host at that issuer.
+ *
+ * @param here what is configured; null: nothing
+ * @param runs of the journal
+ * @throws AgentError when it is not known: an older one, or that of another issuer, does not take its place
+ */
+export async function ownHostId(
+  url: string,
+  here: Pick<HttpIssuerConfig, 'url' | 'sshHostId'> | null,
+  runs: readonly JournalRun[],
+  enrollmentFile = ENROLLMENT_FILE,
+): Promise<string> {
+  const name = 'name the host: --host-id ID'
+  if (here !== null && here.url !== url)
+    throw new AgentError('CONFIG_INVALID', `${name}; this machine is configured for ${here.url}, not ${url}`)
+  if (here !== null) return here.sshHostId
+  const enrollment = await readEnrollment(enrollmentFile).catch((error: unknown) => {
+    throw new AgentError('STORE_FAILED', `${messageOf(error)}; ${name}`, { cause: error })
+  })
+  const hostId = enrollment?.host_id ?? registeredIn(runs).at(-1)
+  if (hostId !== undefined) return hostId
+  throw new AgentError('CONFIG_INVALID', name)
 }
 
 /** @returns null when this host has no issuer over HTTP, or no valid configuration */

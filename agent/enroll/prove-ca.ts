@@ -1,4 +1,4 @@
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, messageOf } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import { inOneLine } from '../cert/text.ts'
 import { verifyIssued } from '../cert/verify-issued.ts'
@@ -68,9 +68,14 @@ export async function proveCa(
     refuse(
       `not by one that is pinned; if the CA was changed on purpose, add --ca-fingerprint ${ca.fingerprint}`,
     )
-  const named = await exchange.hostCa(signal)
-  if (named.ok && !named.keys.some(({ blob }) => blob.equals(ca.blob)))
-    refuse('and the issuer names another one')
+  const named = await namedCas(exchange, patience, signal).catch((error: unknown) => {
+    if (!(error instanceof AgentError)) throw error
+    const message = `cannot compare the CA of the certificate with the one that the issuer publishes: ${messageOf(error)}; if you know it by its fingerprint, add --ca-fingerprint ${ca.fingerprint}`
+    throw new AgentError(error.code, message, { cause: error })
+  })
+  if (named === null)
+    person.tell('the issuer has no route that names its host CA: only the certificate itself shows it')
+  else if (!named.some(({ blob }) => blob.equals(ca.blob))) refuse('and the issuer names another one')
   person.tell(`this host's certificates are signed by the CA ${ca.fingerprint} (${ca.type})`)
   person.tell(
     mode === 'yes'
@@ -78,4 +83,19 @@ export async function proveCa(
       : 'compare it with the CA that your clients trust',
   )
   return [ca]
+}
+
+/** @returns null when the issuer has no such route */
+async function namedCas(
+  exchange: Pick<ExchangeClient, 'hostCa'>,
+  patience: Patience,
+  signal: AbortSignal,
+): Promise<readonly PublicKey[] | null> {
+  const { keys } = await patience.ask(async (limit) => {
+    const answer = await exchange.hostCa(limit)
+    if (answer.ok) return { kind: 'named' as const, keys: answer.keys }
+    if (answer.noSuchRoute) return { kind: 'named' as const, keys: null }
+    return { kind: 'failed' as const, failure: answer.failure }
+  }, signal)
+  return keys
 }
