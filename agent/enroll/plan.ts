@@ -75,7 +75,7 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   if (enrollment !== null) changes.push(enrollment)
   const ephemeral = options.ephemeral === true ? await ephemeralChanges(options, signal) : []
   changes.push(...ephemeral)
-  const notes = ephemeral.length > 0 ? [...sshd.notes, NEEDS_DELETE] : sshd.notes
+  const notes = ephemeral.length > 0 ? [...sshd.notes, ...notesOfEphemeral(options)] : sshd.notes
   return { notes, changes: [...changes, ...(await serviceChanges(changes.length > 0, signal))] }
 }
 
@@ -83,6 +83,14 @@ export const NEEDS_REGISTER =
   '--ephemeral deletes the host at power-off: add --register and --project, so that it can come back'
 const NEEDS_DELETE =
   'this host is deleted at the issuer when the machine is powered off, if its identity has the right to delete it: that shows only then, in `journalctl -u hostcertd-ephemeral`'
+
+/** Who registers it now has no part in that. */
+const NEEDS_CREATE =
+  'when the machine comes back, it is registered by its own identity, which needs the right to create the host: --admin-token-file is for this call only'
+
+function notesOfEphemeral({ adminTokenFile }: EnrollOptions): readonly string[] {
+  return adminTokenFile === null ? [NEEDS_DELETE] : [NEEDS_DELETE, NEEDS_CREATE]
+}
 
 /** What deletes the host when this machine is powered off, and what registers it again when it comes back. */
 async function ephemeralChanges(options: EnrollOptions, signal: AbortSignal): Promise<Change[]> {

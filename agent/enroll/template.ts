@@ -2,7 +2,7 @@ import * as v from 'valibot'
 import { AgentError } from '../cert/errors.ts'
 import { readCertificateTtl } from '../cert/host-name.ts'
 import { reasonOf } from '../cert/text.ts'
-import { PROJECT_ID } from '../issuer/host-questions.ts'
+import { ALIAS, PROJECT_ID } from '../issuer/host-questions.ts'
 import { readFileState } from './files.ts'
 import { LOGIN_METHODS } from './login-options.ts'
 import type { EnrollOptions } from './wanted.ts'
@@ -26,12 +26,18 @@ const ttl = v.pipe(
   v.check((text) => readCertificateTtl(text).ok),
 )
 
+/** Only of one machine that comes back, never of an image. */
+const alias = v.pipe(v.string(), v.regex(ALIAS))
+
 /** Defaults are those of `enroll` itself. Unknown names are errors. */
 const templateSchema = v.strictObject({
   version: v.literal(1),
   url: v.optional(v.nullable(line), null),
   project: v.optional(v.nullable(v.pipe(v.string(), v.regex(PROJECT_ID))), null),
-  register: v.optional(v.nullable(v.strictObject({ ttl: v.optional(v.nullable(ttl), null) })), null),
+  register: v.optional(
+    v.nullable(v.strictObject({ ttl: v.optional(v.nullable(ttl), null), alias: v.exactOptional(alias) })),
+    null,
+  ),
   /** As in the configuration file. */
   auth: v.optional(
     v.nullable(v.objectWithRest({ method: v.picklist(LOGIN_METHODS) }, v.union([line, v.array(line)]))),
@@ -84,7 +90,11 @@ export async function readTemplate(path: string): Promise<Template | null> {
 
 /** The content of `ephemeral.json`; the rest is in the configuration by then. */
 export function returnText({ project, register, jitterSeconds, waitSeconds }: EnrollOptions): string {
-  const back = { project, register: register && { ttl: register.ttl }, wait_seconds: waitSeconds }
+  const again = register && {
+    ttl: register.ttl,
+    ...(register.alias === null ? {} : { alias: register.alias }),
+  }
+  const back = { project, register: again, wait_seconds: waitSeconds }
   const jitter = { jitter_seconds: jitterSeconds ?? USUAL_JITTER_SECONDS }
   return `${JSON.stringify({ version: 1, ...back, ...jitter, ephemeral: true }, null, 2)}\n`
 }
@@ -97,7 +107,7 @@ export function optionsOf(template: Template): EnrollOptions {
     hostId: null,
     project: template.project,
     hostname: null,
-    register: template.register && { ttl: template.register.ttl, alias: null },
+    register: template.register && { ttl: template.register.ttl, alias: template.register.alias ?? null },
     fromCertificate: false,
     method,
     login,

@@ -52,8 +52,10 @@ test('a template is read as it was written, by root alone, and strictly', async 
   expect(await readTemplate(path)).toEqual(whole)
   const options = optionsOf(whole)
   expect(options).toMatchObject({ method: 'universal-auth', login: { client_id: 'me' }, hostname: null })
-  await write(returnText({ ...options, jitterSeconds: 5 }))
-  expect(await readTemplate(path)).toMatchObject({
+  await write(returnText({ ...options, register: { ttl: '30d', alias: 'web' }, jitterSeconds: 5 }))
+  const back = await readTemplate(path)
+  expect(optionsOf(back ?? whole).register).toEqual({ ttl: '30d', alias: 'web' })
+  expect(back).toMatchObject({
     project: 'p',
     ephemeral: true,
     jitter_seconds: 5,
