@@ -32,6 +32,15 @@ export interface ServiceChange {
   /** `hostcertd.service`. */
   readonly unit: string
   readonly before: { readonly isEnabled: boolean; readonly isActive: boolean }
+  /** Removed while it is stopped, so that it makes them anew, and put back when this is undone. */
+  readonly replaced?: ServiceFiles
+}
+
+/** Small text files that a service keeps in its own folder. */
+export interface ServiceFiles {
+  readonly folder: string
+  /** By paths below it. */
+  readonly files: readonly { readonly path: string; readonly text: string }[]
 }
 
 /** The folder of a service, with the paths below it that were there before. */

@@ -3,6 +3,7 @@ import type { PublicKey } from '../cert/public-key.ts'
 import { tryParse } from '../cert/verify-issued.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
+import { hostIdIn } from '../issuer/host-questions.ts'
 import type { Change } from './change.ts'
 import {
   type Configured,
@@ -247,8 +248,8 @@ async function idsInCertificates(): Promise<string[]> {
     for (const path of await pathsMatching(pattern).catch(() => [])) {
       const text = await readBoundedFile(path, SMALL_FILE_BYTES).catch(() => '')
       const parsed = tryParse(text)
-      const id = parsed.ok ? /^host-([0-9a-f-]{36})$/i.exec(parsed.certificate.keyId)?.[1] : undefined
-      if (id !== undefined) ids.push(id)
+      const id = parsed.ok ? hostIdIn(parsed.certificate.keyId) : null
+      if (id !== null) ids.push(id)
     }
   }
   return [...new Set(ids)]

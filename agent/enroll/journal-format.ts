@@ -56,6 +56,12 @@ const change = v.variant('kind', [
     step: v.string(),
     unit: v.pipe(v.string(), v.regex(/^[A-Za-z0-9@_.:][A-Za-z0-9@_.:\\-]*$/)),
     before: v.strictObject({ isEnabled: v.boolean(), isActive: v.boolean() }),
+    replaced: v.exactOptional(
+      v.strictObject({
+        folder: absolutePath,
+        files: v.array(v.strictObject({ path: relativePath, text: v.string() })),
+      }),
+    ),
   }),
   v.strictObject({
     kind: v.literal('copies'),

@@ -16,7 +16,7 @@ import {
   undoingOf,
 } from './files.ts'
 import type { Entry } from './journal-format.ts'
-import { removeServiceState } from './service-state.ts'
+import { removeServiceFiles, removeServiceState, writeServiceFiles } from './service-state.ts'
 
 /** What a change needs besides files. */
 export interface Performers {
@@ -121,7 +121,14 @@ export function createPerformer(performers: Performers, operations: FileOperatio
   return {
     async make(wanted) {
       if (wanted.kind === 'file') await makeFileChange(wanted, operations)
-      if (wanted.kind === 'service') for (const args of callsToMake(wanted)) await call(args)
+      if (wanted.kind !== 'service') return
+      const { unit, replaced } = wanted
+      if (replaced !== undefined) {
+        // While it runs it would make them anew at once, by the configuration that it still has.
+        await call(['stop', unit])
+        await removeServiceFiles(replaced)
+      }
+      for (const args of callsToMake(wanted)) await call(args)
     },
     async undo(undone, save) {
       const { change } = undone
@@ -150,6 +157,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     },
     stop: async (unit) => call(['stop', unit]),
     async undoService(change) {
+      if (change.replaced !== undefined) await writeServiceFiles(change.replaced)
       for (const args of callsToUndo(change)) await call(args)
     },
   }
@@ -196,9 +204,11 @@ async function pathsOf(pattern: string): Promise<readonly string[]> {
   return pathsMatching(pattern)
 }
 
-function callsToMake({ unit, before }: ServiceChange): readonly (readonly string[])[] {
+function callsToMake({ unit, before, replaced }: ServiceChange): readonly (readonly string[])[] {
   if (!before.isActive) return [['enable', '--now', unit]]
-  return [...(before.isEnabled ? [] : [['enable', unit]]), ['reload', unit]]
+  const start = replaced === undefined ? [] : [['start', unit]]
+  // A reload ends what it waits for, which a start does not.
+  return [...(before.isEnabled ? [] : [['enable', unit]]), ...start, ['reload', unit]]
 }
 
 function callsToUndo({ unit, before }: ServiceChange): readonly (readonly string[])[] {

@@ -13,7 +13,7 @@ import type { Current, Pinned } from './current.ts'
 import { withVariables } from './environment-file.ts'
 import { EPHEMERAL_UNIT } from './ephemeral.ts'
 import { readFileState } from './files.ts'
-import { listServiceState } from './service-state.ts'
+import { listServiceState, readCertificatesOfOthers } from './service-state.ts'
 import { readSshdSetup } from './sshd-facts.ts'
 import { planSshd } from './sshd.ts'
 import { RETURN_FILE, returnText } from './template.ts'
@@ -76,7 +76,10 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   const ephemeral = options.ephemeral === true ? await ephemeralChanges(options, signal) : []
   changes.push(...ephemeral)
   const notes = ephemeral.length > 0 ? [...sshd.notes, ...notesOfEphemeral(options)] : sshd.notes
-  return { notes, changes: [...changes, ...(await serviceChanges(changes.length > 0, signal))] }
+  return {
+    notes,
+    changes: [...changes, ...(await serviceChanges(changes.length > 0, wanted.hostId, signal))],
+  }
 }
 
 export const NEEDS_REGISTER =
@@ -216,12 +219,15 @@ async function enrollmentChange(
 }
 
 /** @param isChanged whether anything else is */
-async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<Change[]> {
+async function serviceChanges(isChanged: boolean, hostId: string, signal: AbortSignal): Promise<Change[]> {
   const before = await stateOfUnit(UNIT, signal)
-  if (!isChanged && before.isEnabled && before.isActive) return []
+  const replaced = await readCertificatesOfOthers(STATE_FOLDER, hostId)
+  const isReplacing = replaced.files.length > 0
+  if (!isChanged && !isReplacing && before.isEnabled && before.isActive) return []
   const found = await Promise.all(COPIES.map(pathsMatching))
   const states = await Promise.all(found.flat().map(async (path) => ({ path, state: await stateOf(path) })))
-  const step = before.isActive ? 'reload the service' : 'start the service'
+  const verb = before.isActive ? 'reload the service' : 'start the service'
+  const step = isReplacing ? `${verb}, and replace the certificates of another host` : verb
   return [
     {
       kind: 'copies',
@@ -230,7 +236,7 @@ async function serviceChanges(isChanged: boolean, signal: AbortSignal): Promise<
       before: states,
       state: { folder: STATE_FOLDER, before: await listServiceState(STATE_FOLDER) },
     },
-    { kind: 'service', step, unit: UNIT, before },
+    { kind: 'service', step, unit: UNIT, before, ...(isReplacing ? { replaced } : {}) },
   ]
 }
 

@@ -1,9 +1,11 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { oneLine } from '../cert/text.ts'
+import { tryParse } from '../cert/verify-issued.ts'
 import { isGone } from '../host/files.ts'
 import { runProgram } from '../host/programs.ts'
-import type { ServiceState } from './change.ts'
+import { hostIdIn } from '../issuer/host-questions.ts'
+import type { ServiceFiles, ServiceState } from './change.ts'
 
 /*
  * What the service keeps in its own folder: certificates and their attempts. Root does not touch what another user may
@@ -37,6 +39,41 @@ export async function removeServiceState({ folder, before }: ServiceState): Prom
   const user = await ownerOf(folder)
   if (user === null || topmost.length === 0) return
   await runAs(user, ['rm', '-rf', '--', ...topmost.map((path) => join(folder, path))])
+}
+
+/**
+ * Read the certificates that the service keeps for another host than this one, by their key ids: it renews each when it
+ * is due, whatever host it is of. One with a key id of another form is nobody's.
+ */
+export async function readCertificatesOfOthers(folder: string, hostId: string): Promise<ServiceFiles> {
+  const paths = (await listServiceState(folder)).filter((path) => /^certs\/[^/]+-cert\.pub$/.test(path))
+  const user = await ownerOf(folder)
+  const files: { path: string; text: string }[] = []
+  if (user === null) return { folder, files }
+  for (const path of paths) {
+    const text = await runAs(user, ['cat', '--', join(folder, path)])
+    const parsed = tryParse(text)
+    const id = parsed.ok ? hostIdIn(parsed.certificate.keyId) : null
+    if (id !== null && id !== hostId.toLowerCase()) files.push({ path, text })
+  }
+  return { folder, files }
+}
+
+/** Remove them. The service is stopped. @throws Error with what is in the way */
+export async function removeServiceFiles({ folder, files }: ServiceFiles): Promise<void> {
+  const user = await ownerOf(folder)
+  if (user === null || files.length === 0) return
+  await runAs(user, ['rm', '-f', '--', ...files.map(({ path }) => join(folder, path))])
+}
+
+/** Put them back. The service is stopped. @throws Error with what is in the way */
+export async function writeServiceFiles({ folder, files }: ServiceFiles): Promise<void> {
+  const user = await ownerOf(folder)
+  if (user === null) return
+  for (const { path, text } of files) {
+    const write = 'umask 022 && printf %s "$2" >"$1.before" && mv -fT -- "$1.before" "$1"'
+    await runAs(user, ['sh', '-c', write, 'sh', join(folder, path), text])
+  }
 }
 
 interface User {

@@ -19,6 +19,12 @@ export function isUuid(text: string): boolean {
   return UUID.test(text)
 }
 
+/** The id of the host in the key id of a certificate of the issuer's, `host-ID`; null when there is none. */
+export function hostIdIn(keyId: string): string | null {
+  const id = keyId.startsWith('host-') ? keyId.slice('host-'.length) : ''
+  return isUuid(id) ? id.toLowerCase() : null
+}
+
 const text = v.string()
 const hostId = v.pipe(text, v.regex(UUID))
 const projectId = v.pipe(text, v.regex(PROJECT_ID))

@@ -715,3 +715,27 @@ test(
     await fc.assert(property, { numRuns: 40 })
   },
 )
+
+test('what the service keeps for another host is removed while it is stopped, and put back when that is undone', async () => {
+  const unit = 'hostcertd.service'
+  const kept = join(host.kept, 'certs', 'old')
+  const change = {
+    kind: 'service',
+    step: 'replace',
+    unit,
+    before: { isEnabled: true, isActive: true },
+    replaced: { folder: host.kept, files: [{ path: 'certs/old', text: 'old\n' }] },
+  } as const
+  {
+    await using journal = await host.open()
+    await journal.begin().make(change)
+    expect(await fs.readdir(join(host.kept, 'certs'))).toEqual([])
+    expect(host.service.calls).toEqual([`stop ${unit}`, `start ${unit}`, `reload ${unit}`])
+    await fs.writeFile(kept, 'new\n')
+  }
+  host.service.calls.length = 0
+  await using journal = await host.open()
+  expect((await journal.undoUnfinished()).left).toEqual([])
+  expect(await fs.readFile(kept, 'utf8')).toBe('old\n')
+  expect(host.service.calls).toEqual([`stop ${unit}`, `reload-or-restart ${unit}`])
+})

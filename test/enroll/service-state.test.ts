@@ -1,8 +1,15 @@
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { listServiceState, removeServiceState } from '../../agent/enroll/service-state.ts'
+import {
+  listServiceState,
+  readCertificatesOfOthers,
+  removeServiceFiles,
+  removeServiceState,
+  writeServiceFiles,
+} from '../../agent/enroll/service-state.ts'
 import { needsRoot } from '../support/skip.ts'
+import { generateKey, signCertificate } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
 let temporary: Awaited<ReturnType<typeof makeTemporaryFolder>>
@@ -51,4 +58,32 @@ test('it is done as the owner of the folder, who can do no more than before', ne
     /^rm ended with status 1: .*denied/,
   )
   expect(await fs.readdir(join(folder, 'certs'))).toContain('old-cert.pub')
+})
+
+test('certificates of another host are found by their key ids, removed and put back', async () => {
+  const [ours, theirs] = ['8c1efcfc-434c-4c43-80e3-53c9eae6672a', '0c1efcfc-434c-4c43-80e3-53c9eae6672a']
+  const ca = join(temporary.path, 'ca')
+  await generateKey(ca, 'ed25519')
+  const publicKey = await generateKey(join(temporary.path, 'key'), 'ed25519')
+  const path = (name: string): string => join(folder, 'certs', `${name}-cert.pub`)
+  const write = async (name: string, keyId: string): Promise<void> =>
+    fs.writeFile(path(name), `${await signCertificate({ ca, publicKey, keyId, principals: ['web1'] })}\n`)
+  await write('ours', `host-${ours.toUpperCase()}`)
+  await write('theirs', `host-${theirs}`)
+  await write('nobodys', 'web1.example.com')
+  const before = await fs.readFile(path('theirs'), 'utf8')
+
+  const found = await readCertificatesOfOthers(folder, ours)
+  expect(found).toEqual({ folder, files: [{ path: 'certs/theirs-cert.pub', text: before }] })
+  await removeServiceFiles(found)
+  await removeServiceFiles(found)
+  expect((await readCertificatesOfOthers(folder, ours)).files).toEqual([])
+  expect((await fs.readdir(join(folder, 'certs'))).toSorted()).toEqual(
+    ['deeper', 'nobodys-cert.pub', 'old-cert.pub', 'ours-cert.pub'].toSorted(),
+  )
+  await fs.writeFile(path('theirs'), 'of the new host')
+  await writeServiceFiles(found)
+  expect(await fs.readFile(path('theirs'), 'utf8')).toBe(before)
+  expect((await fs.stat(path('theirs'))).mode & 0o777).toBe(0o644)
+  expect(await readCertificatesOfOthers(join(folder, 'gone'), ours)).toMatchObject({ files: [] })
 })

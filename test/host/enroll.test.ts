@@ -9,7 +9,7 @@ import { install } from './support/installed-host.ts'
 import type { ProjectFacts } from './support/issuer-messages.ts'
 import { HOSTNAME } from './support/network.ts'
 import { describeOnEachRelease } from './support/releases.ts'
-import { servedCertificates } from './support/served.ts'
+import { copiedCertificates, servedCertificates } from './support/served.ts'
 import { unitProperty } from './support/status.ts'
 import { atTerminal } from './support/terminal.ts'
 
@@ -243,6 +243,27 @@ describeOnEachRelease('enroll', (release) => {
     )
     expect(await stateOfEtc()).toBe(bare)
     expect(await enroll(`${other} --take-over`, input)).toMatchObject({ host_id: taken })
+  })
+
+  test('a host that was deleted at the issuer is registered again, and sshd gets certificates of the new one', async () => {
+    const { container, issuer, client } = host
+    const { slug } = (await issuer.ask({ do: 'project' })) as ProjectFacts
+    const identity = await addIdentity({ mayRead: 'all', mayCreate: true })
+    const line = `${loginWords(identity)} --project ${slug} --hostname ${HOSTNAME} --register`
+    const first = await enroll(line)
+    await client.trust(first.known_hosts)
+    await issuer.ask({ do: 'remove-host', hostId: first.host_id })
+    const second = await enroll(line)
+    hostIds.push(second.host_id)
+    expect(second.host_id).not.toBe(first.host_id)
+    expect(await client.verifyAll()).toEqual([])
+    const list = 'for file in /etc/ssh/hostcertd/*-cert.pub; do ssh-keygen -L -f "$file"; done'
+    const keyIds = [...(await container.sh(list)).matchAll(/Key ID: "(.*)"/g)].map(([, keyId]) => keyId)
+    expect(keyIds).toEqual(Array<string>(3).fill(`host-${second.host_id}`))
+    expect(await servedCertificates(host)).toEqual(await copiedCertificates(host))
+    expect(await enroll(line)).toMatchObject({ changed: false, host_id: second.host_id })
+    await container.run(['hostcertd', 'unenroll', '--yes'])
+    expect(await stateOfEtc()).toBe(bare)
   })
 
   test('what is in the way on the host, or cannot be read, is found before the issuer is asked', async () => {
