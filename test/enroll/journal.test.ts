@@ -559,6 +559,39 @@ test('copies that were there before stay, renewed or not, and others of that nam
   expect(await host.snapshot()).toEqual(before)
 })
 
+test('what a service makes by itself, before it is told to, is undone: it is stopped first', async () => {
+  const before = await host.snapshot()
+  const changes = await host.changes()
+  const isLater = ({ kind }: { readonly kind: string }): boolean => kind === 'copies' || kind === 'service'
+  {
+    await using journal = await host.open()
+    const run = journal.begin()
+    await run.note(changes.filter(isLater))
+    await run.make(changes[1]!)
+    expect(host.service.calls).toEqual([])
+  }
+  // A power cut, and the next boot.
+  host.service.isActive = true
+  const copies = join(host.etc, 'ssh', 'hostcertd')
+  await fs.mkdir(copies)
+  await fs.writeFile(join(copies, 'ssh_host_ed25519_key-cert.pub'), 'certificate\n')
+  await fs.writeFile(join(host.kept, 'attempts.json'), 'new\n')
+  await using journal = await host.open()
+  expect((await journal.undoUnfinished()).left).toEqual([])
+  expect(host.service.calls[0]).toBe('stop hostcertd.service')
+  await expectAsBefore(host, before, 'at the end')
+})
+
+test('a change that is noted is made once, and is in the journal once', async () => {
+  await using journal = await host.open()
+  const change = (await host.changes()).find(({ kind }) => kind === 'service')
+  const run = journal.begin()
+  await run.note([change!])
+  await run.make(change!)
+  expect(journal.runs.flatMap(({ changes }) => changes)).toEqual([change])
+  expect(host.service.calls).toEqual(['enable --now hostcertd.service'])
+})
+
 test('a root helper that is still running is ended before its copies are removed', async () => {
   const folder = join(host.etc, 'ssh', 'hostcertd')
   const copy = join(folder, 'a-cert.pub')
