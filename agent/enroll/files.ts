@@ -13,7 +13,7 @@ import {
   syncFolder,
 } from '../host/files.ts'
 import type { FileChange, FileState } from './change.ts'
-import { takeOutOwnLines } from './own-lines.ts'
+import { linesNotPutBack, takeOutOwnLines } from './own-lines.ts'
 
 /** Something is in a file's place that enroll neither follows, nor replaces, nor removes: an administrator has to. */
 export class Obstacle extends Error {}
@@ -174,6 +174,21 @@ export interface FileUndoing {
  * @param now what is there
  */
 export function undoingOf(change: FileChange, now: FileState | null): FileUndoing {
+  const { target, isMerged, left } = decideUndoing(change, now)
+  return { target, isMerged, left: left.length === 0 ? [] : [...left, ...notPutBack(change, target)] }
+}
+
+/** Lines that enroll removed and that are not in the file: after the undoing nothing else keeps them. */
+export function notPutBack(
+  { before, after, isSecret }: FileChange,
+  now: FileState | null,
+): readonly string[] {
+  if (before === null || isSecret) return []
+  const contentOf = (state: FileState | null): Buffer => state?.content ?? Buffer.alloc(0)
+  return linesNotPutBack(before.content, contentOf(after), contentOf(now))
+}
+
+function decideUndoing(change: FileChange, now: FileState | null): FileUndoing {
   const { before, after } = change
   const leave = (...left: string[]): FileUndoing => ({ target: now, isMerged: false, left })
   if (isSameState(now, before)) return leave()

@@ -41,7 +41,13 @@ export interface JournalRun {
 /** One call of `enroll`. What it made stays once it is finished, and is undone by the next call when it is not. */
 export interface OpenRun {
   /**
-   * Write a change into the journal, then make it. Copies are made by the root helper, and a registration by the caller,
+   * Write changes into the journal that are made later, or that others may make by themselves before.
+   *
+   * @throws AgentError STORE_FAILED
+   */
+  note(changes: readonly Change[]): Promise<void>
+  /**
+   * Write a change into the journal, unless it is noted, then make it. Copies are made by the root helper, and a registration by the caller,
    * both around this call.
    *
    * @throws AgentError STORE_FAILED: it may be half made; the caller undoes the run
@@ -108,21 +114,27 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     await replaceFile(path, text, JOURNAL_MODE, operations)
   }
 
-  const make = async (run: Run, wanted: Change): Promise<void> => {
-    const place = placeOf(wanted)
-    try {
-      if (wanted.kind === 'file' && !isSameState(await readFileState(wanted.path), wanted.before))
-        throw new Error('somebody changed it just now')
-      const folders = await foldersFor(wanted)
-      run.entries.push({ change: wanted, folders, merge: null })
-    } catch (error) {
-      throw failed(`cannot change ${place}`, error)
+  const note = async (run: Run, changes: readonly Change[]): Promise<void> => {
+    for (const wanted of changes) {
+      try {
+        if (wanted.kind === 'file' && !isSameState(await readFileState(wanted.path), wanted.before))
+          throw new Error('somebody changed it just now')
+        const folders = await foldersFor(wanted)
+        run.entries.push({ change: wanted, folders, merge: null })
+      } catch (error) {
+        throw failed(`cannot change ${placeOf(wanted)}`, error)
+      }
     }
     try {
       await save()
     } catch (error) {
       throw failed(`cannot write ${path}`, error)
     }
+  }
+
+  const make = async (run: Run, wanted: Change): Promise<void> => {
+    const place = placeOf(wanted)
+    if (!run.entries.some(({ change }) => change === wanted)) await note(run, [wanted])
     try {
       await performer.make(wanted)
     } catch (error) {
@@ -223,6 +235,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       const run: Run = { isFinished: false, entries: [] }
       all = [...all, run]
       return {
+        note: (changes) => note(run, changes),
         make: (wanted) => make(run, wanted),
         async finish() {
           const before = all

@@ -1,4 +1,4 @@
-import { quote } from '../cert/text.ts'
+import { quote, quoteUpTo } from '../cert/text.ts'
 
 /** What became of a file when the lines that enroll added were taken out of it. */
 export interface WithoutOwnLines {
@@ -45,19 +45,19 @@ export function takeOutOwnLines(
   for (const hunk of hunksOf(changed, own.length)) {
     const places = where.slice(...hunk.added)
     const removed = old.slice(...hunk.removed)
-    const named = (lines: readonly string[]): string => nameOf(lines, isSecret)
+    const named = nameOf(own.slice(...hunk.added), isSecret)
     if (places.includes(-1)) {
-      left.push(`${named(own.slice(...hunk.added))} was changed or removed since`)
+      left.push(`${named} was changed or removed since`)
       continue
     }
     if (!isCertain(hunk, own, current, where)) {
-      left.push(`${named(own.slice(...hunk.added))} is there several times now`)
+      left.push(`${named} is there several times now`)
       continue
     }
     if (removed.length > 0) {
       const place = placeOf(hunk, own, current, where)
       if (place === null) {
-        left.push(`${named(removed)}, which enroll removed, cannot be put back: the lines around it changed`)
+        left.push('lines that enroll removed cannot be put back: the lines around them changed')
         continue
       }
       putBack.set(place, removed)
@@ -71,6 +71,37 @@ export function takeOutOwnLines(
     if (line !== null && !taken.has(index)) result.push(line)
   }
   return { content: joined(result), left }
+}
+
+/** At both ends; in UTF-8 that is read as Latin-1, `trim` would cut characters. */
+const BLANKS = /^[\t ]+|[\t\r\n ]+$/g
+/** Whoever puts a line back by hand needs all of it: a key of a CA, say. */
+const LONGEST_LINE = 16 * 1024
+
+/**
+ * Lines that enroll removed from a file and that are not in it once the change is undone as far as it can be.
+ *
+ * @returns a sentence for each, which names the whole line
+ */
+export function linesNotPutBack(before: Buffer, after: Buffer, result: Buffer): string[] {
+  const textsOf = (content: Buffer): string[] => linesOf(content).map((line) => line.replaceAll(BLANKS, ''))
+  const own = textsOf(after)
+  const back = subtract(textsOf(result), own)
+  return subtract(subtract(textsOf(before), own), back)
+    .filter((line) => line !== '')
+    .map((line) => quoteUpTo(LONGEST_LINE, Buffer.from(line, 'latin1').toString()))
+    .map((line) => `enroll removed the line ${line}, which is not put back`)
+}
+
+/** Each line as many times as it is more often in the one than in the other. */
+function subtract(lines: readonly string[], others: readonly string[]): string[] {
+  const counts = new Map<string, number>()
+  for (const line of others) counts.set(line, (counts.get(line) ?? 0) + 1)
+  return lines.filter((line) => {
+    const count = counts.get(line) ?? 0
+    counts.set(line, count - 1)
+    return count <= 0
+  })
 }
 
 /** Each with its line feed, as far as it has one. */

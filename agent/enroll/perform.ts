@@ -9,7 +9,7 @@ import {
   isSameState,
   makeFileChange,
   missingFolders,
-  Obstacle,
+  notPutBack,
   putFileState,
   readFileState,
   sweepBeside,
@@ -45,7 +45,7 @@ export interface Performer {
    * Undo everything but a service and sshd, which are undone together with others of their kind.
    *
    * @param save writes the journal with {@link Entry.merge}, which is set before
-   * @throws Error of the system call: it is undone by the next call
+   * @throws Error of the system call, or an Obstacle: it is undone by the next call
    */
   undo(entry: Entry, save: () => Promise<void>): Promise<readonly Left[]>
   undoSshd(): Promise<readonly Left[]>
@@ -53,6 +53,9 @@ export interface Performer {
   /** @throws Error with what systemctl said */
   undoService(change: ServiceChange): Promise<void>
 }
+
+/** One for each request of the service; `systemctl stop` is content when there is none. */
+const ROOT_HELPERS = 'hostcertd-reload@*.service'
 
 /** `systemctl enable --now` waits for the start of the service, which has a minute and a half. */
 const SYSTEMCTL_MILLISECONDS = 120_000
@@ -72,6 +75,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     save: () => Promise<void>,
   ): Promise<readonly Left[]> => {
     const { path } = file
+    const named = (whys: readonly string[]): readonly Left[] => whys.map((why) => ({ path, why }))
     await sweepBeside(path)
     const now = await readFileState(path)
     if (undone.merge !== null) {
@@ -79,8 +83,8 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       const { from, target: wanted } = undone.merge
       if (isSameState(now, from)) await putFileState(path, wanted, operations)
       else if (!isSameState(now, wanted))
-        return [{ path, why: 'it was changed after its undoing was interrupted' }]
-      return undoingOf(file, from).left.map((why) => ({ path, why }))
+        return named(['it was changed after undoing it was interrupted', ...notPutBack(file, now)])
+      return named(undoingOf(file, from).left)
     }
     const { target, isMerged, left } = undoingOf(file, now)
     if (!isSameState(target, now)) {
@@ -90,11 +94,12 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       }
       await putFileState(path, target, operations)
     }
-    return left.map((why) => ({ path, why }))
+    return named(left)
   }
 
-  const undoCopies = async ({ paths, before, state: service }: CopiesChange): Promise<readonly Left[]> => {
-    const left: Left[] = []
+  const undoCopies = async ({ paths, before, state: service }: CopiesChange): Promise<void> => {
+    // It goes on without the service that asked it to, and would make copies again that are removed here.
+    await call(['stop', ROOT_HELPERS])
     const earlier = new Map(before.map(({ path: copy, state }) => [copy, state]))
     const found = await Promise.all(paths.map(pathsOf))
     let failure: unknown = null
@@ -106,8 +111,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
         const isRenewed = state !== null && now !== null && copy.endsWith(CERTIFICATE_SUFFIX)
         if (!isRenewed && !isSameState(now, state)) await putFileState(copy, state, operations)
       } catch (error) {
-        if (error instanceof Obstacle) left.push({ path: copy, why: error.message })
-        else failure ??= new Error(`${copy}: ${reasonOf(error)}`, { cause: error })
+        failure ??= new Error(`${copy}: ${reasonOf(error)}`, { cause: error })
       }
     }
     if (service !== null)
@@ -115,7 +119,6 @@ export function createPerformer(performers: Performers, operations: FileOperatio
         failure ??= error
       })
     if (failure !== null) throw failure
-    return left
   }
 
   return {
@@ -132,22 +135,18 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     },
     async undo(undone, save) {
       const { change } = undone
-      try {
-        switch (change.kind) {
-          case 'file':
-            return await undoFile(undone, change, save)
-          case 'copies':
-            return await undoCopies(change)
-          case 'registration':
-            if (change.hostId !== null) await performers.deleteHost(change)
-            return []
-          case 'service':
-          case 'sshd':
-            return []
-        }
-      } catch (error) {
-        if (!(error instanceof Obstacle)) throw error
-        return [{ path: placeOf(change), why: error.message }]
+      switch (change.kind) {
+        case 'file':
+          return undoFile(undone, change, save)
+        case 'copies':
+          await undoCopies(change)
+          return []
+        case 'registration':
+          if (change.hostId !== null) await performers.deleteHost(change)
+          return []
+        case 'service':
+        case 'sshd':
+          return []
       }
     },
     async undoSshd() {

@@ -46,9 +46,12 @@ export async function unenroll(
   signal.throwIfAborted()
   const { left } = await journal.undoAll(isKept)
   for (const { path, why } of left) person.tell(`not taken back: ${path}: ${why}`)
+  const isRestLeft = journal.runs.some((run) => run.changes.some((change) => !isKept(change)))
+  if (isRestLeft)
+    person.tell('the journal keeps what failed: remove its cause, then run `hostcertd unenroll` again')
   if (deletes === null) return { ...result, left, isDone: true }
 
-  if (journal.runs.some((run) => run.changes.some((change) => !isKept(change)))) {
+  if (isRestLeft) {
     person.tell(`the host ${deletes.hostId} is not deleted: first the rest has to be taken back`)
     return { ...result, left, isDone: true }
   }

@@ -278,7 +278,7 @@ async function undoneAfter(
   before: FileState | null,
   after: FileState | null,
   edit: (path: string) => Promise<unknown>,
-): Promise<Undone & { readonly now: FileState | null }> {
+): Promise<Undone & { readonly now: FileState | null; readonly isKept: boolean }> {
   await using journal = await host.open()
   await fs.rm(config)
   if (before !== null) {
@@ -290,10 +290,9 @@ async function undoneAfter(
   await run.finish()
   await edit(config)
   const undone = await journal.undoAll()
-  expect(journal.runs).toEqual([])
   const now =
     (await fs.lstat(config).catch(() => null))?.isFile() === true ? await readFileState(config) : null
-  return { ...undone, now }
+  return { ...undone, now, isKept: journal.runs.length > 0 }
 }
 
 const OLD = fileState('a\nold\nb\n', 0o600)
@@ -317,7 +316,14 @@ test.each<{
     name: 'our line edited',
     edit: (path) => fs.writeFile(path, 'a\nY\nb\n'),
     want: fileState('a\nY\nb\n', 0o600),
-    why: 'the line "X" was changed or removed since',
+    why: 'the line "X" was changed or removed since; enroll removed the line "old", which is not put back',
+  },
+  {
+    name: 'a line in the place of one that enroll removed',
+    after: fileState('a\nb\n', 0o644),
+    edit: (path) => fs.writeFile(path, 'a\n# mine\nb\n'),
+    want: fileState('a\n# mine\nb\n', 0o600),
+    why: 'the lines around them changed; enroll removed the line "old", which is not put back',
   },
   { name: 'the mode only', edit: (path) => fs.chmod(path, 0o640), want: { ...OLD, mode: 0o640 } },
   { name: 'taken back by hand', edit: (path) => fs.writeFile(path, OLD.content), want: OLD },
@@ -336,13 +342,24 @@ test.each<{
     after: null,
     edit: (path) => fs.writeFile(path, 'theirs\n', { mode: 0o644 }),
     want: fileState('theirs\n', 0o644),
-    why: 'somebody has made another one',
+    why: 'somebody has made another one since; enroll removed the line "a", which is not put back; enroll removed the line "old"',
   },
 ])('edited later: $name', async ({ before = OLD, after = NEW, edit, want, why }) => {
-  const { left, now } = await undoneAfter(before, after, edit)
-  expect(left.map(({ path }) => path)).toEqual(why === undefined ? [] : [config])
-  expect(left.map((one) => one.why).join('')).toContain(why ?? '')
-  expect(now).toEqual(want)
+  const { left, now, isKept } = await undoneAfter(before, after, edit)
+  expect([...new Set(left.map(({ path }) => path))]).toEqual(why === undefined ? [] : [config])
+  expect(left.map((one) => one.why).join('; ')).toContain(why ?? '')
+  expect({ now, isKept }).toEqual({ now: want, isKept: false })
+})
+
+test('no line of a secret file is named', async () => {
+  await using journal = await host.open()
+  await fs.writeFile(config, OLD.content)
+  const run = journal.begin()
+  await run.make({ ...fileChange(config, await readFileState(config), NEW), isSecret: true })
+  await run.finish()
+  await fs.writeFile(config, 'theirs\n')
+  const { left } = await journal.undoAll()
+  expect(left).toEqual([{ path: config, why: 'a line was changed or removed since' }])
 })
 
 test('edited later: a large file in its place', async () => {
@@ -354,6 +371,7 @@ test('edited later: a large file in its place', async () => {
   const { left } = await journal.undoUnfinished()
   expect(left).toEqual([{ path: config, why: 'it is larger than 1024 KiB' }])
   expect((await fs.readFile(config)).equals(large)).toBe(true)
+  expect(() => journal.begin()).toThrow('is not undone yet')
 })
 
 test('edited later: the owner only', needsRoot, async () => {
@@ -380,21 +398,51 @@ test.each<{ name: string; put: (path: string) => unknown; why: string }>([
   },
   { name: 'a FIFO', put: (path) => execFileSync('mkfifo', [path]), why: 'a FIFO' },
   { name: 'a folder', put: (path) => fs.mkdir(path), why: 'a folder' },
-])('$name in its place is neither followed nor replaced, and is named', async ({ put, why }) => {
-  const leftover = join(host.etc, 'ssh', 'leftover')
-  const { left } = await undoneAfter(OLD, NEW, async (path) => {
-    await fs.rm(path)
-    await put(path)
-  })
-  expect(left).toEqual([{ path: config, why: expect.stringContaining(why) }])
-  expect((await fs.lstat(config)).isFile()).toBe(false)
-  expect(await fs.readFile(leftover, 'utf8')).toBe('TrustedUserCAKeys /old\n')
-  await using journal = await host.open()
-  const made = journal.begin().make(fileChange(config, null, NEW))
-  await expect(made).rejects.toThrow(
-    `cannot change ${config}: it is ${why.replace(/^a? ?/, 'a')}`.slice(0, 20),
-  )
-  expect(journal.runs.flatMap(({ changes }) => changes)).toEqual([])
+])(
+  '$name in its place is neither followed nor replaced, and is named until it is gone',
+  async ({ put, why }) => {
+    const leftover = join(host.etc, 'ssh', 'leftover')
+    const { left, isKept } = await undoneAfter(OLD, NEW, async (path) => {
+      await fs.rm(path)
+      await put(path)
+    })
+    expect({ left, isKept }).toEqual({
+      left: [{ path: config, why: expect.stringContaining(why) }],
+      isKept: true,
+    })
+    expect((await fs.lstat(config)).isFile()).toBe(false)
+    expect(await fs.readFile(leftover, 'utf8')).toBe('TrustedUserCAKeys /old\n')
+    await using journal = await host.open()
+    const made = journal.begin().make(fileChange(config, null, NEW))
+    await expect(made).rejects.toThrow(
+      `cannot change ${config}: it is ${why.replace(/^a? ?/, 'a')}`.slice(0, 20),
+    )
+    await fs.rm(config, { recursive: true })
+    await fs.writeFile(config, NEW.content)
+    await fs.chmod(config, NEW.mode)
+    expect((await journal.undoAll()).left).toEqual([])
+    expect(await readFileState(config)).toEqual(OLD)
+    expect(journal.runs).toEqual([])
+  },
+)
+
+test('a folder that other users may write to for a moment costs no line: the next call takes back the rest', async () => {
+  const folder = join(host.etc, 'ssh')
+  const before = await host.snapshot()
+  {
+    await using journal = await host.open()
+    await enroll(host, journal)
+  }
+  await fs.chmod(folder, 0o777)
+  const { left } = await unenroll(host)
+  const why = `other users than root may write to ${folder}`
+  expect(left).toEqual([
+    { path: join(folder, 'leftover'), why },
+    { path: config, why },
+  ])
+  await fs.chmod(folder, 0o755)
+  expect((await unenroll(host)).left).toEqual([])
+  await expectAsBefore(host, before, 'at the end')
 })
 
 test('nothing is written where other users may write, nor over what changed since it was read', async () => {
@@ -497,11 +545,75 @@ test('copies that were there before stay, renewed or not, and others of that nam
   await fs.writeFile(added, 'after\n')
   await fs.symlink(other, join(folder, 'c-cert.pub'))
   await run.finish()
+  const link = join(folder, 'c-cert.pub')
   const { left } = await journal.undoAll()
-  expect(left).toEqual([{ path: join(folder, 'c-cert.pub'), why: expect.stringContaining('symbolic link') }])
-  await fs.rm(join(folder, 'c-cert.pub'))
+  expect(left).toEqual([
+    { path: join(folder, '*-cert.pub'), why: expect.stringContaining(`${link}: it is a symbolic link`) },
+  ])
+  expect(await fs.readdir(folder)).toEqual(['a-cert.pub', 'c-cert.pub', 'user-ca.pub'])
+  await fs.rm(link)
+  expect((await journal.undoAll()).left).toEqual([])
+  expect(journal.runs).toEqual([])
   expect(await fs.readFile(old, 'utf8')).toBe('after\n')
   await fs.writeFile(old, 'before\n')
+  expect(await host.snapshot()).toEqual(before)
+})
+
+test('what a service makes by itself, before it is told to, is undone: it is stopped first', async () => {
+  const before = await host.snapshot()
+  const changes = await host.changes()
+  const isLater = ({ kind }: { readonly kind: string }): boolean => kind === 'copies' || kind === 'service'
+  {
+    await using journal = await host.open()
+    const run = journal.begin()
+    await run.note(changes.filter(isLater))
+    await run.make(changes[1]!)
+    expect(host.service.calls).toEqual([])
+  }
+  // A power cut, and the next boot.
+  host.service.isActive = true
+  const copies = join(host.etc, 'ssh', 'hostcertd')
+  await fs.mkdir(copies)
+  await fs.writeFile(join(copies, 'ssh_host_ed25519_key-cert.pub'), 'certificate\n')
+  await fs.writeFile(join(host.kept, 'attempts.json'), 'new\n')
+  await using journal = await host.open()
+  expect((await journal.undoUnfinished()).left).toEqual([])
+  expect(host.service.calls[0]).toBe('stop hostcertd.service')
+  await expectAsBefore(host, before, 'at the end')
+})
+
+test('a change that is noted is made once, and is in the journal once', async () => {
+  await using journal = await host.open()
+  const change = (await host.changes()).find(({ kind }) => kind === 'service')
+  const run = journal.begin()
+  await run.note([change!])
+  await run.make(change!)
+  expect(journal.runs.flatMap(({ changes }) => changes)).toEqual([change])
+  expect(host.service.calls).toEqual(['enable --now hostcertd.service'])
+})
+
+test('a root helper that is still running is ended before its copies are removed', async () => {
+  const folder = join(host.etc, 'ssh', 'hostcertd')
+  const copy = join(folder, 'a-cert.pub')
+  const before = await host.snapshot()
+  let failure: string | null = 'systemctl did not answer'
+  const performers = {
+    systemctl: async (args: readonly string[]) => {
+      expect(args).toEqual(['stop', 'hostcertd-reload@*.service'])
+      // It was about to.
+      if (failure === null) await fs.writeFile(copy, 'late\n')
+      return { status: failure === null ? 0 : 1, failure, stderr: '' }
+    },
+    deleteHost: async () => {},
+  }
+  await using journal = await openJournal({ folder: host.state, performers })
+  const run = journal.begin()
+  const paths = [join(folder, '*-cert.pub')]
+  await run.make({ kind: 'copies', step: 'copies', paths, before: [], state: null })
+  await fs.mkdir(folder)
+  expect((await journal.undoUnfinished()).left).toEqual([{ path: paths[0], why: failure }])
+  failure = null
+  expect((await journal.undoUnfinished()).left).toEqual([])
   expect(await host.snapshot()).toEqual(before)
 })
 

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { takeOutOwnLines } from '../../agent/enroll/own-lines.ts'
+import { linesNotPutBack, takeOutOwnLines } from '../../agent/enroll/own-lines.ts'
 
 const BEFORE = 'Port 22\nHostCertificate /old\n\nMatch all\n'
 /** One line added at the top, one replaced, one added at the end. */
@@ -71,7 +71,7 @@ const ROWS: readonly Row[] = [
     after: 'a\nb\n',
     now: 'a\n# mine\nb\n',
     want: 'a\n# mine\nb\n',
-    left: ['the line "old", which enroll removed, cannot be put back'],
+    left: ['lines that enroll removed cannot be put back'],
   },
   {
     name: 'a line that we removed, with an edit elsewhere',
@@ -86,7 +86,7 @@ const ROWS: readonly Row[] = [
     after: 'a\nb\n',
     now: 'a\nb\na\nb\n',
     want: 'a\nb\na\nb\n',
-    left: ['the line "old", which enroll removed, cannot be put back'],
+    left: ['lines that enroll removed cannot be put back'],
   },
   {
     name: 'a line of theirs between two that replaced one',
@@ -94,7 +94,7 @@ const ROWS: readonly Row[] = [
     after: 'a\nX\nY\nb\n',
     now: 'a\nX\n# mine\nY\nb\n',
     want: 'a\nX\n# mine\nY\nb\n',
-    left: ['the line "old", which enroll removed, cannot be put back'],
+    left: ['lines that enroll removed cannot be put back'],
   },
   {
     name: 'everything removed that we left',
@@ -160,6 +160,27 @@ test('a line of a secret file is not quoted, and control characters never are', 
   expect(secret.left).toEqual(['a line was changed or removed since'])
   const odd = takeOutOwnLines(bytes(''), bytes('\x1b[2J\n'), bytes('other\n'), false)
   expect(odd.left.join('')).not.toContain('\x1b')
+})
+
+test.each([
+  { name: 'all of it is back', result: BEFORE, lost: [] },
+  { name: 'it is as enroll left it', result: AFTER, lost: ['HostCertificate /old'] },
+  { name: 'somebody put it back elsewhere', result: `${AFTER}HostCertificate /old\n`, lost: [] },
+  { name: 'nothing is there', result: '', lost: ['HostCertificate /old'] },
+  { name: 'one of two', before: 'a\nb\na\n', after: 'a\nb\n', result: 'a\n', lost: ['a'] },
+  { name: 'UTF-8', before: '# voil\xc3\xa0\n', after: '', result: '', lost: ['# voilà'] },
+  { name: 'without its line feed', before: 'a\nb\n', after: 'a\n', result: 'a\nb', lost: [] },
+  {
+    name: 'a long line',
+    before: `ssh-rsa ${'A'.repeat(700)}\n`,
+    after: '',
+    result: '',
+    lost: [`ssh-rsa ${'A'.repeat(700)}`],
+  },
+])('lines not put back: $name', ({ before = BEFORE, after = AFTER, result, lost }) => {
+  expect(linesNotPutBack(bytes(before), bytes(after), bytes(result))).toEqual(
+    lost.map((line) => `enroll removed the line "${line}", which is not put back`),
+  )
 })
 
 test('files that are too long to compare are left, and soon', () => {

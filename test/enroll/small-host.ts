@@ -126,7 +126,9 @@ export async function makeSmallHost(): Promise<SmallHost> {
 /** What enroll does: all changes, and the helper its copies. */
 export async function enroll(host: SmallHost, journal: Journal): Promise<void> {
   const run = journal.begin()
-  for (const change of await host.changes()) {
+  const changes = await host.changes()
+  await run.note(changes.filter(({ kind }) => kind === 'copies' || kind === 'service'))
+  for (const change of changes) {
     if (change.kind === 'registration' && change.hostId !== null) host.registered.add(change.hostId)
     await run.make(change)
   }
