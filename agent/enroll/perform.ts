@@ -79,7 +79,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       const { from, target: wanted } = undone.merge
       if (isSameState(now, from)) await putFileState(path, wanted, operations)
       else if (!isSameState(now, wanted))
-        return [{ path, why: 'it was changed after its undoing was interrupted' }]
+        return [{ path, why: 'it was changed after undoing it was interrupted' }]
       return undoingOf(file, from).left.map((why) => ({ path, why }))
     }
     const { target, isMerged, left } = undoingOf(file, now)
