@@ -12,13 +12,7 @@ import { isGone, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { overridingIn, type Settings, withSettings } from './configuration.ts'
 import { valueIn } from './environment-file.ts'
 import { flagOf, LOGIN_OPTIONS } from './login-options.ts'
-import {
-  CONFIG_FILE,
-  DEFAULTS_FILE,
-  type EnrollOptions,
-  type EnrollTools,
-  HOST_CA_FILE,
-} from './wanted.ts'
+import { CONFIG_FILE, DEFAULTS_FILE, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
 
 /** How this host is set up now. What cannot be read is refused: it is not known, and never taken for absent. */
 export interface Current {

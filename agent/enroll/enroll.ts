@@ -125,7 +125,11 @@ export async function enroll(
     knownHosts: found.kind === 'found' ? cas.map((ca) => certAuthorityLine(hosts, ca)) : [],
   }
   if (changes.length === 0)
-    return { ...enrolled, changed: enrolled.changed || (isInterrupted && isLooking(options.mode)), isDone: true }
+    return {
+      ...enrolled,
+      changed: enrolled.changed || (isInterrupted && isLooking(options.mode)),
+      isDone: true,
+    }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...enrolled, isDone: false }
   const run = journal.begin()
   try {

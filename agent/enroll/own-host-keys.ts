@@ -34,7 +34,11 @@ export async function ownHostKeys(
     const half = await readPrivateHalf(path, signal)
     if (half.kind !== 'read' || !isIssuedKeyType(half.type)) continue
     const { type, blob } = half
-    keys.push({ name: path.slice(path.lastIndexOf('/') + 1), key: readPublicKey({ type, blob }), comment: '' })
+    keys.push({
+      name: path.slice(path.lastIndexOf('/') + 1),
+      key: readPublicKey({ type, blob }),
+      comment: '',
+    })
   }
   return keys
 }

@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process'
-import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFile, cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Enrolled } from '../../agent/enroll/enroll.ts'
 import type { EnrollOptions } from '../../agent/enroll/wanted.ts'
@@ -73,28 +74,44 @@ const OF_THE_SYSTEM = ['passwd', 'group', 'nsswitch.conf', 'ld.so.cache']
 /** A host of its own, on which enroll looks: a mount namespace in which /etc and /var/lib are folders of the test. */
 export class EnrollHost implements AsyncDisposable {
   readonly #folder: TemporaryFolder
+  readonly #program: ChildProcessWithoutNullStreams
+  readonly #lines: AsyncIterator<string>
+  #errors = ''
   /** Public key lines: the CA that signs, and another one. */
   readonly caKeys: readonly [ca: string, other: string]
 
   private constructor(folder: TemporaryFolder, caKeys: EnrollHost['caKeys']) {
     this.#folder = folder
     this.caKeys = caKeys
+    const argv = ['-m', 'sh', '-c', ENTER, folder.path, process.execPath, PROGRAM]
+    const PATH = `${this.path('bin')}:${process.env['PATH'] ?? ''}`
+    this.#program = spawn('/usr/bin/unshare', argv, { stdio: 'pipe', env: { ...process.env, PATH } })
+    this.#program.stderr.on('data', (chunk: Buffer) => (this.#errors += chunk.toString()))
+    this.#lines = createInterface({ input: this.#program.stdout })[Symbol.asyncIterator]()
   }
 
   static async make(): Promise<EnrollHost> {
     const folder = await makeTemporaryFolder()
     const at = (...names: string[]): string => join(folder.path, ...names)
-    await Promise.all(['bin', 'lib', 'etc/ssh'].map((name) => mkdir(at(name), { recursive: true })))
-    for (const name of OF_THE_SYSTEM) await copyFile(`/etc/${name}`, at('etc', name))
-    await writeFile(at('etc', 'ssh', 'sshd_config'), 'Include /etc/ssh/sshd_config.d/*.conf\n')
-    await writeFile(at('etc', 'machine-id'), `${'a'.repeat(32)}\n`)
+    await Promise.all(['bin', 'lib', 'etc', 'keys'].map((name) => mkdir(at(name))))
     await writeFile(at('bin', 'systemctl'), SYSTEMCTL, { mode: 0o755 })
     const [ca, other] = await Promise.all([
       generateKey(at('ca'), 'ed25519', ''),
       generateKey(at('other-ca'), 'ed25519', ''),
-      generateKey(at('etc', 'ssh', 'ssh_host_ed25519_key'), 'ed25519', ''),
+      generateKey(at('keys', 'ssh_host_ed25519_key'), 'ed25519', ''),
     ])
     return new EnrollHost(folder, [ca, other])
+  }
+
+  /** As it was installed: with a host key, and nothing of hostcertd. */
+  async reset(): Promise<void> {
+    for (const folder of ['etc', 'lib'])
+      for (const name of await readdir(this.path(folder)))
+        await rm(this.path(`${folder}/${name}`), { recursive: true })
+    for (const name of OF_THE_SYSTEM) await copyFile(`/etc/${name}`, this.path(`etc/${name}`))
+    await cp(this.path('keys'), this.path('etc/ssh'), { recursive: true })
+    await writeFile(this.path('etc/ssh/sshd_config'), 'Include /etc/ssh/sshd_config.d/*.conf\n')
+    await writeFile(this.path('etc/machine-id'), `${'a'.repeat(32)}\n`)
   }
 
   /** Where something of this host is. */
@@ -104,7 +121,7 @@ export class EnrollHost implements AsyncDisposable {
 
   /** @returns a line with its end, for a host key of this host */
   async certify(hostId: string, wish: Partial<SignOptions> = {}): Promise<string> {
-    const publicKey = await readFile(this.path('etc/ssh/ssh_host_ed25519_key.pub'), 'utf8')
+    const publicKey = this.path('keys/ssh_host_ed25519_key.pub')
     const all = { ca: this.path('ca'), publicKey, keyId: `host-${hostId}`, ...wish }
     return `${await signCertificate(all)}\n`
   }
@@ -125,16 +142,18 @@ export class EnrollHost implements AsyncDisposable {
       environment,
       issuer: { hostId: NAMES.hostId, ca: this.path('ca'), caKey: this.caKeys[0] },
     }
-    const argv = ['-m', 'sh', '-c', ENTER, this.#folder.path, process.execPath, PROGRAM]
-    const PATH = `${this.path('bin')}:${process.env['PATH'] ?? ''}`
-    const child = spawn('/usr/bin/unshare', argv, { stdio: 'pipe', env: { ...process.env, PATH } })
-    child.stdin.end(JSON.stringify(given))
-    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
-    if (stdout === '') throw new Error(stderr)
-    return JSON.parse(stdout) as Looked
+    this.#program.stdin.write(`${JSON.stringify(given)}\n`)
+    const { value, done } = await this.#lines.next()
+    if (done === true) throw new Error(this.#errors)
+    return JSON.parse(value) as Looked
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    const ended = once(this.#program, 'close')
+    if (this.#program.exitCode === null) {
+      this.#program.stdin.end()
+      await ended
+    }
     await this.#folder.remove()
   }
 }

@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import type { Enrollment } from '../../agent/host/enrollment.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
@@ -17,10 +17,11 @@ const TOKEN = '/etc/hostcertd/credentials/token'
 const KEEP = { url: null, hostId: null, method: null, login: {} }
 
 let host: EnrollHost
-beforeEach(async () => {
+beforeAll(async () => {
   host = await EnrollHost.make()
 })
-afterEach(() => host[Symbol.asyncDispose]())
+beforeEach(() => host.reset())
+afterAll(() => host[Symbol.asyncDispose]())
 
 function configured({ hostId = NAMES.hostId, principals = NAMES.host as string } = {}): string {
   return `issuer:
@@ -68,8 +69,11 @@ describe('the configuration', () => {
 
   test('another --hostname replaces the names', async () => {
     const files = { [CONFIG]: configured({ principals: 'web2.example.com' }), [PINS]: host.caKeys[0] }
-    const looked = await host.look({ files, options: { ...KEEP, hostId: NAMES.hostId, hostname: NAMES.host } })
-    expect(looked.files[CONFIG]?.content).toContain(`principals: [ ${NAMES.host} ]`.replaceAll('[ ', '[').replaceAll(' ]', ']'))
+    const looked = await host.look({
+      files,
+      options: { ...KEEP, hostId: NAMES.hostId, hostname: NAMES.host },
+    })
+    expect(looked.files[CONFIG]?.content).toContain(`principals: [${NAMES.host}]`)
   })
 
   test('what is wrong with it is named where it has to say how the host logs in', async () => {
@@ -123,7 +127,13 @@ describe('the host CA', () => {
 })
 
 describe('--from-certificate', () => {
-  const FROM = { ...KEEP, url: 'https://issuer.example.com', method: 'token', login: { token_file: 'credential:token' }, fromCertificate: true } as const
+  const FROM = {
+    ...KEEP,
+    url: 'https://issuer.example.com',
+    method: 'token',
+    login: { token_file: 'credential:token' },
+    fromCertificate: true,
+  } as const
 
   test('the host is the one of a certificate for a host key of this machine', async () => {
     const files = { '/etc/ssh/ssh_host_ed25519_key-cert.pub': await host.certify(NAMES.hostId) }
@@ -187,7 +197,10 @@ describe('enrollment.json', () => {
     expect(same.files[ENROLLMENT]).toBeUndefined()
     const renamed = enrolled({ instance_id: { cloud_init: 'i-1', board_asset_tag: null }, hostname: 'old' })
     const looked = await host.look({ files: { [ENROLLMENT]: renamed }, options: KEEP })
-    expect(enrollmentIn(looked.files)).toMatchObject({ instance_id: { cloud_init: 'i-1' }, hostname: NAMES.host })
+    expect(enrollmentIn(looked.files)).toMatchObject({
+      instance_id: { cloud_init: 'i-1' },
+      hostname: NAMES.host,
+    })
   })
 
   test('of a copy says what the copy is, and that is told', async () => {
@@ -196,7 +209,9 @@ describe('enrollment.json', () => {
     const looked = await host.look({ files: all, options: KEEP })
     expect(enrollmentIn(looked.files).instance_id?.cloud_init).toBe('i-2')
     expect(enrollmentIn(looked.files).instance_id?.board_asset_tag).not.toBe('i-12345678')
-    expect(looked.told).toContainEqual(expect.stringMatching(/machine was copied .*; it is accepted as it is$/))
+    expect(looked.told).toContainEqual(
+      expect.stringMatching(/machine was copied .*; it is accepted as it is$/),
+    )
   })
 
   test.each([
