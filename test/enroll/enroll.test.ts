@@ -23,15 +23,15 @@ beforeAll(async () => {
 beforeEach(() => host.reset())
 afterAll(() => host[Symbol.asyncDispose]())
 
-function configured({ hostId = NAMES.hostId, principals = NAMES.host as string } = {}): string {
+function configured({ principals }: { readonly principals?: string } = {}): string {
   return `issuer:
   url: https://issuer.example.com
-  ssh_host_id: ${hostId}
+  ssh_host_id: ${NAMES.hostId}
 auth:
   method: token
   token_file: credential:token
 verify:
-  principals: [${principals}]
+  principals: [${principals ?? NAMES.host}]
 `
 }
 
