@@ -69,7 +69,7 @@ export function addEnrollOptions(verb: Command): Command {
     .option('--alias <name>', 'with --register: a second name')
     .option(
       '--ca-fingerprint <fingerprint...>',
-      'fingerprint of the host CA (SHA256:…); refuse certificates of any other',
+      'fingerprint of the host CA (SHA256:…) that must sign, and is pinned; may be repeated',
       readFingerprint,
     )
     .optionsGroup('Options:')

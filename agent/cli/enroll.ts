@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { AgentError, type ErrorCode } from '../cert/errors.ts'
 import { configPathFrom } from '../config/load.ts'
 import { readIssuerUrl } from '../config/values.ts'
@@ -13,6 +14,12 @@ type Given = Readonly<Record<string, string | boolean | readonly string[] | unde
 function textOf(given: Given, name: string): string | null {
   const value = given[name]
   return typeof value === 'string' ? value : null
+}
+
+/** The configuration keeps it, and is read elsewhere. */
+function fileOf(given: Given, name: string): string | null {
+  const path = textOf(given, name)
+  return path === null ? null : resolve(path)
 }
 
 function loginOf(given: Given): EnrollOptions['login'] {
@@ -51,7 +58,7 @@ export function contradiction({ environment }: Pick<CliContext, 'environment'>, 
   const login = loginOf(given)
   const method = textOf(given, 'auth') as LoginMethodName | null
   const strange = method === null ? undefined : settingNotOf(method, login)
-  if (strange !== undefined) return `${flagOf(strange)} is no option of --auth ${method}`
+  if (strange !== undefined) return `${flagOf(strange)} is not an option of --auth ${method}`
   const inputs = Object.keys(login).filter((setting) => login[setting] === '-')
   const flags = [...(given['adminTokenFile'] === '-' ? ['--admin-token-file'] : []), ...inputs.map(flagOf)]
   const [flag] = flags
@@ -60,6 +67,17 @@ export function contradiction({ environment }: Pick<CliContext, 'environment'>, 
   return flag !== undefined && modeOf(given) === 'ask'
     ? `${flag} - reads standard input, so no question can be answered there: add --yes, --check or --dry-run`
     : null
+}
+
+/** What `unenroll` takes for the host at the issuer, which it only deletes when it is told to. */
+export function needsDeleteHost(given: Given): string | null {
+  if (given['deleteHost'] === true) return null
+  const settings = Object.keys(loginOf(given))
+  const names = ['url', 'hostId', 'auth', 'adminTokenFile', 'caFile', ...settings.map(attributeOf)]
+  const name = names.find((one) => given[one] !== undefined)
+  return name === undefined
+    ? null
+    : `${flagOf(name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))} needs --delete-host`
 }
 
 function settingNotOf(method: LoginMethodName, login: EnrollOptions['login']): string | undefined {
@@ -83,7 +101,7 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     method: textOf(given, 'auth') as LoginMethodName | null,
     login: loginOf(given),
     adminTokenFile: textOf(given, 'adminTokenFile'),
-    caFile: textOf(given, 'caFile'),
+    caFile: fileOf(given, 'caFile'),
     caFingerprints: (given['caFingerprint'] as readonly string[] | undefined) ?? [],
     takeOver: given['takeOver'] === true,
     onCopy: textOf(given, 'onCopy') as EnrollOptions['onCopy'],
@@ -112,7 +130,7 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
   const { changed, hostId, hostname, steps, knownHosts } = result
   if (given['json'] === true)
     context.out(
-      `${JSON.stringify({ changed, host_id: hostId, hostname, steps, known_hosts: knownHosts }, null, 2)}\n`,
+      `${JSON.stringify({ changed, host_id: hostId, hostname, steps, known_hosts: knownHosts[0] ?? null }, null, 2)}\n`,
     )
   else if (result.isDone) {
     context.err(
@@ -120,9 +138,13 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
         ? `${hostname} is enrolled: sshd presents its certificates, and hostcertd renews them`
         : `${hostname} is enrolled already: nothing changed`,
     )
-    if (knownHosts !== null) {
-      context.err('Clients with this line in their known_hosts connect without a host key question:')
-      context.out(`${knownHosts}\n`)
+    if (knownHosts.length > 0) {
+      context.err(
+        knownHosts.length === 1
+          ? 'Clients with this line in their known_hosts connect without a host key question:'
+          : 'Clients with these lines in their known_hosts connect without a host key question; the first is for the CA that signs now:',
+      )
+      context.out(knownHosts.map((line) => `${line}\n`).join(''))
     }
   }
   return statusOf(context, options.mode, result)
@@ -177,7 +199,7 @@ function statusOf(
 ): number {
   if (mode === 'check') return changed ? WOULD_CHANGE : EXIT.ok
   if (isDone || mode !== 'ask') return EXIT.ok
-  err('nothing was changed')
+  err('nothing on this machine was changed')
   return EXIT.failed
 }
 
@@ -203,12 +225,12 @@ export async function unenrollVerb(context: CliContext, given: Given, signal: Ab
     method: textOf(given, 'auth') as LoginMethodName | null,
     login: loginOf(given),
     adminTokenFile: textOf(given, 'adminTokenFile'),
-    caFile: textOf(given, 'caFile'),
+    caFile: fileOf(given, 'caFile'),
   }
   const report = (result: Unenrolled, done: string): number => {
     const { changed, steps, left, isDone } = result
     if (given['json'] === true) context.out(`${JSON.stringify({ changed, steps, left }, null, 2)}\n`)
-    else if (isDone) context.err(done)
+    else if (isDone && left.length === 0) context.err(done)
     return left.length > 0 ? EXIT.failed : statusOf(context, mode, result)
   }
 

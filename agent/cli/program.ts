@@ -8,7 +8,7 @@ import { check, type CheckOptions } from './check.ts'
 import { configValidate } from './config-validate.ts'
 import { type CliContext, type ConfigOption, EXIT, linesOf, readConfigAsOwner } from './context.ts'
 import { addEnrollOptions, addUnenrollOptions } from './enroll-options.ts'
-import { contradiction, enrollVerb, unenrollVerb } from './enroll.ts'
+import { contradiction, enrollVerb, needsDeleteHost, unenrollVerb } from './enroll.ts'
 import { inspect } from './inspect.ts'
 import { metricsWrite } from './metrics-write.ts'
 import { NEEDS_RENEWAL, needsRenewal, renew } from './renew.ts'
@@ -91,7 +91,7 @@ export function buildProgram(
 
   addUnenrollOptions(verb('unenroll', 'take back what enroll did')).action(
     async (options, command: Command) => {
-      refuse(command, contradiction(context, options))
+      refuse(command, contradiction(context, options) ?? needsDeleteHost(options))
       await act(async () => unenrollVerb(context, options, signal))
     },
   )

@@ -2,7 +2,7 @@ import { lstat } from 'node:fs/promises'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import { readHostName } from '../cert/host-name.ts'
 import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
-import { reasonOf } from '../cert/text.ts'
+import { quote, reasonOf } from '../cert/text.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
 import { type Problem, problemLine } from '../config/problem.ts'
@@ -10,8 +10,9 @@ import { readConfigFiles } from '../config/read-files.ts'
 import { type Enrollment, readEnrollment } from '../host/enrollment.ts'
 import { isGone, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { overridingIn, type Settings, withSettings } from './configuration.ts'
+import { valueIn } from './environment-file.ts'
 import { flagOf, LOGIN_OPTIONS } from './login-options.ts'
-import { CONFIG_FILE, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
+import { CONFIG_FILE, DEFAULTS_FILE, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
 
 /** How this host is set up now. What cannot be read is refused: it is not known, and never taken for absent. */
 export interface Current {
@@ -43,6 +44,7 @@ export interface Configured {
 
 /** @throws AgentError CONFIG_INVALID, STORE_FAILED */
 export async function readCurrent({ environment }: Pick<EnrollTools, 'environment'>): Promise<Current> {
+  await requireUsualConfig()
   const loaded = await load(environment)
   // What is wrong with a setting may be what enroll sets right; a file that cannot be read is not written over.
   if (loaded.kind === 'invalid' && loaded.problems.some(({ path }) => path.startsWith('/')))
@@ -102,6 +104,29 @@ export function requireAll({ url, method, hostId, project, fromCertificate }: En
   ]
   if (missing.length > 0)
     throw new AgentError('CONFIG_INVALID', `this host has no configuration yet; add: ${missing.join('; ')}`)
+}
+
+/**
+ * Without `--auth`, the configuration says how this host logs in.
+ *
+ * @throws AgentError CONFIG_INVALID with all that is wrong with it
+ */
+export function requireMethod({ method }: EnrollOptions, { loaded }: Current): void {
+  if (method === null && loaded.kind === 'invalid') throw invalid(loaded)
+}
+
+/** The service reads its configuration where its environment says. */
+async function requireUsualConfig(): Promise<void> {
+  const text = (await textOf(DEFAULTS_FILE)) ?? ''
+  let path: string | null
+  try {
+    path = valueIn(text, 'HOSTCERTD_CONFIG')
+  } catch (error) {
+    throw new AgentError('CONFIG_INVALID', `${DEFAULTS_FILE}: ${messageOf(error)}`, { cause: error })
+  }
+  if (path === null || path === '' || path === CONFIG_FILE) return
+  const message = `${DEFAULTS_FILE} sets HOSTCERTD_CONFIG to ${quote(path)}, so the service does not read ${CONFIG_FILE}, which enroll writes: remove that line`
+  throw new AgentError('CONFIG_INVALID', message)
 }
 
 /** By the option, the configuration, or the machine. */

@@ -1,9 +1,6 @@
 import { AgentError, messageOf } from '../cert/errors.ts'
-import type { PublicKey } from '../cert/public-key.ts'
-import { tryParse } from '../cert/verify-issued.ts'
+import { certAuthorityLine, hostPatternsOf } from '../cert/known-hosts.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
-import { pathsMatching, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
-import { hostIdIn } from '../issuer/host-questions.ts'
 import type { Change } from './change.ts'
 import {
   type Configured,
@@ -13,12 +10,14 @@ import {
   readCurrent,
   readPinned,
   requireAll,
+  requireMethod,
 } from './current.ts'
 import { findHost, type FoundHost, type HostWish, Patience } from './find-host.ts'
 import { type OpenRun, registeredIn } from './journal.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
+import { firstOf, idsInCertificates, type OwnHostKey, ownHostKeys } from './own-host-keys.ts'
 import { NEEDS_REGISTER, planChanges } from './plan.ts'
-import { aHostKey, proveCa } from './prove-ca.ts'
+import { proveCa } from './prove-ca.ts'
 import { mayHaveRegistered, noted, settle } from './registering.ts'
 import { agrees, isLooking, type Step, stepsOf } from './show.ts'
 import { type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
@@ -28,9 +27,9 @@ export interface Enrolled {
   readonly hostId: string | null
   readonly hostname: string
   readonly steps: readonly Step[]
-  /** For clients; null when no certificate was issued. */
-  readonly knownHosts: string | null
-  /** False: nothing was changed because nothing was to be, or it was not permitted. */
+  /** For clients: a line for each CA that is trusted, the one that signed first; none when no certificate was issued. */
+  readonly knownHosts: readonly string[]
+  /** False: there are changes to make, and they were not made because that was not permitted. */
   readonly isDone: boolean
 }
 
@@ -58,11 +57,14 @@ export async function enroll(
 
   const current = await readCurrent(tools)
   if (current.loaded.kind === 'not-enrolled') requireAll(options)
+  requireMethod(options, current)
   const hostname = await hostnameOf(options, current, tools)
   const { settings, secrets } = await loginSettings(options, current, person, signal)
   const url = options.url ?? current.config?.url ?? null
   const configuredFor = async (hostId: string): Promise<Configured> => {
-    const all = settingsWithoutHost(options, url, settings, hostname)
+    // Names that a person added stay.
+    const name = current.principals[0] === hostname ? null : hostname
+    const all = settingsWithoutHost(options, url, settings, name)
     return configuredWith(current, [...all, [['issuer', 'ssh_host_id'], hostId]], environment)
   }
   const before = await configuredFor(NO_HOST)
@@ -76,8 +78,9 @@ export async function enroll(
     signal,
   )
   if (!rehearsed.changes.some(isOfSshd)) await requireAccepted(tools, signal)
-  const hostKey = await aHostKey(before.config)
-  const wish = await wishOf(options, current, hostname, before, tools)
+  const hostKeys = await ownHostKeys(before.config, signal)
+  const hostKey = firstOf(hostKeys, before.config)
+  const wish = await wishOf(options, current, hostname, hostKeys, before, tools)
   const administrator = await administratorOf(options, person)
 
   const patience = new Patience(tools.clock, person.tell)
@@ -111,16 +114,26 @@ export async function enroll(
   // Anew: the issuer may have said "later" for an hour.
   const { changes, notes } = await planChanges({ ...wanted, ...after, hostId, cas }, tools, signal)
   for (const note of notes) person.tell(`note: ${note}`)
-  const ca = cas.at(-1)
+  const isRegistering = found.kind === 'would-register' || found.isNew
+  if (found.kind === 'would-register')
+    person.tell(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
+  const hosts = hostPatternsOf(after.config.verify.principals ?? [hostname])
   const enrolled = {
-    changed: changes.length > 0,
+    changed: isRegistering || changes.length > 0,
     hostId: found.kind === 'found' ? found.id : null,
     hostname,
-    steps: stepsOf(changes),
-    knownHosts: ca === undefined ? null : knownHostsLine(hostname, ca),
+    steps: [
+      ...(isRegistering ? [{ step: 'register the host', changed: true, detail: hostname }] : []),
+      ...stepsOf(changes),
+    ],
+    knownHosts: found.kind === 'found' ? cas.map((ca) => certAuthorityLine(hosts, ca)) : [],
   }
   if (changes.length === 0)
-    return { ...enrolled, changed: isInterrupted && isLooking(options.mode), isDone: true }
+    return {
+      ...enrolled,
+      changed: enrolled.changed || (isInterrupted && isLooking(options.mode)),
+      isDone: true,
+    }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...enrolled, isDone: false }
   const run = journal.begin()
   try {
@@ -201,17 +214,23 @@ async function wishOf(
   options: EnrollOptions,
   { config, principals, enrollment }: Current,
   hostname: string,
+  hostKeys: readonly OwnHostKey[],
   { issuer }: Configured,
   { journal }: EnrollTools,
 ): Promise<HostWish> {
-  const certificateIds = await idsInCertificates()
-  const [fromCertificate] = certificateIds
+  const certificateIds = await idsInCertificates(hostKeys)
+  const [fromCertificate, ...others] = certificateIds
   if (options.fromCertificate && fromCertificate === undefined)
     throw new AgentError(
       'CERT_UNPARSABLE',
-      'no certificate in /etc/ssh or /etc/ssh/hostcertd has a key id of the form host-ID; name the host by --host-id or --project',
+      'no host certificate in /etc/ssh or /etc/ssh/hostcertd is for a host key of this machine and has a key id of the form host-ID; name the host by --host-id or --project',
     )
   const isSame = config !== null && config.url === issuer.url && principals.includes(hostname)
+  if (options.fromCertificate && !isSame && others.length > 0)
+    throw new AgentError(
+      'CONFIG_INVALID',
+      `certificates on this machine are for different hosts, ${certificateIds.join(' and ')}: name the right one by --host-id`,
+    )
   return {
     ...options,
     hostId: options.hostId ?? (options.fromCertificate && !isSame ? (fromCertificate ?? null) : null),
@@ -241,24 +260,4 @@ async function administratorOf(
     login: { auth: { method: 'token', tokenFile: 'credential:admin-token' } },
     secrets: { 'admin-token': token.trim() },
   }
-}
-
-/** Ids of certificates of this host that lie where sshd or another agent has them. */
-async function idsInCertificates(): Promise<string[]> {
-  const ids: string[] = []
-  for (const pattern of ['/etc/ssh/hostcertd/*-cert.pub', '/etc/ssh/*-cert.pub']) {
-    for (const path of await pathsMatching(pattern).catch(() => [])) {
-      const text = await readBoundedFile(path, SMALL_FILE_BYTES).catch(() => '')
-      const parsed = tryParse(text)
-      const id = parsed.ok ? hostIdIn(parsed.certificate.keyId) : null
-      if (id !== null) ids.push(id)
-    }
-  }
-  return [...new Set(ids)]
-}
-
-/** All hosts of the domain, never all hosts. */
-function knownHostsLine(hostname: string, { type, blob }: PublicKey): string {
-  const domain = hostname.slice(hostname.indexOf('.') + 1)
-  return `@cert-authority ${domain.includes('.') ? `*.${domain}` : hostname} ${type} ${blob.toString('base64')}`
 }

@@ -30,6 +30,16 @@ export function withVariables(text: string, variables: ReadonlyMap<string, strin
   return found.map((one) => one.text).join('')
 }
 
+/**
+ * The value of a variable as systemd reads it; the last one counts.
+ *
+ * @returns null when it is not set
+ * @throws Error with the number of a line that opens a quote and does not close it
+ */
+export function valueIn(text: string, name: string): string | null {
+  return variablesIn(text).findLast((one) => one.name === name)?.value ?? null
+}
+
 function withEnd(found: readonly Variable[]): Variable[] {
   const last = found.at(-1)
   if (last === undefined || last.text.endsWith('\n')) return [...found]

@@ -102,13 +102,13 @@ export async function missingFolders(path: string): Promise<readonly string[]> {
 
 /** Make a change; the folders that it needs are made too. */
 export async function makeFileChange(
-  { path, after, isSecret }: FileChange,
+  { path, after, isCredential = false }: FileChange,
   operations: FileOperations,
 ): Promise<void> {
   if (after !== null) {
     const folder = dirname(path)
-    await makeFolder(isSecret ? dirname(folder) : folder, FOLDER_MODE, operations)
-    if (isSecret) await makeFolder(folder, SECRET_FOLDER_MODE, operations)
+    await makeFolder(isCredential ? dirname(folder) : folder, FOLDER_MODE, operations)
+    if (isCredential) await makeFolder(folder, SECRET_FOLDER_MODE, operations)
   }
   await putFileState(path, after, operations)
 }

@@ -75,7 +75,7 @@ export async function findHost(
   const answer = await patience.ask(async (limit) => exchange.registerHost(question, limit), signal)
   if (answer.kind === 'registered') return { kind: 'found', id: answer.host.id, isNew: true }
   if (answer.what === 'alias') {
-    const message = `the alias ${quote(register.alias ?? '')} is that of ${answer.host.hostname} already: choose another --alias`
+    const message = `the alias ${quote(register.alias ?? '')} is already used by ${answer.host.hostname}: choose another --alias`
     throw new AgentError('ISSUER_REJECTED', message)
   }
   if (isOwn(answer.host.id, wish)) return { kind: 'found', id: answer.host.id, isNew: false }

@@ -29,7 +29,11 @@ const region = option('region', 'value', 'region')
 const keyFile = option('key_file', 'secret', 'private key')
 const jwt = [
   option('jwt_file', 'file', 'file of the JWT'),
-  option('jwt_command', 'command', 'program that prints the JWT'),
+  option(
+    'jwt_command',
+    'command',
+    'program that prints the JWT, and its arguments (--jwt-command=-x for one that begins with a hyphen)',
+  ),
 ]
 const identity = [organization, option('identity_id', 'value', 'id of the machine identity')]
 

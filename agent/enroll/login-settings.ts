@@ -16,6 +16,8 @@ export interface LoginSettings {
 
 /** Those that people type; any other is a file of many lines, or comes from the platform. */
 const TYPED = ['client_secret_file', 'token_file', 'password_file', 'access_key_secret_file']
+/** Blanks in it are part of it. */
+const PASSWORD = 'password_file'
 
 const FORMS = new Map(
   Object.values(LOGIN_OPTIONS).flatMap((options) =>
@@ -24,7 +26,7 @@ const FORMS = new Map(
 )
 
 /**
- * The section `auth` as the options say; what they leave out stays. A secret is read once and put into the credential
+ * The section `auth` as the options say; what they leave out stays, unless the method becomes another one. A secret is read once and put into the credential
  * folder; a file that the platform renews is named.
  *
  * @throws AgentError CONFIG_INVALID, CREDENTIAL_UNREADABLE
@@ -43,7 +45,7 @@ export async function loginSettings(
     [['auth', 'method'], wanted],
   ]
   const secrets: Record<string, string> = { ...atBoot?.secrets }
-  if (before !== null && before !== wanted) settings.push(...settingsOfOthers(own))
+  if (before !== null && before !== wanted) settings.push(...settingsBut(login))
 
   for (const [setting, given] of Object.entries(login)) {
     const option = own.find((one) => one.setting === setting) ?? FORMS.get(setting)
@@ -82,19 +84,22 @@ function isTyped({ form, setting }: LoginOption): boolean {
   return form === 'secret' && TYPED.includes(setting)
 }
 
-/** What the other methods have and this one has not. */
-function settingsOfOthers(own: readonly LoginOption[]): [readonly ['auth', string], null][] {
-  const names = own.map(({ setting }) => setting)
+/** Of another method, a setting of the same name is another one: the `client_id` of azure is not that of universal-auth. */
+function settingsBut(given: EnrollOptions['login']): [readonly ['auth', string], null][] {
   return [...FORMS.keys()]
-    .filter((setting) => !names.includes(setting))
+    .filter((setting) => !(setting in given))
     .map((setting) => [['auth', setting], null])
 }
 
-function oneLineIf(isTypedOne: boolean, text: string, { what }: LoginOption): string {
+function oneLineIf(isTypedOne: boolean, text: string, { setting, what }: LoginOption): string {
   if (!isTypedOne) return text
-  const line = text.trim()
-  if (line === '') throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} is empty`)
-  if (/\s/.test(line)) throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} is more than one word`)
+  const refuse = (why: string): never => {
+    throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} ${why}`)
+  }
+  const line = setting === PASSWORD ? text.replace(/[\r\n]+$/, '') : text.trim()
+  if (line === '') refuse('is empty')
+  if (setting === PASSWORD ? /[\r\n]/.test(line) : /\s/.test(line))
+    refuse(setting === PASSWORD ? 'is longer than one line' : 'contains white space')
   return `${line}\n`
 }
 

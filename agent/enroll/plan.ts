@@ -1,25 +1,38 @@
+import { isDeepStrictEqual } from 'node:util'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
-import { reasonOf } from '../cert/text.ts'
+import { oneLine, reasonOf } from '../cert/text.ts'
 import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
-import { type Enrollment, ENROLLMENT_FILE, enrollmentText, readMachineIdentity } from '../host/enrollment.ts'
+import {
+  type Enrollment,
+  ENROLLMENT_FILE,
+  enrollmentText,
+  judgeCopied,
+  type MachineIdentity,
+  readMachineIdentity,
+} from '../host/enrollment.ts'
 import { userNamed, whyDenied } from '../host/file-access.ts'
 import { pathsMatching } from '../host/files.ts'
-import { createHostKeys } from '../host/host-keys.ts'
 import { runProgram } from '../host/programs.ts'
 import type { Change, FileChange, FileState } from './change.ts'
 import type { Current, Pinned } from './current.ts'
 import { withVariables } from './environment-file.ts'
 import { EPHEMERAL_UNIT } from './ephemeral.ts'
 import { readFileState } from './files.ts'
+import { ownHostKeys } from './own-host-keys.ts'
 import { listServiceState, readCertificatesOfOthers } from './service-state.ts'
 import { readSshdSetup } from './sshd-facts.ts'
 import { planSshd } from './sshd.ts'
 import { RETURN_FILE, returnText } from './template.ts'
-import { CONFIG_FILE, CREDENTIALS_FOLDER, type EnrollOptions, type EnrollTools } from './wanted.ts'
+import {
+  CONFIG_FILE,
+  CREDENTIALS_FOLDER,
+  DEFAULTS_FILE,
+  type EnrollOptions,
+  type EnrollTools,
+} from './wanted.ts'
 
-const DEFAULTS = '/etc/default/hostcertd'
 const SSHD_CONFIG = '/etc/ssh/sshd_config'
 /** What the root helper writes. */
 const COPIES = ['/etc/ssh/hostcertd/*-cert.pub', '/etc/ssh/sshd_config.d/40-hostcertd.conf']
@@ -36,7 +49,7 @@ export interface Wanted {
   readonly config: Config
   readonly secrets: Readonly<Record<string, string>>
   readonly pinned: Pinned
-  /** Those to pin, the ones that are pinned already first. */
+  /** Those to pin. */
   readonly cas: readonly PublicKey[]
   readonly hostId: string
   readonly hostname: string
@@ -71,15 +84,31 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   const sshd = planSshd(await readSshdSetup(SSHD_CONFIG, signal), { takesOverRivals, userCa: null })
   if (sshd.problems.length > 0) throw new AgentError('SSHD_CONFIG_INVALID', sshd.problems.join('; '))
   const changes: Change[] = [...files.filter((file) => file !== null), ...sshd.changes]
-  const enrollment = await enrollmentChange(wanted, tools)
+  const machine = await judgeMachine(wanted)
+  const enrollment = await enrollmentChange(wanted, machine, tools, signal)
   if (enrollment !== null) changes.push(enrollment)
-  const ephemeral = options.ephemeral === true ? await ephemeralChanges(options, signal) : []
+  const ephemeral = await ephemeralChanges(wanted, machine, signal)
   changes.push(...ephemeral)
-  const notes = ephemeral.length > 0 ? [...sshd.notes, ...notesOfEphemeral(options)] : sshd.notes
+  const notes = [
+    ...sshd.notes,
+    ...(machine.why === null ? [] : [`${machine.why}; it is accepted as it is`]),
+    ...otherPins(wanted),
+    ...(ephemeral.length === 0 ? [] : machine.isEphemeral ? notesOfEphemeral(options) : [STAYS]),
+  ]
   return {
     notes,
     changes: [...changes, ...(await serviceChanges(changes.length > 0, wanted.hostId, signal))],
   }
+}
+
+/** `--ca-fingerprint` says which CA signs, and takes no other out of the file of an administrator. */
+function otherPins({ pinned: { path, keys }, options: { caFingerprints } }: Wanted): readonly string[] {
+  if (caFingerprints.length === 0) return []
+  const others = keys.filter(({ fingerprint }) => !caFingerprints.includes(fingerprint))
+  return others.map(
+    ({ fingerprint }) =>
+      `${path} also pins the CA ${fingerprint}, which --ca-fingerprint does not name: certificates of it are accepted too, until you remove its line`,
+  )
 }
 
 export const NEEDS_REGISTER =
@@ -95,8 +124,24 @@ function notesOfEphemeral({ adminTokenFile }: EnrollOptions): readonly string[] 
   return adminTokenFile === null ? [NEEDS_DELETE] : [NEEDS_DELETE, NEEDS_CREATE]
 }
 
+const STAYS =
+  'the host that this machine is now is not deleted at the issuer at power-off, as the one before was: to have that, add --ephemeral'
+
 /** What deletes the host when this machine is powered off, and what registers it again when it comes back. */
-async function ephemeralChanges(options: EnrollOptions, signal: AbortSignal): Promise<Change[]> {
+async function ephemeralChanges(
+  { options, current }: Wanted,
+  { isEphemeral }: Machine,
+  signal: AbortSignal,
+): Promise<Change[]> {
+  if (!isEphemeral && current.enrollment?.ephemeral === true) {
+    const before = await stateOf(RETURN_FILE)
+    const step = 'no longer delete the host when this machine is powered off'
+    // Without it, and by what enrollment.json says, the unit does nothing.
+    return before === null
+      ? []
+      : [{ kind: 'file', step, path: RETURN_FILE, before, after: null, isSecret: false }]
+  }
+  if (options.ephemeral !== true) return []
   const back = await fileChange('remember how to come back', RETURN_FILE, returnText(options), SECRET)
   const before = await stateOfUnit(EPHEMERAL_UNIT, signal)
   const step = 'delete the host when this machine is powered off'
@@ -118,11 +163,11 @@ export async function fileChange(
 ): Promise<FileChange | null> {
   const before = await stateOf(path)
   const content = Buffer.from(text)
-  // Nothing, where there is nothing.
-  if (content.equals(before?.content ?? Buffer.alloc(0))) return null
-  // The owner stays, and the mode, but for a file that gets a secret.
+  // The owner stays, and the mode, but for a file with a secret.
   const { uid, gid } = before ?? { uid: 0, gid: 0 }
   const kept = before === null ? mode : before.mode & (isSecret ? mode : 0o7777)
+  // Nothing, where there is nothing.
+  if (content.equals(before?.content ?? Buffer.alloc(0)) && kept === (before?.mode ?? mode)) return null
   return { kind: 'file', step, path, before, after: { content, mode: kept, uid, gid }, isSecret }
 }
 
@@ -171,40 +216,73 @@ export async function proxyChange(environment: EnrollTools['environment']): Prom
     if (given !== '') wanted.set(name, given)
   }
   if (wanted.size === 0) return null
-  const before = (await stateOf(DEFAULTS))?.content.toString() ?? ''
+  const before = (await stateOf(DEFAULTS_FILE))?.content.toString() ?? ''
   let text: string
   try {
     if (before.includes('\uFFFD')) throw new Error('it is not UTF-8 text')
     text = withVariables(before, wanted)
   } catch (error) {
-    throw new AgentError('CONFIG_INVALID', `${DEFAULTS}: ${messageOf(error)}`, { cause: error })
+    throw new AgentError('CONFIG_INVALID', `${DEFAULTS_FILE}: ${messageOf(error)}`, { cause: error })
   }
   const isSecret = WITH_PASSWORD.test(before) || WITH_PASSWORD.test(text)
-  return fileChange('use the proxy', DEFAULTS, text, isSecret ? SECRET : PUBLIC, isSecret)
+  return fileChange('use the proxy', DEFAULTS_FILE, text, isSecret ? SECRET : PUBLIC, isSecret)
+}
+
+/** What this machine is, by what was recorded of it. */
+interface Machine {
+  readonly identity: MachineIdentity
+  readonly isEphemeral: boolean
+  /** Why it is another one than the one that was enrolled; null: it is the same, as far as that is known. */
+  readonly why: string | null
+}
+
+async function judgeMachine({ current, hostId, options }: Wanted): Promise<Machine> {
+  const now = await readMachineIdentity()
+  const { enrollment: before } = current
+  const copied = before === null ? null : judgeCopied(before, now)
+  const isCopy = copied !== null && copied !== false
+  // Who enrolled the other host did not say that this one may be deleted.
+  const isInherited = before?.ephemeral === true && before.host_id === hostId && !isCopy
+  return {
+    identity: before === null || isCopy ? now : withRecorded(now, before),
+    isEphemeral: options.ephemeral === true || isInherited,
+    why: isCopy ? copied.message : null,
+  }
+}
+
+/** What cannot be read any more is still what was recorded. */
+function withRecorded(now: MachineIdentity, before: MachineIdentity): MachineIdentity {
+  const { cloud_init, board_asset_tag } = before.instance_id
+  return {
+    machine_id: now.machine_id ?? before.machine_id,
+    instance_id: {
+      cloud_init: now.instance_id.cloud_init ?? cloud_init,
+      board_asset_tag: now.instance_id.board_asset_tag ?? board_asset_tag,
+    },
+  }
 }
 
 /** Written anew when the machine, the host or its name is another one, not for the date. */
 async function enrollmentChange(
   { config, hostId, hostname, current, options }: Wanted,
+  { identity, isEphemeral }: Machine,
   { version, environment, clock }: EnrollTools,
+  signal: AbortSignal,
 ): Promise<FileChange | null> {
-  const identity = await readMachineIdentity()
-  const keys = await createHostKeys({ patterns: config.hostKeys }).list()
-  const hostKeys = keys.flatMap(({ content }) => (content.kind === 'key' ? [content.key.fingerprint] : []))
   const { enrollment: before } = current
-  const ephemeral = options.ephemeral === true || before?.ephemeral === true
   const isSame =
     before !== null &&
-    before.ephemeral === ephemeral &&
+    before.ephemeral === isEphemeral &&
     before.host_id === hostId &&
     before.hostname === hostname &&
-    JSON.stringify([before.machine_id, before.instance_id]) ===
-      JSON.stringify([identity.machine_id, identity.instance_id])
+    before.machine_id === identity.machine_id &&
+    isDeepStrictEqual(before.instance_id, identity.instance_id)
   if (isSame) return null
+  const keys = await ownHostKeys(config, signal)
   const enrollment: Enrollment = {
     version: 1,
     ...identity,
-    host_keys: hostKeys,
+    host_keys: keys.map(({ key }) => key.fingerprint),
     enrolled_at: formatTime(clock.now()) ?? '',
     enrolled_by:
       options.atBoot === undefined
@@ -213,7 +291,7 @@ async function enrollmentChange(
     hostcertd: version,
     host_id: hostId,
     hostname,
-    ephemeral,
+    ephemeral: isEphemeral,
   }
   return fileChange('record which machine this is', ENROLLMENT_FILE, enrollmentText(enrollment), PUBLIC)
 }
@@ -240,15 +318,30 @@ async function serviceChanges(isChanged: boolean, hostId: string, signal: AbortS
   ]
 }
 
-/** @throws AgentError when it is masked: that counts as not enabled, and to disable it again would remove more than enroll added */
+/** All that `systemctl is-enabled` and `is-active` print when the answer is no: systemctl(1). */
+const NOT_ENABLED = ['disabled', 'linked', 'linked-runtime', 'not-found']
+const NOT_ACTIVE = ['inactive', 'failed', 'activating', 'deactivating', 'maintenance']
+
+/**
+ * @throws AgentError STORE_FAILED when it is masked: that counts as not enabled, and to disable it again would remove more
+ *   than enroll added; also when it is not known, for an undoing would stop what was there before
+ */
 async function stateOfUnit(
   unit: string,
   signal: AbortSignal,
 ): Promise<{ readonly isEnabled: boolean; readonly isActive: boolean }> {
-  const limits = { timeoutMilliseconds: 10_000, signal }
-  const enabled = await runProgram(['systemctl', 'is-enabled', unit], limits)
-  if (enabled.stdout.startsWith('masked'))
-    throw new AgentError('STORE_FAILED', `${unit} is masked: run \`systemctl unmask ${unit}\` first`)
-  const active = await runProgram(['systemctl', 'is-active', unit], limits)
-  return { isEnabled: enabled.status === 0, isActive: active.status === 0 }
+  const isIt = async (verb: string, no: readonly string[]): Promise<boolean> => {
+    const limits = { timeoutMilliseconds: 10_000, signal }
+    const { stdout, stderr, failure, status } = await runProgram(['systemctl', verb, unit], limits)
+    const word = stdout.trim()
+    if (word.startsWith('masked'))
+      throw new AgentError('STORE_FAILED', `${unit} is masked: run \`systemctl unmask ${unit}\` first`)
+    if (status === 0) return true
+    // Older versions print only a message for a unit that is not there.
+    const isAbsent = word === '' && /^Failed to get unit file state for .*: No such file/.test(stderr)
+    if (status !== null && (no.includes(word) || isAbsent)) return false
+    const why = oneLine(failure ?? (stderr.trim() || word || `exit status ${status}`))
+    throw new AgentError('STORE_FAILED', `no answer from \`systemctl ${verb} ${unit}\`: ${why}`)
+  }
+  return { isEnabled: await isIt('is-enabled', NOT_ENABLED), isActive: await isIt('is-active', NOT_ACTIVE) }
 }

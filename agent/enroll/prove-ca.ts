@@ -3,36 +3,22 @@ import type { PublicKey } from '../cert/public-key.ts'
 import { inOneLine } from '../cert/text.ts'
 import { verifyIssued } from '../cert/verify-issued.ts'
 import type { Config } from '../config/config.ts'
-import { createHostKeys } from '../host/host-keys.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
-import type { HostKeyFile } from '../renewal/ports.ts'
 import type { Pinned } from './current.ts'
 import type { Patience } from './find-host.ts'
+import type { OwnHostKey } from './own-host-keys.ts'
 import type { EnrollOptions, EnrollTools } from './wanted.ts'
-
-type KeyFile = HostKeyFile & { readonly content: Extract<HostKeyFile['content'], { kind: 'key' }> }
-
-/** One that a certificate can be issued for. */
-export async function aHostKey({ hostKeys }: Config): Promise<KeyFile> {
-  const files = await createHostKeys({ patterns: hostKeys }).list()
-  const file = files.find((one): one is KeyFile => one.content.kind === 'key')
-  if (file !== undefined) return file
-  throw new AgentError(
-    'HOST_KEY_UNREADABLE',
-    `no host key that the issuer signs matches ${hostKeys.join(', ')}`,
-  )
-}
 
 /**
  * Have one certificate issued and verified, and see that the CA that signed it is one that may.
  *
- * @returns the CAs to pin
+ * @returns the CAs to pin, the one that signed first
  * @throws AgentError with what has to be done
  */
 export async function proveCa(
   { caFingerprints, mode }: Pick<EnrollOptions, 'caFingerprints' | 'mode'>,
   pins: Pinned['keys'],
-  { name, content: { key, comment } }: KeyFile,
+  { name, key, comment }: OwnHostKey,
   wantedPrincipals: Config['verify']['principals'],
   exchange: Pick<ExchangeClient, 'issue' | 'hostCa'>,
   { clock, person, patience }: Pick<EnrollTools, 'clock' | 'person'> & { readonly patience: Patience },
@@ -62,8 +48,8 @@ export async function proveCa(
   }
   const isNamed = caFingerprints.includes(ca.fingerprint)
   if (caFingerprints.length > 0 && !isNamed) refuse(`not by ${caFingerprints.join(' or ')}`)
-  if (pins.some(({ blob }) => blob.equals(ca.blob))) return pins
-  if (isNamed) return [...pins, ca]
+  const others = pins.filter(({ blob }) => !blob.equals(ca.blob))
+  if (isNamed || others.length < pins.length) return [ca, ...others]
   if (pins.length > 0)
     refuse(
       `not by one that is pinned; if the CA was changed on purpose, add --ca-fingerprint ${ca.fingerprint}`,

@@ -39,8 +39,13 @@ export function stepsOf(changes: readonly Change[]): Step[] {
   return changes.map((change) => ({
     step: change.step,
     changed: true,
-    detail: change.kind === 'file' ? change.path : change.kind,
+    detail: detailOf(change),
   }))
+}
+
+function detailOf(change: Change): string {
+  if (change.kind === 'file') return change.path
+  return change.kind === 'service' ? change.unit : change.kind
 }
 
 /**

@@ -10,6 +10,8 @@ import type { Mode, Person } from './show.ts'
 export const CONFIG_FILE = '/etc/hostcertd/hostcertd.yaml'
 export const CREDENTIALS_FOLDER = '/etc/hostcertd/credentials'
 export const HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
+/** The environment of the service. */
+export const DEFAULTS_FILE = '/etc/default/hostcertd'
 
 /** The options of the verb, checked one by one. */
 export interface EnrollOptions {
@@ -46,18 +48,23 @@ interface AtBoot {
   readonly isGone: boolean
 }
 
-/** What `enroll` sets besides the host's id; `login` is the section `auth`. */
+/**
+ * What `enroll` sets besides the host's id.
+ *
+ * @param login the section `auth`
+ * @param hostname null: `verify.principals` stays as it is
+ */
 export function settingsWithoutHost(
   { caFile, onCopy }: Pick<EnrollOptions, 'caFile' | 'onCopy'>,
   url: string | null,
   login: Settings,
-  hostname: string,
+  hostname: string | null,
 ): Settings {
   return [
     [['issuer', 'url'], url],
     ...(caFile === null ? [] : ([[['issuer', 'ca_file'], caFile]] as const)),
     ...login,
-    [['verify', 'principals'], [hostname]],
+    ...(hostname === null ? [] : ([[['verify', 'principals'], [hostname]]] as const)),
     ...(onCopy === null ? [] : ([[['enrollment', 'on_copy'], onCopy]] as const)),
   ]
 }

@@ -1,5 +1,7 @@
 import { join } from 'node:path'
+import { Command } from 'commander'
 import { expect, test } from 'vitest'
+import { addEnrollOptions } from '../../agent/cli/enroll-options.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { hostcertd } from './hostcertd.ts'
@@ -66,7 +68,7 @@ test.each([
   { args: ['enroll', '--auth', 'password'], says: 'Allowed choices are universal-auth, token' },
   {
     args: ['enroll', '--auth', 'aws', '--client-secret-file', 'x'],
-    says: '--client-secret-file is no option of --auth aws',
+    says: '--client-secret-file is not an option of --auth aws',
   },
   {
     args: ['enroll', '--admin-token-file', '-', '--client-secret-file', '-'],
@@ -76,6 +78,10 @@ test.each([
     args: ['enroll', '--admin-token-file', '-'],
     says: '--admin-token-file - reads standard input, so no question can be answered there: add --yes',
   },
+  { args: ['unenroll', '--host-id', ID], says: '--host-id needs --delete-host' },
+  { args: ['unenroll', '--url', 'https://b'], says: '--url needs --delete-host' },
+  { args: ['unenroll', '--client-secret-file', 'x'], says: '--client-secret-file needs --delete-host' },
+  { args: ['unenroll', '--jwt-command=x', '--jwt-command=-y'], says: '--jwt-command needs --delete-host' },
   { args: ['enroll', '--config', '/etc/other.yaml'], says: 'leave out --config, and unset HOSTCERTD_CONFIG' },
   { args: ['help', 'nonsense'], says: "unknown command 'nonsense'" },
   { args: ['help', 'config', 'nonsense'], says: "unknown command 'config nonsense'" },
@@ -83,6 +89,14 @@ test.each([
   const result = await parseOnly(args)
   expect(result).toMatchObject({ status: 64, stdout: '' })
   expect(result.stderr).toContain(says)
+})
+
+test('arguments of --jwt-command may begin with a hyphen', () => {
+  const verb = addEnrollOptions(new Command('enroll'))
+  const args = ['--jwt-command=/usr/bin/jwt', '--jwt-command=-audience', '--jwt-command', 'a', 'b']
+  expect(verb.parse(args, { from: 'user' }).opts()).toMatchObject({
+    jwtCommand: ['/usr/bin/jwt', '-audience', 'a', 'b'],
+  })
 })
 
 test.each(VERBS.map((verb) => ({ verb })))('$verb --help and help $verb', async ({ verb }) => {

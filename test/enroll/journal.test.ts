@@ -744,6 +744,19 @@ test('of a credential only a digest is kept once the run is finished, and it is 
   await expectAsBefore(host, before, 'at the end')
 })
 
+test('only credentials need a folder that nobody else may read', async () => {
+  const modeOf = async (folder: string): Promise<number> => (await fs.stat(folder)).mode & 0o7777
+  const path = join(host.etc, 'default', 'hostcertd')
+  await using journal = await host.open()
+  const change = { ...fileChange(path, null, fileState('HTTPS_PROXY=x', 0o600)), isSecret: true }
+  await journal.begin().make(change)
+  expect(await modeOf(join(host.etc, 'default'))).toBe(0o755)
+  await journal.undoUnfinished()
+  const credential = { ...change, path: join(host.etc, 'credentials', 'token'), isCredential: true }
+  await journal.begin().make(credential)
+  expect(await modeOf(join(host.etc, 'credentials'))).toBe(0o700)
+})
+
 function base64Of(text: string): string {
   return Buffer.from(text).toString('base64')
 }

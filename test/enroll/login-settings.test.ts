@@ -1,7 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { readSecret } from '../../agent/enroll/login-settings.ts'
+import type { HttpIssuerConfig } from '../../agent/config/config.ts'
+import { loginSettings, readSecret } from '../../agent/enroll/login-settings.ts'
 import type { Person } from '../../agent/enroll/show.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
@@ -41,4 +42,41 @@ test('a file that is there and cannot be read is named', async () => {
   await expect(readSecret(folder.path, '--token-file', PERSON)).rejects.toThrow(
     `--token-file: cannot read ${folder.path}: `,
   )
+})
+
+/** Of a host that logs in by universal-auth. */
+const BEFORE = { config: { auth: { method: 'universal-auth' } } as HttpIssuerConfig }
+
+test('another method takes over nothing of the one before, not even a setting of the same name', async () => {
+  const options = { method: 'azure', login: { identity_id: 'i' } } as const
+  const { settings } = await loginSettings(options, BEFORE, PERSON, AbortSignal.timeout(1000))
+  const after = Object.fromEntries(settings.map(([[, name], value]) => [name, value]))
+  expect(after).toMatchObject({ method: 'azure', identity_id: 'i' })
+  expect(after).toMatchObject({ client_id: null, client_secret_file: null, organization: null })
+})
+
+test('the same method keeps what is left out', async () => {
+  const options = { method: 'universal-auth', login: { client_id: 'c' } } as const
+  const { settings } = await loginSettings(options, BEFORE, PERSON, AbortSignal.timeout(1000))
+  expect(settings).toEqual([
+    [['auth', 'method'], 'universal-auth'],
+    [['auth', 'client_id'], 'c'],
+  ])
+})
+
+test.each([
+  { setting: 'password_file', method: 'ldap', typed: ' two words \r\n', want: ' two words \n' },
+  { setting: 'password_file', method: 'ldap', typed: 'a\nb\n', want: 'the password is longer than one line' },
+  { setting: 'password_file', method: 'ldap', typed: '\n', want: 'the password is empty' },
+  { setting: 'token_file', method: 'token', typed: ' ey \n', want: 'ey\n' },
+  { setting: 'token_file', method: 'token', typed: 'e y', want: 'the access token contains white space' },
+] as const)('$setting, typed as $typed: $want', async ({ setting, method, typed, want }) => {
+  const person = { ...PERSON, input: async () => typed }
+  const options = { method, login: { [setting]: '-' } }
+  const read = loginSettings(options, BEFORE, person, AbortSignal.timeout(1000))
+  const found = await read.then(
+    ({ secrets }) => Object.values(secrets)[0],
+    (error: unknown) => String(error),
+  )
+  expect(found?.replace(/^Error: |^AgentError: /, '')).toBe(want)
 })

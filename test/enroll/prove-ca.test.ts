@@ -50,11 +50,7 @@ async function prove(answers: readonly HostCa[], caFingerprints: readonly string
   let asked = 0
   const [key] = parseCaKeys(hostKey)
   if (key === undefined) throw new Error('no key')
-  const file = {
-    name: 'ssh_host_ed25519_key',
-    path: '/etc/ssh/ssh_host_ed25519_key.pub',
-    content: { kind: 'key', key, comment: 'root@web1', pairVersion: '' },
-  } as const
+  const own = { name: 'ssh_host_ed25519_key', key, comment: 'root@web1' }
   const exchange: Pick<ExchangeClient, 'issue' | 'hostCa'> = {
     issue: async () => ({ ok: true, signedKey, serialNumber: null, requestId: null }),
     hostCa: async () => answers[Math.min(asked++, answers.length - 1)] ?? failed('ISSUER_BUSY'),
@@ -72,7 +68,7 @@ async function prove(answers: readonly HostCa[], caFingerprints: readonly string
   const proof = proveCa(
     { caFingerprints, mode: 'yes' },
     [],
-    file,
+    own,
     [NAME],
     exchange,
     { clock, person, patience: new Patience(clock, tell) },

@@ -314,7 +314,7 @@ describeOnEachRelease('enroll', (release) => {
 
     for (const answer of ['n', '', '\x03', '\x04']) {
       const no = await atTerminal(host.container, line, typed(answer))
-      const wanted = { status: 1, stdout: expect.stringMatching(/nothing was changed\n$/) }
+      const wanted = { status: 1, stdout: expect.stringMatching(/nothing on this machine was changed\n$/) }
       expect({ answer, ...no }).toMatchObject(wanted)
       expect(no.stdout).not.toContain(clientSecret)
     }

@@ -1,0 +1,89 @@
+import { chmod, mkdir, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { createInterface } from 'node:readline'
+import { messageOf } from '../../agent/cert/errors.ts'
+import { parseCaKeys } from '../../agent/cert/public-key.ts'
+import type { Change } from '../../agent/enroll/change.ts'
+import { enroll } from '../../agent/enroll/enroll.ts'
+import { openJournal } from '../../agent/enroll/journal.ts'
+import type { EnrollTools } from '../../agent/enroll/wanted.ts'
+import { systemClock } from '../../agent/host/machine.ts'
+import type { ExchangeClient } from '../../agent/issuer/exchange-client.ts'
+import { signCertificate } from '../support/ssh-keygen.ts'
+import { type Looked, type Looking, NAMES } from './enroll-host.ts'
+
+/** A program of enroll-host.ts: runs where /etc and /var/lib are a test's own, and there does `enroll --dry-run`. */
+
+const never = async (): Promise<never> => Promise.reject(new Error('nobody asks for that'))
+
+async function look({ files, options, environment, issuer }: Looking): Promise<Looked> {
+  for (const [path, { content, mode }] of Object.entries(files)) {
+    await mkdir(dirname(path), { recursive: true })
+    await writeFile(path, content)
+    await chmod(path, mode ?? 0o644)
+  }
+  const host = {
+    id: issuer.hostId,
+    projectId: NAMES.project,
+    hostname: NAMES.host,
+    alias: null,
+    hostCertTtl: null,
+  }
+  const exchange: Pick<ExchangeClient, 'findHost' | 'registerHost' | 'issue' | 'hostCa' | 'end'> = {
+    findHost: async () => ({ kind: 'found', project: null, host: null, similar: [], visible: 1 }),
+    registerHost: async () => ({ kind: 'registered', host }),
+    async issue({ publicKey, principals }) {
+      const names = principals.length > 0 ? principals : [NAMES.host]
+      const wish = { keyId: `host-${issuer.hostId}`, principals: names, validity: '-5m:+1h' }
+      return {
+        ok: true,
+        signedKey: await signCertificate({ ...wish, ca: issuer.ca, publicKey }),
+        serialNumber: null,
+        requestId: null,
+      }
+    },
+    hostCa: async () => ({ ok: true, keys: parseCaKeys(issuer.caKey) }),
+    end: () => {},
+  }
+
+  const told: string[] = []
+  let changes: readonly Change[] = []
+  const person: EnrollTools['person'] = {
+    isThere: false,
+    tell: (line) => told.push(line),
+    show: (all) => (changes = all),
+    agrees: never,
+    secret: never,
+    input: never,
+  }
+  await using journal = await openJournal({
+    folder: '/var/lib/hostcertd-enroll',
+    performers: { deleteHost: never },
+  })
+  const tools: EnrollTools = {
+    version: '0',
+    environment,
+    clock: systemClock,
+    person,
+    journal,
+    hostNames: async () => [NAMES.host],
+    openExchange: () => exchange as ExchangeClient,
+    untilServed: never,
+    testSshd: async () => null,
+  }
+
+  try {
+    const { hostId, steps, knownHosts } = await enroll(options, tools, AbortSignal.timeout(30_000))
+    const afterwards = changes.flatMap((change) => {
+      if (change.kind !== 'file') return []
+      const { path, after } = change
+      return [[path, after && { content: after.content.toString(), mode: after.mode }] as const]
+    })
+    return { error: null, told, hostId, steps, knownHosts, files: Object.fromEntries(afterwards) }
+  } catch (error) {
+    return { error: messageOf(error), told, hostId: null, steps: [], knownHosts: [], files: {} }
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin }))
+  process.stdout.write(`${JSON.stringify(await look(JSON.parse(line) as Looking))}\n`)
