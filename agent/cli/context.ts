@@ -130,13 +130,12 @@ export async function readConfigAsOwner(
 export async function configForVerb(context: CliContext, options: ConfigOption): Promise<Config | null> {
   const { loaded } = await readConfig(context, options)
   switch (loaded.kind) {
-    case 'not-enrolled':
-      return null
     case 'invalid':
       throw new VerbError(...loaded.problems.map((problem) => `CONFIG_INVALID: ${problemLine(problem)}`))
+    case 'not-enrolled':
     case 'ok':
       for (const warning of loaded.warnings) context.err(`warning: ${warning}`)
-      return loaded.config
+      return loaded.kind === 'ok' ? loaded.config : null
   }
 }
 
