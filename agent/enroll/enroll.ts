@@ -50,7 +50,7 @@ export async function enroll(
   const isInterrupted = journal.runs.some(({ isFinished }) => !isFinished)
   if (!isLooking(options.mode)) await undo(tools, 'an earlier call that was interrupted')
   else if (isInterrupted)
-    person.tell('an earlier call was interrupted: what it changed would be undone first')
+    person.tell('an earlier call was interrupted, or is still running: what it changed would be undone first')
 
   const current = await readCurrent(tools)
   if (current.loaded.kind === 'not-enrolled') requireAll(options)
@@ -180,7 +180,10 @@ async function make(
 }
 
 /** Undo what is not finished; what cannot be undone is said. */
-async function undo({ journal, person }: EnrollTools, what: string): Promise<void> {
+export async function undo(
+  { journal, person }: Pick<EnrollTools, 'journal' | 'person'>,
+  what: string,
+): Promise<void> {
   const { changes, left } = await journal.undoUnfinished()
   if (changes.length > 0) person.tell(`undone: ${what} (${changes.map(({ step }) => step).join(', ')})`)
   for (const { path, why } of left) person.tell(`not undone: ${path}: ${why}`)

@@ -198,7 +198,7 @@ async function pathsOf(pattern: string): Promise<readonly string[]> {
 
 function callsToMake({ unit, before }: ServiceChange): readonly (readonly string[])[] {
   if (!before.isActive) return [['enable', '--now', unit]]
-  return [...(before.isEnabled ? [] : [['enable', unit]]), ['reload', unit]]
+  return [...(before.isEnabled ? [] : [['enable', unit]]), ['reload-or-restart', unit]]
 }
 
 function callsToUndo({ unit, before }: ServiceChange): readonly (readonly string[])[] {

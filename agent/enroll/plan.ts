@@ -73,9 +73,14 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   const changes: Change[] = [...files.filter((file) => file !== null), ...sshd.changes]
   const enrollment = await enrollmentChange(wanted, tools)
   if (enrollment !== null) changes.push(enrollment)
-  const ephemeral = options.ephemeral === true ? await ephemeralChanges(options, signal) : []
+  const isNewSecret = files.some((file) => file?.isCredential === true)
+  const ephemeral =
+    options.ephemeral === true
+      ? await ephemeralChanges(options, isNewSecret, signal)
+      : await secretChanges(isNewSecret, signal)
   changes.push(...ephemeral)
-  const notes = ephemeral.length > 0 ? [...sshd.notes, NEEDS_DELETE] : sshd.notes
+  const notes =
+    options.ephemeral === true && ephemeral.length > 0 ? [...sshd.notes, NEEDS_DELETE] : sshd.notes
   return { notes, changes: [...changes, ...(await serviceChanges(changes.length > 0, signal))] }
 }
 
@@ -85,16 +90,28 @@ const NEEDS_DELETE =
   'this host is deleted at the issuer when the machine is powered off, if its identity has the right to delete it: that shows only then, in `journalctl -u hostcertd-ephemeral`'
 
 /** What deletes the host when this machine is powered off, and what registers it again when it comes back. */
-async function ephemeralChanges(options: EnrollOptions, signal: AbortSignal): Promise<Change[]> {
+async function ephemeralChanges(
+  options: EnrollOptions,
+  isNewSecret: boolean,
+  signal: AbortSignal,
+): Promise<Change[]> {
   const back = await fileChange('remember how to come back', RETURN_FILE, returnText(options), SECRET)
   const before = await stateOfUnit(EPHEMERAL_UNIT, signal)
   const step = 'delete the host when this machine is powered off'
   return [
     ...(back === null ? [] : [back]),
-    ...(before.isEnabled && before.isActive
+    ...(before.isEnabled && before.isActive && !isNewSecret
       ? []
       : [{ kind: 'service' as const, step, unit: EPHEMERAL_UNIT, before }]),
   ]
+}
+
+/** An ephemeral machine stays one. Its unit read the credentials when it was started. */
+async function secretChanges(isNewSecret: boolean, signal: AbortSignal): Promise<Change[]> {
+  if (!isNewSecret) return []
+  const before = await stateOfUnit(EPHEMERAL_UNIT, signal)
+  const step = 'use the new secret when this machine is powered off'
+  return before.isActive ? [{ kind: 'service', step, unit: EPHEMERAL_UNIT, before }] : []
 }
 
 /** A change to a file, or null when it is as it is to be. */

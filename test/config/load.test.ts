@@ -61,7 +61,9 @@ describe('which files', () => {
     const loaded = await loadFiles({ 'conf.d/10-fleet.yaml': text })
     expect(loaded).toEqual({
       kind: 'not-enrolled',
-      warnings: [expect.stringMatching(/conf\.d\/10-fleet\.yaml has no effect: there is no \/.*hostcertd\.yaml/)],
+      warnings: [
+        expect.stringMatching(/conf\.d\/10-fleet\.yaml has no effect: there is no \/.*hostcertd\.yaml/),
+      ],
     })
   })
 

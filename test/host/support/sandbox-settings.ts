@@ -78,7 +78,7 @@ export const SANDBOX: Readonly<Record<ConfinedUnit, Settings>> = {
   },
   'hostcertd-enroll.service': {
     ...ALL,
-    CapabilityBoundingSet: 'cap_chown cap_dac_override cap_fowner',
+    CapabilityBoundingSet: 'cap_chown cap_dac_override cap_fowner cap_setgid cap_setuid',
     ProtectHome: 'read-only',
     ReadWritePaths: '/etc/ssh /etc/hostcertd -/etc/default',
     StateDirectory: 'hostcertd-enroll',
