@@ -69,9 +69,9 @@ const context: CliContext = {
     if (!isUnit && process.geteuid?.() === 0) issuer.start()
     return issuer
   },
-  enrollTools: async (signal) => {
+  enrollTools: async (mode, signal) => {
     const { openTools } = await import('./enroll/tools.ts')
-    return openTools(await toolsOptions(), signal)
+    return openTools(await toolsOptions(), mode, signal)
   },
   issuerTools: async () => {
     const { hostTools } = await import('./enroll/tools.ts')

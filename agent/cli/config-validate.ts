@@ -25,7 +25,7 @@ export async function configValidate(
   const own = loaded.kind === 'invalid' ? loaded.problems : []
   const reported = new Set(own.map((problem) => problem.path))
   const problems = [...own, ...ofExchange.filter((problem) => !reported.has(problem.path))]
-  const warnings = loaded.kind === 'ok' ? loaded.warnings : []
+  const warnings = loaded.kind === 'invalid' ? [] : loaded.warnings
   if (options.json === true) {
     const errors = problems.map(({ path: where, message, file }) => ({
       code: 'CONFIG_INVALID',

@@ -2,6 +2,7 @@ import { AgentError, ERRORS } from '../cert/errors.ts'
 import { type Config, issuerFactsOf } from '../config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
+import type { Mode } from '../enroll/show.ts'
 import type { EnrollTools } from '../enroll/wanted.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
@@ -27,8 +28,8 @@ export interface CliContext {
   readonly composeHost: (config: Config) => Host
   /** The issuer for `renew`. Call it before {@link dropPrivileges}: only root may be able to read the credentials. */
   readonly composeIssuer: (config: Config) => IssuerSession
-  /** For `enroll` and `unenroll`, whose code no other verb loads. */
-  readonly enrollTools: (signal: AbortSignal) => Promise<EnrollTools & AsyncDisposable>
+  /** For `enroll` and `unenroll`, whose code no other verb loads. With `--check` and `--dry-run`, nothing is locked. */
+  readonly enrollTools: (mode: Mode, signal: AbortSignal) => Promise<EnrollTools & AsyncDisposable>
   /** For what `unenroll` does at the issuer alone: nothing on this machine is touched. */
   readonly issuerTools: () => Promise<Omit<EnrollTools, 'journal'>>
   /** The command that starts an exchange with the issuer as a child. */
@@ -130,13 +131,12 @@ export async function readConfigAsOwner(
 export async function configForVerb(context: CliContext, options: ConfigOption): Promise<Config | null> {
   const { loaded } = await readConfig(context, options)
   switch (loaded.kind) {
-    case 'not-enrolled':
-      return null
     case 'invalid':
       throw new VerbError(...loaded.problems.map((problem) => `CONFIG_INVALID: ${problemLine(problem)}`))
+    case 'not-enrolled':
     case 'ok':
       for (const warning of loaded.warnings) context.err(`warning: ${warning}`)
-      return loaded.config
+      return loaded.kind === 'ok' ? loaded.config : null
   }
 }
 

@@ -140,6 +140,7 @@ export class Daemon {
         log.info({ files: loaded.files }, 'the configuration was read')
         return
       case 'not-enrolled':
+        if (isReload) this.warn(loaded.warnings)
         if (isReload && this.#config !== null) {
           log.error(
             { code: 'CONFIG_INVALID' },

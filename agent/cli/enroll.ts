@@ -111,7 +111,7 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     ephemeral: given['ephemeral'] === true,
   }
   mustBeRoot()
-  await using tools = await context.enrollTools(signal)
+  await using tools = await context.enrollTools(options.mode, signal)
   mayAsk(options.mode, tools.person.isThere)
   if (given['template'] === true) {
     const { prepareImage } = await import('../enroll/prepare-image.ts')
@@ -183,7 +183,8 @@ function withAdvice(error: unknown): unknown {
 async function enrollAtBootVerb(context: CliContext, signal: AbortSignal): Promise<number> {
   mayAsk('yes', false)
   const { enrollAtBoot } = await import('../enroll/first-boot.ts')
-  const { enrollTools: openTools, err: tell } = context
+  const { enrollTools, err: tell } = context
+  const openTools = async (until: AbortSignal) => enrollTools('yes', until)
   const enrolled = await enrollAtBoot({ tell, openTools }, signal)
   if (enrolled !== null) tell(`${enrolled.hostname} is enrolled, and sshd serves its certificates`)
   return EXIT.ok
@@ -243,7 +244,7 @@ export async function unenrollVerb(context: CliContext, given: Given, signal: Ab
     return report(result, 'nothing was changed on this machine')
   }
   mustBeRoot()
-  await using tools = await context.enrollTools(signal)
+  await using tools = await context.enrollTools(mode, signal)
   mayAsk(mode, tools.person.isThere)
   let deletion: Deletion | null = null
   if (isDeleting) {

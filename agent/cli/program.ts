@@ -260,7 +260,7 @@ async function run(context: CliContext, options: ConfigOption, stop: AbortSignal
   }
   const config = loaded.kind === 'ok' ? loaded.config : null
   const daemon = context.createDaemon(config, load)
-  if (loaded.kind === 'ok') daemon.warn(loaded.warnings)
+  daemon.warn(loaded.warnings)
   await daemon.run(config, stop)
   return EXIT.ok
 }

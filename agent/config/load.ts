@@ -47,8 +47,12 @@ interface LoadRequest {
 }
 
 export type LoadedConfig =
-  /** There is no configuration file at all. */
-  | { readonly kind: 'not-enrolled' }
+  /** There is no main file, and nothing in `conf.d` names a host or a program. */
+  | {
+      readonly kind: 'not-enrolled'
+      /** Lines for people: which files there are all the same. */
+      readonly warnings: readonly string[]
+    }
   | {
       readonly kind: 'ok'
       readonly config: Config
@@ -87,9 +91,15 @@ export async function loadConfig(request: LoadRequest): Promise<LoadedConfig> {
   const read = await readConfigFiles(mainFile, mainText)
   // With a file missing from the picture, what the others lack may be in it.
   if (!read.complete) return { kind: 'invalid', problems: read.problems }
-  if (read.files.length === 0) return { kind: 'not-enrolled' }
 
   const whole = read.files.reduce<Tree>((merged, over) => mergeTrees(merged, over.tree), {})
+  const hasMainFile = read.files.some(({ file }) => file === mainFile)
+  // What an administrator sets for all hosts may be there before `enroll`, and stays after `unenroll`.
+  if (!hasMainFile && !hasPath(whole, ['issuer', 'ssh_host_id']) && !hasCommand(whole)) {
+    const without = `has no effect: there is no ${mainFile}, and no file names issuer.ssh_host_id or issuer.command`
+    const warnings = read.files.map(({ file }) => `${file} ${without}`)
+    return { kind: 'not-enrolled', warnings: [...read.warnings, ...warnings] }
+  }
   const isWanted = ([key]: readonly [string, unknown]): boolean => sections?.includes(key) ?? true
   const tree: Tree = Object.fromEntries(Object.entries(whole).filter(isWanted))
   const checked = checkTree(tree)

@@ -36,6 +36,9 @@ export async function examineConfiguration(path: string, loaded: LoadedConfig): 
             ? ENROLL
             : `write ${path} with issuer.url, issuer.ssh_host_id and auth; config.example.yaml explains each key`,
         ),
+        ...loaded.warnings.map((text) =>
+          warning('configuration', text, 'enroll this host, or remove the file'),
+        ),
       ]
     case 'invalid':
       return Promise.all(

@@ -5,7 +5,7 @@ import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import { quote, reasonOf } from '../cert/text.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
-import { type Problem, problemLine } from '../config/problem.ts'
+import { hasPath, pathText, type Problem, problemLine } from '../config/problem.ts'
 import { readConfigFiles } from '../config/read-files.ts'
 import { type Enrollment, readEnrollment } from '../host/enrollment.ts'
 import { isGone, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
@@ -91,6 +91,26 @@ export async function configuredWith(
   if (config.issuer.kind !== 'http')
     throw new AgentError('CONFIG_INVALID', 'issuer.command has no enrollment: remove it first')
   return { text, config, issuer: config.issuer }
+}
+
+/**
+ * A template is for many machines: what the configuration says of one would make each copy that machine.
+ *
+ * @throws AgentError CONFIG_INVALID when it names a host, or principals
+ */
+export async function refuseOneHost(): Promise<void> {
+  const { files, complete, problems } = await readConfigFiles(CONFIG_FILE)
+  if (!complete) throw new AgentError('CONFIG_INVALID', problems.map(problemLine).join('; '))
+  for (const keys of [
+    ['issuer', 'ssh_host_id'],
+    ['verify', 'principals'],
+  ])
+    for (const { file, tree } of files)
+      if (hasPath(tree, keys))
+        throw new AgentError(
+          'CONFIG_INVALID',
+          `${file} sets ${pathText(keys)}, which is of one machine, and a template is for many: remove it`,
+        )
 }
 
 /** What a first call needs, all at once. */

@@ -53,7 +53,7 @@ export async function enroll(
     // What would be registered now could not be noted.
     if (journal.runs.some(({ isFinished }) => !isFinished)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
   } else if (isInterrupted)
-    person.tell('an earlier call was interrupted: what it changed would be undone first')
+    person.tell('an earlier call was interrupted, or is still running: what it changed would be undone first')
 
   const current = await readCurrent(tools)
   if (current.loaded.kind === 'not-enrolled') requireAll(options)
@@ -203,7 +203,10 @@ async function make(
 }
 
 /** Undo what is not finished; what cannot be undone is said. */
-async function undo({ journal, person }: EnrollTools, what: string): Promise<void> {
+export async function undo(
+  { journal, person }: Pick<EnrollTools, 'journal' | 'person'>,
+  what: string,
+): Promise<void> {
   const { changes, left } = await journal.undoUnfinished()
   if (changes.length > 0) person.tell(`undone: ${what} (${changes.map(({ step }) => step).join(', ')})`)
   for (const { path, why } of left) person.tell(`not undone: ${path}: ${why}`)

@@ -1,8 +1,9 @@
+import { messageOf } from '../cert/errors.ts'
 import { oneLine } from '../cert/text.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
-import { judgeCopied, readEnrollment, readMachineIdentity } from '../host/enrollment.ts'
+import { type Enrollment, judgeCopied, readEnrollment, readMachineIdentity } from '../host/enrollment.ts'
 import { runProgram } from '../host/programs.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import { CONFIG_FILE } from './wanted.ts'
@@ -60,7 +61,13 @@ export async function deleteAtPowerOff(
     }
     return why !== null
   }
-  const enrollment = await readEnrollment().catch(() => null)
+  let enrollment: Enrollment | null
+  try {
+    enrollment = await readEnrollment()
+  } catch (error) {
+    tell(`this host stays at the issuer: ${messageOf(error)}`)
+    return false
+  }
   if (enrollment?.ephemeral !== true) return true
   if (judgeCopied(enrollment, await readMachineIdentity()) !== false) {
     tell('this host stays at the issuer: this machine may be a copy of the one that was enrolled')

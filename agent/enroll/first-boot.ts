@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
 import { readFile, rm, writeFile } from 'node:fs/promises'
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, messageOf } from '../cert/errors.ts'
 import { judgeCopied, readEnrollment, readMachineIdentity } from '../host/enrollment.ts'
 import { pathsMatching } from '../host/files.ts'
 import { systemClock } from '../host/machine.ts'
 import type { Clock } from '../renewal/ports.ts'
-import { enroll, type Enrolled } from './enroll.ts'
+import { refuseOneHost } from './current.ts'
+import { enroll, type Enrolled, undo } from './enroll.ts'
 import { optionsOf, readTemplate, RETURN_FILE, type Template, TEMPLATE_FILE } from './template.ts'
 import type { EnrollTools } from './wanted.ts'
 
@@ -44,7 +45,11 @@ export async function enrollAtBoot(
     tell(`nothing to do: there is no ${TEMPLATE_FILE}`)
     return null
   }
-  const enrollment = await readEnrollment().catch(() => null)
+  const enrollment = await readEnrollment().catch((error: unknown) => {
+    // Which machine was enrolled is not known: this may be a copy of it.
+    const message = `${messageOf(error)}; restore that file, or remove it if this machine was never enrolled`
+    throw new AgentError('STORE_FAILED', message, { cause: error })
+  })
   const copied = enrollment === null ? null : judgeCopied(enrollment, await readMachineIdentity())
   if (copied !== null && copied !== false) {
     tell(`${copied.message}; it is not enrolled automatically`)
@@ -54,6 +59,10 @@ export async function enrollAtBoot(
   await untilHostKeys(clock, signal)
 
   await using tools = await openTools(signal)
+  if (ofImage !== null && enrollment === null) {
+    await undo(tools, 'an earlier attempt that was interrupted')
+    await refuseOneHost()
+  }
   const options = optionsOf(template)
   let enrolled: Enrolled
   try {
@@ -80,7 +89,9 @@ async function pauseOf({ jitter_seconds: jitter }: Template, clock: Clock): Prom
   const before = Number(await readFile(ATTEMPTS_FILE, 'utf8').catch(() => '0')) || 0
   // Started by hand, there is no such folder.
   await writeFile(ATTEMPTS_FILE, String(before + 1)).catch(() => undefined)
-  if (before === 0) return jitterOf((await readMachineIdentity()).machine_id, jitter)
+  // Without an id of its own, it shares no time with others like it.
+  const { machine_id: id } = await readMachineIdentity()
+  if (before === 0) return jitterOf(id ?? String(clock.dice()), jitter)
   const pause = Math.min(SHORTEST_PAUSE_SECONDS * 2 ** (before - 1), LONGEST_PAUSE_SECONDS)
   return pause * (1 + clock.dice() / 4)
 }
@@ -90,10 +101,8 @@ async function pauseOf({ jitter_seconds: jitter }: Template, clock: Clock): Prom
  *
  * @returns seconds, from 0 to `most`
  */
-export function jitterOf(machineId: string | null, most: number): number {
-  const digest = createHash('sha256')
-    .update(`hostcertd-enroll ${machineId ?? ''}`)
-    .digest()
+export function jitterOf(machineId: string, most: number): number {
+  const digest = createHash('sha256').update(`hostcertd-enroll ${machineId}`).digest()
   return (digest.readUInt32BE() / 2 ** 32) * most
 }
 

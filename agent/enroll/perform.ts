@@ -207,7 +207,7 @@ function callsToMake({ unit, before, replaced }: ServiceChange): readonly (reado
   if (!before.isActive) return [['enable', '--now', unit]]
   const start = replaced === undefined ? [] : [['start', unit]]
   // A reload ends what it waits for, which a start does not.
-  return [...(before.isEnabled ? [] : [['enable', unit]]), ...start, ['reload', unit]]
+  return [...(before.isEnabled ? [] : [['enable', unit]]), ...start, ['reload-or-restart', unit]]
 }
 
 function callsToUndo({ unit, before }: ServiceChange): readonly (readonly string[])[] {

@@ -87,13 +87,14 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   const machine = await judgeMachine(wanted)
   const enrollment = await enrollmentChange(wanted, machine, tools, signal)
   if (enrollment !== null) changes.push(enrollment)
-  const ephemeral = await ephemeralChanges(wanted, machine, signal)
+  const isNewSecret = files.some((file) => file?.isCredential === true)
+  const ephemeral = await ephemeralChanges(wanted, machine, isNewSecret, signal)
   changes.push(...ephemeral)
   const notes = [
     ...sshd.notes,
     ...(machine.why === null ? [] : [`${machine.why}; it is accepted as it is`]),
     ...otherPins(wanted),
-    ...(ephemeral.length === 0 ? [] : machine.isEphemeral ? notesOfEphemeral(options) : [STAYS]),
+    ...notesOfEphemeral(options, machine, ephemeral),
   ]
   return {
     notes,
@@ -120,17 +121,24 @@ const NEEDS_DELETE =
 const NEEDS_CREATE =
   'when the machine comes back, it is registered by its own identity, which needs the right to create the host: --admin-token-file is for this call only'
 
-function notesOfEphemeral({ adminTokenFile }: EnrollOptions): readonly string[] {
-  return adminTokenFile === null ? [NEEDS_DELETE] : [NEEDS_DELETE, NEEDS_CREATE]
-}
-
 const STAYS =
   'the host that this machine is now is not deleted at the issuer at power-off, as the one before was: to have that, add --ephemeral'
+
+function notesOfEphemeral(
+  { ephemeral, adminTokenFile }: EnrollOptions,
+  { isEphemeral }: Machine,
+  changes: readonly Change[],
+): readonly string[] {
+  if (!isEphemeral) return changes.some(({ kind }) => kind === 'file') ? [STAYS] : []
+  if (ephemeral !== true || changes.length === 0) return []
+  return adminTokenFile === null ? [NEEDS_DELETE] : [NEEDS_DELETE, NEEDS_CREATE]
+}
 
 /** What deletes the host when this machine is powered off, and what registers it again when it comes back. */
 async function ephemeralChanges(
   { options, current }: Wanted,
   { isEphemeral }: Machine,
+  isNewSecret: boolean,
   signal: AbortSignal,
 ): Promise<Change[]> {
   if (!isEphemeral && current.enrollment?.ephemeral === true) {
@@ -141,16 +149,24 @@ async function ephemeralChanges(
       ? []
       : [{ kind: 'file', step, path: RETURN_FILE, before, after: null, isSecret: false }]
   }
-  if (options.ephemeral !== true) return []
+  if (options.ephemeral !== true) return secretChanges(isNewSecret, signal)
   const back = await fileChange('remember how to come back', RETURN_FILE, returnText(options), SECRET)
   const before = await stateOfUnit(EPHEMERAL_UNIT, signal)
   const step = 'delete the host when this machine is powered off'
   return [
     ...(back === null ? [] : [back]),
-    ...(before.isEnabled && before.isActive
+    ...(before.isEnabled && before.isActive && !isNewSecret
       ? []
       : [{ kind: 'service' as const, step, unit: EPHEMERAL_UNIT, before }]),
   ]
+}
+
+/** An ephemeral machine stays one. Its unit read the credentials when it was started. */
+async function secretChanges(isNewSecret: boolean, signal: AbortSignal): Promise<Change[]> {
+  if (!isNewSecret) return []
+  const before = await stateOfUnit(EPHEMERAL_UNIT, signal)
+  const step = 'use the new secret when this machine is powered off'
+  return before.isActive ? [{ kind: 'service', step, unit: EPHEMERAL_UNIT, before }] : []
 }
 
 /** A change to a file, or null when it is as it is to be. */

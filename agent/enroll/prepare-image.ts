@@ -1,11 +1,13 @@
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, messageOf } from '../cert/errors.ts'
 import { loadConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { type Settings, withSettings } from './configuration.ts'
+import { refuseOneHost } from './current.ts'
+import { undo } from './enroll.ts'
 import { loginSettings, type LoginSettings } from './login-settings.ts'
 import { fileChange, NEEDS_REGISTER, proxyChange } from './plan.ts'
-import { agrees, type Step, stepsOf } from './show.ts'
+import { agrees, isLooking, type Step, stepsOf } from './show.ts'
 import { type Template, TEMPLATE_FILE, templateText, USUAL_JITTER_SECONDS } from './template.ts'
 import { CONFIG_FILE, type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
 
@@ -33,16 +35,21 @@ const SHARED_METHODS: readonly string[] = ['universal-auth', 'token']
 export async function prepareImage(
   options: EnrollOptions,
   isShared: boolean,
-  { journal, person, environment }: EnrollTools,
+  tools: EnrollTools,
   signal: AbortSignal,
 ): Promise<Prepared> {
+  const { journal, person, environment } = tools
   refuseIdentity(options)
   if ((await readEnrollment().catch(() => 'damaged')) !== null)
     throw new AgentError(
       'CONFIG_INVALID',
       `this machine is enrolled itself (${ENROLLMENT_FILE}): each copy would be taken for it; run \`hostcertd unenroll\` first`,
     )
-  await journal.undoUnfinished()
+  const isInterrupted = journal.runs.some(({ isFinished }) => !isFinished)
+  if (!isLooking(options.mode)) await undo(tools, 'an earlier call that was interrupted')
+  else if (isInterrupted)
+    person.tell('an earlier call was interrupted, or is still running: what it changed would be undone first')
+  await refuseOneHost()
   const login = await loginSettings(options, { config: null }, person, signal)
   const proxy = await proxyChange(environment)
   const template = templateOf(options, login)
@@ -70,7 +77,9 @@ export async function prepareImage(
     for (const change of changes) await run.make(change)
     await run.finish()
   } catch (error) {
-    await journal.undoUnfinished()
+    await undo(tools, 'what was changed').catch((other: unknown) =>
+      person.tell(`the next call undoes what was changed; it failed now: ${messageOf(other)}`),
+    )
     throw error
   }
   return { ...prepared, isDone: true }

@@ -1,15 +1,18 @@
+import { readdir, readFile, readlink } from 'node:fs/promises'
 import { AgentError, messageOf } from '../cert/errors.ts'
+import { oneLine } from '../cert/text.ts'
 import type { Config } from '../config/config.ts'
 import { createHostNames, systemClock } from '../host/machine.ts'
 import { findProgram } from '../host/programs.ts'
 import { makeRuntimeFolder, SshdConfiguration } from '../host/sshd-files.ts'
 import { createSshd } from '../host/sshd.ts'
 import { createExchangeClient, type ExchangeClientOptions } from '../issuer/exchange-client.ts'
-import { openJournal } from './journal.ts'
-import type { Person } from './show.ts'
+import { type Journal, openJournal, readJournal } from './journal.ts'
+import { isLooking, type Mode, type Person } from './show.ts'
 import type { EnrollTools } from './wanted.ts'
 
 const FOLDER = '/var/lib/hostcertd-enroll'
+const LOCK = `${FOLDER}/lock`
 const SSHD_CONFIG = '/etc/ssh/sshd_config'
 /** For another `enroll` or `unenroll` that is at work. */
 const LOCK_MILLISECONDS = 60_000
@@ -54,15 +57,23 @@ export function hostTools({
   }
 }
 
-/** The real ones, of this host. Dispose of them: they hold the lock of the journal. */
+/** The real ones, of this host. Dispose of them: unless nothing may be changed, they hold the lock of the journal. */
 export async function openTools(
   options: ToolsOptions,
+  mode: Mode,
   signal: AbortSignal,
 ): Promise<EnrollTools & AsyncDisposable> {
   const { person } = options
+  if (isLooking(mode)) {
+    const journal = viewOf(await readJournal(FOLDER))
+    return { ...hostTools(options), journal, [Symbol.asyncDispose]: async () => {} }
+  }
   const opened = new AbortController()
   const telling = systemClock.sleep(TELL_MILLISECONDS, opened.signal).then(
-    () => person.tell('waiting for another enroll or unenroll to finish'),
+    async () => {
+      const holder = await holderOf(LOCK)
+      person.tell(`waiting for another enroll or unenroll to finish${holder === null ? '' : `: ${holder}`}`)
+    },
     () => {},
   )
   const journal = await openJournal({
@@ -75,13 +86,57 @@ export async function openTools(
       // unenroll does it by its own option, and enroll keeps what it registered.
       deleteHost: async () => {},
     },
-  }).finally(() => opened.abort())
+  })
+    .catch(async (error: unknown) => {
+      const holder = error instanceof AgentError ? await holderOf(LOCK) : null
+      if (holder === null) throw error
+      throw new AgentError('STORE_FAILED', `${messageOf(error)}: ${holder}`, { cause: error })
+    })
+    .finally(() => opened.abort())
   await telling
   return {
     ...hostTools(options),
     journal,
     [Symbol.asyncDispose]: async () => journal[Symbol.asyncDispose](),
   }
+}
+
+/** For a call that changes nothing, and so neither takes the lock nor waits for it. */
+function viewOf(runs: Journal['runs']): Journal {
+  const refuse = (): never => {
+    throw new Error('this call may change nothing')
+  }
+  const refuseLater = async (): Promise<never> => refuse()
+  return {
+    runs,
+    begin: refuse,
+    undoUnfinished: refuseLater,
+    undoAll: refuseLater,
+    [Symbol.asyncDispose]: async () => {},
+  }
+}
+
+const LONGEST_COMMAND = 200
+
+/**
+ * Which process has a file locked with flock(2), by proc_pid_fdinfo(5). Never throws.
+ *
+ * @returns for people: its number and command; null when none is seen, or only root could see it
+ */
+export async function holderOf(file: string): Promise<string | null> {
+  const names = await readdir('/proc').catch((): string[] => [])
+  for (const pid of names.filter((name) => /^\d+$/.test(name))) {
+    const process = `/proc/${pid}`
+    for (const fd of await readdir(`${process}/fd`).catch((): string[] => [])) {
+      if ((await readlink(`${process}/fd/${fd}`).catch(() => '')) !== file) continue
+      // One that waits for the lock has the file open too.
+      if (!/^lock:.*FLOCK/m.test(await readFile(`${process}/fdinfo/${fd}`, 'utf8').catch(() => ''))) continue
+      const command = await readFile(`${process}/cmdline`, 'utf8').catch(() => '')
+      const words = oneLine(command.replaceAll('\0', ' ').replace(/^.*\/hostcertd\.js /, 'hostcertd '))
+      return `process ${pid}, ${words.slice(0, LONGEST_COMMAND).trim()}`
+    }
+  }
+  return null
 }
 
 /** By the root helper, which tests the configuration first; what it is too busy for is waited for. */

@@ -43,18 +43,35 @@ test('tls-cert with an issuer.url without TLS needs a login_url', async () => {
 
 describe('which files', () => {
   test('none at all: not enrolled', async () => {
-    expect(await loadFiles({})).toEqual({ kind: 'not-enrolled' })
-    expect(await loadFiles({ 'conf.d/readme': 'x', 'conf.d/.10.yaml': 'x', 'other.yaml': 'x' })).toEqual({
-      kind: 'not-enrolled',
-    })
-    expect(await loadConfig({ path: '/nowhere/hostcertd.yaml', environment: {} })).toEqual({
-      kind: 'not-enrolled',
-    })
+    const none = { kind: 'not-enrolled', warnings: [] }
+    expect(await loadFiles({})).toEqual(none)
+    expect(await loadFiles({ 'conf.d/readme': 'x', 'conf.d/.10.yaml': 'x', 'other.yaml': 'x' })).toEqual(none)
+    expect(await loadConfig({ path: '/nowhere/hostcertd.yaml', environment: {} })).toEqual(none)
   })
 
   test('an empty one is one', async () => {
     expect((await loadFiles({ 'hostcertd.yaml': '' })).kind).toBe('invalid')
-    expect((await loadFiles({ 'conf.d/a.yaml': '' })).kind).toBe('invalid')
+  })
+
+  test.each([
+    ['a setting', 'log: {level: debug}'],
+    ['nothing', ''],
+    ['an issuer for all hosts', 'issuer: {url: https://us.infisical.com, timeout: 5s}'],
+  ])('conf.d alone, with %s, which names no host: not enrolled, with a warning', async (_, text) => {
+    const loaded = await loadFiles({ 'conf.d/10-fleet.yaml': text })
+    expect(loaded).toEqual({
+      kind: 'not-enrolled',
+      warnings: [
+        expect.stringMatching(/conf\.d\/10-fleet\.yaml has no effect: there is no \/.*hostcertd\.yaml/),
+      ],
+    })
+  })
+
+  test('conf.d alone that names a host, or cannot be read, is not "not enrolled"', async () => {
+    const host = 'issuer: {ssh_host_id: 8c1efcfc-434c-4c43-80e3-53c9eae6672a}'
+    expect((await loadFiles({ 'conf.d/a.yaml': host })).kind).toBe('invalid')
+    expect((await loadFiles({ 'conf.d/a.yaml': 'issuer: {command: [/bin/sign]}' })).kind).toBe('invalid')
+    expect((await loadFiles({ 'conf.d/a.yaml': '[a]' })).kind).toBe('invalid')
   })
 
   test('conf.d alone', async () => {

@@ -1,9 +1,12 @@
-import { chmod, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { endingOf } from '../../agent/enroll/ephemeral.ts'
 import { jitterOf } from '../../agent/enroll/first-boot.ts'
 import { optionsOf, readTemplate, returnText, templateText } from '../../agent/enroll/template.ts'
+import { holderOf } from '../../agent/enroll/tools.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
 const STOP = '  90 ssh.service                   stop  running\n'
@@ -24,6 +27,27 @@ test.each([
   expect(endingOf(jobs)).toBe(want)
 })
 
+test('who has a lock is named, and who waits for it is not', async () => {
+  await using folder = await makeTemporaryFolder()
+  const file = join(folder.path, 'lock')
+  await writeFile(file, '')
+  expect(await holderOf(file)).toBeNull()
+  const holder = spawn('flock', [file, 'sh', '-c', 'echo held; read end'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  const ended = once(holder, 'exit')
+  try {
+    await once(holder.stdout, 'data')
+    expect(await holderOf(file)).toBe(`process ${holder.pid}, flock ${file} sh -c echo held; read end`)
+  } finally {
+    holder.stdin.end()
+    await ended
+  }
+  const waiting = await open(file)
+  expect(await holderOf(file)).toBeNull()
+  await waiting.close()
+})
+
 test('the jitter is the same for one machine, and spread over machines', () => {
   const ids = Array.from({ length: 200 }, (_, index) => index.toString(16).padStart(32, '0'))
   const all = ids.map((id) => jitterOf(id, 60))
@@ -31,7 +55,7 @@ test('the jitter is the same for one machine, and spread over machines', () => {
   expect(all.every((seconds) => seconds >= 0 && seconds < 60)).toBe(true)
   expect(all.filter((seconds) => seconds < 30).length).toBeGreaterThan(70)
   expect(all.filter((seconds) => seconds >= 30).length).toBeGreaterThan(70)
-  expect(jitterOf(null, 0)).toBe(0)
+  expect(jitterOf('', 0)).toBe(0)
 })
 
 test('a template is read as it was written, by root alone, and strictly', async () => {

@@ -7,7 +7,7 @@ import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
 const SCRIPT = resolve('systemd/import-credentials')
 const UNITS = 'usr/lib/systemd/system'
-const DROP_IN = `${UNITS}/hostcertd-exchange@.service.d`
+const DROP_INS = [`${UNITS}/hostcertd-exchange@.service.d`, `${UNITS}/hostcertd-ephemeral.service.d`]
 
 async function importCredentials(root: string, version: number, ...args: string[]): Promise<string> {
   const bin = join(root, 'bin')
@@ -26,10 +26,11 @@ test.each([
   await mkdir(former, { recursive: true })
   await writeFile(join(former, 'credentials.conf'), 'of version 0.1')
   expect(await importCredentials(folder.path, version)).toBe('')
-  expect(await readFile(join(folder.path, DROP_IN, 'credentials.conf'), 'utf8')).toContain(`\n${line}\n`)
+  for (const dropIn of DROP_INS)
+    expect(await readFile(join(folder.path, dropIn, 'credentials.conf'), 'utf8')).toContain(`\n${line}\n`)
   expect(existsSync(former)).toBe(false)
   await importCredentials(folder.path, version, 'remove')
-  expect(existsSync(join(folder.path, DROP_IN))).toBe(false)
+  for (const dropIn of DROP_INS) expect(existsSync(join(folder.path, dropIn))).toBe(false)
 })
 
 test("an administrator's drop-ins of hostcertd.service with credentials are named, and no others", async () => {

@@ -78,7 +78,7 @@ export const SANDBOX: Readonly<Record<ConfinedUnit, Settings>> = {
   },
   'hostcertd-enroll.service': {
     ...ALL,
-    CapabilityBoundingSet: 'cap_chown cap_dac_override cap_fowner',
+    CapabilityBoundingSet: 'cap_chown cap_dac_override cap_fowner cap_setgid cap_setuid',
     ProtectHome: 'read-only',
     ReadWritePaths: '/etc/ssh /etc/hostcertd -/etc/default',
     StateDirectory: 'hostcertd-enroll',
@@ -117,8 +117,8 @@ export const MOST_EXPOSED: Readonly<Record<ConfinedUnit, number>> = {
 
 /** What each may call of {@link REFUSED_CALLS}. */
 export const NEEDED_CALLS: Readonly<Partial<Record<ConfinedUnit, readonly string[]>>> = {
-  // A file that it changes keeps its owner.
-  'hostcertd-enroll.service': ['chown'],
+  // A file that it changes keeps its owner, and it lists the state of the service as the user of that.
+  'hostcertd-enroll.service': ['chown', 'setuid'],
 }
 
 /** What a `[Service]` may have besides; SystemCallFilter is looked at by itself. */
