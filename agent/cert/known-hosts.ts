@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import type { PublicKey } from './public-key.ts'
 
 /**
@@ -36,14 +35,6 @@ export function isHostPattern(text: string): boolean {
 /** A line of known_hosts: certificates of this CA are trusted for these hosts. */
 export function certAuthorityLine(patterns: readonly string[], ca: PublicKey): string {
   return `@cert-authority ${patterns.join(',')} ${publicKeyText(ca)}`
-}
-
-/**
- * A name that stands for one CA in known_hosts. No host has it; Ansible's `known_hosts` finds the line by it, where it
- * would take two CAs of one type for one key that changed.
- */
-export function caNameOf({ blob }: PublicKey): string {
-  return `ca-${createHash('sha256').update(blob).digest('hex').slice(0, 16)}.invalid`
 }
 
 /** `TYPE BASE64` */
