@@ -50,8 +50,6 @@ const SCHEDULES = {
 
 /** The longest wait of any kind, `Retry-After` included. */
 const LONGEST_WAIT_SECONDS = HOUR
-/** By which the spread after a `Retry-After` may exceed any limit. */
-const LONGEST_EXCESS_SECONDS = 30
 /** The longest wait while no valid certificate is left; `Retry-After` is honoured in full up to this. */
 const LONGEST_WAIT_WITHOUT_VALIDITY_SECONDS = 5 * MINUTE
 /** A tenth of the validity left does not shorten a wait below this. */
@@ -93,21 +91,20 @@ function capOf(validitySecondsLeft: number | null, shortest: number): number {
 }
 
 /**
- * What `Retry-After` asks for, as far as it counts, and up to as much again, so that hosts behind one address, which are
- * all told the same moment, do not come back together.
+ * What `Retry-After` asks for, as far as it counts, and a little more so that hosts behind one NAT spread.
  *
  * @param asked seconds from now; below 1 (a date in the past) counts as 1
  * @param validitySecondsLeft as for {@link backoffSeconds}: beyond five minutes its limit holds
  * @param dice [0, 1)
- * @returns seconds, 1 at least and never less than asked within five minutes; beyond the limit by 30 at most
+ * @returns seconds, 1 at least and never less than asked within five minutes, plus 30 at most
  */
 export function retryAfterSeconds(asked: number, validitySecondsLeft: number | null, dice: number): number {
-  const cap = Math.min(
-    Math.max(capOf(validitySecondsLeft, SHORTEST_CAP_SECONDS), LONGEST_WAIT_WITHOUT_VALIDITY_SECONDS),
-    LONGEST_WAIT_SECONDS,
+  const cap = Math.max(
+    capOf(validitySecondsLeft, SHORTEST_CAP_SECONDS),
+    LONGEST_WAIT_WITHOUT_VALIDITY_SECONDS,
   )
-  const counted = Math.min(Math.max(asked, 1), cap)
-  return counted + dice * Math.min(counted, Math.max(cap - counted, LONGEST_EXCESS_SECONDS))
+  const counted = Math.min(Math.max(asked, 1), cap, LONGEST_WAIT_SECONDS)
+  return counted + dice * Math.min(counted * 0.1 + 1, 30)
 }
 
 /**

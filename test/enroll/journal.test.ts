@@ -620,11 +620,11 @@ test('a root helper that is still running is ended before its copies are removed
 test.each([
   { isEnabled: false, isActive: false, made: ['enable --now U'], undone: ['disable --now U'] },
   { isEnabled: true, isActive: false, made: ['enable --now U'], undone: ['stop U'] },
-  { isEnabled: true, isActive: true, made: ['reload U'], undone: ['reload-or-restart U'] },
+  { isEnabled: true, isActive: true, made: ['reload-or-restart U'], undone: ['reload-or-restart U'] },
   {
     isEnabled: false,
     isActive: true,
-    made: ['enable U', 'reload U'],
+    made: ['enable U', 'reload-or-restart U'],
     undone: ['disable U', 'reload-or-restart U'],
   },
 ])('a service: enabled $isEnabled, active $isActive', async ({ made, undone, ...before }) => {
@@ -647,7 +647,7 @@ test.each([
   const { left } = await journal.undoUnfinished()
   // A service is stopped before its files go, and reloaded when they are restored.
   const ends = before.isActive ? undone : undone.map((call) => `${call} *`)
-  expect(order).toEqual([...made, 'reload U *', 'stop U *', ...ends])
+  expect(order).toEqual([...made, 'reload-or-restart U *', 'stop U *', ...ends])
   expect(left).toEqual([{ path: 'web1.example.com', why: 'the issuer is away' }])
   expect(journal.runs.flatMap(({ changes }) => changes.map(({ kind }) => kind))).toEqual(['registration'])
 })
@@ -855,7 +855,7 @@ test('what the service keeps for another host is removed while it is stopped, an
     await using journal = await host.open()
     await journal.begin().make(change)
     expect(await fs.readdir(join(host.kept, 'certs'))).toEqual([])
-    expect(host.service.calls).toEqual([`stop ${unit}`, `start ${unit}`, `reload ${unit}`])
+    expect(host.service.calls).toEqual([`stop ${unit}`, `start ${unit}`, `reload-or-restart ${unit}`])
     await fs.writeFile(kept, 'new\n')
   }
   host.service.calls.length = 0

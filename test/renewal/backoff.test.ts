@@ -106,11 +106,9 @@ describe('backoffSeconds', () => {
 describe('retryAfterSeconds', () => {
   test.each([
     { asked: 54, left: YEAR, dice: 0, want: 54 },
-    { asked: 54, left: YEAR, dice: 0.5, want: 81 },
-    { asked: 200, left: null, dice: 0.5, want: 250 },
-    { asked: 290, left: null, dice: 0.5, want: 305 },
+    { asked: 54, left: YEAR, dice: 0.5, want: 57.2 },
     { asked: 0, left: YEAR, dice: 0, want: 1 },
-    { asked: -1000, left: YEAR, dice: 0.99, want: 1.99 },
+    { asked: -1000, left: YEAR, dice: 0.99, want: 2.089 },
     { asked: 3600, left: YEAR, dice: 0, want: 3600 },
     { asked: 86_400, left: YEAR, dice: 0, want: 3600 },
     { asked: 86_400, left: YEAR, dice: 0.5, want: 3615 },
