@@ -62,7 +62,7 @@ describe('the packages', onX64, () => {
   test('both have the same files, but for what each distribution has elsewhere', async () => {
     // The drop-in is written at the installation; rpm has to know of it to remove it.
     const elsewhere =
-      /\/(?:zsh|licenses|lintian|hostcertd-exchange@\.service\.d)\/|\/(?:copyright|changelog)|\/[^/]*\.gz$|LICENSE|NOTICES/
+      /\/(?:zsh|licenses|lintian|hostcertd-(?:exchange@|ephemeral)\.service\.d)\/|\/(?:copyright|changelog)|\/[^/]*\.gz$|LICENSE|NOTICES/
     const inDeb = (await command(['find', root, '-type', 'f', '-printf', '/%P\n'])).split('\n')
     const inRpm = (await command(['rpm', '-qp', '--queryformat', '[%{FILEMODES:perms} %{FILENAMES}\n]', rpm]))
       .split('\n')
