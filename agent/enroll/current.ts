@@ -109,7 +109,7 @@ export async function refuseOneHost(): Promise<void> {
       if (hasPath(tree, keys))
         throw new AgentError(
           'CONFIG_INVALID',
-          `${file} sets ${pathText(keys)}, which is of one machine, and a template is for many: remove it`,
+          `${file} sets ${pathText(keys)}, which belongs to one machine, and a template is for many: remove it`,
         )
 }
 

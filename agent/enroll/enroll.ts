@@ -63,7 +63,7 @@ export async function enroll(
   const url = options.url ?? current.config?.url ?? null
   const configuredFor = async (hostId: string): Promise<Configured> => {
     // Names that a person added stay.
-    const name = current.principals[0] === hostname ? null : hostname
+    const name = current.principals.includes(hostname) ? null : hostname
     const all = settingsWithoutHost(options, url, settings, name)
     return configuredWith(current, [...all, [['issuer', 'ssh_host_id'], hostId]], environment)
   }
@@ -100,8 +100,10 @@ export async function enroll(
       // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
       // shows only by its own login, and a token that is not kept issues none.
       const isOther = knownId !== '' && found.id !== knownId
-      if (administrator !== null || isOther)
+      if (administrator !== null || isOther) {
+        finding.end()
         issuing = tools.openExchange({ ...before.issuer, sshHostId: found.id }, secrets)
+      }
       const { principals } = before.config.verify
       cas = await proveCa(options, pinned.keys, hostKey, principals, issuing, { ...tools, patience }, signal)
     }
@@ -148,8 +150,7 @@ export async function enroll(
   return { ...enrolled, isDone: true }
 }
 
-const NOT_UNDONE =
-  'what an earlier call changed is not undone yet, so nothing is changed now: fix what is in the way, and try again'
+const NOT_UNDONE = 'changes of an earlier call could not be undone: fix the errors above, and run this again'
 
 /** It stays, whatever comes: who may register a host may not delete it, as a rule, and the next call finds it here. */
 async function noteRegistration(

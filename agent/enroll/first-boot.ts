@@ -7,7 +7,7 @@ import { systemClock } from '../host/machine.ts'
 import type { Clock } from '../renewal/ports.ts'
 import { refuseOneHost } from './current.ts'
 import { enroll, type Enrolled, undo } from './enroll.ts'
-import { optionsOf, readTemplate, RETURN_FILE, type Template, TEMPLATE_FILE } from './template.ts'
+import { optionsOf, readTemplate, RETURN_FILE, TEMPLATE_FILE } from './template.ts'
 import type { EnrollTools } from './wanted.ts'
 
 /** The number of attempts since the boot, in a folder that outlives each attempt. */
@@ -39,6 +39,19 @@ export async function enrollAtBoot(
   { clock = systemClock, tell, openTools }: BootOptions,
   signal: AbortSignal,
 ): Promise<Enrolled | null> {
+  // First of all: whatever fails after that, the service starts this again within a second.
+  const failed = await countAttempt()
+  if (failed > 0) await clock.sleep(pauseAfter(failed, clock) * 1000, signal)
+  const enrolled = await attempt({ clock, tell, openTools }, failed === 0, signal)
+  await rm(ATTEMPTS_FILE, { force: true })
+  return enrolled
+}
+
+async function attempt(
+  { clock, tell, openTools }: Required<BootOptions>,
+  isFirst: boolean,
+  signal: AbortSignal,
+): Promise<Enrolled | null> {
   const ofImage = await readTemplate(TEMPLATE_FILE)
   const template = ofImage ?? (await readTemplate(RETURN_FILE))
   if (template === null) {
@@ -55,7 +68,11 @@ export async function enrollAtBoot(
     tell(`${copied.message}; it is not enrolled automatically`)
     return null
   }
-  await clock.sleep((await pauseOf(template, clock)) * 1000, signal)
+  if (isFirst) {
+    // Without a machine-id, nothing else tells this copy from the others.
+    const { machine_id: id } = await readMachineIdentity()
+    await clock.sleep(jitterOf(id ?? String(clock.dice()), template.jitter_seconds) * 1000, signal)
+  }
   await untilHostKeys(clock, signal)
 
   await using tools = await openTools(signal)
@@ -74,7 +91,6 @@ export async function enrollAtBoot(
     enrolled = await enroll({ ...options, atBoot: { secrets: {}, isGone: true } }, tools, signal)
   }
   if (ofImage !== null) await removeTemplate(tools)
-  await rm(ATTEMPTS_FILE, { force: true })
   return enrolled
 }
 
@@ -84,15 +100,17 @@ async function removeTemplate({ journal }: Pick<EnrollTools, 'journal'>): Promis
   await rm(TEMPLATE_FILE, { force: true })
 }
 
-/** Seconds: at first a time that differs between machines, then longer with each attempt. */
-async function pauseOf({ jitter_seconds: jitter }: Template, clock: Clock): Promise<number> {
+/** @returns how many attempts there were before since the boot */
+async function countAttempt(): Promise<number> {
   const before = Number(await readFile(ATTEMPTS_FILE, 'utf8').catch(() => '0')) || 0
   // Started by hand, there is no such folder.
   await writeFile(ATTEMPTS_FILE, String(before + 1)).catch(() => undefined)
-  // Without an id of its own, it shares no time with others like it.
-  const { machine_id: id } = await readMachineIdentity()
-  if (before === 0) return jitterOf(id ?? String(clock.dice()), jitter)
-  const pause = Math.min(SHORTEST_PAUSE_SECONDS * 2 ** (before - 1), LONGEST_PAUSE_SECONDS)
+  return before
+}
+
+/** @returns seconds, more with each attempt that failed */
+function pauseAfter(failed: number, clock: Clock): number {
+  const pause = Math.min(SHORTEST_PAUSE_SECONDS * 2 ** (failed - 1), LONGEST_PAUSE_SECONDS)
   return pause * (1 + clock.dice() / 4)
 }
 

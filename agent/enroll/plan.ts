@@ -92,7 +92,7 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   changes.push(...ephemeral)
   const notes = [
     ...sshd.notes,
-    ...(machine.why === null ? [] : [`${machine.why}; it is accepted as it is`]),
+    ...(machine.why === null ? [] : [`${machine.why}; enroll accepts it as it is`]),
     ...otherPins(wanted),
     ...notesOfEphemeral(options, machine, ephemeral),
   ]

@@ -210,7 +210,7 @@ describe('enrollment.json', () => {
     expect(enrollmentIn(looked.files).instance_id?.cloud_init).toBe('i-2')
     expect(enrollmentIn(looked.files).instance_id?.board_asset_tag).not.toBe('i-12345678')
     expect(looked.told).toContainEqual(
-      expect.stringMatching(/machine was copied .*; it is accepted as it is$/),
+      expect.stringMatching(/machine was copied .*; enroll accepts it as it is$/),
     )
   })
 

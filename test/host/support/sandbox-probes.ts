@@ -130,7 +130,7 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
   },
   'hostcertd-enroll.service': {
     ...NEVER,
-    ...writing('/var/lib/hostcertd/certs/probe', '/run/hostcertd/probe', '/run/hostcertd-reload/probe'),
+    ...writing('/run/hostcertd/probe', '/run/hostcertd-reload/probe'),
     ...WRITE_AND_EXECUTE,
   },
   'hostcertd-ephemeral.service': {
@@ -170,6 +170,7 @@ export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
       '/etc/ssh/probe',
       '/etc/default/probe',
       '/var/lib/hostcertd-enroll/probe',
+      '/var/lib/hostcertd/certs/probe',
       '/run/sshd/probe',
       '/run/hostcertd-enroll/probe',
     ),

@@ -80,7 +80,7 @@ export const SANDBOX: Readonly<Record<ConfinedUnit, Settings>> = {
     ...ALL,
     CapabilityBoundingSet: 'cap_chown cap_dac_override cap_fowner cap_setgid cap_setuid',
     ProtectHome: 'read-only',
-    ReadWritePaths: '/etc/ssh /etc/hostcertd -/etc/default',
+    ReadWritePaths: '/etc/ssh /etc/hostcertd -/etc/default -/var/lib/hostcertd',
     StateDirectory: 'hostcertd-enroll',
     StateDirectoryMode: '0755',
     RuntimeDirectory: 'sshd hostcertd-enroll',
