@@ -1,5 +1,5 @@
 import { messageOf } from './cert/errors.ts'
-import { splitKeyLine } from './cert/public-key.ts'
+import { splitKeyLine, publicKeyText } from './cert/public-key.ts'
 import { inOneLine } from './cert/text.ts'
 import type { Config, IssuerConfig } from './config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from './config/load.ts'
@@ -189,7 +189,7 @@ function forThisHost(answering: Answering, { hostKeys, issuer, verify }: Config)
     for (const { name, content } of await keys.list()) {
       if (content.kind !== 'key' || blob === null || !content.key.blob.equals(blob)) continue
       const { key, comment } = content
-      const publicKey = `${key.type} ${key.blob.toString('base64')} ${inOneLine(comment) || name}`
+      const publicKey = `${publicKeyText(key)} ${inOneLine(comment) || name}`
       return { hostKey: name, publicKey }
     }
     return null

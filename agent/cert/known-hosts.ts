@@ -1,4 +1,4 @@
-import type { PublicKey } from './public-key.ts'
+import { publicKeyText, type PublicKey } from './public-key.ts'
 
 /**
  * The hosts that a CA is trusted for when nobody says otherwise: all of the domains of these names, or the names
@@ -35,9 +35,4 @@ export function isHostPattern(text: string): boolean {
 /** A line of known_hosts: certificates of this CA are trusted for these hosts. */
 export function certAuthorityLine(patterns: readonly string[], ca: PublicKey): string {
   return `@cert-authority ${patterns.join(',')} ${publicKeyText(ca)}`
-}
-
-/** `TYPE BASE64` */
-export function publicKeyText({ type, blob }: PublicKey): string {
-  return `${type} ${blob.toString('base64')}`
 }

@@ -107,6 +107,11 @@ export function isIssuedKeyType(type: string): boolean {
   return ISSUED_KEY_TYPES.includes(type)
 }
 
+/** A public key line without a comment: `TYPE BASE64`. */
+export function publicKeyText({ type, blob }: Pick<PublicKeyLine, 'type' | 'blob'>): string {
+  return `${type} ${blob.toString('base64')}`
+}
+
 /**
  * CA keys, one a line, in the format of a `.pub` file; blank lines and `#` comments are skipped.
  *

@@ -1,4 +1,4 @@
-import type { PublicKey } from '../cert/public-key.ts'
+import { publicKeyText } from '../cert/public-key.ts'
 import { reasonOf } from '../cert/text.ts'
 import { failureLine } from '../cli/context.ts'
 import { factsOf, whyDenied } from '../host/file-access.ts'
@@ -157,17 +157,13 @@ function trialOf(
 
 function wantedFor({ name, subject, text }: CertifiableView): Trial['issueFor'][number] {
   const { key, comment } = subject
-  return { name, publicKey: `${lineOf(key)} ${comment === '' ? name : comment}`, inPlace: text }
+  return { name, publicKey: `${publicKeyText(key)} ${comment === '' ? name : comment}`, inPlace: text }
 }
 
 function pinnedOf({ pinned }: Facts, { config }: Examined): DiagnosisQuestion['pinned'] {
   if (pinned === null) return null
   const file = config.verify.hostCaFile ?? 'verify.host_ca_file'
-  return { file, keys: isUnreadable(pinned) ? null : pinned.map(lineOf) }
-}
-
-function lineOf({ type, blob }: PublicKey): string {
-  return `${type} ${blob.toString('base64')}`
+  return { file, keys: isUnreadable(pinned) ? null : pinned.map(publicKeyText) }
 }
 
 /** `issuer.command`: whether the program is there, and the exchange's user may run it. Only issuing shows more. */

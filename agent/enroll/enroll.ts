@@ -1,4 +1,4 @@
-import { AgentError, messageOf } from '../cert/errors.ts'
+import { AgentError } from '../cert/errors.ts'
 import { certAuthorityLine, hostPatternsOf } from '../cert/known-hosts.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import type { Change } from './change.ts'
@@ -20,6 +20,7 @@ import { NEEDS_REGISTER, planChanges } from './plan.ts'
 import { proveCa } from './prove-ca.ts'
 import { mayHaveRegistered, noted, settle } from './registering.ts'
 import { agrees, isLooking, type Step, stepsOf } from './show.ts'
+import { isUnfinished, makeOrUndo, undoEarlier } from './undoing.ts'
 import { type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
 
 export interface Enrolled {
@@ -47,13 +48,10 @@ export async function enroll(
   const { environment, journal, person } = tools
   if (options.ephemeral === true && (options.register === null || options.project === null))
     throw new AgentError('CONFIG_INVALID', NEEDS_REGISTER)
-  const isInterrupted = journal.runs.some(({ isFinished }) => !isFinished)
-  if (!isLooking(options.mode)) {
-    await undo(tools, 'an earlier call that was interrupted')
-    // What would be registered now could not be noted.
-    if (journal.runs.some(({ isFinished }) => !isFinished)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
-  } else if (isInterrupted)
-    person.tell('an earlier call was interrupted, or is still running: what it changed would be undone first')
+  const isInterrupted = isUnfinished(journal)
+  await undoEarlier(tools, options.mode)
+  // What would be registered now could not be noted.
+  if (!isLooking(options.mode) && isUnfinished(journal)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
 
   const current = await readCurrent(tools)
   if (current.loaded.kind === 'not-enrolled') requireAll(options)
@@ -137,16 +135,7 @@ export async function enroll(
       isDone: true,
     }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...enrolled, isDone: false }
-  const run = journal.begin()
-  try {
-    await make(run, withReload(changes), after.config, options, tools, signal)
-    await run.finish()
-  } catch (error) {
-    await undo(tools, 'what was changed').catch((other: unknown) =>
-      person.tell(`the next call undoes what was changed; it failed now: ${messageOf(other)}`),
-    )
-    throw error
-  }
+  await makeOrUndo(tools, async (run) => make(run, withReload(changes), after.config, options, tools, signal))
   return { ...enrolled, isDone: true }
 }
 
@@ -201,16 +190,6 @@ async function make(
   person.tell('waiting until sshd presents the certificates')
   const missing = await untilServed(config, { since, seconds: waitSeconds }, signal)
   if (missing !== null) throw new AgentError('SSHD_NOT_SERVING', missing)
-}
-
-/** Undo what is not finished; what cannot be undone is said. */
-export async function undo(
-  { journal, person }: Pick<EnrollTools, 'journal' | 'person'>,
-  what: string,
-): Promise<void> {
-  const { changes, left } = await journal.undoUnfinished()
-  if (changes.length > 0) person.tell(`undone: ${what} (${changes.map(({ step }) => step).join(', ')})`)
-  for (const { path, why } of left) person.tell(`not undone: ${path}: ${why}`)
 }
 
 /** Which host this machine is to be, by the options and what the machine has of it. */

@@ -6,8 +6,9 @@ import { pathsMatching } from '../host/files.ts'
 import { systemClock } from '../host/machine.ts'
 import type { Clock } from '../renewal/ports.ts'
 import { refuseOneHost } from './current.ts'
-import { enroll, type Enrolled, undo } from './enroll.ts'
+import { enroll, type Enrolled } from './enroll.ts'
 import { optionsOf, readTemplate, RETURN_FILE, TEMPLATE_FILE } from './template.ts'
+import { undo } from './undoing.ts'
 import type { EnrollTools } from './wanted.ts'
 
 /** The number of attempts since the boot, in a folder that outlives each attempt. */

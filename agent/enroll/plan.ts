@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { AgentError, messageOf } from '../cert/errors.ts'
-import type { PublicKey } from '../cert/public-key.ts'
+import { publicKeyText, type PublicKey } from '../cert/public-key.ts'
 import { oneLine, reasonOf } from '../cert/text.ts'
 import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
@@ -31,9 +31,9 @@ import {
   DEFAULTS_FILE,
   type EnrollOptions,
   type EnrollTools,
+  SSHD_CONFIG,
 } from './wanted.ts'
 
-const SSHD_CONFIG = '/etc/ssh/sshd_config'
 /** What the root helper writes. */
 const COPIES = ['/etc/ssh/hostcertd/*-cert.pub', '/etc/ssh/sshd_config.d/40-hostcertd.conf']
 const UNIT = 'hostcertd.service'
@@ -212,7 +212,7 @@ async function refuseUnreadable({ current, pinned }: Wanted, signal: AbortSignal
 /** A line for each CA; those that are there stay as they are. */
 function withCas({ text, keys }: Pinned, cas: readonly PublicKey[]): string {
   const added = cas.filter(({ blob }) => !keys.some((one) => one.blob.equals(blob)))
-  const lines = added.map(({ type, blob }) => `${type} ${blob.toString('base64')}\n`)
+  const lines = added.map((ca) => `${publicKeyText(ca)}\n`)
   const before = text ?? ''
   return lines.length === 0 || before === '' || before.endsWith('\n')
     ? before + lines.join('')

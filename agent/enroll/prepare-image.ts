@@ -1,14 +1,14 @@
-import { AgentError, messageOf } from '../cert/errors.ts'
+import { AgentError } from '../cert/errors.ts'
 import { loadConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import { refuseOneHost } from './current.ts'
-import { undo } from './enroll.ts'
 import { loginSettings, type LoginSettings } from './login-settings.ts'
 import { fileChange, NEEDS_REGISTER, proxyChange } from './plan.ts'
-import { agrees, isLooking, type Step, stepsOf } from './show.ts'
+import { agrees, type Step, stepsOf } from './show.ts'
 import { type Template, TEMPLATE_FILE, templateText, USUAL_JITTER_SECONDS } from './template.ts'
+import { makeOrUndo, undoEarlier } from './undoing.ts'
 import { CONFIG_FILE, type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
 
 /** What became of it. */
@@ -38,17 +38,14 @@ export async function prepareImage(
   tools: EnrollTools,
   signal: AbortSignal,
 ): Promise<Prepared> {
-  const { journal, person, environment } = tools
+  const { person, environment } = tools
   refuseIdentity(options)
   if ((await readEnrollment().catch(() => 'damaged')) !== null)
     throw new AgentError(
       'CONFIG_INVALID',
       `this machine is enrolled itself (${ENROLLMENT_FILE}): each copy would be taken for it; run \`hostcertd unenroll\` first`,
     )
-  const isInterrupted = journal.runs.some(({ isFinished }) => !isFinished)
-  if (!isLooking(options.mode)) await undo(tools, 'an earlier call that was interrupted')
-  else if (isInterrupted)
-    person.tell('an earlier call was interrupted, or is still running: what it changed would be undone first')
+  await undoEarlier(tools, options.mode)
   await refuseOneHost()
   const login = await loginSettings(options, { config: null }, person, signal)
   const proxy = await proxyChange(environment)
@@ -72,16 +69,9 @@ export async function prepareImage(
   const prepared = { changed: changes.length > 0, steps: stepsOf(changes) }
   if (changes.length === 0) return { ...prepared, isDone: true }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...prepared, isDone: false }
-  const run = journal.begin()
-  try {
+  await makeOrUndo(tools, async (run) => {
     for (const change of changes) await run.make(change)
-    await run.finish()
-  } catch (error) {
-    await undo(tools, 'what was changed').catch((other: unknown) =>
-      person.tell(`the next call undoes what was changed; it failed now: ${messageOf(other)}`),
-    )
-    throw error
-  }
+  })
   return { ...prepared, isDone: true }
 }
 

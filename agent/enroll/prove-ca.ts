@@ -1,5 +1,5 @@
 import { AgentError, messageOf } from '../cert/errors.ts'
-import type { PublicKey } from '../cert/public-key.ts'
+import { publicKeyText, type PublicKey } from '../cert/public-key.ts'
 import { inOneLine } from '../cert/text.ts'
 import { verifyIssued } from '../cert/verify-issued.ts'
 import type { Config } from '../config/config.ts'
@@ -25,7 +25,7 @@ export async function proveCa(
   signal: AbortSignal,
 ): Promise<readonly PublicKey[]> {
   const request = {
-    publicKey: `${key.type} ${key.blob.toString('base64')} ${inOneLine(comment) || name}`,
+    publicKey: `${publicKeyText(key)} ${inOneLine(comment) || name}`,
     hostKey: name,
     principals: wantedPrincipals ?? [],
   }

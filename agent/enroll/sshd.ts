@@ -1,3 +1,4 @@
+import { publicKeyText } from '../cert/public-key.ts'
 import { cutTo, escapeControls } from '../cert/text.ts'
 import { outlineOf } from '../cert/wire.ts'
 import { DEFAULT_HOST_KEYS, excludesCertificates, linesOf, placeOf } from '../host/sshd-files.ts'
@@ -217,7 +218,7 @@ function publicHalves({ sshd, hostKeys }: SshdSetup, leftovers: Leftovers): Outc
     else if (owner === null)
       notes.push(`${lacking}, so no certificate is issued for it; \`ssh-keygen -y -f ${path}\` prints it`)
     else {
-      const content = Buffer.from(`${half.type} ${half.blob.toString('base64')}\n`)
+      const content = Buffer.from(`${publicKeyText(half)}\n`)
       changes.push({
         kind: 'file',
         step: inOneLine(`the public half of ${path}, without which it gets no certificate`),

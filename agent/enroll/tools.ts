@@ -9,11 +9,10 @@ import { createSshd } from '../host/sshd.ts'
 import { createExchangeClient, type ExchangeClientOptions } from '../issuer/exchange-client.ts'
 import { type Journal, openJournal, readJournal } from './journal.ts'
 import { isLooking, type Mode, type Person } from './show.ts'
-import type { EnrollTools } from './wanted.ts'
+import { type EnrollTools, SSHD_CONFIG } from './wanted.ts'
 
 const FOLDER = '/var/lib/hostcertd-enroll'
 const LOCK = `${FOLDER}/lock`
-const SSHD_CONFIG = '/etc/ssh/sshd_config'
 /** For another `enroll` or `unenroll` that is at work. */
 const LOCK_MILLISECONDS = 60_000
 /** The lock is free at once, as a rule. */

@@ -7,6 +7,7 @@ import type { Journal } from './journal.ts'
 import type { LoginMethodName } from './login-options.ts'
 import type { Mode, Person } from './show.ts'
 
+export const SSHD_CONFIG = '/etc/ssh/sshd_config'
 export const CONFIG_FILE = '/etc/hostcertd/hostcertd.yaml'
 export const CREDENTIALS_FOLDER = '/etc/hostcertd/credentials'
 export const HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'

@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../cert/errors.ts'
+import { publicKeyText } from '../cert/public-key.ts'
 import { cutTo } from '../cert/text.ts'
 import type { HostCaAnswer, IssueAnswer, Issuer, IssuerFailure, IssuerMetrics } from '../renewal/ports.ts'
 import {
@@ -151,7 +152,7 @@ function diagnosed(answer: DiagnosisAnswer): Reply['answer'] {
 
 function hostCa(answer: HostCaAnswer): Reply['answer'] {
   if (!answer.ok) return failed(answer.failure, answer.noSuchRoute)
-  const keys = answer.keys.map(({ type, blob }) => `${type} ${blob.toString('base64')}`)
+  const keys = answer.keys.map(publicKeyText)
   if (keys.join('').length <= LONGEST_CERTIFICATE) return { kind: 'host-ca', keys }
   const flaw = `the issuer sent ${keys.length} CA keys, which is too many`
   return failed(localFailure('ISSUER_INVALID_RESPONSE', 'issuer-backoff', flaw))

@@ -1,6 +1,6 @@
 import * as v from 'valibot'
 import { messageOf } from '../cert/errors.ts'
-import { parseCaKeys } from '../cert/public-key.ts'
+import { parseCaKeys, publicKeyText } from '../cert/public-key.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
 import { type Answer, parseObject } from './answer.ts'
 import { notJson } from './client.ts'
@@ -142,7 +142,7 @@ export function readUserCa(answer: Answer): HostAnswerOf<'user-ca'> {
     return invalid('with several lines instead of one user CA')
   try {
     const [key] = parseCaKeys(line)
-    if (key !== undefined) return { kind: 'user-ca', key: `${key.type} ${key.blob.toString('base64')}` }
+    if (key !== undefined) return { kind: 'user-ca', key: publicKeyText(key) }
     return invalid('with a comment instead of a user CA')
   } catch (error) {
     return invalid(`with something else than a user CA: ${messageOf(error)}`)

@@ -1,5 +1,5 @@
 import type { Failure } from '../cert/errors.ts'
-import type { PublicKey } from '../cert/public-key.ts'
+import { publicKeyText, type PublicKey } from '../cert/public-key.ts'
 import { verifyIssued, type VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
 import { repairWaitOf } from './backoff.ts'
@@ -186,7 +186,7 @@ export async function attempt(
 ): Promise<Exclude<Answer, { kind: 'not-asked' }>> {
   const { key, comment } = view.subject
   const sentComment = comment === '' ? view.name : comment
-  const publicKey = `${key.type} ${key.blob.toString('base64')} ${sentComment}`
+  const publicKey = `${publicKeyText(key)} ${sentComment}`
   const principals = host.settings.wantedPrincipals ?? []
   const answer = await host.issuer.issue({ publicKey, hostKey: view.name, principals }, signal)
   if (!answer.ok) {

@@ -1,5 +1,5 @@
 import type { Failure } from '../cert/errors.ts'
-import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
+import { parseCaKeys, type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import type { Attempts } from './attempts.ts'
 import { isUnreadable, type Facts } from './observe.ts'
 import type { Host, HostCaAnswer } from './ports.ts'
@@ -48,7 +48,7 @@ export async function askHostCa(host: Host, attempts: Attempts, signal: AbortSig
   const answer = await host.issuer.hostCa(signal)
   if (answer.ok) {
     const before = attempts.record.issuerCas ?? []
-    const lines = answer.keys.map(({ type, blob }) => `${type} ${blob.toString('base64')}`)
+    const lines = answer.keys.map(publicKeyText)
     if (before.length > 0 && before.join() !== lines.join()) {
       const fingerprints = answer.keys.map(({ fingerprint }) => fingerprint)
       host.log.warn({ ca: fingerprints }, 'the issuer names another host CA than before')
