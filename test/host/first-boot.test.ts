@@ -73,7 +73,7 @@ describeOnEachRelease(
       await using host = await bootHost(release)
       const { container, client, issuer } = host
       await install(host, 'deb')
-      const words = [...(await registeringWords(host)), '--wait', '20s']
+      const words = [...(await registeringWords(host)), '--wait', '60s']
       await container.run(['hostcertd', 'enroll', '--template', '--shared-secret', ...words])
       await container.run(['rm', '/root/secret'])
       const before = await stateOfHost(host)
@@ -110,6 +110,8 @@ describeOnEachRelease(
       await issuer.ask({ do: 'heal' })
       await eventually('it has ended', ATTEMPT_MILLISECONDS, async () => {
         return (await unitProperty(container, UNIT, 'ActiveState')) === 'inactive'
+      }).catch(async (cause: unknown) => {
+        throw new Error(await container.run(journal), { cause })
       })
       expect(await unitProperty(container, UNIT, 'Result')).toBe('success')
       expect(await client.verifyAll()).toEqual([])
