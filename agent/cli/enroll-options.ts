@@ -9,11 +9,7 @@ import {
   type LoginMethodName,
   type LoginOption,
 } from '../enroll/login-options.ts'
-
-/** sshd is asked every few seconds, and a first certificate is there within a few more. */
-const USUAL_WAIT = '2m'
-/** Of hosts that boot together. */
-const USUAL_JITTER = '1m'
+import { USUAL_JITTER_SECONDS, USUAL_WAIT_SECONDS } from '../enroll/wanted.ts'
 
 /** Headings of `--help`. */
 const HOST = 'The host and its issuer:'
@@ -83,7 +79,7 @@ export function addEnrollOptions(verb: Command): Command {
     .addOption(
       new Option('--wait <duration>', 'how long to wait until sshd serves the certificates')
         .argParser(readWait)
-        .default(parseDuration(USUAL_WAIT) ?? 0, USUAL_WAIT),
+        .default(USUAL_WAIT_SECONDS, `${USUAL_WAIT_SECONDS / 60}m`),
     )
     .option('--template', 'for an image: only write down what is to be done at the first boot of each copy')
     .option('--shared-secret', 'with --template: secrets may be in the image, the same in each copy')
@@ -94,7 +90,7 @@ export function addEnrollOptions(verb: Command): Command {
         'with --template or --ephemeral: spread machines that boot together over this time',
       )
         .argParser(readWait)
-        .default(parseDuration(USUAL_JITTER) ?? 0, USUAL_JITTER),
+        .default(USUAL_JITTER_SECONDS, `${USUAL_JITTER_SECONDS / 60}m`),
     )
     .addOption(new Option('--from-template', 'what hostcertd-enroll.service does').hideHelp())
   return addLoginOptions(verb)

@@ -224,7 +224,7 @@ async function wishOf(
       enrollment?.host_id ?? '',
       config?.sshHostId ?? '',
     ],
-    configuredId: isSame && options.atBoot?.isGone !== true ? config.sshHostId : null,
+    configuredId: isSame ? config.sshHostId : null,
     mayHaveRegistered: () => mayHaveRegistered(journal, hostname),
   }
 }

@@ -45,9 +45,12 @@ export interface EnrollOptions {
 interface AtBoot {
   /** The text of each `credential:NAME` that the template brought. */
   readonly secrets: Readonly<Record<string, string>>
-  /** The host that is configured was deleted at the issuer, so another one is registered. */
-  readonly isGone: boolean
 }
+
+/** sshd is asked every few seconds, and a first certificate is there within a few more. */
+export const USUAL_WAIT_SECONDS = 120
+/** Machines that boot together are spread over this time. */
+export const USUAL_JITTER_SECONDS = 60
 
 /**
  * What `enroll` sets besides the host's id.
