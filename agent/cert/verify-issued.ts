@@ -104,8 +104,14 @@ export function findFlaw(
       `it certifies the key ${cert.publicKey.fingerprint}, the host key is ${hostKey.fingerprint}`,
     )
   }
-  if (!isSignatureValid(cert)) {
-    return flaw('CERT_SIGNATURE_INVALID', `its signature does not hold (${quote(cert.signatureAlgorithm)})`)
+  const isValid = isSignatureValid(cert)
+  if (isValid !== true) {
+    const algorithm = quote(cert.signatureAlgorithm)
+    const why =
+      isValid === null
+        ? `this version of hostcertd cannot verify its signature (${algorithm})`
+        : `its signature does not hold (${algorithm})`
+    return flaw('CERT_SIGNATURE_INVALID', why)
   }
   if (trustedCas !== null && !trustedCas.some((ca) => ca.blob.equals(cert.ca.blob))) {
     return flaw(
