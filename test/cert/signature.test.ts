@@ -112,6 +112,19 @@ describe('certificates by the ssh-keygen of 10.6p1', () => {
   )
 })
 
+test('a post-quantum CA is a warning: clients do not accept it by default', async () => {
+  const warnings = async (name: string): Promise<readonly string[] | null> => {
+    const line = await fixture(`10.6p1/key-types/${name}-cert.pub`)
+    const wanted = { hostKey: parseCertificate(line).publicKey, trustedCas: null, wantedPrincipals: null }
+    const verified = verifyIssued(line, wanted, null, '', NOW)
+    return verified.ok ? verified.value.warnings : null
+  }
+  expect(await warnings('mldsa44-ed25519-by-ed25519')).toEqual([])
+  expect(await warnings('ed25519-by-mldsa44-ed25519')).toEqual([
+    'the CA is a post-quantum key: only clients with CASignatureAlgorithms=+ssh-mldsa44-ed25519 accept the certificate',
+  ])
+})
+
 const CAS: Readonly<Record<string, () => CraftedKey>> = {
   'sk-ssh-ed25519@openssh.com': () => craftSecurityKey('ed25519'),
   'sk-ecdsa-sha2-nistp256@openssh.com': () => craftSecurityKey('ecdsa'),
