@@ -140,7 +140,8 @@ function namesOf(methods: readonly LoginMethodName[]): string {
   return others.length < 3 ? `all but ${others.join(', ')}` : methods.join(', ')
 }
 
-function readId(text: string): string {
+/** The id of a host at its issuer. */
+export function readId(text: string): string {
   const reading = readUuid(text)
   if (!reading.ok) throw new InvalidArgumentError(`It ${reading.problem}.`)
   return reading.value
