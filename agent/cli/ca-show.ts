@@ -71,7 +71,7 @@ const TEXTS: Readonly<Record<CaFormat, (trust: Trust) => string>> = {
       '#!/bin/sh',
       '# A KnownHostsCommand of ssh_config(5): prints the host CAs. For clients with OpenSSH 8.5 or later.',
       "cat <<'END'",
-      ...cas.map((ca) => certAuthorityLine(hosts, ca)),
+      ...commandLines({ hosts, cas }),
       'END',
     ]),
   ansible: ({ hosts, cas }) =>
@@ -99,6 +99,14 @@ const TEXTS: Readonly<Record<CaFormat, (trust: Trust) => string>> = {
     )}\n`,
 }
 
+/**
+ * Lines that a KnownHostsCommand prints. With a port other than 22, ssh asks it for `[host]:port` only, and a file also
+ * for the host alone (seen with 9.2).
+ */
+function commandLines({ hosts, cas }: Trust): readonly string[] {
+  return cas.map((ca) => certAuthorityLine([...hosts, ...hosts.map((host) => `[${host}]:*`)], ca))
+}
+
 /** All in one file: the CAs are printed by a program that every client has. */
 function sshConfig({ hosts, cas }: Trust): string {
   const domains = hosts.flatMap((host) => /^\*\.([\w.-]+)$/.exec(host)?.[1] ?? [])
@@ -106,7 +114,7 @@ function sshConfig({ hosts, cas }: Trust): string {
     host.replaceAll('*', 'web1').replaceAll('?', '1'),
   )
   // KnownHostsCommand expands %, and runs no shell; single quotes end an argument there, and no line has one.
-  const lines = cas.map((ca) => `'${certAuthorityLine(hosts, ca)}'`)
+  const lines = commandLines({ hosts, cas }).map((line) => `'${line}'`)
   const command = `    KnownHostsCommand /usr/bin/printf '%%s\\n' ${lines.join(' ')}`
   return linesText([
     '# For /etc/ssh/ssh_config.d or ~/.ssh/config of clients with OpenSSH 8.5 or later.',

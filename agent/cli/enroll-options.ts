@@ -140,11 +140,19 @@ function namesOf(methods: readonly LoginMethodName[]): string {
   return others.length < 3 ? `all but ${others.join(', ')}` : methods.join(', ')
 }
 
-/** The id of a host at its issuer. */
-export function readId(text: string): string {
+function readId(text: string): string {
   const reading = readUuid(text)
   if (!reading.ok) throw new InvalidArgumentError(`It ${reading.problem}.`)
   return reading.value
+}
+
+/**
+ * Ids of hosts at their issuer.
+ *
+ * @param before those that were given before it
+ */
+export function readIds(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, readId(text)]
 }
 
 /** @param before those that were given before it */

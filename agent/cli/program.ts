@@ -9,7 +9,7 @@ import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.
 import { check, type CheckOptions } from './check.ts'
 import { configValidate } from './config-validate.ts'
 import { type CliContext, type ConfigOption, EXIT, linesOf, readConfigAsOwner } from './context.ts'
-import { addEnrollOptions, addUnenrollOptions, readId } from './enroll-options.ts'
+import { addEnrollOptions, addUnenrollOptions, readIds } from './enroll-options.ts'
 import { contradiction, enrollVerb, needsDeleteHost, unenrollVerb } from './enroll.ts'
 import { inspect } from './inspect.ts'
 import { krl } from './krl.ts'
@@ -174,7 +174,7 @@ export function buildProgram(
       new Option(
         '--host-id <id>',
         'id of the host at the issuer (default: this host); may be repeated',
-      ).argParser((text: string, before: readonly string[] = []) => [...before, readId(text)]),
+      ).argParser(readIds),
     )
     .action(async (file, options) => act(async () => krl(context, file, options)))
 
