@@ -1,6 +1,6 @@
 import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { hostcertd } from '../cli/hostcertd.ts'
 import { command, type Outcome, tryCommand } from '../host/support/commands.ts'
@@ -154,6 +154,23 @@ describe('real clients', needsRoot, () => {
     expect(result.stderr).toContain(says)
   })
 
+  test('a known plain key is trusted without the certificate, unless only the CA counts', async () => {
+    const snippet = await shown('--format', 'ssh-config')
+    const key = await readFile(join(folder, 'web3.example.com', 'ssh_host_ed25519_key.pub'), 'utf8')
+    const known = await client.write('plain', `web3.example.com ${key}`)
+    const plain = `Host *\n    UserKnownHostsFile ${known}`
+    expect(await client.connect('web3.example.com', [plain, snippet])).toMatchObject(VERIFIED)
+    const strict = /```\n(Host [^]*?)```/.exec(await readFile(resolve('docs/clients.md'), 'utf8'))?.[1] ?? ''
+    expect(strict).toContain('UserKnownHostsFile none')
+    expect(await client.connect('web3.example.com', [strict, plain, snippet])).toMatchObject(UNKNOWN)
+    expect(await client.connect('web1.example.com', [strict, plain, snippet])).toMatchObject(VERIFIED)
+    const saidOf = async (name: string): Promise<string> =>
+      (await client.connect(name, ['LogLevel DEBUG1', plain, snippet])).stderr
+    const isCertified = / is known and matches the \S+ host certificate/
+    expect(await saidOf('web1.example.com')).toMatch(isCertified)
+    expect(await saidOf('web3.example.com')).not.toMatch(isCertified)
+  })
+
   describe('krl', () => {
     async function revocationList(name: string, ...options: readonly string[]): Promise<string> {
       const file = join(folder, 'client', name)
@@ -261,16 +278,15 @@ async function makeClient(folder: string, sshds: ReadonlyMap<string, PrivateSshd
   const names = [...sshds.keys()].flatMap((name) => [name, `${name}.`])
   const hosts = await write('hosts', `127.0.0.1 localhost ${names.join(' ')} other\n`)
   const ssh = async (lines: readonly string[], args: readonly string[]): Promise<Outcome> => {
-    const file = await write('config', `${lines.join('\n')}\n`)
+    const nothing = 'Host *\n    UserKnownHostsFile none\n    GlobalKnownHostsFile none'
+    const file = await write('config', `${[...lines, nothing].join('\n')}\n`)
     const options = [
       'StrictHostKeyChecking=yes',
-      ...(lines.some((line) => line.includes('UserKnownHostsFile')) ? [] : ['UserKnownHostsFile=none']),
-      'GlobalKnownHostsFile=none',
       'BatchMode=yes',
       'IdentitiesOnly=yes',
       'IdentityAgent=none',
       'UpdateHostKeys=no',
-      'LogLevel=ERROR',
+      ...(lines.some((line) => line.startsWith('LogLevel')) ? [] : ['LogLevel=ERROR']),
     ].flatMap((option) => ['-o', option])
     const script = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
     return tryCommand([
