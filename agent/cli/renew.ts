@@ -228,8 +228,8 @@ export async function needsRenewal(
 ): Promise<number> {
   const config = await requireConfig(context, options)
   await context.dropPrivileges(config.stateDirectory)
-  const { views, machine } = await observeOnce(context, config, false, signal)
-  const { stopped } = machine
+  const { views, facts } = await observeOnce(context, config, false, signal)
+  const { stopped } = facts.machine
   if (stopped !== null)
     throw new AgentError(
       stopped.code,
