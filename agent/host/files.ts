@@ -234,10 +234,10 @@ async function namesIn(folder: string): Promise<string[]> {
 /** Whether a name matches one part of a pattern. A dot at the start has to be in the pattern. */
 function nameMatcher(pattern: string): (name: string) => boolean {
   const source = pattern.replace(
-    /\[([!^]?)(\]?[^\]]*)\]|[\\^$.*+?()[\]{}|]/g,
+    /\[([!^]?)(\]?(?:\[:[a-z]+:\]|[^\]])*)\]|[\\^$.*+?()[\]{}|]/g,
     (part: string, not: string | undefined, set: string | undefined) => {
       if (set !== undefined)
-        return `[${not === undefined || not === '' ? '' : '^'}${set.replace(/[\\\]^[]/g, '\\$&')}]`
+        return `[${not === undefined || not === '' ? '' : '^'}${set.replace(/\[:([a-z]+):\]|[\\\]^[]/g, inSet)}]`
       if (part === '*') return '.*'
       return part === '?' ? '.' : `\\${part}`
     },
@@ -249,6 +249,22 @@ function nameMatcher(pattern: string): (name: string) => boolean {
     // A range such as `[z-a]` names nothing.
     return (name) => name === pattern
   }
+}
+
+/** The classes of glob(7), in ASCII. */
+const CLASSES: Readonly<Record<string, string>> = {
+  alnum: '0-9A-Za-z',
+  alpha: 'A-Za-z',
+  digit: '0-9',
+  lower: 'a-z',
+  punct: String.raw`!-\/:-@\[-\x60{-~`,
+  upper: 'A-Z',
+  xdigit: '0-9A-Fa-f',
+}
+
+/** An unknown class has no characters. */
+function inSet(part: string, name: string | undefined): string {
+  return name === undefined ? `\\${part}` : (CLASSES[name] ?? '')
 }
 
 async function isThere(path: string): Promise<boolean> {
