@@ -8,14 +8,14 @@ import { hostIdIn } from '../issuer/host-questions.ts'
 import type { ServiceFiles, ServiceState } from './change.ts'
 
 /*
- * What the service keeps in its own folder: certificates and their attempts. Root does not touch what another user may
- * turn into links meanwhile, so programs look and remove there as the owner of the folder.
+ * What the service keeps in its own folder: certificates and the attempt record. The owner of that folder could replace
+ * files in it with links at any time, so root lists, reads and removes nothing there: programs run as that owner do.
  */
 
 const MILLISECONDS = 10_000
-/** Hundreds of files, where a dozen are usual. */
+/** Enough for hundreds of files; a dozen is usual. */
 const LONGEST_LIST_BYTES = 64 * 1024
-/** Whoever waits for it would wait for another file from then on. */
+/** Not removed: a process that waits for it would then hold the lock of a deleted file. */
 const LOCK = 'lock'
 
 /**
@@ -42,8 +42,8 @@ export async function removeServiceState({ folder, before }: ServiceState): Prom
 }
 
 /**
- * Read the certificates that the service keeps for another host than this one, by their key ids: it renews each when it
- * is due, whatever host it is of. One with a key id of another form is nobody's.
+ * Read the certificates that the service keeps for a host other than this one, by their key ids: it would keep renewing
+ * them. Those whose key id has another form are left out.
  */
 export async function readCertificatesOfOthers(folder: string, hostId: string): Promise<ServiceFiles> {
   const paths = (await listServiceState(folder)).filter((path) => /^certs\/[^/]+-cert\.pub$/.test(path))
