@@ -53,7 +53,7 @@ export async function replaceFile(
 }
 
 /**
- * Make a folder and those above it that are missing, all with the mode given, whatever the umask.
+ * Make a folder and those above it that are missing, durably, all with the mode given, whatever the umask.
  *
  * @throws Error of the system call
  */
@@ -64,9 +64,11 @@ export async function makeFolder(
 ): Promise<void> {
   const first = await operations.mkdir(folder, { recursive: true, mode })
   if (first === undefined) return
-  for (let made = folder; made.length >= first.length; made = dirname(made))
+  for (let made = folder; made.length >= first.length; made = dirname(made)) {
     await operations.chmod(made, mode)
-  await syncFolder(dirname(first), operations)
+    // Each is an entry of the one above.
+    await syncFolder(dirname(made), operations)
+  }
 }
 
 /** `wx` is O_EXCL: an existing file, or a symlink, is not written to. */
