@@ -96,10 +96,12 @@ export async function runExchange(version: VersionInfo, [option, value]: readonl
       const answering: Answering = {
         ...issuer,
         diagnose: async (question, signal): Promise<DiagnosisAnswer> => {
-          // Most exchanges do without.
-          const { diagnoseCommand, diagnoseIssuer } = await import('./doctor/issuer-diagnosis.ts')
-          if (settings.issuer.kind === 'command' || wanted.issuer.kind === 'command')
+          // Loaded only here: most exchanges are asked for no diagnosis.
+          if (settings.issuer.kind === 'command' || wanted.issuer.kind === 'command') {
+            const { diagnoseCommand } = await import('./doctor/trial-issuance.ts')
             return { ok: true, findings: await diagnoseCommand(issuer, question, systemClock, signal) }
+          }
+          const { diagnoseIssuer } = await import('./doctor/issuer-diagnosis.ts')
           const shownAuth = wanted.issuer.auth
           const way = {
             issuer: settings.issuer,

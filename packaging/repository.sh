@@ -12,7 +12,7 @@ fail() { echo "repository: $2" >&2; exit "$1"; }
 packages=dist/packages out=dist/repository key=''
 while [ $# -gt 0 ]; do
   case $1 in
-    --packages | --out | --key) [ -n "${2:-}" ] || fail 64 "$1 needs a value" ;;
+    --packages | --out | --key) [ -n "${2:-}" ] || fail 64 "$1 requires a value" ;;
     *) fail 64 "unknown option: $1" ;;
   esac
   case $1 in
@@ -22,16 +22,16 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
-[ -n "$key" ] || fail 64 'name the signing key: --key FINGERPRINT'
-packages=$(realpath -e "$packages") || fail 66 "no folder $packages: run npm run package first, or pass --packages FOLDER"
+[ -n "$key" ] || fail 64 'no signing key: pass --key FINGERPRINT'
+packages=$(realpath -e "$packages") || fail 66 "$packages does not exist: run npm run package first, or pass --packages FOLDER"
 cd "$(dirname "$0")/.."
 sh test/support/ensure-tools.sh repository
 
-# From here on the fingerprint: an address may match several keys.
+# From here on, the fingerprint is used: an address may match several keys.
 keys=$(gpg --batch --with-colons --list-secret-keys "$key" 2>/dev/null) || fail 66 "GnuPG has no secret key $key"
 [ "$(echo "$keys" | grep -c '^sec:')" = 1 ] || fail 64 "--key $key matches several keys: pass the fingerprint"
 fingerprint=$(echo "$keys" | awk -F: '$1 == "fpr" && !seen++ { print $10 }')
-# Never the time of the commit: apt ignores lists that are older than the ones it has.
+# The time of the commit is no default: apt ignores lists that are older than the ones it has.
 at=''
 [ -z "${SOURCE_DATE_EPOCH:-}" ] || at="--faked-system-time $(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%dT%H%M%S)!"
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date +%s)}
@@ -58,7 +58,7 @@ done
 [ "$found" = yes ] || fail 66 "no package of hostcertd in $packages"
 find "$pool" "$out/rpm" -maxdepth 1 -type f -newermt "@$SOURCE_DATE_EPOCH" -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
 
-# apt: each list is also stored under its hash, so that a host that updates during a publication finds the old or the new one.
+# apt: each list is also stored under its hash, so that a host that updates during a publication finds either the old or the new one.
 for deb in "$pool"/*.deb; do [ ! -e "$deb" ] || dpkg-deb --field "$deb" Architecture; done | sort -u >"$suite/.architectures"
 while read -r arch; do
   folder=$suite/main/binary-$arch

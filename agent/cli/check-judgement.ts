@@ -30,10 +30,14 @@ interface JudgementRules {
 }
 
 /**
- * Judge one host key. Critical: the certificate is absent, invalid or expired, or sshd presents none, or another one that
- * has expired or is about to, as clients are then refused or asked, whatever is on disk. A warning: another one that is
- * still valid, no evidence of what sshd presents, evidence that is old. A failed attempt alone, or a question to sshd
- * without an answer, changes nothing yet: there is time.
+ * Judge one host key.
+ *
+ * - CRITICAL: the certificate is absent, invalid or expired, or almost expired; or sshd presents none, or another one that
+ *   has expired or almost has. Clients then refuse the host or prompt for its key.
+ * - WARNING: the renewal is overdue; or sshd presents another certificate that is still valid; or what it presents is not
+ *   known, or has not been confirmed recently.
+ *
+ * A failed renewal attempt, or a query that sshd did not answer, does not change the status by itself.
  */
 export function judge(certificate: CertificateStatus, rules: JudgementRules, now: UnixSeconds): Judgement {
   const { host_key: hostKey, state } = certificate
@@ -51,8 +55,8 @@ export function judge(certificate: CertificateStatus, rules: JudgementRules, now
   }
 }
 
-/** Of the certificate on disk. */
-interface Life {
+/** How much of it is left, and how little may be; of the certificate on disk. */
+interface Lifetime {
   readonly secondsLeft: number
   readonly limits: Limits
   readonly lifetimeSeconds: number
@@ -63,7 +67,7 @@ function lifeOf(
   { valid_after, valid_before, last_success }: CertificateStatus,
   { policy, warning, critical }: JudgementRules,
   now: UnixSeconds,
-): Life | null {
+): Lifetime | null {
   if (valid_after === null || valid_before === null) return null
   const validity = { validAfter: parseTime(valid_after), validBefore: parseTime(valid_before) }
   const issuedAt = last_success === null ? null : parseTime(last_success)
@@ -78,7 +82,7 @@ type Verdict = readonly [CheckStatus, string]
 
 function verdict(
   certificate: CertificateStatus,
-  life: Life | null,
+  life: Lifetime | null,
   rules: JudgementRules,
   now: UnixSeconds,
 ): Verdict {
@@ -102,7 +106,7 @@ function verdict(
   }
   const onDisk = serial !== null && valid_before === null ? 'never expires' : `${formatDuration(left)} left`
   const byDisk: Verdict = [statusByTime(life), state === 'valid' ? onDisk : `${state}, ${onDisk}`]
-  const byServed = servedVerdict(certificate, life?.limits.critical ?? shortest(rules), now)
+  const byServed = servedVerdict(certificate, life?.limits.critical ?? criticalWithoutLifetime(rules), now)
   if (byServed === null) return byDisk
   return [worst([byDisk[0], byServed[0]]), `${byDisk[1]}; ${byServed[1]}`]
 }
@@ -110,9 +114,9 @@ function verdict(
 const NOT_SEEN = 'sshd was not seen to present it'
 
 /**
- * What is known of what sshd presents, where that is more than "the certificate on disk"; else null.
+ * The status by what sshd presents; null if that is the certificate on disk, or sshd is not asked.
  *
- * @param critical seconds: less than this left of what it presents is critical
+ * @param critical a certificate with fewer seconds left is critical
  */
 function servedVerdict(
   { state, served }: CertificateStatus,
@@ -138,7 +142,7 @@ function servedVerdict(
 }
 
 function refutedVerdict({ serial, valid_before }: ServedStatus, critical: number, now: UnixSeconds): Verdict {
-  // None at all, or one that no client can read either.
+  // Either none at all, or one that cannot be parsed.
   if (serial === null) return ['CRITICAL', 'sshd presents no usable certificate']
   const another = `sshd presents another certificate, serial ${serial}`
   if (valid_before === null) return ['WARNING', another]
@@ -147,12 +151,12 @@ function refutedVerdict({ serial, valid_before }: ServedStatus, critical: number
   return [left < critical ? 'CRITICAL' : 'WARNING', `${another}, which expires in ${formatDuration(left)}`]
 }
 
-/** The limit for a certificate that never expires: it has no lifetime to take a share of. */
-function shortest({ critical }: JudgementRules): number {
+/** Without a lifetime, for a certificate that never expires, a share of it means nothing. */
+function criticalWithoutLifetime({ critical }: JudgementRules): number {
   return critical?.kind === 'duration' ? critical.seconds : 0
 }
 
-function statusByTime(life: Life | null): CheckStatus {
+function statusByTime(life: Lifetime | null): CheckStatus {
   if (life === null) return 'OK'
   const { secondsLeft, limits } = life
   if (secondsLeft < limits.critical) return 'CRITICAL'
@@ -164,23 +168,23 @@ function errorOf({ last_error: error, failures }: CertificateStatus): string {
   return `${failureLine(error)}${failures > 1 ? ` (${failures} times in a row)` : ''}`
 }
 
-/** The one status for all of them; `OK` for none. */
+/** The overall status; `OK` if there are none. */
 export function worst(statuses: readonly CheckStatus[]): CheckStatus {
   return (['CRITICAL', 'WARNING', 'UNKNOWN'] as const).find((status) => statuses.includes(status)) ?? 'OK'
 }
 
-/** How much of a certificate must be left: a share of its lifetime, or a time. */
+/** How much of a certificate must be left: a share of its lifetime, or a duration. */
 export type Threshold =
   | { readonly kind: 'share'; readonly ratio: number }
   | { readonly kind: 'duration'; readonly seconds: number }
 
-/** Below so many seconds left a certificate is a warning, or critical. */
+/** Seconds; a certificate with less left is WARNING or CRITICAL. */
 interface Limits {
   readonly warning: number
   readonly critical: number
 }
 
-/** The default: a warning from `overdue` on, critical below a third of what is left then. */
+/** The default: WARNING at `overdue`, CRITICAL below one third of the overdue threshold. */
 const CRITICAL_SHARE = 1 / 3
 
 /** @returns null when the text is neither 0% to 100% (`15%`, `2.5%`) nor a duration (`3d`) */
@@ -193,19 +197,18 @@ export function parseThreshold(text: string): Threshold | null {
   return seconds === null ? null : { kind: 'duration', seconds }
 }
 
-/** Whether there could never be a warning, as it would begin below the critical limit. False if that depends on a lifetime. */
-export function isUpsideDown(warning: Threshold, critical: Threshold): boolean {
+/** Whether the warning threshold is below the critical one. False if that depends on the lifetime. */
+export function isBelowCritical(warning: Threshold, critical: Threshold): boolean {
   if (warning.kind === 'share') return critical.kind === 'share' && warning.ratio < critical.ratio
   return critical.kind === 'duration' && warning.seconds < critical.seconds
 }
 
 /**
- * The limits for one certificate that ends.
+ * The limits for one certificate that expires.
  *
- * @param issuedAt when it was put in place, null when that is not known
- * @param warning null: from `overdue` on
- * @param critical null: a third of what is left at `overdue`
- * @returns seconds left
+ * @param issuedAt when it was installed; null if that is not known
+ * @param warning null: the overdue threshold
+ * @param critical null: one third of the overdue threshold
  */
 function limitsFor(
   validity: Validity,

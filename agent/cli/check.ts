@@ -19,12 +19,12 @@ export interface CheckOptions extends ConfigOption {
   readonly json?: boolean
 }
 
-/** Monitoring systems kill a plugin that exceeds their timeout, usually 60 s, and then show no reason. */
+/** Monitoring systems kill a plugin after their own timeout, usually 60 s, and then show no reason. */
 const LIMIT_MILLISECONDS = 45_000
 
 /**
- * `check`: a monitoring plugin. Asks the daemon; if it does not answer, examines the host itself. Errors go to stdout
- * too, because monitoring systems read nothing else.
+ * `check`: a monitoring plugin. Uses the status of the daemon or, if it does not answer, observes the host itself. Errors
+ * are printed on stdout too, because monitoring systems read nothing else.
  */
 export async function check(
   context: CliContext,
@@ -40,9 +40,9 @@ export async function check(
     const document = fromDaemon ?? (await observeOnce(context, config, true, limit)).status
     return report(context, options, config, document, remarksOn(document, answer, config).map(remarkLine))
   } catch (error) {
-    const isLate = limit.aborted && !signal.aborted
-    const late = `no result within ${LIMIT_MILLISECONDS / 1000} s`
-    return unknown(context, options, isLate ? [late] : linesOf(error, signal))
+    const isTimeout = limit.aborted && !signal.aborted
+    const lines = isTimeout ? [`no result within ${LIMIT_MILLISECONDS / 1000} s`] : linesOf(error, signal)
+    return unknown(context, options, lines)
   }
 }
 
@@ -64,10 +64,10 @@ function report(
     const summary = `no certificate to check: ${why}`
     return print(context, options, 'CRITICAL', summary, judgements, remarks)
   }
-  const down = sshdDown(document)
-  const ofKeys = judgements.map((one) => one.status)
-  const status = worst(down === null ? ofKeys : [...ofKeys, 'WARNING'])
-  return print(context, options, status, summaryOf(status, down, judgements), judgements, remarks)
+  const hostWarning = sshdDown(document)
+  const statuses = judgements.map((one) => one.status)
+  const status = worst(hostWarning === null ? statuses : [...statuses, 'WARNING'])
+  return print(context, options, status, summaryOf(status, hostWarning, judgements), judgements, remarks)
 }
 
 function unknown(context: CliContext, options: CheckOptions, lines: readonly string[]): number {
@@ -103,10 +103,10 @@ function documentOf({ hostKey, status, state, message, secondsLeft, limits }: Ju
 }
 
 /**
- * Output as the Monitoring Plugins Development Guidelines define it: one line of text, `|` and the performance data; then
- * one line per host key.
+ * Format the result according to the Monitoring Plugins Development Guidelines: one line of text, `|` and the performance
+ * data; then one line per host key.
  *
- * @param remarks lines that follow those of the host keys
+ * @param remarks further lines, at the end
  */
 function formatCheck(
   status: CheckStatus,
@@ -115,21 +115,25 @@ function formatCheck(
   remarks: readonly string[] = [],
 ): string {
   const performance = judgements.flatMap(performanceData).join(' ')
-  const first = `HOSTCERTD ${status} - ${plain(summary)}${performance === '' ? '' : ` | ${performance}`}`
-  const lines = judgements.map((one) => plain(`[${one.status}] ${one.hostKey}: ${one.message}`))
-  return [first, ...lines, ...remarks.map(plain)].map((line) => `${line}\n`).join('')
+  const first = `HOSTCERTD ${status} - ${escapeOutput(summary)}${performance === '' ? '' : ` | ${performance}`}`
+  const lines = judgements.map((one) => escapeOutput(`[${one.status}] ${one.hostKey}: ${one.message}`))
+  return [first, ...lines, ...remarks.map(escapeOutput)].map((line) => `${line}\n`).join('')
 }
 
 /**
- * The text of the first line: the host keys with the worst status or, if that is OK, when the first certificate expires.
+ * The text of the first line: the host keys with the worst status or, if that is OK, when the next certificate expires.
  *
- * @param warning a warning about the host as a whole; null if there is none
+ * @param hostWarning a warning that concerns the whole host; null if there is none
  */
-function summaryOf(status: CheckStatus, warning: string | null, judgements: readonly Judgement[]): string {
+function summaryOf(
+  status: CheckStatus,
+  hostWarning: string | null,
+  judgements: readonly Judgement[],
+): string {
   if (status !== 'OK') {
-    const worstOnes = judgements.filter((one) => one.status === status)
-    const keys = worstOnes.map(({ hostKey, message }) => `${hostKey}: ${message}`)
-    return [...(warning === null || status !== 'WARNING' ? [] : [warning]), ...keys].join(', ')
+    const affected = judgements.filter((one) => one.status === status)
+    const keys = affected.map(({ hostKey, message }) => `${hostKey}: ${message}`)
+    return [...(hostWarning === null || status !== 'WARNING' ? [] : [hostWarning]), ...keys].join(', ')
   }
   const counted = judgements.filter(({ state }) => state !== 'ignored')
   const ends = counted.flatMap(({ secondsLeft }) => (secondsLeft === null ? [] : [secondsLeft]))
@@ -138,10 +142,10 @@ function summaryOf(status: CheckStatus, warning: string | null, judgements: read
     ? '1 host key has a valid certificate'
     : `${counted.length} host keys have valid certificates`
   if (ends.length === 0) return count
-  return `${count}, ${isOne ? 'which' : 'the first'} expires in ${formatDuration(Math.min(...ends))}`
+  return `${count}, ${isOne ? 'which expires' : 'the first of which expires'} in ${formatDuration(Math.min(...ends))}`
 }
 
-/** `'label'=value[UOM];[warn];[crit];[min];[max]`; The range `N:` raises an alert below N. */
+/** `'label'=value[UOM];[warn];[crit];[min];[max]`; the range `N:` means: alert if the value is below N. */
 function performanceData({ hostKey, secondsLeft, limits, lifetimeSeconds }: Judgement): string[] {
   if (secondsLeft === null || limits === null) return []
   const value = Math.max(0, Math.floor(secondsLeft))
@@ -151,12 +155,12 @@ function performanceData({ hostKey, secondsLeft, limits, lifetimeSeconds }: Judg
   return [`'${labelOf(hostKey)}'=${value}s;${bounds.join(';')}`]
 }
 
-/** A label must not contain an equals sign; quotes in it are doubled. */
+/** A label must not contain an equals sign, and a single quote in it is doubled. */
 function labelOf(hostKey: string): string {
-  return plain(hostKey).replaceAll('=', '_').replaceAll("'", "''")
+  return escapeOutput(hostKey).replaceAll('=', '_').replaceAll("'", "''")
 }
 
-/** Without controls, and without `|`, after which the performance data starts. */
-function plain(text: string): string {
+/** Escape control characters, and replace `|`, which would start the performance data. */
+function escapeOutput(text: string): string {
   return escapeControls(text).replaceAll('|', '/')
 }

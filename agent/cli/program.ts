@@ -5,7 +5,7 @@ import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import type { VersionInfo } from '../version.ts'
 import { CA_FORMATS, caShow } from './ca-show.ts'
-import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
+import { isBelowCritical, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
 import { configValidate } from './config-validate.ts'
 import { type CliContext, type ConfigOption, EXIT, linesOf, readConfigAsOwner } from './context.ts'
@@ -130,7 +130,7 @@ export function buildProgram(
     .addOption(jsonOption())
     .action(async (options: CheckOptions, command: Command) => {
       const { warning, critical } = options
-      const isWrong = warning !== undefined && critical !== undefined && isUpsideDown(warning, critical)
+      const isWrong = warning !== undefined && critical !== undefined && isBelowCritical(warning, critical)
       refuse(command, isWrong ? '--warning must not be less than --critical' : null)
       await act(async () => check(context, options, signal))
     })

@@ -21,12 +21,7 @@ import {
   observeOnce,
 } from './context.ts'
 import { type Remark, askDaemon, remarksOn } from './daemon-client.ts'
-
-export interface Terminal {
-  readonly colour: boolean
-  /** `Infinity` for a file or a pipe: lines may have any length. */
-  readonly columns: number
-}
+import { type Terminal, wrap } from './terminal.ts'
 
 /** Length of a bar on the line of its host key, and at most on a line of its own. */
 const BAR_CELLS = 20
@@ -38,7 +33,7 @@ const INDENT = '    '
 const NO_PROBLEM: readonly string[] = ['window-open']
 const ARROW = `${INDENT}-> `
 
-/** SGR codes: red for a failure that clients notice or soon will, yellow for a warning. */
+/** SGR codes: red for what clients notice or soon will, yellow for a warning. */
 const COLOURS: Readonly<Record<CertificateState, number>> = {
   ignored: 2,
   absent: 31,
@@ -51,9 +46,9 @@ const COLOURS: Readonly<Record<CertificateState, number>> = {
 }
 
 /**
- * The status document for people: a line per host key with its lifetime as a bar, followed by its problems and what to do
- * about them; at the end, what concerns the whole host. On a narrow terminal the bar moves to a line of its own; on a very
- * narrow one the rest does too.
+ * Format the status document as text: a line per host key with a bar for its lifetime, followed by its problems and their
+ * remedies; at the end, what concerns the whole host. On a narrow terminal the bar is on a separate line; on a very narrow
+ * one, so is the rest.
  */
 export function formatStatus(
   status: StatusDocument,
@@ -76,7 +71,7 @@ export function formatStatus(
   return [...lines, ...waits, ...last].map((line) => `${line}\n`).join('')
 }
 
-/** Of a copied machine that renews nothing. */
+/** On a copied machine that has stopped renewing, no renewal is due. */
 function withoutRenewal(status: StatusDocument): StatusDocument {
   return { ...status, certificates: status.certificates.map((one) => ({ ...one, renewal_due: null })) }
 }
@@ -116,23 +111,23 @@ function hostKeyLines(
   })
 }
 
-/** @param width padded with spaces, which are coloured too */
+/** @param width minimum width; the padding is coloured too */
 function painted(state: CertificateState, width: number, { colour }: Terminal): string {
   const padded = state.padEnd(width)
   return colour ? `\u001B[${COLOURS[state]}m${padded}\u001B[0m` : padded
 }
 
-/** The end of a host key's line: validity, renewal, whether it is served. Empty without a certificate. */
+/** The rest of a host key's line: how long the certificate is valid, its renewal, whether it is served. Empty without one. */
 function summaryOf(certificate: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
   const parts = [left(certificate, now), dueIn(certificate, now), servedText(certificate, isDown, now)]
   return parts.filter((text) => text !== '').join(', ')
 }
 
 /**
- * The problems of a host key, one per line, with what to do about them: the reason for its state, why sshd could not be
- * asked, and the last error. For an ignored key, only the reason.
+ * The problems of a host key, one per line, with their remedies: the reason for its state, why sshd could not be asked,
+ * and the last error. For an ignored key, only the reason.
  *
- * @param explained what was already printed for another host key: error codes, and why sshd could not be asked
+ * @param explained error codes, and reasons why sshd could not be asked, that another host key has printed already
  */
 function problemsOf(certificate: CertificateStatus, columns: number, explained: Set<string>): string[] {
   const { state, reason, last_error: error, failures, serial, served } = certificate
@@ -173,14 +168,14 @@ function dueIn({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
   return rest > 0 ? `renewal in ${formatDuration(rest)}` : 'renewal due'
 }
 
-/** Why sshd could not be asked the last time; a reason that several host keys share is printed once. */
+/** Why the last query of sshd failed; a reason that several host keys share is printed once. */
 function unknownOf({ unknown }: ServedStatus, explained: Set<string>): string[] {
   if (unknown === null || explained.has(unknown)) return []
   explained.add(unknown)
   return [`sshd could not be asked: ${unknown}`]
 }
 
-/** Whether sshd presents it; with the age of the evidence if that is old, or if sshd has gone down since. */
+/** Whether sshd presents the certificate; with the age of the evidence if that is old, or if sshd has gone down since. */
 function servedText({ served, serial }: CertificateStatus, isDown: boolean, now: UnixSeconds): string {
   if (serial === null || served === null) return ''
   const seen = isDown || isOld(served, now) ? ` as of ${lastSeen(served, now)}` : ''
@@ -230,43 +225,7 @@ function apart(now: number, due: number, isNowFirst: boolean, cells: number): re
   return isNowFirst ? [first, first + 1] : [first + 1, first]
 }
 
-/**
- * Wrap a text between words; a word that is too long gets a line of its own. A command in backticks is kept on one line
- * if it fits, so that it can be copied.
- *
- * @param columns maximum length of a line, prefix included; `Infinity` for no limit
- * @param first prefix of the first line
- * @param others prefix of the other lines; by default spaces of the same length
- */
-export function wrap(
-  text: string,
-  columns: number,
-  first: string,
-  others: string = ' '.repeat(first.length),
-): string[] {
-  if (first.length + text.length <= columns) return [`${first}${text}`]
-  const lines: string[] = []
-  let line = first
-  let isEmpty = true
-  for (const word of wordsOf(text, columns - others.length)) {
-    if (!isEmpty && line.length + 1 + word.length > columns) {
-      lines.push(line)
-      line = others
-      isEmpty = true
-    }
-    line += isEmpty ? word : ` ${word}`
-    isEmpty = false
-  }
-  return [...lines, line]
-}
-
-/** @param longest a command that is longer is split */
-function wordsOf(text: string, longest: number): string[] {
-  const words = text.match(/[^\s`]*`[^`]*`\S*|\S+/g) ?? []
-  return words.flatMap((word) => (word.length <= longest ? [word] : word.split(' ')))
-}
-
-/** `45m ago`: the age of the evidence of what sshd presents. */
+/** When sshd was last seen to present something: `45m ago`. */
 export function lastSeen({ checked_at }: ServedStatus, now: UnixSeconds): string {
   const age = checked_at === null ? NaN : now - parseTime(checked_at)
   return age >= 0 ? `${formatDuration(age)} ago` : 'an unknown time ago'
@@ -276,7 +235,7 @@ interface StatusOptions extends ConfigOption {
   readonly json?: boolean
 }
 
-/** `status`: a line per host key; from the daemon if it is running, else from the files and from what sshd presents. */
+/** `status`: from the daemon or, if it does not answer, by observing the host. */
 export async function showStatus(
   context: CliContext,
   options: StatusOptions,

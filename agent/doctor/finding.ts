@@ -1,6 +1,6 @@
 import { errorOf, type Explanation } from '../cert/errors.ts'
 import { escapeControls } from '../cert/text.ts'
-import { type Terminal, wrap } from '../cli/status-text.ts'
+import { type Terminal, wrap } from '../cli/terminal.ts'
 import type { Config } from '../config/config.ts'
 import type { User } from '../host/file-access.ts'
 import { type FINDING_STATUSES, ISSUER_STEPS } from '../issuer/exchange-protocol.ts'

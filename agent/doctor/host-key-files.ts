@@ -10,7 +10,8 @@ import {
   publicHalfRemedy,
   readPrivateHalf,
 } from '../host/key-pairs.ts'
-import { agentOf, linesOf, placeOf, type SshdFacts } from '../host/sshd-files.ts'
+import { linesOf, placeOf } from '../host/sshd-directives.ts'
+import { agentOf, type SshdFacts } from '../host/sshd-files.ts'
 import { isCertifiable, type HostKeyView } from '../renewal/judge.ts'
 import { failure, type Finding, isProvenServed, ok, type Examined, skipped, warning } from './finding.ts'
 

@@ -1,13 +1,11 @@
 import { realpath } from 'node:fs/promises'
 import { type LoadedKey, privatePathOf, readPrivateHalf } from '../host/key-pairs.ts'
+import { linesOf, placeOf, type SshdDirective } from '../host/sshd-directives.ts'
 import {
   agentOf,
   certificateAlgorithmsOf,
   DEFAULT_HOST_KEYS,
   excludesCertificates,
-  linesOf,
-  placeOf,
-  type SshdDirective,
   type SshdFacts,
 } from '../host/sshd-files.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'

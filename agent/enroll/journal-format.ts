@@ -96,7 +96,8 @@ export async function loadRuns(path: string): Promise<Run[]> {
   try {
     const state = await readFileState(path, LARGEST_JOURNAL_BYTES)
     if (state === null) return []
-    if ((state.mode & 0o022) !== 0) throw new Error('others may write to it')
+    const isOurs = state.uid === 0 || state.uid === process.geteuid?.()
+    if (!isOurs || (state.mode & 0o022) !== 0) throw new Error('others may write to it')
     return runsOf(state.content.toString('utf8'))
   } catch (error) {
     const why = `${reasonOf(error)}; enroll and unenroll change nothing until it is restored, or removed to forget what enroll did`

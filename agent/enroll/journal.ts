@@ -176,10 +176,10 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     const attempt = async (
       about: readonly Entry[],
       place: string,
-      undoing: () => Promise<readonly Left[]>,
+      undoing: () => Promise<readonly Left[] | void>,
     ): Promise<void> => {
       try {
-        left.push(...(await undoing()))
+        left.push(...((await undoing()) ?? []))
       } catch (error) {
         left.push({ path: place, why: reasonOf(error) })
         blocked.add(place)
@@ -187,7 +187,6 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       }
       changes.push(...about.map((one) => one.change))
       for (const run of all) run.entries = run.entries.filter((one) => !about.includes(one))
-      all = all.filter((run) => run.entries.length > 0)
       if (!(await trySave())) blocked.add(place)
     }
 
@@ -200,10 +199,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
         const oldest = about.at(-1)?.change
         if (unit === null || oldest?.kind !== 'service' || oldest.before.isActive !== thoseActiveBefore)
           continue
-        await attempt(about, unit, async () => {
-          await performer.undoService(oldest)
-          return []
-        })
+        await attempt(about, unit, async () => performer.undoService(oldest))
       }
     }
 
@@ -221,6 +217,8 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     await undoServices(true)
     if (unsaved !== null && !(await trySave()))
       left.push({ path, why: `what was undone cannot be noted: ${reasonOf(unsaved)}` })
+    // A run that noted nothing has nothing to undo either.
+    all = all.filter((run) => run.entries.length > 0)
     return { changes, left }
   }
 
@@ -251,16 +249,8 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
         },
       }
     },
-    async undoUnfinished() {
-      const undone = await undo(newestFirst(all.filter(({ isFinished }) => !isFinished)))
-      all = all.filter(({ entries }) => entries.length > 0)
-      return undone
-    },
-    async undoAll(keep = () => false) {
-      const undone = await undo(newestFirst(all).filter((one) => !keep(one.change)))
-      all = all.filter(({ entries }) => entries.length > 0)
-      return undone
-    },
+    undoUnfinished: async () => undo(newestFirst(all.filter(({ isFinished }) => !isFinished))),
+    undoAll: async (keep = () => false) => undo(newestFirst(all).filter((one) => !keep(one.change))),
     [Symbol.asyncDispose]: release,
   }
 }

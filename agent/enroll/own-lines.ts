@@ -3,23 +3,23 @@ import { quote, quoteUpTo } from '../cert/text.ts'
 /** What became of a file when the lines that enroll added were taken out of it. */
 export interface WithoutOwnLines {
   readonly content: Buffer
-  /** What could not be taken back, and why: a sentence each. */
+  /** What could not be undone, and why: one text each. */
   readonly left: readonly string[]
 }
 
-/** Lines that enroll replaced by others, or only removed, or only added: both as indexes, the end excluded. */
+/** Lines that enroll replaced, removed or added: ranges of indexes, the end excluded. */
 interface Hunk {
   readonly removed: readonly [start: number, end: number]
   readonly added: readonly [start: number, end: number]
 }
 
-/** Some seconds of work at most, and 16 MiB. Files of 2,000 lines that have nothing in common are below it. */
+/** At most some seconds and 16 MiB. Enough for two files of 2,000 lines that have nothing in common. */
 const MOST_CELLS = 4_000_000
 
 /**
- * Take back what enroll changed in a file that others have edited since. Every line of others stays. A group of lines
- * that enroll changed together is taken back whole or not at all: its own lines have to be found as whole lines, in
- * order, and the lines that it removed are put back only where it is certain where they belong.
+ * Undo what enroll changed in a file that others have edited since. Every line of others stays. Lines that enroll changed
+ * together are undone together or not at all: its own lines have to be found as whole lines, in order, and the lines that
+ * it removed are put back only if their place is certain.
  *
  * Bytes, not characters: lines are compared as they are, carriage returns included.
  *
@@ -51,7 +51,7 @@ export function takeOutOwnLines(
       continue
     }
     if (!isCertain(hunk, own, current, where)) {
-      left.push(`${named} is there several times now`)
+      left.push(`${named} now occurs several times`)
       continue
     }
     if (removed.length > 0) {
@@ -73,15 +73,15 @@ export function takeOutOwnLines(
   return { content: joined(result), left }
 }
 
-/** At both ends; in UTF-8 that is read as Latin-1, `trim` would cut characters. */
+/** At both ends. Not `trim`, which would remove bytes of UTF-8 characters, as the text is read as Latin-1. */
 const BLANKS = /^[\t ]+|[\t\r\n ]+$/g
-/** Whoever puts a line back by hand needs all of it: a key of a CA, say. */
+/** To put a line back by hand, all of it is needed: the key of a CA, for example. */
 const LONGEST_LINE = 16 * 1024
 
 /**
  * Lines that enroll removed from a file and that are not in it once the change is undone as far as it can be.
  *
- * @returns a sentence for each, which names the whole line
+ * @returns a text for each, with the whole line
  */
 export function linesNotPutBack(before: Buffer, after: Buffer, result: Buffer): string[] {
   const textsOf = (content: Buffer): string[] => linesOf(content).map((line) => line.replaceAll(BLANKS, ''))
@@ -93,7 +93,7 @@ export function linesNotPutBack(before: Buffer, after: Buffer, result: Buffer): 
     .map((line) => `enroll removed the line ${line}, which is not put back`)
 }
 
-/** Each line as many times as it is more often in the one than in the other. */
+/** The lines without those of the other list; of a line that is there several times, each one counts. */
 function subtract(lines: readonly string[], others: readonly string[]): string[] {
   const counts = new Map<string, number>()
   for (const line of others) counts.set(line, (counts.get(line) ?? 0) + 1)
@@ -104,7 +104,7 @@ function subtract(lines: readonly string[], others: readonly string[]): string[]
   })
 }
 
-/** Each with its line feed, as far as it has one. */
+/** Each with its line feed; the last may have none. */
 function linesOf(content: Buffer): string[] {
   return content.toString('latin1').match(/[^\n]*\n|[^\n]+$/g) ?? []
 }
@@ -117,7 +117,7 @@ function joined(lines: readonly string[]): Buffer {
   )
 }
 
-/** Whether the last line of a file ends with a line feed makes it no other line. */
+/** Without the line feed, so that the last line of a file is the same line with or without one. */
 function textOf(line: string | undefined): string | null {
   return line === undefined ? null : line.replace(/\n$/, '')
 }
@@ -186,7 +186,7 @@ function hunksOf(where: readonly number[], length: number): readonly Hunk[] {
   return hunks
 }
 
-/** Where a line is now that is just above or just below what enroll changed: the ends of the file count as lines. */
+/** Where the lines just above and just below what enroll changed are now: the ends of the file count as lines. */
 function neighboursOf(
   { added: [start, end] }: Hunk,
   own: readonly string[],
@@ -202,7 +202,7 @@ function neighboursOf(
   return { above: placeOfLine(start - 1), below: placeOfLine(end) }
 }
 
-/** A line that somebody repeated is enroll's only where it still is beside a line that it was beside. */
+/** If somebody repeated a line, enroll's is the one that is still next to one of the lines that were next to it. */
 function isCertain(
   hunk: Hunk,
   own: readonly string[],

@@ -48,7 +48,8 @@ export interface Performer {
    * @throws Error of the system call, or an Obstacle: it is undone by the next call
    */
   undo(entry: Entry, save: () => Promise<void>): Promise<readonly Left[]>
-  undoSshd(): Promise<readonly Left[]>
+  /** @throws Error with why sshd did not read its configuration */
+  undoSshd(): Promise<void>
   stop(unit: string): Promise<void>
   /** @throws Error with what systemctl said */
   undoService(change: ServiceChange): Promise<void>
@@ -152,7 +153,6 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     async undoSshd() {
       const why = (await performers.reloadSshd?.()) ?? null
       if (why !== null) throw new Error(why)
-      return []
     },
     stop: async (unit) => call(['stop', unit]),
     async undoService(change) {

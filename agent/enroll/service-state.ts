@@ -15,7 +15,7 @@ import type { ServiceFiles, ServiceState } from './change.ts'
  */
 
 const MILLISECONDS = 10_000
-/** Hundreds of files, where a dozen are usual. */
+/** Enough for hundreds of files; a dozen is usual. */
 const LONGEST_LIST_BYTES = 64 * 1024
 /** Never removed: a process that waits for it would go on waiting for the removed file. */
 const LOCK = 'lock'
@@ -46,8 +46,8 @@ export async function removeServiceState({ folder, before }: ServiceState): Prom
 }
 
 /**
- * Read the certificates that the service keeps for another host than this one, by their key ids: it renews each when it
- * is due, whatever host it is of. One with a key id of another form is nobody's.
+ * Read the certificates that the service keeps for a host other than this one, by their key ids: it would keep renewing
+ * them. Those whose key id has another form are left out.
  */
 export async function readCertificatesOfOthers(folder: string, hostId: string): Promise<ServiceFiles> {
   const paths = (await listServiceState(folder)).filter((path) => /^certs\/[^/]+-cert\.pub$/.test(path))

@@ -4,9 +4,9 @@ import { reasonOf } from '../cert/text.ts'
 import { ownerOf } from '../host/file-access.ts'
 import { isGone, pathsMatching, readBoundedBytes, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { type PrivateHalf, readPrivateHalf } from '../host/key-pairs.ts'
+import { includePatterns, isNone } from '../host/sshd-directives.ts'
 import {
   DEFAULT_HOST_KEYS,
-  includePatterns,
   makeRuntimeFolder,
   readCertificate,
   readSshd,
@@ -52,7 +52,7 @@ export async function readSshdSetup(sshdConfigFile: string, signal: AbortSignal)
   await makeRuntimeFolder()
   const sshd = await readSshd({ isRoot: true, signal, sshdConfigFile })
   const valuesOf = (wanted: string): Set<string> =>
-    new Set(sshd.written.flatMap(({ keyword, value }) => (keyword === wanted ? [value] : [])))
+    new Set(sshd.written.filter((line) => line.keyword === wanted && !isNone(line)).map(({ value }) => value))
   const files = new Map<string, ConfigurationFile>()
   const unreadable: { path: string; why: string }[] = []
   for (const file of new Set([sshd.file, ...(await includedBy(sshd))])) {
@@ -80,8 +80,8 @@ export async function readSshdSetup(sshdConfigFile: string, signal: AbortSignal)
 }
 
 async function includedBy({ written }: SshdFacts): Promise<readonly string[]> {
-  const patterns = written.flatMap(({ keyword, words }) =>
-    keyword === 'include' ? includePatterns(words) : [],
+  const patterns = written.flatMap((line) =>
+    line.keyword === 'include' ? includePatterns(line.arguments) : [],
   )
   return (await Promise.all([...new Set(patterns)].map(pathsMatching))).flat()
 }

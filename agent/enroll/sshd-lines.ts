@@ -1,7 +1,7 @@
 import { type Certificate, parseCertificate } from '../cert/host-certificate.ts'
 import { WireReader } from '../cert/wire.ts'
 import { wouldMatch } from '../host/files.ts'
-import { includePatterns, placeOf, type SshdDirective } from '../host/sshd-files.ts'
+import { includePatterns, placeOf, type SshdDirective } from '../host/sshd-directives.ts'
 import type { FileChange } from './change.ts'
 import type { SshdSetup } from './sshd-facts.ts'
 
@@ -33,7 +33,7 @@ export function applyEdits(content: Buffer, edits: readonly LineEdit[]): Buffer 
 
 /** The text of a line, without its end. */
 function lineAt(content: Buffer, line: number): string {
-  return (linesIn(content)[line - 1] ?? Buffer.alloc(0)).toString('utf8').replace(/\n$/, '')
+  return (linesIn(content)[line - 1] ?? Buffer.alloc(0)).toString('utf8').replace(/\r?\n?$/, '')
 }
 
 /** Each with its end; the last may have none. */
@@ -49,8 +49,10 @@ function linesIn(content: Buffer): Buffer[] {
 }
 
 /** Whether it is an Include that reaches this file, there or not. */
-export function includes({ keyword, words }: SshdDirective, path: string): boolean {
-  return keyword === 'include' && includePatterns(words).some((pattern) => wouldMatch(pattern, path))
+export function includes(line: SshdDirective, path: string): boolean {
+  return (
+    line.keyword === 'include' && includePatterns(line.arguments).some((pattern) => wouldMatch(pattern, path))
+  )
 }
 
 /**

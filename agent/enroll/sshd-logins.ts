@@ -1,5 +1,5 @@
 import { parseCaKeys } from '../cert/public-key.ts'
-import { linesOf, type SshdDirective } from '../host/sshd-files.ts'
+import { isNone, linesOf, type SshdDirective } from '../host/sshd-directives.ts'
 import { COPIES_DIRECTORY } from '../host/sshd.ts'
 import type { SshdSetup } from './sshd-facts.ts'
 import { describe, includes, type Leftovers, type Outcome, readBefore, removing } from './sshd-lines.ts'
@@ -18,8 +18,7 @@ export function trusted(setup: SshdSetup, userCa: readonly string[] | null, left
     return keys.length > 0 && keys.every((key) => ours.some((one) => one.equals(key)))
   }
   const lines = sshd.written.filter(
-    ({ keyword, value }) =>
-      keyword === 'trustedusercakeys' && value !== USER_CA_FILE && value.toLowerCase() !== 'none',
+    (line) => line.keyword === 'trustedusercakeys' && line.value !== USER_CA_FILE && !isNone(line),
   )
   const others = lines.filter((line) => !leftovers.userCas.includes(line))
   const isFirst = linesOf(others, 'trustedusercakeys').length === 0
@@ -53,9 +52,7 @@ const COMMANDS = ['authorizedkeyscommand', 'authorizedprincipalscommand']
 
 /** Who else decides about logins. */
 export function logins({ sshd }: SshdSetup): Outcome {
-  const lines = sshd.written.filter(
-    ({ keyword, value }) => COMMANDS.includes(keyword) && value.toLowerCase() !== 'none',
-  )
+  const lines = sshd.written.filter((line) => COMMANDS.includes(line.keyword) && !isNone(line))
   return { notes: lines.map((line) => `${describe(line)}${makerOf(line)}: stays`) }
 }
 

@@ -156,7 +156,7 @@ async function testSshd(signal: AbortSignal): Promise<string | null> {
   if (program === null) throw new AgentError('SSHD_CONFIG_INVALID', 'there is no sshd on this host')
   try {
     await makeRuntimeFolder()
-    const check = await new SshdConfiguration({ file: SSHD_CONFIG, program }).check(signal)
+    const check = await new SshdConfiguration(program, SSHD_CONFIG).check(signal)
     return check.kind === 'ok' ? null : check.why
   } catch (error) {
     signal.throwIfAborted()

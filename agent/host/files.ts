@@ -53,7 +53,7 @@ export async function replaceFile(
 }
 
 /**
- * Make a folder and those above it that are missing, all with the mode given, whatever the umask.
+ * Make a folder and those above it that are missing, durably, all with the mode given, whatever the umask.
  *
  * @throws Error of the system call
  */
@@ -64,9 +64,11 @@ export async function makeFolder(
 ): Promise<void> {
   const first = await operations.mkdir(folder, { recursive: true, mode })
   if (first === undefined) return
-  for (let made = folder; made.length >= first.length; made = dirname(made))
+  for (let made = folder; made.length >= first.length; made = dirname(made)) {
     await operations.chmod(made, mode)
-  await syncFolder(dirname(first), operations)
+    // Each is an entry of the one above.
+    await syncFolder(dirname(made), operations)
+  }
 }
 
 /** `wx` is O_EXCL: an existing file, or a symlink, is not written to. */
@@ -234,10 +236,10 @@ async function namesIn(folder: string): Promise<string[]> {
 /** Whether a name matches one part of a pattern. A dot at the start has to be in the pattern. */
 function nameMatcher(pattern: string): (name: string) => boolean {
   const source = pattern.replace(
-    /\[([!^]?)(\]?[^\]]*)\]|[\\^$.*+?()[\]{}|]/g,
+    /\[([!^]?)(\]?(?:\[:[a-z]+:\]|[^\]])*)\]|[\\^$.*+?()[\]{}|]/g,
     (part: string, not: string | undefined, set: string | undefined) => {
       if (set !== undefined)
-        return `[${not === undefined || not === '' ? '' : '^'}${set.replace(/[\\\]^[]/g, '\\$&')}]`
+        return `[${not === undefined || not === '' ? '' : '^'}${set.replace(/\[:([a-z]+):\]|[\\\]^[]/g, inSet)}]`
       if (part === '*') return '.*'
       return part === '?' ? '.' : `\\${part}`
     },
@@ -249,6 +251,22 @@ function nameMatcher(pattern: string): (name: string) => boolean {
     // A range such as `[z-a]` names nothing.
     return (name) => name === pattern
   }
+}
+
+/** The classes of glob(7), in ASCII. */
+const CLASSES: Readonly<Record<string, string>> = {
+  alnum: '0-9A-Za-z',
+  alpha: 'A-Za-z',
+  digit: '0-9',
+  lower: 'a-z',
+  punct: String.raw`!-\/:-@\[-\x60{-~`,
+  upper: 'A-Z',
+  xdigit: '0-9A-Fa-f',
+}
+
+/** An unknown class has no characters. */
+function inSet(part: string, name: string | undefined): string {
+  return name === undefined ? `\\${part}` : (CLASSES[name] ?? '')
 }
 
 async function isThere(path: string): Promise<boolean> {

@@ -12,6 +12,8 @@ interface ProgramLimits {
   readonly signal?: AbortSignal
   /** The only variables that it gets; left out: all of our own. */
   readonly environment?: Readonly<Record<string, string>>
+  /** Its working directory; left out: our own. */
+  readonly folder?: string
   /** Open files that the program gets as 3, 4 … */
   readonly files?: readonly number[]
   /** As whom it runs, without other groups; only root may. */
@@ -59,6 +61,7 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
         stdio: ['ignore', 'pipe', 'pipe', ...files],
         detached: ownGroup,
         env: limits.environment ?? process.env,
+        cwd: limits.folder,
         ...limits.user,
       })
     } catch (error) {

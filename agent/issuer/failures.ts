@@ -4,7 +4,7 @@ import type { NextStep } from '../renewal/backoff.ts'
 import type { IssuerFailure } from '../renewal/ports.ts'
 import type { Answer } from './answer.ts'
 
-/** A failure that no answer of the issuer's is behind. */
+/** A failure that was found out locally, without an answer from the issuer. */
 export function localFailure(code: ErrorCode, next: NextStep, message: string): IssuerFailure {
   return { code, message, next, retryAfterSeconds: null, requestId: null }
 }
@@ -20,8 +20,8 @@ function isTokenError({ status, body }: Answer): boolean {
 }
 
 /**
- * Whether the issuer itself says that it has no such route. That answer has no request id, and what stands in front of
- * the issuer gives none either, so here alone the words decide too.
+ * Whether the issuer itself says that it has no such route. That answer has no request id, like those of a proxy in front
+ * of the issuer, so this is the one place that also goes by the message.
  */
 export function saysNoSuchRoute({ status, isHtml, body }: Answer): boolean {
   return (
@@ -46,7 +46,7 @@ export function invalidAnswer(answer: Answer, flaw: string): IssuerFailure {
 
 /**
  * What an answer other than 200 means; by status and the `error` field, never by the message.
- * The answers are those of `test/support/local-issuer/error-rows.ts`, as the server was seen to give them.
+ * The answers are recorded in `test/support/local-issuer/error-rows.ts`, as a real server gave them.
  */
 export function answerFailure(answer: Answer): IssuerFailure {
   const general = generalFailure(answer)
@@ -54,7 +54,7 @@ export function answerFailure(answer: Answer): IssuerFailure {
   return answer.route === 'host-ca' ? hostCaFailure(answer) : issueFailure(answer)
 }
 
-/** What means the same on each route; null for a refusal of the issuer's own. */
+/** What means the same on every route; null for a refusal whose meaning depends on the route. */
 function generalFailure(answer: Answer): IssuerFailure | null {
   const { status } = answer
   if (status === 408 || status === 429 || status >= 500) return busy(answer)
@@ -64,7 +64,7 @@ function generalFailure(answer: Answer): IssuerFailure | null {
   return status < 400 ? redirectOrOdd(answer) : null
 }
 
-/** Nothing but the words distinguishes this from a wrong secret. */
+/** Only the message distinguishes this from a wrong secret. */
 function isLocked({ status, body }: Answer): boolean {
   return status === 401 && /\btemporarily locked\b/i.test(body.message ?? '')
 }
@@ -90,7 +90,7 @@ export interface LoginWords {
 export function loginFailure(answer: Answer, words: LoginWords, organization: string | null): IssuerFailure {
   const failure = refusedLogin(answer, words, organization)
   const { status, body } = answer
-  // What comes without an id is not the issuer's own.
+  // The issuer's own answers have a request id.
   const isOwn = body.requestId !== null && failure.code !== 'LOGIN_LOCKED'
   const hint = isOwn ? words.hints[isTokenError(answer) ? 'TokenError' : status] : undefined
   return hint === undefined ? failure : { ...failure, message: `${failure.message}; ${hint}` }
@@ -105,7 +105,7 @@ function refusedLogin(
     return of(answer, 'LOGIN_LOCKED', 'login-backoff', said(answer, 'has locked the login of this identity'))
   }
   const { status, body } = answer
-  // A web page, or an answer without an id, is not the issuer's own.
+  // The issuer's own answers have a request id.
   if (platform?.status === status && body.requestId !== null) {
     const message = `${said(answer, `could not check ${what}`)}; ${platform.likely}`
     return of(answer, 'LOGIN_PLATFORM', 'login-backoff', message)
@@ -267,10 +267,10 @@ function of({ body }: Answer, code: ErrorCode, next: NextStep, message: string):
   return { code, message, next, retryAfterSeconds: null, requestId: body.requestId }
 }
 
-/** Of a server's message; as much as a person needs. */
+/** Of a server's message; enough for a person. */
 const LONGEST_CHARACTERS = 300
 
-/** A server's words, safe in a log line and on a terminal: one line, cut, quoted, controls escaped. */
+/** A server's message, safe in a log line and on a terminal: one line, cut, quoted, controls escaped. */
 function quoteText(text: string): string {
   return quoteUpTo(LONGEST_CHARACTERS, text)
 }

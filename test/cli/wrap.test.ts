@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { wrap } from '../../agent/cli/status-text.ts'
+import { wrap } from '../../agent/cli/terminal.ts'
 
 test.each([
   { name: 'one line where there is room', columns: Infinity, lines: ['> try `a b c`, then `d`: e'] },

@@ -1,9 +1,7 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { SshdConfiguration, type SshdAnswer } from '../../agent/host/sshd-files.ts'
-import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { makeFakeProgram } from './fake-program.ts'
 
 const NEVER = new AbortController().signal
@@ -13,7 +11,7 @@ const RECORDED = fileURLToPath(new URL('../fixtures/openssh/', import.meta.url))
 async function answerTo(script: string): Promise<SshdAnswer> {
   await using fake = await makeFakeProgram('sshd', script)
   const { program } = fake
-  return await new SshdConfiguration({ file: '/etc/ssh/sshd_config', program }).effective(NEVER)
+  return await new SshdConfiguration(program, '/etc/ssh/sshd_config').effective(NEVER)
 }
 
 /** As recorded; see the README there. */
@@ -92,7 +90,7 @@ test.each([
 })
 
 test('a program that is not there is no fact either', async () => {
-  const sshd = new SshdConfiguration({ file: '/etc/ssh/sshd_config', program: '/nonexistent/sshd' })
+  const sshd = new SshdConfiguration('/nonexistent/sshd', '/etc/ssh/sshd_config')
   expect(await sshd.effective(NEVER)).toMatchObject({ kind: 'unknown' })
 })
 
@@ -102,47 +100,15 @@ test('it is asked with a connection, too, where a Match wants one', async () => 
   expect(await answerTo(script)).toMatchObject({ kind: 'effective', settings: { hostKeys: ['/x'] } })
 })
 
-test('lines with their places: includes where they are, in the order of their names', async () => {
-  await using folder = await makeTemporaryFolder()
-  const at = (name: string): string => join(folder.path, name)
-  await mkdir(at('sshd_config.d'))
-  await writeFile(
-    at('sshd_config'),
-    `# HostKey /no
-Include ${at('sshd_config.d')}/*.conf "${at('more')}"
-  HOSTKEY = /a
-HostKey "/with space" # by hand
-HostKey '/single#quoted'
-HostKey /a#b
-"HostKey" "/with"\\ 'two parts'/"a \\"quote\\""
-Match User x
-HostCertificate /c
-MATCH ALL
-HostCertificate /d
-`,
-  )
-  await writeFile(at('sshd_config.d/20-b.conf'), 'HostCertificate /b\nMatch user x\nHostKey /in-match\n')
-  await writeFile(at('sshd_config.d/10-a.conf'), 'HostCertificate /a\r\n')
-  await writeFile(at('sshd_config.d/.hidden.conf'), 'HostCertificate /hidden\n')
-  await writeFile(at('more'), 'HostKey /more\n')
-  const sshd = new SshdConfiguration({ file: at('sshd_config'), program: '/nonexistent' })
-  const lines = (await sshd.directives())
-    .filter(({ keyword }) => keyword.startsWith('host'))
-    .map(({ file, line, keyword, value, inMatch }) => {
-      const place = `${file.replace(`${folder.path}/`, '')}:${line}`
-      return `${place} ${keyword} ${value}${inMatch ? ' in match' : ''}`
-    })
-  expect(lines).toEqual([
-    'sshd_config.d/10-a.conf:1 hostcertificate /a',
-    'sshd_config.d/20-b.conf:1 hostcertificate /b',
-    'sshd_config.d/20-b.conf:3 hostkey /in-match in match',
-    'more:1 hostkey /more',
-    'sshd_config:3 hostkey /a',
-    'sshd_config:4 hostkey /with space',
-    'sshd_config:5 hostkey /single#quoted',
-    'sshd_config:6 hostkey /a#b',
-    'sshd_config:7 hostkey /with two parts/a "quote"',
-    'sshd_config:9 hostcertificate /c in match',
-    'sshd_config:11 hostcertificate /d',
-  ])
+test.each(['none', '(null)'])('%s in the place of a path is no path', async (path) => {
+  const script = `printf 'hostkey /x\\nhostkey ${path}\\nhostcertificate ${path}\\nhostcertificate /x-cert.pub\\n'`
+  expect(await answerTo(script)).toMatchObject({
+    settings: { hostKeys: ['/x'], hostCertificates: ['/x-cert.pub'] },
+  })
+})
+
+test('relative paths are those of a service, wherever doctor is run', async () => {
+  expect(await answerTo('echo "hostkey $(pwd)etc/ssh/x"')).toMatchObject({
+    settings: { hostKeys: ['/etc/ssh/x'] },
+  })
 })

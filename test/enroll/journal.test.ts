@@ -219,6 +219,48 @@ test('a journal that cannot be written keeps enroll from changing anything', asy
   expect(await host.snapshot()).toEqual(before)
 })
 
+test('before anything is changed, the journal and each folder that leads to it are on the disk', async () => {
+  const order: string[] = []
+  const operations = {
+    ...fs,
+    open: (async (path: string, ...args: [string, number]) => {
+      const handle = await fs.open(path, ...args)
+      const sync = handle.sync.bind(handle)
+      handle.sync = async () => {
+        order.push(`sync ${path.replace(/\.hostcertd-.*/, '')}`)
+        return sync()
+      }
+      return handle
+    }) as typeof fs.open,
+    rename: (async (from: string, to: string) => {
+      order.push(`rename ${to}`)
+      return fs.rename(from, to)
+    }) as typeof fs.rename,
+  }
+  const [lib, state] = [join(host.etc, 'lib'), join(host.etc, 'lib', 'enroll')]
+  const made = join(host.etc, 'a', 'b', 'file')
+  await using journal = await openJournal({
+    folder: state,
+    performers: { deleteHost: async () => {} },
+    operations,
+  })
+  // As if the lock were elsewhere.
+  await fs.rm(lib, { recursive: true })
+  await journal.begin().make(fileChange(made, null, fileState('x')))
+  const at = (step: string): number => order.indexOf(step)
+  const entry = [
+    `sync ${join(state, '.journal.json')}`,
+    `rename ${join(state, 'journal.json')}`,
+    `sync ${state}`,
+  ]
+  expect(order.filter((step) => entry.includes(step)).slice(0, 3)).toEqual(entry)
+  for (const folder of [host.etc, lib]) expect(at(`sync ${folder}`)).toBeGreaterThan(-1)
+  expect(at(`sync ${lib}`)).toBeLessThan(at(entry[1]!))
+  expect(at(`rename ${made}`)).toBeGreaterThan(at(`sync ${state}`))
+  expect(at(`sync ${join(host.etc, 'a')}`)).toBeGreaterThan(at(`sync ${state}`))
+  await journal.undoUnfinished()
+})
+
 /** A process that enrolls, in small, and kills itself at a step. @returns whether it came that far */
 async function killedAt(one: SmallHost, at: number): Promise<boolean> {
   const path = join(one.etc, 'ssh', 'sshd_config')
@@ -692,6 +734,17 @@ test('a service that does not start is an error with what systemctl said', async
   expect((await journal.undoUnfinished()).left).toEqual([
     { path: 'U', why: 'systemctl disable --now U ended with status 1: Job failed' },
   ])
+})
+
+test('a journal that another user owns is refused', needsRoot, async () => {
+  {
+    await using journal = await host.open()
+    await enroll(host, journal)
+  }
+  await fs.chown(host.journal, 7, 0)
+  await expect(host.open()).rejects.toThrow('others may write to it')
+  await fs.chown(host.journal, 0, 0)
+  expect((await unenroll(host)).left).toEqual([])
 })
 
 test('what is to be kept stays in the journal, and is undone when it is no longer', async () => {

@@ -48,7 +48,7 @@ const ROWS: readonly Row[] = [
     after: 'a\nX\nb\n',
     now: 'a\n1\nX\n2\nX\n3\nb\n',
     want: 'a\n1\nX\n2\nX\n3\nb\n',
-    left: ['the line "X" is there several times now'],
+    left: ['the line "X" now occurs several times'],
   },
   {
     name: 'a line of theirs in a group of ours',

@@ -43,7 +43,7 @@ async function plan({ files, wanted, later = {} }: Case): Promise<Planned> {
   }
   const main = await readFile(MAIN, 'latin1')
   await write(later)
-  const sshd = new SshdConfiguration({ file: MAIN, program: SSHD })
+  const sshd = new SshdConfiguration(SSHD, MAIN)
   const again = changes.length === 0 ? NO_PLAN : await planNow()
   return {
     steps: changes.map(({ path, step }) => `${path}: ${step}`),

@@ -326,6 +326,13 @@ describe('what infisical ssh add-host left is taken out', needsRoot, () => {
     expect(Object.values(await host.presented())).toEqual(await certificates())
   })
 
+  test('in a file that an editor saved with CRLF', async () => {
+    const planned = await planOne(addHost(DEBIAN, 'ed25519').replaceAll('\n', '\r\n'))
+    expect(planned.main).toContain('\r\nTrustedUserCAKeys /etc/ssh/infisical_user_ca.pub')
+    expect(planned.main).not.toMatch(/^Host(?:Key|Certificate) /m)
+    expect(planned).toMatchObject({ problems: [], check: { kind: 'ok' }, again: [] })
+  })
+
   test('below Match, where sshd refuses it', async () => {
     const base = `${DEBIAN}Match User x\n\tX11Forwarding no\n`
     const planned = await planOne(addHost(base, 'ed25519'))

@@ -54,7 +54,7 @@ describe('the package repositories', onX64, () => {
   })
 
   test.each([
-    { name: 'no key', options: [], status: 64, says: 'name the signing key' },
+    { name: 'no key', options: [], status: 64, says: 'no signing key: pass --key FINGERPRINT' },
     { name: 'an unknown key', options: ['--key', 'nobody@example.com'], status: 66, says: 'no secret key' },
     {
       name: 'no packages',
