@@ -3,6 +3,7 @@ import { parseDuration } from '../cert/time.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import type { VersionInfo } from '../version.ts'
+import { caRefresh } from './ca-refresh.ts'
 import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
 import { configValidate } from './config-validate.ts'
@@ -152,6 +153,11 @@ export function buildProgram(
         return await doctor(context, options, signal)
       }),
     )
+
+  const ca = add('ca', 'what clients and logins trust').helpCommand(false)
+  verb('refresh', 'bring the user CAs up to date, and say when the issuer names an unknown host CA', ca)
+    .option('--now', 'one attempt: do not wait and try again when the issuer fails')
+    .action(async (options) => act(async () => caRefresh(context, options, signal)))
 
   const config = add('config', 'check the configuration').helpCommand(false)
   verb('validate', 'list every problem in the configuration, each with its path', config)

@@ -28,7 +28,7 @@ _hostcertd() {
       -*) ;;
       *)
         case $verb in
-          '' | config | metrics | help | 'help config' | 'help metrics') verb=${verb:+$verb }${COMP_WORDS[i]} ;;
+          '' | ca | config | metrics | help | 'help ca' | 'help config' | 'help metrics') verb=${verb:+$verb }${COMP_WORDS[i]} ;;
         esac
         ;;
     esac
@@ -59,7 +59,7 @@ _hostcertd() {
   case $verb in
     '')
       options='-V --version'
-      words='run enroll unenroll renew needs-renewal status check inspect wait doctor config metrics version help'
+      words='run enroll unenroll renew needs-renewal status check inspect wait doctor ca config metrics version help'
       ;;
     run) options='--config' ;;
     enroll)
@@ -86,12 +86,15 @@ _hostcertd() {
     inspect) options='--config --json' files=yes ;;
     wait) options='--config --timeout' ;;
     doctor) options='--config --json --issue --sshd-config' ;;
+    ca) words='refresh' ;;
+    'ca refresh') options='--config --now' ;;
     config) words='validate' ;;
     'config validate') options='--config --json' ;;
     metrics) words='write' ;;
     'metrics write') options='--config' files=yes ;;
     version) options='--config --json' ;;
-    help) words='run enroll unenroll renew needs-renewal status check inspect wait doctor config metrics version' ;;
+    help) words='run enroll unenroll renew needs-renewal status check inspect wait doctor ca config metrics version' ;;
+    'help ca') words='refresh' ;;
     'help config') words='validate' ;;
     'help metrics') words='write' ;;
   esac

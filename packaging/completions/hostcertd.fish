@@ -24,7 +24,7 @@ function __hostcertd_at
             case '-*'
             case '*'
                 switch "$verb"
-                    case '' config metrics help 'help config' 'help metrics'
+                    case '' ca config metrics help 'help ca' 'help config' 'help metrics'
                         set -a verb $word
                 end
         end
@@ -45,18 +45,20 @@ for at in "''" help
     complete -c hostcertd -n "__hostcertd_at $at" -a inspect -d 'show what is in a certificate'
     complete -c hostcertd -n "__hostcertd_at $at" -a wait -d 'wait until sshd serves every certificate'
     complete -c hostcertd -n "__hostcertd_at $at" -a doctor -d 'check every step, and say how to fix what fails'
+    complete -c hostcertd -n "__hostcertd_at $at" -a ca -d 'what clients and logins trust'
     complete -c hostcertd -n "__hostcertd_at $at" -a config -d 'check the configuration'
     complete -c hostcertd -n "__hostcertd_at $at" -a metrics -d 'export the metrics'
     complete -c hostcertd -n "__hostcertd_at $at" -a version -d 'show the version'
 end
 complete -c hostcertd -n "__hostcertd_at ''" -a help -d 'show help for a verb'
+complete -c hostcertd -n "__hostcertd_at ca 'help ca'" -a refresh -d 'bring the user CAs up to date'
 complete -c hostcertd -n "__hostcertd_at config 'help config'" -a validate -d 'list every problem in the configuration'
 complete -c hostcertd -n "__hostcertd_at metrics 'help metrics'" -a write -d 'write the metrics for a textfile collector'
 complete -c hostcertd -n "__hostcertd_at inspect 'metrics write'" -F
 
-set -l leaves run enroll unenroll renew needs-renewal status check inspect wait doctor "'config validate'" "'metrics write'" version
+set -l leaves run enroll unenroll renew needs-renewal status check inspect wait doctor "'ca refresh'" "'config validate'" "'metrics write'" version
 set -l print_json enroll unenroll renew needs-renewal status check inspect doctor "'config validate'" version
-complete -c hostcertd -n "__hostcertd_at '' config metrics help $leaves" -s h -l help -d 'print help'
+complete -c hostcertd -n "__hostcertd_at '' ca config metrics help $leaves" -s h -l help -d 'print help'
 complete -c hostcertd -n "__hostcertd_at $leaves" -l config -r -F -d 'configuration file'
 complete -c hostcertd -n "__hostcertd_at $print_json" -l json -d 'print JSON'
 complete -c hostcertd -n "__hostcertd_at ''" -s V -l version -d 'print the version'
@@ -67,6 +69,7 @@ complete -c hostcertd -n '__hostcertd_at check' -s w -l warning -r -f -d 'WARNIN
 complete -c hostcertd -n '__hostcertd_at check' -s c -l critical -r -f -d 'CRITICAL if less than this is left'
 complete -c hostcertd -n '__hostcertd_at wait' -l timeout -r -f -d 'give up after this time'
 complete -c hostcertd -n '__hostcertd_at doctor' -l issue -d 'also issue and verify a certificate for each host key'
+complete -c hostcertd -n "__hostcertd_at 'ca refresh'" -l now -d 'one attempt: do not wait and try again'
 complete -c hostcertd -n '__hostcertd_at doctor' -l sshd-config -r -F -d "sshd's configuration file"
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l yes -d 'make the changes without asking'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l dry-run -d 'only show what would change'

@@ -18,9 +18,12 @@ export function inertContext(): CliContext {
     composeIssuer: never,
     enrollTools: never,
     issuerTools: never,
+    refreshCas: never,
+    lastUserCaSuccess: never,
     exchangeProgram: [],
     createDaemon: never,
     daemonLog: never,
+    sleep: never,
     dropPrivileges: async () => never(),
   }
 }
