@@ -54,6 +54,7 @@ export function hostTools({
     openExchange,
     untilServed,
     testSshd,
+    reloadSshd,
   }
 }
 

@@ -14,7 +14,7 @@ function __hostcertd_at
         end
         switch $word
             case --config --host-key --sshd-config --timeout -w --warning -c --critical --url --host-id --auth \
-                --admin-token-file --ca-file --project --hostname --ttl --alias --ca-fingerprint --on-copy \
+                --admin-token-file --ca-file --project --hostname --ttl --alias --ca-fingerprint --user-ca-fingerprint --on-copy \
                 --wait --organization --client-id --client-secret-file --token-file --identity-id --region \
                 --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource \
                 --jwt-file --jwt-command --issuer --subject --audience --username --password-file \
@@ -86,6 +86,8 @@ complete -c hostcertd -n '__hostcertd_at enroll' -l register -d 'register the ho
 complete -c hostcertd -n '__hostcertd_at enroll' -l ttl -r -f -d 'lifetime of its certificates'
 complete -c hostcertd -n '__hostcertd_at enroll' -l alias -r -f -d 'a second name'
 complete -c hostcertd -n '__hostcertd_at enroll' -l ca-fingerprint -r -f -d 'fingerprint of the host CA'
+complete -c hostcertd -n '__hostcertd_at enroll' -l user-ca -d 'trust the CA that signs the certificates of users'
+complete -c hostcertd -n '__hostcertd_at enroll' -l user-ca-fingerprint -r -f -d 'fingerprint of a user CA that may be trusted'
 complete -c hostcertd -n '__hostcertd_at enroll' -l take-over -d 'take over a registered name, and what other agents configured'
 complete -c hostcertd -n '__hostcertd_at enroll' -l on-copy -x -a 'warn stop' -d 'what a copy of this machine does'
 complete -c hostcertd -n '__hostcertd_at enroll' -l wait -r -f -d 'how long to wait until sshd serves'
@@ -94,6 +96,7 @@ complete -c hostcertd -n '__hostcertd_at enroll' -l shared-secret -d 'with --tem
 complete -c hostcertd -n '__hostcertd_at enroll' -l ephemeral -d 'delete the host at the issuer at power-off'
 complete -c hostcertd -n '__hostcertd_at enroll' -l jitter -r -f -d 'spread machines that boot together over this time'
 complete -c hostcertd -n '__hostcertd_at unenroll' -l delete-host -d 'delete the host at the issuer, in the end'
+complete -c hostcertd -n '__hostcertd_at unenroll' -l keep-user-ca -d 'keep logins by user certificate'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l organization -r -f -d 'slug of the organization'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l client-id -r -f -d 'client id'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l client-secret-file -r -F -d 'client secret'

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { generateKey, signCertificate } from '../../support/ssh-keygen.ts'
+import { enrollCommand } from '../support/enrolling.ts'
 import { bootHost } from '../support/host.ts'
 import { install } from '../support/installed-host.ts'
 import { describeOnEachRelease } from '../support/releases.ts'
@@ -9,43 +10,56 @@ import { unitProperty } from '../support/status.ts'
 const TIMER = 'hostcertd-ca.timer'
 const SERVICE = 'hostcertd-ca.service'
 const KEYS = '/etc/ssh/hostcertd/user-ca.pub'
-const CONF = '/etc/hostcertd/conf.d/50-user-ca.yaml'
+const LOG_IN =
+  'ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes root@127.0.0.1'
 
 describeOnEachRelease('the CAs of user certificates', (release) => {
-  test('are kept by root’s timer, confined, and who has a certificate of the new one logs in', async () => {
+  test('are put in place by enroll, kept by root’s timer, taken back by unenroll', async () => {
     await using host = await bootHost(release)
     const { container, issuer } = host
     await install(host, 'deb')
     expect(await unitProperty(container, TIMER, 'UnitFileState')).toBe('disabled')
-    await container.sh('systemctl enable --now hostcertd-ca.timer')
+
+    const root = join(container.root, 'root')
+    const makeCa = async (name: string): Promise<string> => {
+      const ca = await generateKey(join(root, name), 'ed25519', '')
+      const publicKey = await generateKey(join(root, `${name}-login`), 'ed25519', '')
+      const wish = { ca: join(root, name), publicKey, kind: 'user', principals: ['root'] } as const
+      await container.write(`/root/${name}-login-cert.pub`, `${await signCertificate(wish)}\n`)
+      return ca
+    }
+    const logsIn = async (name: string): Promise<boolean> =>
+      (await container.try(['sh', '-c', `${LOG_IN} -i /root/${name}-login true`])).status === 0
+    const names = async (body: string): Promise<void> => {
+      await issuer.ask({ do: 'fail-always', fault: { status: 200, body }, route: 'user-ca' })
+    }
+    const [one, two] = [await makeCa('one'), await makeCa('two')]
+    await names(one)
+    const line = `${await enrollCommand(host)} --user-ca --yes`
+    expect(await logsIn('one')).toBe(false)
+    const enrolled = await container.try(['sh', '-c', line])
+    expect(enrolled.status, enrolled.stderr).toBe(0)
+    expect(await logsIn('one')).toBe(true)
     expect(await unitProperty(container, TIMER, 'ActiveState')).toBe('active')
-    await container.write(CONF, 'user_ca: { install: true }\n')
+    const again = await container.try(['sh', '-c', line])
+    expect(again.stderr).toContain('nothing changed')
 
-    const ca = await generateKey(join(container.root, 'root/user-ca'), 'ed25519', '')
-    const key = await generateKey(join(container.root, 'root/login'), 'ed25519', '')
-    const certificate = await signCertificate({
-      ca: join(container.root, 'root/user-ca'),
-      publicKey: key,
-      kind: 'user',
-      principals: ['root'],
-    })
-    await container.write('/root/login-cert.pub', `${certificate}\n`)
-    const logIn =
-      'ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes -i /root/login root@127.0.0.1 true'
-    expect((await container.try(['sh', '-c', logIn])).status).not.toBe(0)
-
-    await issuer.ask({ do: 'fail-always', fault: { status: 200, body: ca }, route: 'user-ca' })
-    await container.run(['systemctl', 'start', SERVICE])
-    expect(await container.run(['cat', KEYS])).toContain(ca)
+    // In its sandbox.
+    await names(two)
+    const started = await container.try(['systemctl', 'start', SERVICE])
+    const said = await container.run(['journalctl', '--no-pager', '--output=cat', `--unit=${SERVICE}`])
+    expect(started.status, said).toBe(0)
     expect(await container.sh(`stat -c '%a %U %G' ${KEYS}`)).toBe('644 root root\n')
-    expect((await container.try(['sh', '-c', logIn])).status).toBe(0)
+    expect([await logsIn('one'), await logsIn('two')]).toEqual([true, true])
 
-    await issuer.ask({ do: 'fail-always', fault: { status: 200, body: '<html></html>' }, route: 'user-ca' })
-    expect((await container.try(['hostcertd', 'ca', 'refresh', '--now'])).stderr).toContain('USER_CA_INVALID')
-    expect((await container.try(['sh', '-c', logIn])).status).toBe(0)
+    await names('<html></html>')
+    const refused = await container.try(['hostcertd', 'ca', 'refresh', '--now'])
+    expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('USER_CA_INVALID') as string })
+    expect([await logsIn('one'), await logsIn('two')]).toEqual([true, true])
 
-    // Removing the package locks nobody out.
-    await container.sh('apt-get remove --yes hostcertd')
-    expect((await container.try(['sh', '-c', logIn])).status).toBe(0)
+    await container.run(['hostcertd', 'unenroll', '--yes'])
+    expect([await logsIn('one'), await logsIn('two')]).toEqual([false, false])
+    expect(await unitProperty(container, TIMER, 'UnitFileState')).toBe('disabled')
+    expect((await container.try(['ls', KEYS])).status).not.toBe(0)
   })
 })
