@@ -14,6 +14,7 @@ import { createServedCertificates } from './host/served-certificates.ts'
 import { createSshd } from './host/sshd.ts'
 import { createCertificateStore, createAttemptRecords } from './host/storage.ts'
 import { createServiceManager } from './host/systemd.ts'
+import { lastUserCaSuccess } from './host/user-ca-status.ts'
 import { createFileWatcher, foldersOf } from './host/watch.ts'
 import type { ExchangeWay } from './issuer/exchange-channel.ts'
 import { createExchangeClient } from './issuer/exchange-client.ts'
@@ -65,7 +66,7 @@ export function composeDaemon(
 ): DaemonParts {
   const stderrLog = daemonLog(config, version)
   const log = rememberRecent(stderrLog, () => systemClock.now())
-  const metrics = new PrometheusMetrics(version)
+  const metrics = new PrometheusMetrics(version, lastUserCaSuccess)
   return {
     version: version.version,
     clock: systemClock,

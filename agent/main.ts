@@ -16,6 +16,7 @@ import { isSocket } from './host/files.ts'
 import { dropPrivileges, systemClock } from './host/machine.ts'
 import { runProgram as runCommand } from './host/programs.ts'
 import { makeRevocationList } from './host/revocation-list.ts'
+import { lastUserCaSuccess } from './host/user-ca-status.ts'
 import { EXCHANGE_SOCKET, type ExchangeWay, isForExchange } from './issuer/exchange-channel.ts'
 import { createExchangeClient, type ExchangeClient } from './issuer/exchange-client.ts'
 import type { StatusDocument } from './renewal/status-document.ts'
@@ -79,6 +80,28 @@ const context: CliContext = {
     return hostTools(await toolsOptions())
   },
   makeRevocationList,
+  refreshCas: async (load, signal) => {
+    const { lockHost, reloadSshd } = await import('./enroll/tools.ts')
+    const { refreshCas } = await import('./enroll/ca-refresh.ts')
+    const release = await lockHost(signal)
+    try {
+      const config = await load()
+      // Never as a child, which would be root.
+      const way = { ...exchange, socket: unitSocket ?? EXCHANGE_SOCKET, mayBeChild: false }
+      const ports = { clock: systemClock, metrics: NO_METRICS }
+      const source = createExchangeClient({ ...way, settings: config, ...ports })
+      const reload = async (until: AbortSignal) => reloadSshd(until, config.sshd.reloadCommand)
+      const tools = { clock: systemClock, log: daemonLog(config, version), source, reloadSshd: reload }
+      try {
+        return await refreshCas(config, tools, signal)
+      } finally {
+        source.end()
+      }
+    } finally {
+      await release()
+    }
+  },
+  lastUserCaSuccess,
   exchangeProgram: exchange.program,
   createDaemon: (config, load) => {
     const daemon = new Daemon(composeDaemon(config, version, exchange), load)
@@ -86,6 +109,7 @@ const context: CliContext = {
     return daemon
   },
   daemonLog: () => daemonLog(null, version),
+  sleep: async (milliseconds, signal) => systemClock.sleep(milliseconds, signal),
   dropPrivileges,
 }
 
@@ -124,6 +148,7 @@ const VERBS_THAT_END_CLEANLY: readonly (string | undefined)[] = [
   'renew',
   'needs-renewal',
   'wait',
+  'ca',
   ...LONG_VERBS,
 ]
 const end = new AbortController()

@@ -11,10 +11,12 @@ cp -r packaging/debian "$tree/debian"
 cp -a "$work/root" "$tree/staged"
 # Here debhelper looks for them, and puts them where this distribution has them.
 cp systemd/hostcertd.service "$tree/debian/hostcertd.service"
-for unit in enroll ephemeral textfile; do
+for unit in ca enroll ephemeral textfile; do
   cp "systemd/hostcertd-$unit.service" "$tree/debian/hostcertd.hostcertd-$unit.service"
 done
-cp systemd/hostcertd-textfile.timer "$tree/debian/hostcertd.hostcertd-textfile.timer"
+for unit in ca textfile; do
+  cp "systemd/hostcertd-$unit.timer" "$tree/debian/hostcertd.hostcertd-$unit.timer"
+done
 for unit in exchange reload; do
   cp "systemd/hostcertd-$unit.socket" "$tree/debian/hostcertd.hostcertd-$unit.socket"
   cp "systemd/hostcertd-$unit@.service" "$tree/debian/hostcertd@.hostcertd-$unit.service"

@@ -1,7 +1,9 @@
 import { AgentError, ERRORS } from '../cert/errors.ts'
+import type { UnixSeconds } from '../cert/time.ts'
 import { type Config, issuerFactsOf } from '../config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
+import type { Refreshed } from '../enroll/ca-refresh.ts'
 import type { Mode } from '../enroll/show.ts'
 import type { EnrollTools } from '../enroll/wanted.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
@@ -34,12 +36,22 @@ export interface CliContext {
   readonly issuerTools: () => Promise<Omit<EnrollTools, 'journal'>>
   /** A revocation list of OpenSSH by key ids. Throws an Error that says why there is none. */
   readonly makeRevocationList: (keyIds: readonly string[]) => Promise<Buffer>
+  /**
+   * One attempt of `ca refresh`, while no `enroll` or `unenroll` is at work.
+   *
+   * @param load the configuration, read under their lock
+   */
+  readonly refreshCas: (load: () => Promise<Config>, signal: AbortSignal) => Promise<Refreshed>
+  /** For the metrics: null when there was none, or that is not known. */
+  readonly lastUserCaSuccess: () => Promise<UnixSeconds | null>
   /** The command that starts an exchange with the issuer as a child. */
   readonly exchangeProgram: readonly string[]
   /** The daemon, already listening to SIGHUP and SIGUSR1. */
   readonly createDaemon: (config: Config | null, load: () => Promise<LoadedConfig>) => Daemon
   /** The daemon's log, for what is wrong before there is a configuration. */
   readonly daemonLog: () => Log
+  /** @throws the signal's reason */
+  readonly sleep: (milliseconds: number, signal: AbortSignal) => Promise<void>
   /** Become the owner of this folder when run as root; does nothing else, and nothing when it is not there. */
   readonly dropPrivileges: (folder: string) => Promise<void>
 }

@@ -68,6 +68,12 @@ export function addEnrollOptions(verb: Command): Command {
       'fingerprint of the host CA (SHA256:…) that must sign, and is pinned; may be repeated',
       readFingerprint,
     )
+    .option('--user-ca', 'trust the CA that signs the certificates of users, and keep it up to date')
+    .option(
+      '--user-ca-fingerprint <fingerprint...>',
+      'fingerprint of a user CA (SHA256:…) that may be trusted; may be repeated',
+      readFingerprint,
+    )
     .optionsGroup('Options:')
     .option('--take-over', 'take over a registered name, and what other agents configured in sshd')
     .addOption(
@@ -98,10 +104,12 @@ export function addEnrollOptions(verb: Command): Command {
 
 /** Everything that `unenroll` takes besides. */
 export function addUnenrollOptions(verb: Command): Command {
-  addCommonOptions(verb).option(
-    '--delete-host',
-    'delete the host at the issuer, in the end; with --host-id only that, from any machine',
-  )
+  addCommonOptions(verb)
+    .option(
+      '--delete-host',
+      'delete the host at the issuer, in the end; with --host-id only that, from any machine',
+    )
+    .option('--keep-user-ca', 'keep the user CAs, so that logins by user certificate go on')
   return addLoginOptions(verb)
 }
 

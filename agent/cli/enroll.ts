@@ -55,6 +55,10 @@ export function contradiction({ environment }: Pick<CliContext, 'environment'>, 
     return '--json asks nothing: add --yes, --check or --dry-run'
   for (const name of ['ttl', 'alias'])
     if (given[name] !== undefined && given['register'] !== true) return `--${name} needs --register`
+  if (given['userCaFingerprint'] !== undefined && given['userCa'] !== true)
+    return '--user-ca-fingerprint needs --user-ca'
+  if (given['userCa'] === true && given['template'] === true)
+    return '--user-ca cannot be in a template: run `hostcertd enroll --user-ca` on each host'
   const login = loginOf(given)
   const method = textOf(given, 'auth') as LoginMethodName | null
   const strange = method === null ? undefined : settingNotOf(method, login)
@@ -104,6 +108,10 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
     caFile: fileOf(given, 'caFile'),
     caFingerprints: (given['caFingerprint'] as readonly string[] | undefined) ?? [],
     takeOver: given['takeOver'] === true,
+    userCa:
+      given['userCa'] === true
+        ? { fingerprints: (given['userCaFingerprint'] as readonly string[] | undefined) ?? [] }
+        : null,
     onCopy: textOf(given, 'onCopy') as EnrollOptions['onCopy'],
     mode: modeOf(given),
     waitSeconds: Number(given['wait']),
@@ -251,7 +259,7 @@ export async function unenrollVerb(context: CliContext, given: Given, signal: Ab
     const { readDeletion } = await import('../enroll/delete-host.ts')
     deletion = await readDeletion(options, tools.journal.runs, tools, signal)
   }
-  const result = await unenroll({ mode, deletion }, tools, signal)
+  const result = await unenroll({ mode, deletion, keepsUserCa: given['keepUserCa'] === true }, tools, signal)
   return report(
     result,
     result.changed

@@ -37,7 +37,7 @@ export async function metricsWrite(
 }
 
 async function metricsText(context: CliContext, config: Config | null, signal: AbortSignal): Promise<string> {
-  const metrics = new PrometheusMetrics(context.version)
+  const metrics = new PrometheusMetrics(context.version, context.lastUserCaSuccess)
   if (config === null) {
     metrics.status(notEnrolledStatus(context.version.version))
     return metrics.metricsText()

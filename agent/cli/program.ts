@@ -4,6 +4,7 @@ import { parseDuration } from '../cert/time.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import type { VersionInfo } from '../version.ts'
+import { caRefresh } from './ca-refresh.ts'
 import { CA_FORMATS, caShow } from './ca-show.ts'
 import { isBelowCritical, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
@@ -167,6 +168,10 @@ export function buildProgram(
     .addOption(hostsOption())
     .addOption(jsonOption())
     .action(async (options) => act(async () => caShow(context, options, signal)))
+
+  verb('refresh', 'bring the user CAs up to date, and say when the issuer names an unknown host CA', ca)
+    .option('--now', 'one attempt: do not wait and try again when the issuer fails')
+    .action(async (options) => act(async () => caRefresh(context, options, signal)))
 
   verb('krl', 'write a revocation list that revokes every certificate of this host, by its key id')
     .argument('<file>', 'file to write, replaced atomically, mode 0644; `-` is standard output')

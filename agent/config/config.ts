@@ -32,7 +32,21 @@ export interface Config {
     /** What a machine does that was copied after it was enrolled. */
     readonly onCopy: 'warn' | 'stop'
   }
+  readonly userCa: UserCaPolicy & {
+    /** Whether root's timer keeps the user CAs in place. */
+    readonly install: boolean
+  }
   readonly stateDirectory: string
+}
+
+/** Which user CAs sshd trusts. */
+export interface UserCaPolicy {
+  /** How long a CA stays that the issuer no longer names. */
+  readonly overlapSeconds: number
+  /** The only CAs that may be added; empty: any. */
+  readonly fingerprints: readonly string[]
+  /** Never trusted. */
+  readonly revoked: readonly string[]
 }
 
 /** Who signs: the HTTP API of an issuer, or a program in its place. */

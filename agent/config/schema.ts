@@ -17,6 +17,8 @@ import {
   oneOf,
   optionalSection,
   readAbsolutePath,
+  readDuration,
+  readKeyFingerprint,
   readHostKeyPattern,
   type Reading,
   readJitter,
@@ -27,6 +29,7 @@ import {
   section,
   textAs,
   value,
+  yesOrNo,
 } from './values.ts'
 
 const absolutePath = textAs(readAbsolutePath)
@@ -95,6 +98,12 @@ const otherSections = {
     format: v.optional(oneOf(['auto', 'journal', 'pretty', 'json']), 'auto'),
   }),
   enrollment: optionalSection({ on_copy: v.optional(oneOf(['warn', 'stop']), 'warn') }),
+  user_ca: optionalSection({
+    install: v.optional(yesOrNo, false),
+    overlap: v.optional(textAs(readDuration), '14d'),
+    fingerprints: v.optional(anyListOf(textAs(readKeyFingerprint))),
+    revoked: v.optional(anyListOf(textAs(readKeyFingerprint))),
+  }),
   state_directory: v.optional(absolutePath, '/var/lib/hostcertd'),
 }
 
@@ -165,7 +174,7 @@ export const LONGEST_TIMEOUT_SECONDS = 60
 
 /** The configuration by the names that the program uses. */
 export function toConfig(settings: Settings, context: ConfigContext): Config {
-  const { renewal, verify, sshd } = settings
+  const { renewal, verify, sshd, user_ca: userCa } = settings
   return {
     issuer: toIssuer(settings, context),
     hostKeys: settings.host_keys,
@@ -189,6 +198,12 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
     health: { listen: settings.health.listen, hosts: settings.health.hosts ?? [] },
     log: settings.log,
     enrollment: { onCopy: settings.enrollment.on_copy },
+    userCa: {
+      install: userCa.install,
+      overlapSeconds: userCa.overlap,
+      fingerprints: userCa.fingerprints ?? [],
+      revoked: userCa.revoked ?? [],
+    },
     stateDirectory: settings.state_directory,
   }
 }

@@ -35,6 +35,19 @@ export function readUuid(text: string): Reading<string> {
     : mustBe('a UUID such as 8c1efcfc-434c-4c43-80e3-53c9eae6672a', text)
 }
 
+/** Of a key, as `ssh-keygen -l` prints it. */
+export function readKeyFingerprint(text: string): Reading<string> {
+  return /^SHA256:[A-Za-z0-9+/]{43}$/.test(text)
+    ? value(text)
+    : mustBe('SHA256: and 43 characters, as `ssh-keygen -l` prints it', text)
+}
+
+/** @returns seconds */
+export function readDuration(text: string): Reading<number> {
+  const seconds = parseDuration(text)
+  return seconds === null ? mustBe('a duration (a whole number and s, m, h or d)', text) : value(seconds)
+}
+
 /** @returns seconds, 1 at least */
 export function readTimeout(text: string): Reading<number> {
   const seconds = parseDuration(text)
@@ -142,6 +155,9 @@ export function oneOf<const Choices extends readonly string[]>(choices: Choices)
     return `must be one of ${choices.join(', ')}${is}`
   })
 }
+
+/** `true` or `false`, as YAML has them. */
+export const yesOrNo = v.boolean('must be true or false')
 
 /** A list, which may be empty. */
 export function anyListOf<T>(item: v.GenericSchema<unknown, T>) {

@@ -21,6 +21,8 @@ export interface FileChange {
   readonly isSecret: boolean
   /** A secret that is all of its file, so that nothing of it is needed to take it back. */
   readonly isCredential?: boolean
+  /** All of it is hostcertd's, whoever wrote it since: it is taken back whole. */
+  readonly isOwn?: boolean
   /** The content of `after` is only the SHA-256 of what was written. */
   readonly isForgotten?: boolean
 }

@@ -1,6 +1,9 @@
+import { dirname } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
 import { certAuthorityLine, hostPatternsOf } from '../cert/known-hosts.ts'
+import type { PublicKey } from '../cert/public-key.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
+import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
 import type { Change } from './change.ts'
 import {
   type Configured,
@@ -12,6 +15,7 @@ import {
   requireAll,
   requireMethod,
 } from './current.ts'
+import { askUserCa, planUserCa } from './enroll-user-ca.ts'
 import { findHost, type FoundHost, type HostWish, Patience } from './find-host.ts'
 import { type OpenRun, registeredIn } from './journal.ts'
 import { loginSettings, readSecret } from './login-settings.ts'
@@ -21,6 +25,7 @@ import { proveCa } from './prove-ca.ts'
 import { mayHaveRegistered, noted, settle } from './registering.ts'
 import { agrees, isLooking, type Step, stepsOf } from './show.ts'
 import { isUnfinished, makeOrUndo, undoEarlier } from './undoing.ts'
+import { requireKeygenAccepts } from './user-ca-files.ts'
 import { type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
 
 export interface Enrolled {
@@ -90,6 +95,7 @@ export async function enroll(
   let issuing = finding
   let found: FoundHost
   let cas = pinned.keys
+  let userCaKey: PublicKey | null = null
   try {
     found = await findHost(wish, noted(finding, journal), patience, !isLooking(options.mode), signal)
     if (found.kind === 'found') {
@@ -104,6 +110,7 @@ export async function enroll(
       }
       const { principals } = before.config.verify
       cas = await proveCa(options, pinned.keys, hostKey, principals, issuing, { ...tools, patience }, signal)
+      if (options.userCa) userCaKey = await askUserCa(issuing, found.id, signal)
     }
   } finally {
     for (const exchange of new Set([finding, issuing])) exchange.end()
@@ -111,8 +118,11 @@ export async function enroll(
 
   const hostId = found.kind === 'found' ? found.id : NO_HOST
   const after = await configuredFor(hostId)
+  const userCa = userCaKey && (await planUserCa(userCaKey, after.config.userCa, tools.clock.now()))
+  if (userCaKey !== null && !isLooking(options.mode))
+    await requireKeygenAccepts(userCaKey, dirname(USER_CA_STATUS_FILE), signal)
   // Anew: the issuer may have said "later" for an hour.
-  const { changes, notes } = await planChanges({ ...wanted, ...after, hostId, cas }, tools, signal)
+  const { changes, notes } = await planChanges({ ...wanted, ...after, hostId, cas, userCa }, tools, signal)
   for (const note of notes) person.tell(`note: ${note}`)
   const isRegistering = found.kind === 'would-register' || found.isNew
   if (found.kind === 'would-register')
@@ -172,7 +182,7 @@ async function make(
   run: OpenRun,
   changes: readonly Change[],
   config: Config,
-  { waitSeconds }: EnrollOptions,
+  { waitSeconds, userCa }: EnrollOptions,
   tools: EnrollTools,
   signal: AbortSignal,
 ): Promise<void> {
@@ -186,6 +196,11 @@ async function make(
     if (change.kind !== 'sshd') person.tell(change.step)
     since = clock.now()
     await run.make(change)
+  }
+  // The service does it for new certificates only.
+  if (userCa && changes.some(isOfSshd)) {
+    const why = await tools.reloadSshd(signal)
+    if (why !== null) throw new AgentError('SSHD_RELOAD_FAILED', `sshd was not reloaded: ${why}`)
   }
   person.tell('waiting until sshd presents the certificates')
   const missing = await untilServed(config, { since, seconds: waitSeconds }, signal)

@@ -192,6 +192,7 @@ function decideUndoing(change: FileChange, now: FileState | null): FileUndoing {
   const { before, after } = change
   const leave = (...left: string[]): FileUndoing => ({ target: now, isMerged: false, left })
   if (isSameState(now, before)) return leave()
+  if (change.isOwn === true) return { target: before, isMerged: false, left: [] }
   if (isSameState(comparable(change, now), after)) return { target: before, isMerged: false, left: [] }
   if (now === null) return leave('it was removed since')
   if (after === null) {

@@ -49,6 +49,7 @@ const change = v.variant('kind', [
     after: maybeState,
     isSecret: v.boolean(),
     isCredential: v.exactOptional(v.boolean()),
+    isOwn: v.exactOptional(v.boolean()),
     isForgotten: v.exactOptional(v.boolean()),
   }),
   v.strictObject({

@@ -17,6 +17,7 @@ import { pathsMatching } from '../host/files.ts'
 import { runProgram } from '../host/programs.ts'
 import type { Change, FileChange, FileState } from './change.ts'
 import type { Current, Pinned } from './current.ts'
+import { CA_TIMER, type UserCaPlan } from './enroll-user-ca.ts'
 import { withVariables } from './environment-file.ts'
 import { EPHEMERAL_UNIT } from './ephemeral.ts'
 import { readFileState } from './files.ts'
@@ -55,6 +56,8 @@ export interface Wanted {
   readonly hostname: string
   readonly options: EnrollOptions
   readonly current: Current
+  /** Null or left out: none is put in place. */
+  readonly userCa?: UserCaPlan | null
 }
 
 export interface Planned {
@@ -68,7 +71,7 @@ export interface Planned {
  * @throws AgentError with what on this host is in the way
  */
 export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: AbortSignal): Promise<Planned> {
-  const { text, pinned, cas, secrets, options } = wanted
+  const { text, pinned, cas, secrets, options, userCa = null } = wanted
   await refuseUnreadable(wanted, signal)
   const files: (FileChange | null)[] = []
   for (const [name, secret] of Object.entries(secrets)) {
@@ -81,15 +84,23 @@ export async function planChanges(wanted: Wanted, tools: EnrollTools, signal: Ab
   files.push(await fileChange('write the configuration', CONFIG_FILE, text, PUBLIC))
   // Somebody who sees the diff agrees to it, or not.
   const takesOverRivals = options.takeOver || (options.mode !== 'yes' && tools.person.isThere)
-  const sshd = planSshd(await readSshdSetup(SSHD_CONFIG, signal), { takesOverRivals, userCa: null })
+  const sshd = planSshd(await readSshdSetup(SSHD_CONFIG, signal), {
+    takesOverRivals,
+    userCa: userCa?.lines ?? null,
+  })
   if (sshd.problems.length > 0) throw new AgentError('SSHD_CONFIG_INVALID', sshd.problems.join('; '))
-  const changes: Change[] = [...files.filter((file) => file !== null), ...sshd.changes]
+  const changes: Change[] = [
+    ...files.filter((file) => file !== null),
+    ...(userCa?.changes ?? []),
+    ...sshd.changes,
+  ]
   const machine = await judgeMachine(wanted)
   const enrollment = await enrollmentChange(wanted, machine, tools, signal)
   if (enrollment !== null) changes.push(enrollment)
   const isNewSecret = files.some((file) => file?.isCredential === true)
   const ephemeral = await ephemeralChanges(wanted, machine, isNewSecret, signal)
   changes.push(...ephemeral)
+  if (userCa !== null) changes.push(...(await timerChanges(signal)))
   const notes = [
     ...sshd.notes,
     ...(machine.why === null ? [] : [`${machine.why}; enroll accepts it as it is`]),
@@ -310,6 +321,12 @@ async function enrollmentChange(
     ephemeral: isEphemeral,
   }
   return fileChange('record which machine this is', ENROLLMENT_FILE, enrollmentText(enrollment), PUBLIC)
+}
+
+async function timerChanges(signal: AbortSignal): Promise<Change[]> {
+  const before = await stateOfUnit(CA_TIMER, signal)
+  if (before.isEnabled && before.isActive) return []
+  return [{ kind: 'service', step: 'refresh the user CA once a day', unit: CA_TIMER, before }]
 }
 
 /** @param isChanged whether anything else is */

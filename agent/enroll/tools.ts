@@ -2,6 +2,7 @@ import { readdir, readFile, readlink } from 'node:fs/promises'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import { oneLine } from '../cert/text.ts'
 import type { Config } from '../config/config.ts'
+import { createPassLock } from '../host/lock.ts'
 import { createHostNames, systemClock } from '../host/machine.ts'
 import { findProgram } from '../host/programs.ts'
 import { makeRuntimeFolder, SshdConfiguration } from '../host/sshd-files.ts'
@@ -53,6 +54,7 @@ export function hostTools({
     openExchange,
     untilServed,
     testSshd,
+    reloadSshd,
   }
 }
 
@@ -138,9 +140,27 @@ export async function holderOf(file: string): Promise<string | null> {
   return null
 }
 
-/** By the root helper, which tests the configuration first; what it is too busy for is waited for. */
-async function reloadSshd(signal: AbortSignal): Promise<string | null> {
-  const sshd = createSshd({ reloadCommand: null })
+/**
+ * Hold the lock of the journal, for `ca refresh`: `unenroll` does not take back what is just being put in place.
+ *
+ * @returns what gives it free
+ * @throws AgentError STORE_FAILED when it is not free in time
+ */
+export async function lockHost(signal: AbortSignal): Promise<() => Promise<void>> {
+  return createPassLock({ stateDirectory: FOLDER }).acquire(LOCK_MILLISECONDS, signal)
+}
+
+/**
+ * By the root helper, which tests the configuration first; what it is too busy for is waited for.
+ *
+ * @param reloadCommand instead of the helper
+ * @returns why sshd did not read its configuration; null when it did
+ */
+export async function reloadSshd(
+  signal: AbortSignal,
+  reloadCommand: readonly string[] | null = null,
+): Promise<string | null> {
+  const sshd = createSshd({ reloadCommand })
   const until = systemClock.uptime() + LONGEST_RELOAD_SECONDS
   for (;;) {
     const outcome = await sshd.reload(signal)

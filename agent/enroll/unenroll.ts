@@ -1,12 +1,16 @@
 import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Change } from './change.ts'
 import type { Deletion } from './delete-host.ts'
+import { isOfUserCa } from './enroll-user-ca.ts'
 import type { Left } from './perform.ts'
 import { agrees, isLooking, type Mode, type Step, stepsOf } from './show.ts'
+import { USER_CA_DROP_IN } from './sshd-logins.ts'
 import type { EnrollTools } from './wanted.ts'
 
 export interface UnenrollOptions {
   readonly mode: Mode
+  /** Logins by user certificate go on. */
+  readonly keepsUserCa?: boolean
   /** Of the host at the issuer, in the end. */
   readonly deletion: Deletion | null
 }
@@ -25,11 +29,12 @@ export interface Unenrolled {
  * @throws AgentError; the signal's reason
  */
 export async function unenroll(
-  { mode, deletion }: UnenrollOptions,
+  { mode, deletion, keepsUserCa = false }: UnenrollOptions,
   { journal, person }: EnrollTools,
   signal: AbortSignal,
 ): Promise<Unenrolled> {
-  const isKept = (change: Change): boolean => change.kind === 'registration'
+  const isKept = (change: Change): boolean =>
+    change.kind === 'registration' || (keepsUserCa && isOfUserCa(change))
   const changes = journal.runs
     .flatMap((run) => run.changes)
     .filter((change) => !isKept(change))
@@ -43,6 +48,13 @@ export async function unenroll(
   const question = `Take all of this back${also}?`
   if (!(await agrees(mode, changes.map(reversed), person, signal, question)))
     return { ...result, isDone: false }
+  if (
+    changes.some(({ kind, ...about }) => kind === 'file' && 'path' in about && about.path === USER_CA_DROP_IN)
+  ) {
+    person.tell(LOGINS_END)
+    if (mode === 'ask' && !(await person.agrees('End logins by user certificate?', signal)))
+      return { ...result, isDone: false }
+  }
   signal.throwIfAborted()
   const { left } = await journal.undoAll(isKept)
   for (const { path, why } of left) person.tell(`not taken back: ${path}: ${why}`)
@@ -59,6 +71,9 @@ export async function unenroll(
   await journal.undoAll((change) => !(change.kind === 'registration' && change.hostId === deletes.hostId))
   return { ...result, left, isDone: true }
 }
+
+const LOGINS_END =
+  'logins by user certificate end: whoever has no other way to log in to this host is locked out; --keep-user-ca keeps them'
 
 /**
  * Only delete a host at the issuer, from whatever machine.

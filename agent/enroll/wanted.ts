@@ -31,6 +31,8 @@ export interface EnrollOptions {
   /** `SHA256:…` */
   readonly caFingerprints: readonly string[]
   readonly takeOver: boolean
+  /** The user CA is put in place, and kept there by a timer: only one with these fingerprints, if there are any. */
+  readonly userCa?: { readonly fingerprints: readonly string[] } | null
   readonly onCopy: 'warn' | 'stop' | null
   readonly mode: Mode
   readonly waitSeconds: number
@@ -59,7 +61,7 @@ export const USUAL_JITTER_SECONDS = 60
  * @param hostname null: `verify.principals` stays as it is
  */
 export function settingsWithoutHost(
-  { caFile, onCopy }: Pick<EnrollOptions, 'caFile' | 'onCopy'>,
+  { caFile, onCopy, userCa = null }: Pick<EnrollOptions, 'caFile' | 'onCopy' | 'userCa'>,
   url: string | null,
   login: Settings,
   hostname: string | null,
@@ -70,6 +72,10 @@ export function settingsWithoutHost(
     ...login,
     ...(hostname === null ? [] : ([[['verify', 'principals'], [hostname]]] as const)),
     ...(onCopy === null ? [] : ([[['enrollment', 'on_copy'], onCopy]] as const)),
+    ...(userCa === null ? [] : ([[['user_ca', 'install'], true]] as const)),
+    ...(userCa === null || userCa.fingerprints.length === 0
+      ? []
+      : ([[['user_ca', 'fingerprints'], userCa.fingerprints]] as const)),
   ]
 }
 
@@ -104,4 +110,6 @@ export interface EnrollTools {
   ) => Promise<string | null>
   /** `sshd -t`: null when it accepts the configuration, otherwise why not, or why that is not known. */
   readonly testSshd: (signal: AbortSignal) => Promise<string | null>
+  /** Null when sshd has read its configuration again, otherwise why not. */
+  readonly reloadSshd: (signal: AbortSignal) => Promise<string | null>
 }

@@ -76,8 +76,20 @@ export class PrometheusMetrics implements Metrics {
   )
   readonly #turn = this.#single('loop_last_turn_timestamp_seconds', 'When the loop last completed a turn')
 
-  constructor(build: BuildInfo, now: () => UnixSeconds = () => Date.now() / 1000) {
+  /** @param lastUserCaSuccess read at each scrape: root's timer succeeds, not the daemon */
+  constructor(
+    build: BuildInfo,
+    lastUserCaSuccess: () => Promise<UnixSeconds | null>,
+    now: () => UnixSeconds = () => Date.now() / 1000,
+  ) {
     this.#now = now
+    const userCa: Gauge = new Gauge({
+      name: 'hostcertd_user_ca_last_success_timestamp_seconds',
+      help: 'When the user CAs were last refreshed; none where they are not kept by hostcertd',
+      registers: [this.#registry],
+      collect: async (): Promise<void> => setOrRemove(userCa, await lastUserCaSuccess()),
+    })
+    userCa.remove()
     new Gauge({
       name: 'hostcertd_build_info',
       help: 'Always 1',

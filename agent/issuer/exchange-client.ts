@@ -204,8 +204,10 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
     },
     userCa: async (question, signal) => {
       const answer = await ask({ ask: 'user-ca', ...question }, signal)
-      const [key] = answer.kind === 'user-ca' ? caKeysIn([answer.key]) : []
-      return key === undefined ? { kind: 'failed', failure: failureIn(answer) } : { kind: 'user-ca', key }
+      const [key, ...others] = answer.kind === 'user-ca' ? caKeysIn([answer.key]) : []
+      return key === undefined || others.length > 0
+        ? { kind: 'failed', failure: failureIn(answer) }
+        : { kind: 'user-ca', key }
     },
     health: (): IssuerHealth => health.current,
     end,

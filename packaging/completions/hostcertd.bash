@@ -19,7 +19,7 @@ _hostcertd() {
       --token-file | --access-key-id-file | --secret-access-key-file | --session-token-file | --key-file | \
       --jwt-file | --password-file | --certificate-file | --access-key-secret-file | --timeout | -w | \
       --warning | -c | --critical | --url | --host-id | --project | --hostname | --ttl | --alias | \
-      --ca-fingerprint | --wait | --jitter | --organization | --client-id | --identity-id | --region | --resource | \
+      --ca-fingerprint | --user-ca-fingerprint | --wait | --jitter | --organization | --client-id | --identity-id | --region | --resource | \
       --jwt-command | --issuer | --subject | --audience | --username | --login-url | --user | --tenancy | \
       --fingerprint | --access-key-id | --auth | --on-copy | --format | --hosts)
         if [[ ${COMP_WORDS[i + 1]} == = ]]; then ((i++)); fi
@@ -43,7 +43,7 @@ _hostcertd() {
         return
         ;;
       --timeout | -w | --warning | -c | --critical | --url | --host-id | --project | --hostname | --ttl | \
-      --alias | --ca-fingerprint | --wait | --jitter | --organization | --client-id | --identity-id | --region | \
+      --alias | --ca-fingerprint | --user-ca-fingerprint | --wait | --jitter | --organization | --client-id | --identity-id | --region | \
       --resource | --jwt-command | --issuer | --subject | --audience | --username | --login-url | --user | \
       --tenancy | --fingerprint | --access-key-id | --hosts) return ;;
       --auth) words='universal-auth token kubernetes aws gcp azure oidc jwt spiffe ldap tls-cert oci alicloud' ;;
@@ -65,7 +65,7 @@ _hostcertd() {
     run) options='--config' ;;
     enroll)
       options='--config --yes --dry-run --check --json --url --host-id --auth --admin-token-file --ca-file --project
-        --from-certificate --hostname --register --ttl --alias --ca-fingerprint --take-over --on-copy --wait
+        --from-certificate --hostname --register --ttl --alias --ca-fingerprint --user-ca --user-ca-fingerprint --take-over --on-copy --wait
         --template --shared-secret --ephemeral --jitter
         --organization --client-id --client-secret-file --token-file --identity-id --region
         --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource --jwt-file
@@ -74,7 +74,7 @@ _hostcertd() {
       ;;
     unenroll)
       options='--config --yes --dry-run --check --json --url --host-id --auth --admin-token-file --ca-file
-        --delete-host
+        --delete-host --keep-user-ca
         --organization --client-id --client-secret-file --token-file --identity-id --region
         --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource --jwt-file
         --jwt-command --issuer --subject --audience --username --password-file --certificate-file --login-url
@@ -87,8 +87,9 @@ _hostcertd() {
     inspect) options='--config --json' files=yes ;;
     wait) options='--config --timeout' ;;
     doctor) options='--config --json --issue --sshd-config' ;;
-    ca) words='show' ;;
+    ca) words='show refresh' ;;
     'ca show') options='--config --json --format --hosts' ;;
+    'ca refresh') options='--config --now' ;;
     krl) options='--config --host-id' files=yes ;;
     config) words='validate' ;;
     'config validate') options='--config --json' ;;
@@ -96,7 +97,7 @@ _hostcertd() {
     'metrics write') options='--config' files=yes ;;
     version) options='--config --json' ;;
     help) words='run enroll unenroll renew needs-renewal status check inspect wait doctor ca krl config metrics version' ;;
-    'help ca') words='show' ;;
+    'help ca') words='show refresh' ;;
     'help config') words='validate' ;;
     'help metrics') words='write' ;;
   esac

@@ -14,7 +14,7 @@ function __hostcertd_at
         end
         switch $word
             case --config --host-key --sshd-config --timeout -w --warning -c --critical --url --host-id --auth \
-                --admin-token-file --ca-file --project --hostname --ttl --alias --ca-fingerprint --on-copy \
+                --admin-token-file --ca-file --project --hostname --ttl --alias --ca-fingerprint --user-ca-fingerprint --on-copy \
                 --wait --organization --client-id --client-secret-file --token-file --identity-id --region \
                 --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource \
                 --jwt-file --jwt-command --issuer --subject --audience --username --password-file \
@@ -53,11 +53,12 @@ for at in "''" help
 end
 complete -c hostcertd -n "__hostcertd_at ''" -a help -d 'show help for a verb'
 complete -c hostcertd -n "__hostcertd_at ca 'help ca'" -a show -d 'show the host CAs, as clients need them'
+complete -c hostcertd -n "__hostcertd_at ca 'help ca'" -a refresh -d 'bring the user CAs up to date'
 complete -c hostcertd -n "__hostcertd_at config 'help config'" -a validate -d 'list every problem in the configuration'
 complete -c hostcertd -n "__hostcertd_at metrics 'help metrics'" -a write -d 'write the metrics for a textfile collector'
 complete -c hostcertd -n "__hostcertd_at inspect krl 'metrics write'" -F
 
-set -l leaves run enroll unenroll renew needs-renewal status check inspect wait doctor "'ca show'" krl "'config validate'" "'metrics write'" version
+set -l leaves run enroll unenroll renew needs-renewal status check inspect wait doctor "'ca show'" "'ca refresh'" krl "'config validate'" "'metrics write'" version
 set -l print_json enroll unenroll renew needs-renewal status check inspect doctor "'ca show'" "'config validate'" version
 complete -c hostcertd -n "__hostcertd_at '' ca config metrics help $leaves" -s h -l help -d 'print help'
 complete -c hostcertd -n "__hostcertd_at $leaves" -l config -r -F -d 'configuration file'
@@ -70,6 +71,7 @@ complete -c hostcertd -n '__hostcertd_at check' -s w -l warning -r -f -d 'WARNIN
 complete -c hostcertd -n '__hostcertd_at check' -s c -l critical -r -f -d 'CRITICAL if less than this is left'
 complete -c hostcertd -n '__hostcertd_at wait' -l timeout -r -f -d 'give up after this time'
 complete -c hostcertd -n '__hostcertd_at doctor' -l issue -d 'also issue and verify a certificate for each host key'
+complete -c hostcertd -n "__hostcertd_at 'ca refresh'" -l now -d 'one attempt: do not wait and try again'
 complete -c hostcertd -n '__hostcertd_at doctor' -l sshd-config -r -F -d "sshd's configuration file"
 complete -c hostcertd -n "__hostcertd_at 'ca show'" -l format -x -a 'known-hosts ssh-config known-hosts-command ansible json' -d 'what clients read'
 complete -c hostcertd -n "__hostcertd_at 'ca show'" -l hosts -r -f -d 'hosts that the CA is trusted for'
@@ -88,6 +90,8 @@ complete -c hostcertd -n '__hostcertd_at enroll' -l register -d 'register the ho
 complete -c hostcertd -n '__hostcertd_at enroll' -l ttl -r -f -d 'lifetime of its certificates'
 complete -c hostcertd -n '__hostcertd_at enroll' -l alias -r -f -d 'a second name'
 complete -c hostcertd -n '__hostcertd_at enroll' -l ca-fingerprint -r -f -d 'fingerprint of the host CA'
+complete -c hostcertd -n '__hostcertd_at enroll' -l user-ca -d 'trust the CA that signs the certificates of users'
+complete -c hostcertd -n '__hostcertd_at enroll' -l user-ca-fingerprint -r -f -d 'fingerprint of a user CA that may be trusted'
 complete -c hostcertd -n '__hostcertd_at enroll' -l take-over -d 'take over a registered name, and what other agents configured'
 complete -c hostcertd -n '__hostcertd_at enroll' -l on-copy -x -a 'warn stop' -d 'what a copy of this machine does'
 complete -c hostcertd -n '__hostcertd_at enroll' -l wait -r -f -d 'how long to wait until sshd serves'
@@ -96,6 +100,7 @@ complete -c hostcertd -n '__hostcertd_at enroll' -l shared-secret -d 'with --tem
 complete -c hostcertd -n '__hostcertd_at enroll' -l ephemeral -d 'delete the host at the issuer at power-off'
 complete -c hostcertd -n '__hostcertd_at enroll' -l jitter -r -f -d 'spread machines that boot together over this time'
 complete -c hostcertd -n '__hostcertd_at unenroll' -l delete-host -d 'delete the host at the issuer, in the end'
+complete -c hostcertd -n '__hostcertd_at unenroll' -l keep-user-ca -d 'keep logins by user certificate'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l organization -r -f -d 'slug of the organization'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l client-id -r -f -d 'client id'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l client-secret-file -r -F -d 'client secret'

@@ -19,9 +19,12 @@ export function inertContext(): CliContext {
     enrollTools: never,
     issuerTools: never,
     makeRevocationList: never,
+    refreshCas: never,
+    lastUserCaSuccess: never,
     exchangeProgram: [],
     createDaemon: never,
     daemonLog: never,
+    sleep: never,
     dropPrivileges: async () => never(),
   }
 }

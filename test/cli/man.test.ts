@@ -178,7 +178,7 @@ describe('hostcertd.yaml(5)', () => {
     'the default of $key is $byDefault',
     ({ key, byDefault }) => {
       const lines = linesOf(key)
-      expect(argumentsOf('Ql', lines.slice(lines.lastIndexOf('Default:')))).toEqual([byDefault])
+      expect(argumentsOf('Ql', lines.slice(lines.lastIndexOf('Default:')))).toEqual([String(byDefault)])
     },
   )
 

@@ -53,7 +53,7 @@ test('the example can be loaded as it is, and sets nothing but what is required'
 })
 
 test('the walk over the schema finds the keys', () => {
-  expect(SETTINGS.length).toBe(51)
+  expect(SETTINGS.length).toBe(55)
   const known = parse(INTERFACE_EXAMPLE) as Tree
   const others = SETTINGS.filter(({ key, methods }) => !hasPath(known, keysOf(key)) && methods.length === 0)
   expect(others.map(({ key }) => key)).toEqual(['issuer.command'])

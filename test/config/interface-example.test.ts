@@ -38,6 +38,7 @@ describe('the example of the interface', () => {
       log: { level: 'info', format: 'auto' },
       stateDirectory: '/var/lib/hostcertd',
       enrollment: { onCopy: 'warn' },
+      userCa: { install: false, overlapSeconds: 14 * 86_400, fingerprints: [], revoked: [] },
     })
   })
 

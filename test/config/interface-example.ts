@@ -34,6 +34,11 @@ log:
 state_directory: /var/lib/hostcertd
 enrollment:
   on_copy: warn                        # warn | stop: what a machine does that was copied after it was enrolled
+user_ca:                               # root's timer, not the daemon; see *CAs*
+  install: false
+  overlap: 14d
+  fingerprints: []                     # pins
+  revoked: []
 `
 
 /** The table of its chapter "Logins", word for word: what each method takes besides `method`, with the defaults. */

@@ -27,7 +27,13 @@ export interface Looking {
   readonly files: Readonly<Record<string, File>>
   readonly options: EnrollOptions
   readonly environment: Readonly<Record<string, string>>
-  readonly issuer: { readonly hostId: string; readonly ca: string; readonly caKey: string }
+  readonly issuer: {
+    readonly hostId: string
+    readonly ca: string
+    readonly caKey: string
+    /** Empty: none. */
+    readonly userCa: string
+  }
 }
 
 /** What `enroll --dry-run` says and shows. */
@@ -45,6 +51,8 @@ export interface Wish {
   readonly files?: Readonly<Record<string, File | string>>
   readonly options?: Partial<EnrollOptions>
   readonly environment?: Readonly<Record<string, string>>
+  /** What the issuer names. */
+  readonly userCa?: string
   readonly systemctl?: { readonly isEnabled?: Word; readonly isActive?: Word }
 }
 
@@ -127,7 +135,13 @@ export class EnrollHost implements AsyncDisposable {
   }
 
   /** `enroll --dry-run`. Files stay from one call to the next. */
-  async look({ files = {}, options, environment = {}, systemctl = {} }: Wish = {}): Promise<Looked> {
+  async look({
+    files = {},
+    options,
+    environment = {},
+    systemctl = {},
+    userCa = '',
+  }: Wish = {}): Promise<Looked> {
     const { isEnabled = ['disabled', 1], isActive = ['inactive', 3] } = systemctl
     for (const [verb, [word, status]] of Object.entries({ 'is-enabled': isEnabled, 'is-active': isActive }))
       await writeFile(this.path(`bin/systemctl.${verb}`), `${status} ${word}\n`)
@@ -140,7 +154,7 @@ export class EnrollHost implements AsyncDisposable {
       ),
       options: { ...OPTIONS, ...options },
       environment,
-      issuer: { hostId: NAMES.hostId, ca: this.path('ca'), caKey: this.caKeys[0] },
+      issuer: { hostId: NAMES.hostId, ca: this.path('ca'), caKey: this.caKeys[0], userCa },
     }
     this.#program.stdin.write(`${JSON.stringify(given)}\n`)
     const { value, done } = await this.#lines.next()

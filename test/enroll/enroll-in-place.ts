@@ -14,6 +14,14 @@ import { type Looked, type Looking, NAMES } from './enroll-host.ts'
 
 /** A program of enroll-host.ts: runs where /etc and /var/lib are a test's own, and there does `enroll --dry-run`. */
 
+const NO_USER_CA = {
+  code: 'USER_CA_INVALID',
+  message: 'it answered nothing',
+  next: 'issuer-backoff',
+  retryAfterSeconds: null,
+  requestId: null,
+} as const
+
 const never = async (): Promise<never> => Promise.reject(new Error('nobody asks for that'))
 
 async function look({ files, options, environment, issuer }: Looking): Promise<Looked> {
@@ -29,22 +37,27 @@ async function look({ files, options, environment, issuer }: Looking): Promise<L
     alias: null,
     hostCertTtl: null,
   }
-  const exchange: Pick<ExchangeClient, 'findHost' | 'registerHost' | 'issue' | 'hostCa' | 'end'> = {
-    findHost: async () => ({ kind: 'found', project: null, host: null, similar: [], visible: 1 }),
-    registerHost: async () => ({ kind: 'registered', host }),
-    async issue({ publicKey, principals }) {
-      const names = principals.length > 0 ? principals : [NAMES.host]
-      const wish = { keyId: `host-${issuer.hostId}`, principals: names, validity: '-5m:+1h' }
-      return {
-        ok: true,
-        signedKey: await signCertificate({ ...wish, ca: issuer.ca, publicKey }),
-        serialNumber: null,
-        requestId: null,
-      }
-    },
-    hostCa: async () => ({ ok: true, keys: parseCaKeys(issuer.caKey) }),
-    end: () => {},
-  }
+  const exchange: Pick<ExchangeClient, 'findHost' | 'registerHost' | 'issue' | 'hostCa' | 'userCa' | 'end'> =
+    {
+      findHost: async () => ({ kind: 'found', project: null, host: null, similar: [], visible: 1 }),
+      registerHost: async () => ({ kind: 'registered', host }),
+      async issue({ publicKey, principals }) {
+        const names = principals.length > 0 ? principals : [NAMES.host]
+        const wish = { keyId: `host-${issuer.hostId}`, principals: names, validity: '-5m:+1h' }
+        return {
+          ok: true,
+          signedKey: await signCertificate({ ...wish, ca: issuer.ca, publicKey }),
+          serialNumber: null,
+          requestId: null,
+        }
+      },
+      userCa: async () =>
+        issuer.userCa === ''
+          ? { kind: 'failed', failure: NO_USER_CA }
+          : { kind: 'user-ca', key: parseCaKeys(issuer.userCa)[0]! },
+      hostCa: async () => ({ ok: true, keys: parseCaKeys(issuer.caKey) }),
+      end: () => {},
+    }
 
   const told: string[] = []
   let changes: readonly Change[] = []
@@ -70,6 +83,7 @@ async function look({ files, options, environment, issuer }: Looking): Promise<L
     openExchange: () => exchange as ExchangeClient,
     untilServed: never,
     testSshd: async () => null,
+    reloadSshd: never,
   }
 
   try {

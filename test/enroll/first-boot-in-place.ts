@@ -91,6 +91,7 @@ const openTools = async (): Promise<EnrollTools & AsyncDisposable> => {
     hostNames: async () => [NAMES.host],
     openExchange: () => exchange as ExchangeClient,
     untilServed: async () => null,
+    reloadSshd: never,
     testSshd: async () => null,
     [Symbol.asyncDispose]: async () => journal[Symbol.asyncDispose](),
   }

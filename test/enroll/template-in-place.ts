@@ -37,6 +37,7 @@ const openTools = async (): Promise<EnrollTools & AsyncDisposable> => {
     openExchange: never,
     untilServed: never,
     testSshd: never,
+    reloadSshd: never,
     [Symbol.asyncDispose]: async () => journal[Symbol.asyncDispose](),
   }
 }

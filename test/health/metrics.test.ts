@@ -70,8 +70,11 @@ function snapshot(
   }
 }
 
-function newMetrics(now = '2026-11-23T13:06:00Z'): PrometheusMetrics {
-  return new PrometheusMetrics({ version: '1.2.3', node: '26.10.0' }, () => at(now))
+function newMetrics(
+  now = '2026-11-23T13:06:00Z',
+  userCa = async (): Promise<number | null> => null,
+): PrometheusMetrics {
+  return new PrometheusMetrics({ version: '1.2.3', node: '26.10.0' }, userCa, () => at(now))
 }
 
 function servedAs(changes: Partial<ServedStatus>): ServedStatus {
@@ -101,6 +104,7 @@ test('before anything has happened there is the build, and a histogram of nothin
     hostcertd_login_info: 'gauge',
     hostcertd_wait_until_timestamp_seconds: 'gauge',
     hostcertd_machine_copied: 'gauge',
+    hostcertd_user_ca_last_success_timestamp_seconds: 'gauge',
     hostcertd_loop_last_turn_timestamp_seconds: 'gauge',
   })
   const others = samples.filter(({ name }) => !name.startsWith('hostcertd_issuer_request_duration'))
@@ -346,6 +350,15 @@ test('two of them share nothing', async () => {
   const one = newMetrics()
   one.renewal('a', 'ok')
   expect(await samplesOf(newMetrics(), 'renewals_total')).toEqual([])
+})
+
+test('the last success of the user CAs, read anew at each scrape: no series while there is none', async () => {
+  const times = [null, 1000, 2000, null]
+  const metrics = newMetrics(undefined, async () => times.shift() ?? null)
+  const seen: (readonly number[])[] = []
+  for (let scrape = 0; scrape < 4; scrape++)
+    seen.push((await samplesOf(metrics, 'user_ca_last_success_timestamp_seconds')).map(({ value }) => value))
+  expect(seen).toEqual([[], [1000], [2000], []])
 })
 
 test('whether the machine was copied: no series while that is not known', async () => {

@@ -16,7 +16,8 @@ function verbsOf(command: CommandShape): string[] {
 /** Every verb and every long option with its last letter left to the shell. */
 const UNFINISHED = COMMANDS.flatMap((command) =>
   [...verbsOf(command), ...command.options.map(({ long }) => long)].map((word) => ({
-    typed: `hostcertd ${[...command.path, word.slice(0, -1)].join(' ')}\t`,
+    // Of two letters, as `ca`, one may stand for other verbs too.
+    typed: `hostcertd ${[...command.path, word.length > 2 ? word.slice(0, -1) : word].join(' ')}\t`,
     // zsh leaves the = of an option that takes a value.
     args: [...command.path, word],
   })),

@@ -46,6 +46,17 @@ describe('the root helper, reload', needsRoot, () => {
     expect(await host.orders()).toEqual(orders)
   })
 
+  test.each(['reload', 'install'])('%s: the lock of `ca refresh` is held', async (word) => {
+    await using host = await makeHelperHost()
+    await host.systemctl(active('ssh.service'))
+    const before =
+      'flock /run/hostcertd-reload/lock sleep 60 & while flock -n /run/hostcertd-reload/lock true; do :; done'
+    expect((await host.ask(`${word}\n`, { before })).stdout).toBe('busy retry=5 listen=\n')
+    expect(await host.orders()).toEqual([])
+    expect(await host.installed()).toEqual({})
+    expect((await host.ask(`${word}\n`)).stdout).toMatch(/^ok /)
+  })
+
   test('nothing active: no error, and nothing is started', async () => {
     await using host = await makeHelperHost()
     const { stdout } = await host.ask('reload\n')
@@ -157,7 +168,7 @@ describe('the root helper, reload', needsRoot, () => {
     await host.systemctl(active('ssh.service'))
     const before = 'mount -o remount,ro,bind /run/hostcertd-reload'
     expect((await host.ask('reload\n', { before })).stdout).toMatch(
-      /^error STORE_FAILED \S* : sshd was not reloaded, cannot write \/run\/\S*: Read-only file system\n$/,
+      /^error STORE_FAILED \S* : cannot open \/run\/\S*: Read-only file system\n$/,
     )
     expect(await host.orders()).toEqual([])
   })

@@ -131,6 +131,14 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
     'see the network': 'grep -q host0: /proc/self/net/dev',
     ...WRITE_AND_EXECUTE,
   },
+  'hostcertd-ca.service': {
+    ...NEVER,
+    ...writing('/var/lib/hostcertd/probe', '/run/hostcertd/probe', '/etc/hostcertd/probe'),
+    ...reading('/etc/hostcertd/credentials/client-secret', '/var/lib/hostcertd/attempts.json'),
+    ...sockets({ AF_INET: 2, AF_INET6: 10, AF_NETLINK: 16 }),
+    'see the network': 'grep -q host0: /proc/self/net/dev',
+    ...WRITE_AND_EXECUTE,
+  },
   'hostcertd-enroll.service': {
     ...NEVER,
     ...writing('/run/hostcertd/probe', '/run/hostcertd-reload/probe'),
@@ -172,6 +180,18 @@ export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
     ...reading('/etc/ssh/ssh_host_ed25519_key', '/var/lib/hostcertd/certs/ssh_host_ed25519_key-cert.pub'),
     'judge what sshd is told': 'sshd -t',
     'reload sshd': 'systemctl reload ssh.service',
+  },
+  'hostcertd-ca.service': {
+    ...writing(
+      '/etc/ssh/probe',
+      '/var/lib/hostcertd-enroll/probe',
+      '/run/sshd/probe',
+      '/run/hostcertd-reload/probe',
+    ),
+    ...reading('/etc/ssh/ssh_host_ed25519_key', '/etc/hostcertd/hostcertd.yaml'),
+    'judge what sshd is told': 'sshd -t',
+    'ask the root helper': askSocket('/run/hostcertd-reload.sock'),
+    'ask an exchange': askSocket('/run/hostcertd-exchange.sock'),
   },
   'hostcertd-enroll.service': {
     ...ENROLLING,

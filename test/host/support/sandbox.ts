@@ -5,6 +5,7 @@ export const CONFINED = [
   'hostcertd.service',
   'hostcertd-exchange@probe.service',
   'hostcertd-reload@probe.service',
+  'hostcertd-ca.service',
   'hostcertd-enroll.service',
   'hostcertd-ephemeral.service',
   'hostcertd-textfile.service',

@@ -1,0 +1,180 @@
+import * as fs from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { AgentError } from '../cert/errors.ts'
+import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
+import { oneLine, reasonOf } from '../cert/text.ts'
+import { makeFolder, replaceFile } from '../host/files.ts'
+import { createPassLock } from '../host/lock.ts'
+import { findProgram, runProgram } from '../host/programs.ts'
+import { linesOf, placeOf, readDirectives } from '../host/sshd-directives.ts'
+import { makeRuntimeFolder, type SshdCheck, SshdConfiguration } from '../host/sshd-files.ts'
+import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
+import type { FileState } from './change.ts'
+import { putFileState, readFileState } from './files.ts'
+import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
+import { SSHD_CONFIG } from './wanted.ts'
+
+/** Where the user CAs are kept; a test has places of its own. */
+export interface UserCaPlaces {
+  readonly sshdConfig: string
+  readonly file: string
+  readonly dropIn: string
+  readonly status: string
+  /** Of the lock that the root helper takes too. */
+  readonly lockFolder: string
+}
+
+export const USER_CA_PLACES: UserCaPlaces = {
+  sshdConfig: SSHD_CONFIG,
+  file: USER_CA_FILE,
+  dropIn: USER_CA_DROP_IN,
+  status: USER_CA_STATUS_FILE,
+  lockFolder: '/run/hostcertd-reload',
+}
+
+const PUBLIC = 0o644
+const FOLDER_MODE = 0o755
+/** The helper has 30 s for all that it does. */
+const LOCK_MILLISECONDS = 35_000
+const KEYGEN_MILLISECONDS = 5_000
+/** Of a line. */
+const LONGEST_KEY_BYTES = 16 * 1024
+
+/** The drop-in, which never changes: a CA that comes or goes changes only the file that it names. */
+export function userCaDropIn({ file }: Pick<UserCaPlaces, 'file'>): string {
+  return `# Written by hostcertd (user_ca.install); changes are lost.\nTrustedUserCAKeys ${file}\n`
+}
+
+/** @throws AgentError STORE_FAILED when it is not known what is there */
+export async function readState(path: string): Promise<FileState | null> {
+  try {
+    return await readFileState(path)
+  } catch (error) {
+    throw new AgentError('STORE_FAILED', `cannot read ${path}: ${reasonOf(error)}`, { cause: error })
+  }
+}
+
+/** @throws AgentError STORE_FAILED when it is not known */
+export async function isDropInInPlace({ file, dropIn }: UserCaPlaces): Promise<boolean> {
+  return isInPlace(await readState(dropIn), userCaDropIn({ file }))
+}
+
+/** Whether a file is exactly as it is to be, and root's. */
+function isInPlace(state: FileState | null, text: string): boolean {
+  return (
+    state !== null &&
+    state.content.equals(Buffer.from(text)) &&
+    state.mode === PUBLIC &&
+    state.uid === process.geteuid?.()
+  )
+}
+
+/** @throws AgentError STORE_FAILED */
+export async function write(path: string, text: string): Promise<void> {
+  try {
+    await makeFolder(dirname(path), FOLDER_MODE)
+    await replaceFile(path, text, PUBLIC)
+  } catch (error) {
+    throw new AgentError('STORE_FAILED', `cannot write ${path}: ${reasonOf(error)}`, { cause: error })
+  }
+}
+
+/**
+ * Whether OpenSSH accepts a key as well: what it does not accept sshd would skip.
+ *
+ * @param folder of root's own, for a file while it is examined
+ * @throws AgentError USER_CA_INVALID; STORE_FAILED when ssh-keygen could not be asked
+ */
+export async function requireKeygenAccepts(
+  key: PublicKey,
+  folder: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const text = publicKeyText(key)
+  if (text.length > LONGEST_KEY_BYTES)
+    throw new AgentError('USER_CA_INVALID', `the user CA ${key.fingerprint} is longer than 16 KiB`)
+  const path = join(folder, 'user-ca-candidate.pub')
+  await write(path, `${text}\n`)
+  try {
+    const { status, failure, stdout, stderr } = await runProgram(['ssh-keygen', '-l', '-f', path], {
+      timeoutMilliseconds: KEYGEN_MILLISECONDS,
+      environment: { LC_ALL: 'C', PATH: process.env['PATH'] ?? '' },
+      signal,
+    })
+    if (failure !== null)
+      throw new AgentError('STORE_FAILED', `the user CA ${key.fingerprint} was not examined: ${failure}`)
+    const lines = stdout.trimEnd().split('\n')
+    if (status === 0 && lines.length === 1 && lines[0]?.split(' ')[1] === key.fingerprint) return
+    const why = oneLine(stderr.trim() || stdout.trim()) || `exit status ${status}`
+    throw new AgentError('USER_CA_INVALID', `ssh-keygen does not accept ${key.fingerprint}: ${why}`)
+  } finally {
+    await fs.rm(path, { force: true })
+  }
+}
+
+/**
+ * Put the file of the CAs in place, and the drop-in that names it, if sshd accepts that. Under the lock that the root
+ * helper takes, so that neither tests or reloads what the other one has half done. The file comes first: there is never
+ * a drop-in without it.
+ *
+ * @param signal ends the wait for the lock; what has begun is brought to its end
+ * @throws AgentError STORE_FAILED, SSHD_CONFIG_INVALID; the drop-in is as it was then
+ */
+export async function installUserCas(text: string, places: UserCaPlaces, signal: AbortSignal): Promise<void> {
+  const release = await createPassLock({ stateDirectory: places.lockFolder }).acquire(
+    LOCK_MILLISECONDS,
+    signal,
+  )
+  try {
+    if (!isInPlace(await readState(places.file), text)) await write(places.file, text)
+    await installDropIn(places)
+  } finally {
+    await release()
+  }
+}
+
+async function installDropIn({ sshdConfig, file, dropIn }: UserCaPlaces): Promise<void> {
+  const text = userCaDropIn({ file })
+  const before = await readState(dropIn)
+  if (isInPlace(before, text)) return
+  const already = await checkSshd(sshdConfig)
+  if (already.kind !== 'ok')
+    throw new AgentError('SSHD_CONFIG_INVALID', `sshd -t fails, so ${dropIn} was not written: ${already.why}`)
+  await write(dropIn, text)
+  const check = await checkSshd(sshdConfig)
+  if (check.kind === 'ok') return
+  await putFileState(dropIn, before, fs)
+  const message = `sshd does not accept ${dropIn}, which was put back: ${check.why}`
+  throw new AgentError('SSHD_CONFIG_INVALID', message)
+}
+
+async function checkSshd(file: string): Promise<SshdCheck> {
+  const program = await findProgram('sshd')
+  if (program === null) return { kind: 'unknown', why: 'there is no sshd on this host' }
+  await makeRuntimeFolder()
+  return new SshdConfiguration(program, file).check(new AbortController().signal)
+}
+
+/**
+ * Whether sshd uses the file of the CAs: of several `TrustedUserCAKeys` lines it uses the first.
+ *
+ * @returns `problem`: what wins instead; `notes`: lines below `Match`, which win for those whom they match
+ */
+export async function readEffect({ sshdConfig, file, dropIn }: UserCaPlaces): Promise<{
+  readonly problem: string | null
+  readonly notes: readonly string[]
+}> {
+  const lines = linesOf(await readDirectives(sshdConfig), 'trustedusercakeys')
+  const describe = (line: (typeof lines)[number]): string =>
+    `${placeOf(line)}: TrustedUserCAKeys ${line.value}`
+  const first = lines.find(({ inMatch }) => !inMatch)
+  const notes = lines
+    .filter(({ inMatch, value }) => inMatch && value !== file)
+    .map((line) => `${describe(line)} is below a Match line, and replaces the user CAs of hostcertd there`)
+  if (first?.value === file) return { problem: null, notes }
+  const problem =
+    first === undefined
+      ? `sshd does not read ${dropIn}; add this line at the top of ${sshdConfig}: Include ${dropIn}`
+      : `${describe(first)} is read first, so sshd does not use the user CAs in ${file}; remove that line`
+  return { problem, notes }
+}

@@ -1,0 +1,176 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { parseCaKeys } from '../../agent/cert/public-key.ts'
+import type { Change, FileChange } from '../../agent/enroll/change.ts'
+import { undoingOf } from '../../agent/enroll/files.ts'
+import { unenroll } from '../../agent/enroll/unenroll.ts'
+import type { EnrollTools } from '../../agent/enroll/wanted.ts'
+import { generateKey } from '../support/ssh-keygen.ts'
+import { EnrollHost, NAMES } from './enroll-host.ts'
+
+const KEYS = '/etc/ssh/hostcertd/user-ca.pub'
+const DROP_IN = '/etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf'
+const STATUS = '/var/lib/hostcertd-enroll/ca-status.json'
+const CONFIG = '/etc/hostcertd/hostcertd.yaml'
+const SSHD = '/etc/ssh/sshd_config'
+const LEFTOVER = '/etc/ssh/infisical_user_ca.pub'
+const ANY = { userCa: { fingerprints: [] } }
+const BEFORE = 'Include /etc/ssh/sshd_config.d/*.conf\n'
+
+let host: EnrollHost
+let ca: string
+let other: string
+beforeAll(async () => {
+  host = await EnrollHost.make()
+  ca = await generateKey(host.path('user-ca'), 'ed25519', '')
+  other = await generateKey(host.path('other-user-ca'), 'ed25519', '')
+})
+beforeEach(() => host.reset())
+afterAll(() => host[Symbol.asyncDispose]())
+
+describe('enroll --user-ca', () => {
+  test('puts the CA, the drop-in and the setting in place, and enables the timer; again it changes nothing', async () => {
+    const token = { '/etc/hostcertd/credentials/token': { content: 'x', mode: 0o600 } }
+    const options = { ...ANY, login: {}, method: null, url: null, hostId: null }
+    const first = await host.look({
+      files: {
+        ...token,
+        [CONFIG]: `issuer:\n  url: https://issuer.example.com\n  ssh_host_id: ${NAMES.hostId}\nauth:\n  method: token\n  token_file: credential:token\nverify:\n  principals: [${NAMES.host}]\n`,
+      },
+      options,
+      userCa: ca,
+    })
+    expect(first.error).toBeNull()
+    expect(first.files[KEYS]).toEqual({
+      content: expect.stringMatching(`\n${ca.replaceAll('+', '\\+')}\n$`),
+      mode: 0o644,
+    })
+    expect(first.files[DROP_IN]?.content).toContain(`\nTrustedUserCAKeys ${KEYS}\n`)
+    expect(JSON.parse(first.files[STATUS]?.content ?? '')).toMatchObject({
+      error: null,
+      reload_pending: false,
+    })
+    expect(first.files[CONFIG]?.content).toContain('user_ca:\n  install: true\n')
+    expect(first.steps.map(({ detail }) => detail)).toContain('hostcertd-ca.timer')
+
+    const written = Object.entries(first.files).flatMap(([path, file]) =>
+      file === null ? [] : [[path, file] as const],
+    )
+    const again = await host.look({
+      files: Object.fromEntries(written),
+      options,
+      userCa: ca,
+      systemctl: { isEnabled: ['enabled', 0], isActive: ['active', 0] },
+    })
+    expect(again).toMatchObject({ error: null, steps: [] })
+  })
+
+  test('with fingerprints: they are pinned, and another CA is refused', async () => {
+    const fingerprints = [parseCaKeys(ca)[0]?.fingerprint ?? '']
+    const options = { userCa: { fingerprints } }
+    const good = await host.look({ options, userCa: ca, environment: {} })
+    expect(good.files[CONFIG]?.content).toContain(`fingerprints:\n    - ${fingerprints[0]}\n`)
+    await host.reset()
+    const bad = await host.look({ options, userCa: other })
+    expect(bad.error).toMatch(
+      /^the issuer names the user CA SHA256:\S+, which user_ca\.fingerprints does not list$/,
+    )
+    expect(bad.files).toEqual({})
+  })
+
+  test('an issuer that names none: nothing changes', async () => {
+    expect(await host.look({ options: ANY })).toMatchObject({
+      error: 'the user CA: it answered nothing',
+      files: {},
+    })
+  })
+
+  test('the line of add-host goes only when the same key is put in place, and not without --user-ca', async () => {
+    const line = `TrustedUserCAKeys ${LEFTOVER}\n`
+    const files = { [SSHD]: `${BEFORE}${line}`, [LEFTOVER]: `${ca}\n` }
+    expect((await host.look({ files, options: ANY, userCa: ca })).files[SSHD]?.content).toBe(BEFORE)
+    expect((await host.look({ options: ANY, userCa: other })).files[SSHD]).toBeUndefined()
+    expect((await host.look()).files[SSHD]).toBeUndefined()
+  })
+})
+
+const state = (content: string): FileChange['after'] => ({
+  content: Buffer.from(content),
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+})
+const file = (path: string, before: string | null, after: string | null): FileChange => ({
+  kind: 'file',
+  step: path,
+  path,
+  before: before === null ? null : state(before),
+  after: after === null ? null : state(after),
+  isSecret: false,
+})
+
+describe('unenroll', () => {
+  const CHANGES: readonly Change[] = [
+    file(CONFIG, null, 'user_ca: {}\n'),
+    file(KEYS, null, 'key\n'),
+    file(DROP_IN, null, 'line\n'),
+    file(SSHD, `TrustedUserCAKeys ${LEFTOVER}\n`, ''),
+    file(SSHD, '', `Include ${DROP_IN}\n`),
+    file(SSHD, 'HostKey /x\n', ''),
+    { kind: 'registration', step: 'register', hostId: null, hostname: 'x' },
+  ]
+
+  async function run(mode: 'ask' | 'yes', answers: readonly boolean[], keepsUserCa = false) {
+    const told: string[] = []
+    const asked: string[] = []
+    const left = [...answers]
+    let undone: readonly Change[] | null = null
+    const tools = {
+      person: {
+        isThere: true,
+        tell: (text: string) => void told.push(text),
+        show: () => {},
+        agrees: async (question: string) => {
+          asked.push(question)
+          return left.shift() ?? false
+        },
+      },
+      journal: {
+        runs: [{ isFinished: true, changes: CHANGES }],
+        undoAll: async (keep: (change: Change) => boolean) => {
+          undone = CHANGES.filter((change) => !keep(change))
+          return { changes: [], left: [] }
+        },
+      },
+    } as unknown as EnrollTools
+    const { isDone } = await unenroll(
+      { mode, keepsUserCa, deletion: null },
+      tools,
+      new AbortController().signal,
+    )
+    return { isDone, asked, told: told.filter((line) => line.includes('logins')), undone }
+  }
+
+  test('says that logins by user certificate end, and asks for that by itself; --yes counts', async () => {
+    const told = [expect.stringContaining('logins by user certificate end') as string]
+    expect(await run('ask', [true, false])).toMatchObject({ isDone: false, told, undone: null })
+    const { asked, undone } = await run('ask', [true, true])
+    expect(asked).toEqual(['Take all of this back?', 'End logins by user certificate?'])
+    expect(undone).toEqual(CHANGES.slice(0, -1))
+    expect(await run('yes', [])).toMatchObject({ isDone: true, told, undone: CHANGES.slice(0, -1) })
+  })
+
+  test('--keep-user-ca: what logins depend on stays, and there is nothing more to ask', async () => {
+    const { asked, told, undone } = await run('ask', [true], true)
+    expect({ asked, told }).toEqual({ asked: ['Take all of this back?'], told: [] })
+    expect(undone).toEqual([CHANGES[0], CHANGES[5]])
+  })
+
+  test('a file that is hostcertd’s own goes whole, whatever the timer wrote since', () => {
+    const change = { ...file(KEYS, null, 'one\n'), isOwn: true }
+    expect(undoingOf(change, state('one\ntwo\n'))).toMatchObject({ target: null, left: [] })
+    expect(undoingOf({ ...change, before: state('before\n') }, null)).toMatchObject({
+      target: state('before\n'),
+      left: [],
+    })
+  })
+})
