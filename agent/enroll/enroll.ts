@@ -1,6 +1,6 @@
 import { AgentError } from '../cert/errors.ts'
 import { certAuthorityLine, hostPatternsOf } from '../cert/known-hosts.ts'
-import type { Config, HttpIssuerConfig } from '../config/config.ts'
+import type { Config } from '../config/config.ts'
 import type { Change } from './change.ts'
 import {
   type Configured,
@@ -12,10 +12,11 @@ import {
   requireAll,
   requireMethod,
 } from './current.ts'
-import { findHost, type FoundHost, type HostWish, Patience } from './find-host.ts'
+import { findHost, type FoundHost, type HostWish } from './find-host.ts'
 import { type OpenRun, registeredIn } from './journal.ts'
-import { loginSettings, readSecret } from './login-settings.ts'
+import { administratorLogin, loginSettings } from './login-settings.ts'
 import { firstOf, idsInCertificates, type OwnHostKey, ownHostKeys } from './own-host-keys.ts'
+import { Patience } from './patience.ts'
 import { NEEDS_REGISTER, planChanges } from './plan.ts'
 import { proveCa } from './prove-ca.ts'
 import { mayHaveRegistered, noted, settle } from './registering.ts'
@@ -79,12 +80,13 @@ export async function enroll(
   const hostKeys = await ownHostKeys(before.config, signal)
   const hostKey = firstOf(hostKeys, before.config)
   const wish = await wishOf(options, current, hostname, hostKeys, before, tools)
-  const administrator = await administratorOf(options, person)
+  const { adminTokenFile } = options
+  const administrator = adminTokenFile === null ? null : await administratorLogin(adminTokenFile, person)
 
   const patience = new Patience(tools.clock, person.tell)
   const knownId = wish.hostId ?? wish.configuredId ?? ''
   const finding = tools.openExchange(
-    { ...before.issuer, ...administrator?.login, sshHostId: knownId },
+    { ...before.issuer, auth: administrator?.auth ?? before.issuer.auth, sshHostId: knownId },
     administrator?.secrets ?? secrets,
   )
   let issuing = finding
@@ -226,21 +228,5 @@ async function wishOf(
     ],
     configuredId: isSame && options.atBoot?.isGone !== true ? config.sshHostId : null,
     mayHaveRegistered: () => mayHaveRegistered(journal, hostname),
-  }
-}
-
-/** The login by the token of an administrator; null: the host's own identity does what there is to do. */
-async function administratorOf(
-  { adminTokenFile }: EnrollOptions,
-  person: EnrollTools['person'],
-): Promise<{
-  readonly login: Pick<HttpIssuerConfig, 'auth'>
-  readonly secrets: Readonly<Record<string, string>>
-} | null> {
-  if (adminTokenFile === null) return null
-  const token = await readSecret(adminTokenFile, '--admin-token-file', person)
-  return {
-    login: { auth: { method: 'token', tokenFile: 'credential:admin-token' } },
-    secrets: { 'admin-token': token.trim() },
   }
 }
