@@ -7,9 +7,10 @@ import { readIssuerUrl } from '../config/values.ts'
 import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { type Settings, withSettings } from './configuration.ts'
-import { type JournalRun, registeredIn } from './journal.ts'
+import type { JournalRun } from './journal.ts'
 import { administratorLogin, type LoginSettings, loginSettings } from './login-settings.ts'
 import { Patience } from './patience.ts'
+import { registeredIn } from './registering.ts'
 import { CONFIG_FILE, CREDENTIALS_FOLDER, type EnrollOptions, type EnrollTools } from './wanted.ts'
 
 /** What names the host and the issuer; what is left out is what this host is configured with. */

@@ -18,8 +18,8 @@ export interface HostWish {
   readonly ownIds: readonly string[]
   /** The id in the configuration, when it is for this name at this issuer. */
   readonly configuredId: string | null
-  /** Whether this machine asked for that name to be registered and has no answer, so that a host of it may be its own. */
-  readonly mayHaveRegistered: () => boolean
+  /** Whether this machine began to register that name and has no answer, so that a host of it may be its own. */
+  readonly isUnanswered: () => boolean
 }
 
 export type FoundHost =
@@ -99,10 +99,10 @@ function isOwn(id: string, { ownIds, takeOver }: HostWish): boolean {
   return takeOver || ownIds.some((own) => own.toLowerCase() === id.toLowerCase())
 }
 
-function taken(id: string, { hostname, mayHaveRegistered }: HostWish): AgentError {
+function taken(id: string, { hostname, isUnanswered }: HostWish): AgentError {
   const what = `${hostname} is registered already, as ${id}`
-  const message = mayHaveRegistered()
-    ? `${what}; this machine asked the issuer to register that name and got no answer, so it may be its own, but another machine may have registered it: if no other machine uses that name, add --take-over`
+  const message = isUnanswered()
+    ? `${what}; this machine began to register that name and got no answer, so it may be its own, but another machine may have registered it: if no other machine uses that name, add --take-over`
     : `${what}, and nothing on this machine shows that it is this one; if it is, or if this machine replaces it, add --take-over`
   return new AgentError('ISSUER_REJECTED', message)
 }

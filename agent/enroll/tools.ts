@@ -109,6 +109,7 @@ function viewOf(runs: Journal['runs']): Journal {
     begin: refuse,
     undoUnfinished: refuseLater,
     undoAll: refuseLater,
+    setRegistrations: refuseLater,
     [Symbol.asyncDispose]: async () => {},
   }
 }

@@ -17,7 +17,7 @@ const WISH: HostWish = {
   takeOver: false,
   ownIds: [],
   configuredId: null,
-  mayHaveRegistered: () => false,
+  isUnanswered: () => false,
 }
 const REGISTER = { ttl: null, alias: null }
 
@@ -124,7 +124,7 @@ test('one request registers, by the id of a project and by its slug; a name that
   const taken = [{ kind: 'taken', what: 'hostname', host: HOST } as const]
   const other = await look({ register: REGISTER }, { registered: taken })
   expect(other.error).toContain(`is registered already, as ${OURS}, and nothing on this machine shows`)
-  const lost = await look({ register: REGISTER, mayHaveRegistered: () => true }, { registered: taken })
+  const lost = await look({ register: REGISTER, isUnanswered: () => true }, { registered: taken })
   expect(lost.error).toMatch(
     /got no answer, so it may be its own, but .*: if no other machine uses that name, add --take-over$/,
   )

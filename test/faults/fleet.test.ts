@@ -151,7 +151,7 @@ async function enrollHost(
     takeOver: false,
     ownIds: [],
     configuredId: null,
-    mayHaveRegistered: () => false,
+    isUnanswered: () => false,
   }
   const found = await findHost(wish, exchange, patience, true, NEVER)
   if (found.kind !== 'found') throw new Error('not registered')
