@@ -1,7 +1,7 @@
 import { messageOf } from './cert/errors.ts'
 import { splitKeyLine, publicKeyText } from './cert/public-key.ts'
 import { inOneLine } from './cert/text.ts'
-import type { Config, IssuerConfig } from './config/config.ts'
+import { type Config, isProxyVariable, type IssuerConfig } from './config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from './config/load.ts'
 import { problemLine } from './config/problem.ts'
 import { createHostKeys } from './host/host-keys.ts'
@@ -132,12 +132,10 @@ function isOfRoot(instance: string | undefined): boolean {
   return /^\d+(?:-[\d_]+){1,2}-0$/.test(instance ?? '')
 }
 
-const PROXY = /^(?:https?|all|no)_proxy$/i
-
 /** From now on, for the programs of a login too. */
 function useProxies(proxy: Readonly<Record<string, string>>): void {
-  for (const name of Object.keys(process.env)) if (PROXY.test(name)) delete process.env[name]
-  for (const [name, text] of Object.entries(proxy)) if (PROXY.test(name)) process.env[name] = text
+  for (const name of Object.keys(process.env)) if (isProxyVariable(name)) delete process.env[name]
+  for (const [name, text] of Object.entries(proxy)) if (isProxyVariable(name)) process.env[name] = text
 }
 
 const OTHER_CONFIGURATION =

@@ -189,7 +189,7 @@ async function main(): Promise<void> {
         metrics: NO_METRICS,
       })
     }
-    const options = { environment, tell: context.err, openExchange }
+    const options = { environment, report: context.err, openExchange }
     const isDone = await deleteAtPowerOff(options, limit).catch((error: unknown) => {
       const why = limit.aborted ? `no answer within ${POWER_OFF_MILLISECONDS / 1000} s` : messageOf(error)
       context.err(`this host stays at the issuer: ${why}`)

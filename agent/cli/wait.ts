@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
+import { LONGEST_WAIT_SECONDS } from '../enroll/patience.ts'
 import type { EnrollTools } from '../enroll/wanted.ts'
 import { isStopped, readinessOf, type StatusDocument } from '../renewal/status-document.ts'
 import { type CliContext, type ConfigOption, EXIT, observeOnce, requireConfig } from './context.ts'
@@ -46,12 +47,13 @@ export async function wait(context: CliContext, options: WaitOptions, signal: Ab
   return EXIT.failed
 }
 
-/** Waits that the issuer asked for, and nobody can shorten. */
-const ISSUER_WAITS = ['issuer', 'login']
+/** After a wait that the issuer asked for, until the next attempt is seen: a tick of the daemon, and its requests. */
+const ATTEMPT_MILLISECONDS = 90_000
 
 /**
  * For `enroll`: until sshd serves a certificate of every host key, as was seen after the service was told of the new
- * configuration. It goes on while the issuer itself says "later".
+ * configuration. It goes on while the issuer itself says "later", but not for ever; any other failure is given no more
+ * time.
  *
  * @param withoutDaemon where the daemon cannot be asked: it has no port, or another program has it
  */
@@ -62,7 +64,8 @@ export function createUntilServed(
     const wanted = { since: Math.floor(since), principals: verify.principals ?? [] }
     let last: StatusDocument | null = null
     let nextOwn = performance.now() + ASK_SSHD_MILLISECONDS
-    const until = performance.now() + seconds * 1000
+    const began = performance.now()
+    let until = began + seconds * 1000
     for (;;) {
       let status = await daemonStatus(health.listen, signal)
       if (status === null && performance.now() >= nextOwn) {
@@ -72,13 +75,20 @@ export function createUntilServed(
       last = status ?? last
       const missing = last !== null && isServed(last) ? whatIsOld(last, wanted) : whatIsMissing(last)
       if (missing === null) return null
-      const isLater = last?.waits.some(
-        ({ for: what, code }) => ISSUER_WAITS.includes(what) && code === 'ISSUER_BUSY',
-      )
-      if (performance.now() > until && isLater !== true) return missing
+      if (status !== null) until = Math.max(until, untilLater(status, began))
+      if (performance.now() > until) return missing
       await sleep(ASK_DAEMON_MILLISECONDS, undefined, { signal })
     }
   }
+}
+
+/** @returns when an attempt that the issuer put off is over, as `performance.now()`, within bounds; 0: it put none off */
+function untilLater({ waits }: StatusDocument, began: number): number {
+  const times = waits.filter(({ later }) => later === true).map(({ until }) => parseTime(until))
+  if (times.length === 0) return 0
+  const milliseconds = Math.max(...times) * 1000 - Date.now()
+  const end = performance.now() + milliseconds + ATTEMPT_MILLISECONDS
+  return Number.isNaN(end) ? 0 : Math.min(end, began + LONGEST_WAIT_SECONDS * 1000)
 }
 
 /** What a configuration left behind that is no longer there: other names, or what was seen before. Null: nothing. */

@@ -81,6 +81,13 @@ export function issuerFactsOf(issuer: IssuerConfig): {
   return { issuerUrl: issuer.url, loginMethod: issuer.auth.method }
 }
 
+/** The variables of the environment that name proxies, each in lower case too. */
+export const PROXY_VARIABLES: readonly string[] = ['HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY', 'ALL_PROXY']
+
+export function isProxyVariable(name: string): boolean {
+  return PROXY_VARIABLES.includes(name.toUpperCase())
+}
+
 export type HealthListen =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string }

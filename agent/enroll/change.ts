@@ -62,11 +62,11 @@ export interface CopiesChange {
   readonly state: ServiceState | null
 }
 
-/** The host was registered at the issuer, or may have been. */
+/** The host was registered at the issuer, or may have been. It is not undone: who may register may not delete, as a rule. */
 export interface RegistrationChange {
   readonly kind: 'registration'
   readonly step: string
-  /** Null: the issuer is asked to, and its answer is not known. */
+  /** Null: the issuer was asked to, or was about to be, and its answer is not known. */
   readonly hostId: string | null
   readonly hostname: string
 }

@@ -7,9 +7,10 @@ import { readIssuerUrl } from '../config/values.ts'
 import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { type Settings, withSettings } from './configuration.ts'
-import { Patience } from './find-host.ts'
-import { type JournalRun, registeredIn } from './journal.ts'
-import { type LoginSettings, loginSettings, readSecret } from './login-settings.ts'
+import type { JournalRun } from './journal.ts'
+import { administratorLogin, type LoginSettings, loginSettings } from './login-settings.ts'
+import { Patience } from './patience.ts'
+import { registeredIn } from './registering.ts'
 import { CONFIG_FILE, CREDENTIALS_FOLDER, type EnrollOptions, type EnrollTools } from './wanted.ts'
 
 /** What names the host and the issuer; what is left out is what this host is configured with. */
@@ -162,13 +163,7 @@ async function issuerFor(
   const login =
     adminTokenFile === null
       ? await loginSettings(options, { config: null }, person, signal)
-      : {
-          settings: [
-            [['auth', 'method'], 'token'],
-            [['auth', 'token_file'], 'credential:admin-token'],
-          ] as const,
-          secrets: { 'admin-token': await readSecret(adminTokenFile, '--admin-token-file', person) },
-        }
+      : settingsOf(await administratorLogin(adminTokenFile, person))
   const caFile = options.caFile ?? (here?.url === url ? here.caFile : null)
   const settings: Settings = [
     [['issuer', 'url'], url],
@@ -189,4 +184,14 @@ async function issuerFor(
   // Of the options, and of no file.
   const lines = problems.map(({ path, message }) => problemLine({ path, message }))
   throw new AgentError('CONFIG_INVALID', lines.join('; '))
+}
+
+function settingsOf({ auth, secrets }: Awaited<ReturnType<typeof administratorLogin>>): LoginSettings {
+  return {
+    settings: [
+      [['auth', 'method'], auth.method],
+      [['auth', 'token_file'], auth.tokenFile],
+    ],
+    secrets,
+  }
 }

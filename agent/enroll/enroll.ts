@@ -2,7 +2,7 @@ import { dirname } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
 import { certAuthorityLine, hostPatternsOf } from '../cert/known-hosts.ts'
 import type { PublicKey } from '../cert/public-key.ts'
-import type { Config, HttpIssuerConfig } from '../config/config.ts'
+import type { Config } from '../config/config.ts'
 import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
 import type { Change } from './change.ts'
 import {
@@ -16,13 +16,20 @@ import {
   requireMethod,
 } from './current.ts'
 import { askUserCa, planUserCa } from './enroll-user-ca.ts'
-import { findHost, type FoundHost, type HostWish, Patience } from './find-host.ts'
-import { type OpenRun, registeredIn } from './journal.ts'
-import { loginSettings, readSecret } from './login-settings.ts'
+import { findHost, type FoundHost, type HostWish } from './find-host.ts'
+import type { OpenRun } from './journal.ts'
+import { administratorLogin, loginSettings } from './login-settings.ts'
 import { firstOf, idsInCertificates, type OwnHostKey, ownHostKeys } from './own-host-keys.ts'
+import { Patience } from './patience.ts'
 import { NEEDS_REGISTER, planChanges } from './plan.ts'
 import { proveCa } from './prove-ca.ts'
-import { mayHaveRegistered, noted, settle } from './registering.ts'
+import {
+  forgetUnanswered,
+  isUnanswered,
+  recordRegistrations,
+  registeredIn,
+  unansweredText,
+} from './registering.ts'
 import { agrees, isLooking, type Step, stepsOf } from './show.ts'
 import { isUnfinished, makeOrUndo, undoEarlier } from './undoing.ts'
 import { requireKeygenAccepts } from './user-ca-files.ts'
@@ -55,7 +62,7 @@ export async function enroll(
     throw new AgentError('CONFIG_INVALID', NEEDS_REGISTER)
   const isInterrupted = isUnfinished(journal)
   await undoEarlier(tools, options.mode)
-  // What would be registered now could not be noted.
+  // What would be registered now could not be written into the journal.
   if (!isLooking(options.mode) && isUnfinished(journal)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
 
   const current = await readCurrent(tools)
@@ -84,12 +91,13 @@ export async function enroll(
   const hostKeys = await ownHostKeys(before.config, signal)
   const hostKey = firstOf(hostKeys, before.config)
   const wish = await wishOf(options, current, hostname, hostKeys, before, tools)
-  const administrator = await administratorOf(options, person)
+  const { adminTokenFile } = options
+  const administrator = adminTokenFile === null ? null : await administratorLogin(adminTokenFile, person)
 
   const patience = new Patience(tools.clock, person.tell)
   const knownId = wish.hostId ?? wish.configuredId ?? ''
   const finding = tools.openExchange(
-    { ...before.issuer, ...administrator?.login, sshHostId: knownId },
+    { ...before.issuer, auth: administrator?.auth ?? before.issuer.auth, sshHostId: knownId },
     administrator?.secrets ?? secrets,
   )
   let issuing = finding
@@ -97,10 +105,15 @@ export async function enroll(
   let cas = pinned.keys
   let userCaKey: PublicKey | null = null
   try {
-    found = await findHost(wish, noted(finding, journal), patience, !isLooking(options.mode), signal)
+    found = await findHost(
+      wish,
+      recordRegistrations(finding, journal),
+      patience,
+      !isLooking(options.mode),
+      signal,
+    )
     if (found.kind === 'found') {
-      if (found.isNew) await noteRegistration(found.id, hostname, tools)
-      if (!isLooking(options.mode) && mayHaveRegistered(journal, hostname)) await settle(journal, hostname)
+      if (found.isNew) person.tell(`registered ${hostname} at the issuer, as ${found.id}`)
       // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
       // shows only by its own login, and a token that is not kept issues none.
       const isOther = knownId !== '' && found.id !== knownId
@@ -138,29 +151,26 @@ export async function enroll(
     ],
     knownHosts: found.kind === 'found' ? cas.map((ca) => certAuthorityLine(hosts, ca)) : [],
   }
-  if (changes.length === 0)
+  if (changes.length === 0) {
+    if (!isLooking(options.mode)) await forgetOthers(hostname, tools)
     return {
       ...enrolled,
       changed: enrolled.changed || (isInterrupted && isLooking(options.mode)),
       isDone: true,
     }
+  }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...enrolled, isDone: false }
   await makeOrUndo(tools, async (run) => make(run, withReload(changes), after.config, options, tools, signal))
+  await forgetOthers(hostname, tools)
   return { ...enrolled, isDone: true }
 }
 
 const NOT_UNDONE = 'changes of an earlier call could not be undone: fix the errors above, and run this again'
 
-/** It stays, whatever comes: who may register a host may not delete it, as a rule, and the next call finds it here. */
-async function noteRegistration(
-  hostId: string,
-  hostname: string,
-  { journal, person }: EnrollTools,
-): Promise<void> {
-  const run = journal.begin()
-  await run.make({ kind: 'registration', step: `register ${hostname}`, hostId, hostname })
-  await run.finish()
-  person.tell(`registered ${hostname} at the issuer, as ${hostId}`)
+/** Which host this machine is, is known by now. */
+async function forgetOthers(hostname: string, { journal, person }: EnrollTools): Promise<void> {
+  const others = (await forgetUnanswered(journal)).filter((name) => name !== hostname)
+  for (const name of others) person.tell(unansweredText(name))
 }
 
 /** When it is undone sshd reads its configuration again, and this is known before anything of sshd's is changed. */
@@ -240,22 +250,6 @@ async function wishOf(
       config?.sshHostId ?? '',
     ],
     configuredId: isSame ? config.sshHostId : null,
-    mayHaveRegistered: () => mayHaveRegistered(journal, hostname),
-  }
-}
-
-/** The login by the token of an administrator; null: the host's own identity does what there is to do. */
-async function administratorOf(
-  { adminTokenFile }: EnrollOptions,
-  person: EnrollTools['person'],
-): Promise<{
-  readonly login: Pick<HttpIssuerConfig, 'auth'>
-  readonly secrets: Readonly<Record<string, string>>
-} | null> {
-  if (adminTokenFile === null) return null
-  const token = await readSecret(adminTokenFile, '--admin-token-file', person)
-  return {
-    login: { auth: { method: 'token', tokenFile: 'credential:admin-token' } },
-    secrets: { 'admin-token': token.trim() },
+    isUnanswered: () => isUnanswered(journal, hostname),
   }
 }

@@ -32,8 +32,8 @@ export function endingOf(jobs: string): Ending {
 /** What it needs from outside. */
 export interface PowerOffOptions {
   readonly environment: Readonly<Record<string, string | undefined>>
-  readonly tell: (text: string) => void
-  /** A child, as the same user: systemd starts nothing any more. */
+  readonly report: (text: string) => void
+  /** A child, as the same user: systemd starts nothing any more during a shutdown. */
   readonly openExchange: (issuer: HttpIssuerConfig, log: Config['log']) => ExchangeClient
 }
 
@@ -45,7 +45,7 @@ export interface PowerOffOptions {
  * @returns whether it was deleted, or was not to be
  */
 export async function deleteAtPowerOff(
-  { environment, tell, openExchange }: PowerOffOptions,
+  { environment, report, openExchange }: PowerOffOptions,
   signal: AbortSignal,
 ): Promise<boolean> {
   const jobs = await runProgram(LIST_JOBS, {
@@ -57,7 +57,7 @@ export async function deleteAtPowerOff(
   if (why !== 'power-off') {
     if (why === null) {
       const reason = oneLine(jobs.failure ?? jobs.stderr)
-      tell(`this host stays at the issuer: cannot tell whether the machine is being powered off: ${reason}`)
+      report(`this host stays at the issuer: cannot tell whether the machine is being powered off: ${reason}`)
     }
     return why !== null
   }
@@ -65,30 +65,32 @@ export async function deleteAtPowerOff(
   try {
     enrollment = await readEnrollment()
   } catch (error) {
-    tell(`this host stays at the issuer: ${messageOf(error)}`)
+    report(`this host stays at the issuer: ${messageOf(error)}`)
     return false
   }
   if (enrollment?.ephemeral !== true) return true
   if (judgeCopied(enrollment, await readMachineIdentity()) !== false) {
-    tell('this host stays at the issuer: this machine may be a copy of the one that was enrolled')
+    report('this host stays at the issuer: this machine may be a copy of the one that was enrolled')
     return true
   }
   const loaded = await loadConfig({ path: CONFIG_FILE, environment, checkPinnedCas: false })
   if (loaded.kind !== 'ok') {
     const problems = loaded.kind === 'invalid' ? loaded.problems.map(problemLine).join('; ') : 'there is none'
-    tell(`this host stays at the issuer: cannot use the configuration: ${problems}`)
+    report(`this host stays at the issuer: cannot use the configuration: ${problems}`)
     return false
   }
   const { issuer, log } = loaded.config
   if (issuer.kind !== 'http' || issuer.sshHostId !== enrollment.host_id) {
-    tell('this host stays at the issuer: the configuration names another host than the one that was enrolled')
+    report(
+      'this host stays at the issuer: the configuration names another host than the one that was enrolled',
+    )
     return true
   }
   const exchange = openExchange(issuer, log)
   try {
     const answer = await exchange.deleteHost({ hostId: enrollment.host_id }, signal)
     const stays = answer.kind === 'failed' ? `: ${answer.failure.code}: ${answer.failure.message}` : null
-    tell(
+    report(
       stays === null
         ? `deleted ${enrollment.hostname} (${enrollment.host_id}) at the issuer`
         : `this host stays at the issuer${stays}`,

@@ -4,7 +4,7 @@ import { AgentError, messageOf } from '../cert/errors.ts'
 import { reasonOf } from '../cert/text.ts'
 import { type FileOperations, makeFolder, replaceFile } from '../host/files.ts'
 import { createPassLock } from '../host/lock.ts'
-import type { Change } from './change.ts'
+import type { Change, RegistrationChange } from './change.ts'
 import { isSameState, putFileState, readFileState, removeEmptyFolders, sweepBeside } from './files.ts'
 import { withoutSecrets } from './forget-secrets.ts'
 import { type Entry, LARGEST_JOURNAL_BYTES, loadRuns, type Run, textOfRuns } from './journal-format.ts'
@@ -47,8 +47,8 @@ export interface OpenRun {
    */
   note(changes: readonly Change[]): Promise<void>
   /**
-   * Write a change into the journal, unless it is noted, then make it. Copies are made by the root helper, and a registration by the caller,
-   * both around this call.
+   * Write a change into the journal, unless it is noted, then make it. Copies are made by the root helper, around this
+   * call.
    *
    * @throws AgentError STORE_FAILED: it may be half made; the caller undoes the run
    */
@@ -64,8 +64,18 @@ export interface Journal extends AsyncDisposable {
   begin(): OpenRun
   /** Undo what an interrupted or failed run left. May be called again, and is a no-op when there is nothing. */
   undoUnfinished(): Promise<Undone>
-  /** Undo all runs. @param keep of those changes nothing is undone, and they stay in the journal */
+  /**
+   * Undo all runs, but for registrations at the issuer.
+   *
+   * @param keep of those changes nothing is undone either, and they stay in the journal
+   */
   undoAll(keep?: (change: Change) => boolean): Promise<Undone>
+  /**
+   * Put these in the place of all registrations, at once. Nothing else of the journal changes.
+   *
+   * @throws AgentError STORE_FAILED
+   */
+  setRegistrations(registrations: readonly RegistrationChange[]): Promise<void>
 }
 
 const FOLDER_MODE = 0o755
@@ -250,15 +260,21 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       }
     },
     undoUnfinished: async () => undo(newestFirst(all.filter(({ isFinished }) => !isFinished))),
-    undoAll: async (keep = () => false) => undo(newestFirst(all).filter((one) => !keep(one.change))),
+    undoAll: async (keep = () => false) =>
+      undo(newestFirst(all).filter(({ change }) => change.kind !== 'registration' && !keep(change))),
+    async setRegistrations(registrations) {
+      for (const run of all) run.entries = run.entries.filter((one) => one.change.kind !== 'registration')
+      const entries = registrations.map((change) => ({ change, folders: [], merge: null }))
+      all = [...all, { isFinished: true, entries }]
+      all = all.filter((run) => run.entries.length > 0 || !run.isFinished)
+      try {
+        await save()
+      } catch (error) {
+        throw failed(`cannot write ${path}`, error)
+      }
+    },
     [Symbol.asyncDispose]: release,
   }
-}
-
-/** Ids of hosts that this host registered, the newest last. */
-export function registeredIn(all: readonly JournalRun[]): readonly string[] {
-  const changes = all.flatMap((run) => run.changes)
-  return changes.flatMap((one) => (one.kind === 'registration' && one.hostId !== null ? [one.hostId] : []))
 }
 
 function viewOf(all: readonly Run[]): readonly JournalRun[] {

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
+import type { LoginBy } from '../config/config.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import type { Settings } from './configuration.ts'
 import type { Current } from './current.ts'
@@ -84,6 +85,27 @@ function isTyped({ form, setting }: LoginOption): boolean {
   return form === 'secret' && TYPED.includes(setting)
 }
 
+/**
+ * The login by an administrator's access token, which is used now and never kept.
+ *
+ * @param path `-` is standard input
+ * @throws AgentError CREDENTIAL_UNREADABLE
+ */
+export async function administratorLogin(
+  path: string,
+  person: Person,
+): Promise<Pick<LoginSettings, 'secrets'> & { readonly auth: LoginBy<'token'> }> {
+  const flag = '--admin-token-file'
+  const token = oneLineIf(true, await readSecret(path, flag, person), {
+    setting: 'admin_token_file',
+    what: `access token of ${flag}`,
+  })
+  return {
+    auth: { method: 'token', tokenFile: 'credential:admin-token' },
+    secrets: { 'admin-token': token },
+  }
+}
+
 /** Of another method, a setting of the same name is another one: the `client_id` of azure is not that of universal-auth. */
 function settingsBut(given: EnrollOptions['login']): [readonly ['auth', string], null][] {
   return [...FORMS.keys()]
@@ -91,7 +113,11 @@ function settingsBut(given: EnrollOptions['login']): [readonly ['auth', string],
     .map((setting) => [['auth', setting], null])
 }
 
-function oneLineIf(isTypedOne: boolean, text: string, { setting, what }: LoginOption): string {
+function oneLineIf(
+  isTypedOne: boolean,
+  text: string,
+  { setting, what }: Pick<LoginOption, 'setting' | 'what'>,
+): string {
   if (!isTypedOne) return text
   const refuse = (why: string): never => {
     throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} ${why}`)

@@ -4,7 +4,7 @@ import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
 import { oneLine, reasonOf, systemCodeOf } from '../cert/text.ts'
 import { type FileOperations, pathsMatching } from '../host/files.ts'
 import { type ProgramResult, runProgram } from '../host/programs.ts'
-import type { Change, CopiesChange, FileChange, RegistrationChange, ServiceChange } from './change.ts'
+import type { Change, CopiesChange, FileChange, ServiceChange } from './change.ts'
 import {
   isSameState,
   makeFileChange,
@@ -26,13 +26,11 @@ export interface Performers {
   ) => Promise<Pick<ProgramResult, 'status' | 'failure' | 'stderr'>>
   /** `sshd -t`, then a reload. @returns why sshd did not read its configuration; null when it did */
   readonly reloadSshd?: () => Promise<string | null>
-  /** Delete a host at the issuer that this run registered. It is bounded in time, and content if the host is gone. */
-  deleteHost(registration: RegistrationChange): Promise<void>
 }
 
 /** Something that could not be undone, or not wholly. Not an error of ours if others edited it. */
 export interface Left {
-  /** Of a file; or the unit, or the host name at the issuer. */
+  /** Of a file; or the unit. */
   readonly path: string
   readonly why: string
 }
@@ -143,8 +141,6 @@ export function createPerformer(performers: Performers, operations: FileOperatio
           await undoCopies(change)
           return []
         case 'registration':
-          if (change.hostId !== null) await performers.deleteHost(change)
-          return []
         case 'service':
         case 'sshd':
           return []

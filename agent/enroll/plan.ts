@@ -3,7 +3,7 @@ import { AgentError, messageOf } from '../cert/errors.ts'
 import { publicKeyText, type PublicKey } from '../cert/public-key.ts'
 import { oneLine, reasonOf } from '../cert/text.ts'
 import { formatTime } from '../cert/time.ts'
-import type { Config } from '../config/config.ts'
+import { type Config, PROXY_VARIABLES } from '../config/config.ts'
 import {
   type Enrollment,
   ENROLLMENT_FILE,
@@ -230,13 +230,12 @@ function withCas({ text, keys }: Pinned, cas: readonly PublicKey[]): string {
     : `${before}\n${lines.join('')}`
 }
 
-const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY', 'ALL_PROXY']
 const WITH_PASSWORD = /:\/\/[^\s/]*@/
 
 /** The proxy by which enroll reaches the issuer is the service's too. */
 export async function proxyChange(environment: EnrollTools['environment']): Promise<FileChange | null> {
   const wanted = new Map<string, string>()
-  for (const name of PROXIES) {
+  for (const name of PROXY_VARIABLES) {
     const given = environment[name.toLowerCase()] ?? environment[name] ?? ''
     if (/\p{Cc}/u.test(given))
       throw new AgentError('CONFIG_INVALID', `${name} in the environment contains control characters`)

@@ -5,8 +5,8 @@ import { verifyIssued } from '../cert/verify-issued.ts'
 import type { Config } from '../config/config.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Pinned } from './current.ts'
-import type { Patience } from './find-host.ts'
 import type { OwnHostKey } from './own-host-keys.ts'
+import type { Patience } from './patience.ts'
 import type { EnrollOptions, EnrollTools } from './wanted.ts'
 
 /**

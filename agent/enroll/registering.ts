@@ -1,62 +1,73 @@
-import { AgentError, type ErrorCode } from '../cert/errors.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
-import type { Change } from './change.ts'
-import type { Journal } from './journal.ts'
+import type { RegistrationChange } from './change.ts'
+import type { Journal, JournalRun } from './journal.ts'
 
 type Hosts = Pick<ExchangeClient, 'findHost' | 'registerHost'>
 
-/** What the issuer says when it did not register a host; after any other failure it may have. */
-const REFUSALS: readonly ErrorCode[] = [
-  'ISSUER_FORBIDDEN',
-  'ISSUER_NOT_FOUND',
-  'ISSUER_REJECTED',
-  'ISSUER_UNAUTHORIZED',
-]
-
 /**
- * Write into the journal that a name is being registered before the issuer is asked to: if the answer is lost, a host of
- * that name may be this machine's own. It is forgotten when the issuer did not register it, and by {@link settle}.
+ * Hosts at the issuer, whose registrations are written into the journal before the issuer is asked, with no id: if the
+ * answer is lost, a host of that name may be this machine's own. The id is added when the issuer gives it, and what the
+ * issuer surely did not register is taken out again.
  */
-export function noted({ findHost, registerHost }: Hosts, journal: Journal): Hosts {
+export function recordRegistrations({ findHost, registerHost }: Hosts, journal: Journal): Hosts {
   return {
     findHost,
     async registerHost(question, signal) {
       const { hostname } = question
-      // After a lost answer, this one does not say what became of the earlier question.
-      const wasLost = mayHaveRegistered(journal, hostname)
-      if (!wasLost) {
-        const run = journal.begin()
-        await run.make({ kind: 'registration', step: `register ${hostname}`, hostId: null, hostname })
-        await run.finish()
-      }
-      const answer = await registerHost(question, signal)
-      const isRefused =
-        answer.kind === 'taken' || (answer.kind === 'failed' && REFUSALS.includes(answer.failure.code))
-      if (isRefused && !wasLost) await settle(journal, hostname)
+      const before = registrationsIn(journal.runs)
+      // This answer does not say what became of an earlier request that got none.
+      const isFirst = !isUnanswered(journal, hostname)
+      const record = { kind: 'registration', step: `register ${hostname}`, hostId: null, hostname } as const
+      if (isFirst) await journal.setRegistrations([...before, record])
+      const answer = signal.aborted ? null : await registerHost(question, signal)
+      if (answer?.kind === 'registered') {
+        const others = before.filter((one) => one.hostId !== null || one.hostname !== hostname)
+        await journal.setRegistrations([...others, { ...record, hostId: answer.host.id }])
+      } else if (isFirst && (answer?.kind === 'failed' ? !answer.mayBeRegistered : true))
+        await journal.setRegistrations(before)
+      if (answer === null) throw signal.reason
       return answer
     },
   }
 }
 
 /**
- * Whether this machine asked for a name to be registered and never got an answer. It proves nothing about a host of that
- * name: another machine may have registered it before, or since.
+ * Whether this machine began to register a name and did not get an answer. It proves nothing about a host of that name:
+ * another machine may have registered it before, or since.
  */
-export function mayHaveRegistered({ runs }: Journal, hostname: string): boolean {
-  return runs.some(({ changes }) => changes.some((change) => isAbout(change, hostname)))
+export function isUnanswered({ runs }: Journal, hostname: string): boolean {
+  return registrationsIn(runs).some((one) => one.hostId === null && one.hostname === hostname)
 }
 
 /**
- * Forget that question: it is known by now which host this machine is.
+ * Forget the registrations without an answer.
  *
- * @throws AgentError STORE_FAILED when the journal still contains it
+ * @returns their host names
  */
-export async function settle(journal: Journal, hostname: string): Promise<void> {
-  const { left } = await journal.undoAll((change) => !isAbout(change, hostname))
-  if (left.length > 0)
-    throw new AgentError('STORE_FAILED', left.map(({ path, why }) => `${path}: ${why}`).join('; '))
+export async function forgetUnanswered(journal: Journal): Promise<readonly string[]> {
+  const all = registrationsIn(journal.runs)
+  const answered = all.filter(({ hostId }) => hostId !== null)
+  if (answered.length < all.length) await journal.setRegistrations(answered)
+  return all.flatMap(({ hostId, hostname }) => (hostId === null ? [hostname] : []))
 }
 
-function isAbout(change: Change, hostname: string): boolean {
-  return change.kind === 'registration' && change.hostId === null && change.hostname === hostname
+/** Forget a host that was deleted at the issuer. */
+export async function forgetHost(journal: Journal, hostId: string): Promise<void> {
+  const all = registrationsIn(journal.runs)
+  const others = all.filter((one) => one.hostId !== hostId)
+  if (others.length < all.length) await journal.setRegistrations(others)
+}
+
+/** For people, of a host name that was forgotten so. */
+export function unansweredText(hostname: string): string {
+  return `this machine began to register ${hostname} and got no answer: if no other machine uses a host of that name, delete it at the issuer`
+}
+
+/** Ids of hosts that this machine registered, the newest last. */
+export function registeredIn(runs: readonly JournalRun[]): readonly string[] {
+  return registrationsIn(runs).flatMap(({ hostId }) => (hostId === null ? [] : [hostId]))
+}
+
+function registrationsIn(runs: readonly JournalRun[]): readonly RegistrationChange[] {
+  return runs.flatMap(({ changes }) => changes).filter((one) => one.kind === 'registration')
 }

@@ -1,7 +1,7 @@
 import { readdir, readFile, readlink } from 'node:fs/promises'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import { oneLine } from '../cert/text.ts'
-import type { Config } from '../config/config.ts'
+import { type Config, isProxyVariable } from '../config/config.ts'
 import { createPassLock } from '../host/lock.ts'
 import { createHostNames, systemClock } from '../host/machine.ts'
 import { findProgram } from '../host/programs.ts'
@@ -84,8 +84,6 @@ export async function openTools(
     performers: {
       // An undoing goes on whatever signal comes.
       reloadSshd: async () => reloadSshd(new AbortController().signal),
-      // unenroll does it by its own option, and enroll keeps what it registered.
-      deleteHost: async () => {},
     },
   })
     .catch(async (error: unknown) => {
@@ -113,6 +111,7 @@ function viewOf(runs: Journal['runs']): Journal {
     begin: refuse,
     undoUnfinished: refuseLater,
     undoAll: refuseLater,
+    setRegistrations: refuseLater,
     [Symbol.asyncDispose]: async () => {},
   }
 }
@@ -184,11 +183,9 @@ async function testSshd(signal: AbortSignal): Promise<string | null> {
   }
 }
 
-const PROXY = /^(?:https?|all|no)_proxy$/i
-
 function proxiesIn(environment: ToolsOptions['environment']): Readonly<Record<string, string>> | undefined {
   const found = Object.entries(environment).flatMap(([name, text]) =>
-    PROXY.test(name) && text !== undefined && text !== '' ? [[name, text] as const] : [],
+    isProxyVariable(name) && text !== undefined && text !== '' ? [[name, text] as const] : [],
   )
   return found.length === 0 ? undefined : Object.fromEntries(found)
 }

@@ -3,6 +3,7 @@ import type { Change } from './change.ts'
 import type { Deletion } from './delete-host.ts'
 import { isOfUserCa } from './enroll-user-ca.ts'
 import type { Left } from './perform.ts'
+import { forgetHost, forgetUnanswered, unansweredText } from './registering.ts'
 import { agrees, isLooking, type Mode, type Step, stepsOf } from './show.ts'
 import { USER_CA_DROP_IN } from './sshd-logins.ts'
 import type { EnrollTools } from './wanted.ts'
@@ -35,15 +36,17 @@ export async function unenroll(
 ): Promise<Unenrolled> {
   const isKept = (change: Change): boolean =>
     change.kind === 'registration' || (keepsUserCa && isOfUserCa(change))
-  const changes = journal.runs
-    .flatMap((run) => run.changes)
-    .filter((change) => !isKept(change))
-    .toReversed()
+  const toUndo = (): Change[] =>
+    journal.runs.flatMap((run) => run.changes).filter((change) => !isKept(change))
+  const changes = toUndo().toReversed()
   const steps = stepsOf(changes.map(reversed))
   const deletes = await willDelete(deletion, mode, signal)
   if (deletes !== null) steps.push(stepOfDeletion(deletes))
   const result = { changed: steps.length > 0, steps, left: [] }
-  if (steps.length === 0) return { ...result, isDone: true }
+  if (steps.length === 0) {
+    if (!isLooking(mode)) await reportUnanswered({ journal, person })
+    return { ...result, isDone: true }
+  }
   const also = deletes === null ? '' : `, and ${questionOf(deletes)}`
   const question = `Take all of this back${also}?`
   if (!(await agrees(mode, changes.map(reversed), person, signal, question)))
@@ -58,7 +61,8 @@ export async function unenroll(
   signal.throwIfAborted()
   const { left } = await journal.undoAll(isKept)
   for (const { path, why } of left) person.tell(`not taken back: ${path}: ${why}`)
-  const isRestLeft = journal.runs.some((run) => run.changes.some((change) => !isKept(change)))
+  await reportUnanswered({ journal, person })
+  const isRestLeft = toUndo().length > 0
   if (isRestLeft)
     person.tell('the journal keeps what failed: remove its cause, then run `hostcertd unenroll` again')
   if (deletes === null) return { ...result, left, isDone: true }
@@ -68,12 +72,16 @@ export async function unenroll(
     return { ...result, left, isDone: true }
   }
   person.tell(await deleteAtLast(deletes, signal))
-  await journal.undoAll((change) => !(change.kind === 'registration' && change.hostId === deletes.hostId))
+  await forgetHost(journal, deletes.hostId)
   return { ...result, left, isDone: true }
 }
 
 const LOGINS_END =
   'logins by user certificate end: whoever has no other way to log in to this host is locked out; --keep-user-ca keeps them'
+/** What this machine is not any more, and the issuer may have. */
+async function reportUnanswered({ journal, person }: Pick<EnrollTools, 'journal' | 'person'>): Promise<void> {
+  for (const hostname of await forgetUnanswered(journal)) person.tell(unansweredText(hostname))
+}
 
 /**
  * Only delete a host at the issuer, from whatever machine.

@@ -6,7 +6,7 @@ import { oneLine, reasonOf } from '../cert/text.ts'
 import { makeFolder, replaceFile } from '../host/files.ts'
 import { createPassLock } from '../host/lock.ts'
 import { findProgram, runProgram } from '../host/programs.ts'
-import { linesOf, placeOf, readDirectives } from '../host/sshd-directives.ts'
+import { placeOf, readDirectives } from '../host/sshd-directives.ts'
 import { makeRuntimeFolder, type SshdCheck, SshdConfiguration } from '../host/sshd-files.ts'
 import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
 import type { FileState } from './change.ts'
@@ -164,7 +164,7 @@ export async function readEffect({ sshdConfig, file, dropIn }: UserCaPlaces): Pr
   readonly problem: string | null
   readonly notes: readonly string[]
 }> {
-  const lines = linesOf(await readDirectives(sshdConfig), 'trustedusercakeys')
+  const lines = (await readDirectives(sshdConfig)).filter(({ keyword }) => keyword === 'trustedusercakeys')
   const describe = (line: (typeof lines)[number]): string =>
     `${placeOf(line)}: TrustedUserCAKeys ${line.value}`
   const first = lines.find(({ inMatch }) => !inMatch)

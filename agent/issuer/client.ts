@@ -77,11 +77,11 @@ export async function askWithToken(
   signal: AbortSignal,
 ): Promise<Outcome> {
   const first = await authenticator.token(null, signal)
-  if (first.kind === 'failed') return { ok: false, failure: first.failure }
+  if (first.kind === 'failed') return { ok: false, failure: first.failure, mayBeDone: false }
   const outcome = await ask(first.token)
   if (!outcome.ok || !isTokenRefused(outcome.answer)) return outcome
   const second = await authenticator.token(first.token, signal)
-  if (second.kind === 'failed') return { ok: false, failure: second.failure }
+  if (second.kind === 'failed') return { ok: false, failure: second.failure, mayBeDone: false }
   // The same request with the same token would get the same answer.
   return second.token === first.token ? outcome : ask(second.token)
 }
@@ -138,7 +138,7 @@ export function hostPath(id: string): string {
 }
 
 function readIssued(outcome: Outcome): IssueAnswer {
-  if (!outcome.ok) return outcome
+  if (!outcome.ok) return { ok: false, failure: outcome.failure }
   const { answer } = outcome
   if (answer.status !== 200) return { ok: false, failure: answerFailure(answer) }
   const issued = parseObject(answer.text)

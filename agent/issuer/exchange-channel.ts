@@ -30,6 +30,8 @@ export interface Channel {
   readonly ended: string | null
   /** Whether it was ever there: a socket that accepted, or a child that runs. */
   readonly wasStarted: boolean
+  /** Whether it is the unit's, which systemd ends by its age. */
+  readonly isUnit: boolean
   /** Close its input, which ends it; one that does not end is killed. */
   readonly end: () => void
   readonly kill: () => void
@@ -56,6 +58,7 @@ export function openChannel({ program, socket, mayBeChild }: ExchangeWay, settin
   let stream: Stream | null = null
   let ended: string | null = null
   let wasStarted = false
+  const isUnit = socket !== null && isSocket(socket)
   const started = (): void => {
     wasStarted = true
   }
@@ -72,11 +75,10 @@ export function openChannel({ program, socket, mayBeChild }: ExchangeWay, settin
     stream?.end()
     setTimeout(() => stream?.isOpen() === true && stream.kill(), milliseconds).unref()
   }
-  if (socket !== null && !mayBeChild && !isSocket(socket)) {
+  if (socket !== null && !mayBeChild && !isUnit) {
     over(`there is no ${socket}: \`systemctl restart hostcertd-exchange.socket\``)
   } else {
     try {
-      const isUnit = socket !== null && isSocket(socket)
       stream = isUnit ? connect(socket, split, over, started) : spawnChild(program, split, over, started)
       stream.write(`${settings}\n`)
     } catch (error) {
@@ -107,6 +109,7 @@ export function openChannel({ program, socket, mayBeChild }: ExchangeWay, settin
     get wasStarted() {
       return wasStarted
     },
+    isUnit,
     end: () => stopWithin(END_MILLISECONDS),
     kill: () => stopWithin(KILL_MILLISECONDS),
   }

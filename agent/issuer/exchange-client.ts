@@ -79,7 +79,7 @@ const ANSWER_KINDS: Readonly<Record<Asked['ask'], readonly Reply['answer']['kind
 
 /** Beyond what its own time limits allow: to start, and to read what the system trusts. */
 const SPARE_MILLISECONDS = 10_000
-/** systemd ends one after five minutes, whatever it does: an older one is asked nothing more. */
+/** systemd ends one of the unit after five minutes, whatever it does: an older one is asked nothing more. */
 const LONGEST_AGE_SECONDS = 120
 /** A login, an issue, and both once more: each has the whole `issuer.timeout`. */
 const REQUESTS_PER_QUESTION = 4
@@ -112,9 +112,12 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
   }
 
   const open = (): Channel => {
-    // One that has answered and then ended while nothing was asked, as systemd ends the unit after five minutes.
-    if (questions > 0 && channel?.ended !== null) channel = null
-    if (channel !== null && clock.uptime() - openedAt > LONGEST_AGE_SECONDS) end()
+    if (channel?.isUnit === true) {
+      // One that has answered may have ended by its age since. A child has none, and another one would be another user's
+      // if this process has become one.
+      const isOver = questions > 0 && channel.ended !== null
+      if (isOver || clock.uptime() - openedAt > LONGEST_AGE_SECONDS) end()
+    }
     if (channel === null) openedAt = clock.uptime()
     const current = sshHostId === '' ? settings : { ...settings, issuer: { ...issuer, sshHostId } }
     return (channel ??= openChannel(options, JSON.stringify(current)))
@@ -125,9 +128,14 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
     channel = null
   }
 
-  /** After this its state is unknown, so it is killed. */
+  /**
+   * After this its state is unknown, so it is killed.
+   *
+   * @param mayHaveRead false: the question did not reach it
+   */
   const giveUp = (
     asked: Asked,
+    mayHaveRead: boolean,
     code: ErrorCode,
     message: string,
     since: number,
@@ -138,13 +146,15 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
     if (asked.ask === 'issue' || asked.ask === 'host-ca')
       metrics.issuerRequest(asked.ask, code, clock.uptime() - since)
     const failure = localFailure(code, next, `${EXCHANGE} ${message}`)
-    return { kind: 'failed', failure, noSuchRoute: false }
+    return { kind: 'failed', failure, noSuchRoute: false, mayBeRegistered: mayHaveRead }
   }
 
   const ask = async (asked: Asked, signal: AbortSignal): Promise<Reply['answer']> => {
     signal.throwIfAborted()
     const since = clock.uptime()
     const exchange = open()
+    const hadEnded = exchange.ended !== null
+    const mayHaveRead = (): boolean => !hadEnded && exchange.wasStarted
     const question: Question = { id: ++questions, ...asked }
     const limit = AbortSignal.timeout(limitOf(asked, issuer.timeoutMilliseconds))
     const line = await exchange.ask(JSON.stringify(question), AbortSignal.any([signal, limit]))
@@ -153,14 +163,27 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
       throw signal.reason
     }
     if (line === null && limit.aborted)
-      return giveUp(asked, 'ISSUER_TIMEOUT', 'did not answer in time and was killed', since)
+      return giveUp(asked, mayHaveRead(), 'ISSUER_TIMEOUT', 'did not answer in time and was killed', since)
     if (line === null) {
       const next = exchange.wasStarted ? 'issuer-backoff' : 'local'
-      return giveUp(asked, 'ISSUER_UNREACHABLE', `ended: ${exchange.ended ?? 'no reply'}`, since, next)
+      return giveUp(
+        asked,
+        mayHaveRead(),
+        'ISSUER_UNREACHABLE',
+        `ended: ${exchange.ended ?? 'no reply'}`,
+        since,
+        next,
+      )
     }
     const reply = replyTo(question, line)
     if (reply === null || !isAnswerTo(asked, reply.answer))
-      return giveUp(asked, 'ISSUER_INVALID_RESPONSE', 'sent an invalid reply and was killed', since)
+      return giveUp(
+        asked,
+        mayHaveRead(),
+        'ISSUER_INVALID_RESPONSE',
+        'sent an invalid reply and was killed',
+        since,
+      )
     if (issuer.kind === 'http' && issuer.sshHostId === '' && sshHostId === '')
       sshHostId = hostIn(reply.answer)
     health.learn(reply.health)
@@ -196,7 +219,9 @@ export function createExchangeClient(options: ExchangeClientOptions): ExchangeCl
     registerHost: async (question, signal) => {
       const answer = await ask({ ask: 'register-host', ...question }, signal)
       const isKnown = answer.kind === 'registered' || answer.kind === 'taken'
-      return isKnown ? answer : { kind: 'failed', failure: failureIn(answer) }
+      if (isKnown) return answer
+      const mayBeRegistered = answer.kind !== 'failed' || answer.mayBeRegistered
+      return { kind: 'failed', failure: failureIn(answer), mayBeRegistered }
     },
     deleteHost: async (question, signal) => {
       const answer = await ask({ ask: 'delete-host', ...question }, signal)

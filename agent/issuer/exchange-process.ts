@@ -15,7 +15,7 @@ import {
   type Reply,
 } from './exchange-protocol.ts'
 import { localFailure } from './failures.ts'
-import type { Hosts } from './host-questions.ts'
+import type { HostAnswerOf, Hosts } from './host-questions.ts'
 
 export interface ExchangeStreams {
   readonly input: NodeJS.ReadableStream
@@ -115,7 +115,7 @@ async function answerTo(
     case 'find-host':
       return orFailed(await issuer.findHost(question, signal))
     case 'register-host':
-      return orFailed(await issuer.registerHost(question, signal))
+      return registered(await issuer.registerHost(question, signal))
     case 'delete-host':
       return orFailed(await issuer.deleteHost(question, signal))
     case 'user-ca':
@@ -151,18 +151,29 @@ function diagnosed(answer: DiagnosisAnswer): Reply['answer'] {
 }
 
 function hostCa(answer: HostCaAnswer): Reply['answer'] {
-  if (!answer.ok) return failed(answer.failure, answer.noSuchRoute)
+  if (!answer.ok) return failed(answer.failure, { noSuchRoute: answer.noSuchRoute })
   const keys = answer.keys.map(publicKeyText)
   if (keys.join('').length <= LONGEST_CERTIFICATE) return { kind: 'host-ca', keys }
   const flaw = `the issuer sent ${keys.length} CA keys, which is too many`
   return failed(localFailure('ISSUER_INVALID_RESPONSE', 'issuer-backoff', flaw))
 }
 
-function orFailed(answer: Awaited<ReturnType<Hosts[keyof Hosts]>>): Reply['answer'] {
+function registered(answer: HostAnswerOf<'register-host'>): Reply['answer'] {
+  if (answer.kind !== 'failed') return answer
+  const { failure, mayBeRegistered } = answer
+  return failed(failure, { mayBeRegistered })
+}
+
+function orFailed(answer: HostAnswerOf<'find-host' | 'delete-host' | 'user-ca'>): Reply['answer'] {
   return answer.kind === 'failed' ? failed(answer.failure) : answer
 }
 
-function failed(failure: IssuerFailure, noSuchRoute = false): Reply['answer'] {
+type FailedAnswer = Extract<Reply['answer'], { kind: 'failed' }>
+
+function failed(
+  failure: IssuerFailure,
+  { noSuchRoute = false, mayBeRegistered = false }: Partial<Omit<FailedAnswer, 'kind' | 'failure'>> = {},
+): Reply['answer'] {
   const { retryAfterSeconds } = failure
   return {
     kind: 'failed',
@@ -172,5 +183,6 @@ function failed(failure: IssuerFailure, noSuchRoute = false): Reply['answer'] {
       retryAfterSeconds: retryAfterSeconds && Math.min(retryAfterSeconds, LAST_SECOND),
     },
     noSuchRoute,
+    mayBeRegistered,
   }
 }

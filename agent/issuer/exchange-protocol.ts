@@ -12,7 +12,7 @@ import { HOST_ANSWERS, HOST_QUESTIONS } from './host-questions.ts'
  */
 
 /** Changes with the protocol: after an upgrade under a running daemon the two sides differ, and refuse each other. */
-export const PROTOCOL = 4
+export const PROTOCOL = 5
 
 /** Of a line, in characters; a longer one is refused. */
 export const LONGEST_LINE = 64 * 1024
@@ -125,7 +125,13 @@ const answer = v.variant('kind', [
     ),
   }),
   ...HOST_ANSWERS,
-  v.object({ kind: v.literal('failed'), failure, noSuchRoute: v.boolean() }),
+  v.object({
+    kind: v.literal('failed'),
+    failure,
+    noSuchRoute: v.boolean(),
+    /** To `register-host`: whether the issuer may have registered it all the same. */
+    mayBeRegistered: v.boolean(),
+  }),
 ])
 
 const reply = v.object({

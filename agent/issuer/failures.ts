@@ -185,10 +185,14 @@ export function refusal(answer: Answer, code: ErrorCode, next: NextStep, what: s
   return of(answer, code, next, said(answer, what))
 }
 
+/** The answers for which `Retry-After` says when to ask again: RFC 6585, section 4, and RFC 9110, section 15.6.4. */
+const LATER: readonly number[] = [429, 503]
+
 function busy(answer: Answer): IssuerFailure {
+  const { status } = answer
   return {
-    ...of(answer, 'ISSUER_BUSY', 'issuer-backoff', said(answer, busyText(answer.status))),
-    retryAfterSeconds: answer.retryAfterSeconds,
+    ...of(answer, 'ISSUER_BUSY', 'issuer-backoff', said(answer, busyText(status))),
+    retryAfterSeconds: LATER.includes(status) ? answer.retryAfterSeconds : null,
   }
 }
 

@@ -102,7 +102,17 @@ export type HostQuestion<A extends Ask> = Omit<v.InferOutput<(typeof HOST_QUESTI
 
 export type HostAnswerOf<A extends Ask> =
   | Extract<HostAnswer, { kind: (typeof HOST_ANSWER_KINDS)[A][number] }>
-  | { readonly kind: 'failed'; readonly failure: IssuerFailure }
+  | (A extends 'register-host' ? FailedRegistration : FailedQuestion)
+
+interface FailedQuestion {
+  readonly kind: 'failed'
+  readonly failure: IssuerFailure
+}
+
+interface FailedRegistration extends FailedQuestion {
+  /** False: this request surely registered nothing. True: it may have, and the answer does not say. */
+  readonly mayBeRegistered: boolean
+}
 
 /**
  * What `enroll` asks of the issuer besides certificates. Each does the least that there is to ask, never asks again by
@@ -122,6 +132,6 @@ export interface Hosts {
 
 /** Nothing is asked of the issuer. */
 export function refusingHosts(failure: IssuerFailure): Hosts {
-  const refuse = async () => ({ kind: 'failed', failure }) as const
+  const refuse = async () => ({ kind: 'failed', failure, mayBeRegistered: false }) as const
   return { findHost: refuse, registerHost: refuse, deleteHost: refuse, userCa: refuse }
 }

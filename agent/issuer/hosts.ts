@@ -100,7 +100,7 @@ export function createHosts(way: HttpWay): Hosts {
     signal: AbortSignal,
   ): Promise<HostAnswerOf<'find-host'>> => {
     const name = readHostName(hostname)
-    if (!name.ok) return refused(`the host name ${name.why}`)
+    if (!name.ok) return failed(ownRefusal(`the host name ${name.why}`))
     const inProject = await projectOf(project, signal)
     if ('code' in inProject) return failed(inProject)
     const listed = await hostsOf(inProject.id, signal)
@@ -112,7 +112,10 @@ export function createHosts(way: HttpWay): Hosts {
     return { kind: 'found', project: inProject, host, similar, visible: listed.items.length }
   }
 
-  /** Why the server failed to register a host: that name and alias are taken is all that its answer can mean but a fault. */
+  /**
+   * Why the server failed to register a host: that name and alias are taken is all that its answer can mean but a fault.
+   * Either way it made none.
+   */
   const explainCreate = async (
     answer: Answer,
     { hostname, alias }: HostQuestion<'register-host'>,
@@ -129,7 +132,7 @@ export function createHosts(way: HttpWay): Hosts {
     const names = alias === null ? hostname : `${hostname}, or the alias ${alias},`
     const unseen = 'code' in match ? `, and then: ${match.message}` : ''
     const what = `failed to register ${hostname}: either ${names} is taken by a host that this identity cannot read, or the server has an internal error${unseen}`
-    return failed(refusal(answer, 'ISSUER_BUSY', 'issuer-backoff', what))
+    return notRegistered(refusal(answer, 'ISSUER_BUSY', 'issuer-backoff', what))
   }
 
   const register = async (
@@ -137,14 +140,14 @@ export function createHosts(way: HttpWay): Hosts {
     signal: AbortSignal,
   ): Promise<HostAnswerOf<'register-host'>> => {
     const name = readHostName(question.hostname)
-    if (!name.ok) return refused(`the host name ${name.why}`)
+    if (!name.ok) return notRegistered(ownRefusal(`the host name ${name.why}`))
     const ttl = question.ttl === null ? null : readCertificateTtl(question.ttl)
-    if (ttl !== null && !ttl.ok) return refused(`the lifetime ${ttl.why}`)
+    if (ttl !== null && !ttl.ok) return notRegistered(ownRefusal(`the lifetime ${ttl.why}`))
     const wish = { ...question, hostname: name.value }
     const { project, hostname, alias } = wish
     // The route takes no slug.
     const inProject = isUuid(project) ? { id: project } : await projectOf(project, signal)
-    if ('code' in inProject) return failed(inProject)
+    if ('code' in inProject) return notRegistered(inProject)
     const projectId = inProject.id
     const body = {
       projectId,
@@ -153,18 +156,22 @@ export function createHosts(way: HttpWay): Hosts {
       ...(ttl === null ? {} : { hostCertTtl: ttl.value }),
     }
     const outcome = await ask({ method: 'POST', path: '/api/v1/ssh/hosts', body }, signal)
-    if (!outcome.ok) return failed(outcome.failure)
+    if (!outcome.ok)
+      return outcome.mayBeDone ? perhapsRegistered(outcome.failure) : notRegistered(outcome.failure)
     const { answer } = outcome
     if (answer.status === 500 && answer.body.error === 'Create')
       return explainCreate(answer, wish, projectId, signal)
     if (answer.status !== 200) {
       const forbids = `does not permit registering ${hostname}`
-      return failed(failureOf(answer, forbids, `has no project ${quote(project)}`))
+      const failure = failureOf(answer, forbids, `has no project ${quote(project)}`)
+      return isRefusal(answer.status) ? notRegistered(failure) : perhapsRegistered(failure)
     }
     const host = readHost(answer)
-    if (typeof host === 'string') return failed(invalidAnswer(answer, host))
-    if (host.hostname !== hostname)
-      return failed(invalidAnswer(answer, `200 with the host ${host.hostname} instead of ${hostname}`))
+    if (typeof host === 'string') return perhapsRegistered(invalidAnswer(answer, host))
+    if (host.hostname !== hostname) {
+      const flaw = `200 with the host ${host.hostname} instead of ${hostname}`
+      return perhapsRegistered(invalidAnswer(answer, flaw))
+    }
     return { kind: 'registered', host: take(host) }
   }
 
@@ -211,6 +218,19 @@ function namesOf(projects: readonly Project[]): string {
 }
 
 /** Before the issuer is asked. */
-function refused(message: string): { readonly kind: 'failed'; readonly failure: IssuerFailure } {
-  return failed(localFailure('CONFIG_INVALID', 'local', message))
+function ownRefusal(message: string): IssuerFailure {
+  return localFailure('CONFIG_INVALID', 'local', message)
+}
+
+function notRegistered(failure: IssuerFailure): HostAnswerOf<'register-host'> {
+  return { kind: 'failed', failure, mayBeRegistered: false }
+}
+
+function perhapsRegistered(failure: IssuerFailure): HostAnswerOf<'register-host'> {
+  return { kind: 'failed', failure, mayBeRegistered: true }
+}
+
+/** Whether a request with that status surely was not carried out. After 408 it may have been, as after any 5xx. */
+function isRefusal(status: number): boolean {
+  return status >= 400 && status < 500 && status !== 408
 }

@@ -45,7 +45,8 @@ export interface HostsQuestion {
 
 export type Outcome =
   | { readonly ok: true; readonly answer: Answer }
-  | { readonly ok: false; readonly failure: IssuerFailure }
+  /** `mayBeDone`: false when the request was surely not carried out, for it was not sent, or refused. */
+  | { readonly ok: false; readonly failure: IssuerFailure; readonly mayBeDone: boolean }
 
 interface HttpSettings {
   /** No slash at the end. */
@@ -92,21 +93,25 @@ export class HttpExchange {
     const start = performance.now()
     const asked = { ...this.#compose(question, address), mutualTls }
     let reply: RawReply
+    let mayBeDone = false
+    const onSend = (): void => {
+      mayBeDone = true
+    }
     try {
-      reply = await send(asked, this.#roots, AbortSignal.any([signal, timeout]))
+      reply = await send({ ...asked, onSend }, this.#roots, AbortSignal.any([signal, timeout]))
     } catch (error) {
       signal.throwIfAborted()
       const timedOut = timeout.aborted ? { milliseconds: timeoutMilliseconds } : null
       const refused = mutualTls === null ? null : refusedByTls(authorityOf(address), codeOf(error))
       if (refused !== null) {
         this.#note(question.route, refused.code, start, { error: refused.message })
-        return { ok: false, failure: refused }
+        return { ok: false, failure: refused, mayBeDone: false }
       }
       const why = transportFailure(error, authorityOf(address), timedOut, this.#secrets)
       const failure = mutualTls !== null && isCut(error) ? withCertificateHint(why) : why
       this.#health.unreached()
       this.#note(question.route, failure.code, start, { error: failure.message })
-      return { ok: false, failure }
+      return { ok: false, failure, mayBeDone }
     }
     this.#health.answered(reply.status, dateOf(reply), { began, ended: this.#clock.now() })
     const setting = mutualTls === null ? 'issuer.url' : 'auth.login_url'

@@ -23,6 +23,8 @@ interface RawRequest {
   readonly limitBytes?: number | undefined
   /** The certificate that TLS shows the server. */
   readonly mutualTls?: ClientCertificate | null
+  /** Called before the first byte of the request is sent, over a connection that stands. */
+  readonly onSend?: () => void
 }
 
 /** Both in PEM form. */
@@ -62,7 +64,7 @@ export async function sendBy(
 ): Promise<RawReply> {
   try {
     return await untilAborted(
-      withTlsAlert(() => exchange(asked, dispatcher, signal)),
+      withTlsAlert(() => reportingSend(asked, () => exchange(asked, dispatcher, signal))),
       signal,
     )
   } finally {
@@ -192,6 +194,23 @@ async function withTlsAlert<T>(work: () => Promise<T>): Promise<T> {
     throw error instanceof errors.SocketError ? (alert ?? error) : error
   } finally {
     unsubscribe(CONNECTED, onConnected)
+  }
+}
+
+/** undici publishes each request here before it writes it, those to a proxy for a connection included. */
+const SENDING = 'undici:client:sendHeaders'
+
+/** One exchange at a time. */
+async function reportingSend<T>({ onSend }: Pick<RawRequest, 'onSend'>, work: () => Promise<T>): Promise<T> {
+  const onSending = (published: unknown): void => {
+    const { request: sent } = published as { readonly request: { readonly method: string } }
+    if (sent.method !== 'CONNECT') onSend?.()
+  }
+  subscribe(SENDING, onSending)
+  try {
+    return await work()
+  } finally {
+    unsubscribe(SENDING, onSending)
   }
 }
 

@@ -80,7 +80,8 @@ export class Attempts extends WorkingRecord {
               // A server that asks for a second each time is failing all the same.
               backoffSeconds(next, failures, validitySecondsLeft, dice),
             )
-    const wait: Wait = { code, failures, until: this.now + seconds }
+    const later = asked === null ? {} : { isLater: true }
+    const wait: Wait = { code, failures, until: this.now + seconds, ...later }
     this.change({ ...provenBy(slot), [slot]: wait })
     return wait
   }

@@ -32,6 +32,8 @@ export interface Wait {
   /** By the wall clock; nothing is tried before. */
   readonly until: UnixSeconds
   readonly code: ErrorCode
+  /** The issuer itself said "later". */
+  readonly isLater?: boolean
 }
 
 const MINUTE = 60

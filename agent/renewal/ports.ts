@@ -75,7 +75,10 @@ export interface CertificateStore {
 
 export type IssuerFailure = Failure & {
   readonly next: NextStep
-  /** What the issuer asked for, from now on; only with ISSUER_BUSY, and ISSUER_REJECTED by `issuer.command`. */
+  /**
+   * The issuer said "later", from now on: ISSUER_BUSY by a 429 or 503 with `Retry-After`, and ISSUER_REJECTED by
+   * `issuer.command`. Null: it did not.
+   */
   readonly retryAfterSeconds: number | null
   /** `reqId` of the answer, for the issuer's support. */
   readonly requestId: string | null

@@ -33,6 +33,8 @@ const waitFields = {
       v.transform((): ErrorCode => 'ISSUER_UNREACHABLE'),
     ),
   ]),
+  /** The issuer itself said "later". */
+  isLater: v.exactOptional(v.boolean()),
 }
 const wait = v.nullable(v.object(waitFields))
 

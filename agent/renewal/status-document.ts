@@ -24,7 +24,13 @@ export interface StatusDocument {
   }
   readonly certificates: readonly CertificateStatus[]
   /** What is not tried before its time: `issuer`, `login`, `administrator`, `install`, `reload`, or a host key's name. */
-  readonly waits: readonly { readonly for: string; readonly code: ErrorCode; readonly until: string }[]
+  readonly waits: readonly {
+    readonly for: string
+    readonly code: ErrorCode
+    readonly until: string
+    /** The issuer itself asked for it: 429, or 503, with `Retry-After`. Left out: hostcertd waits by its own schedule. */
+    readonly later?: boolean
+  }[]
   /** What the root helper left out or found, for people. */
   readonly notes: readonly string[]
   readonly sshd: {

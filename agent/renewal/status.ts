@@ -39,16 +39,22 @@ export function statusOf(
       clock_skew_seconds: issuer.clockSkewSeconds,
     },
     certificates: stopped === null ? certificates : withLastError(certificates, stopped, recordNow.now),
-    waits: waitsInForce(recordNow, identitiesOf(views)).map((wait) => ({
-      for: wait.for,
-      code: wait.code,
-      until: formatTime(wait.until) ?? '',
-    })),
+    waits: waitsInForce(recordNow, identitiesOf(views)).map(waitStatus),
     notes,
     sshd: isAsked ? { state, since: formatTime(since) } : { state: null, since: null },
     machine: { copied: copied === null ? null : copied !== false },
     login: { method: loginMethod },
   }
+}
+
+function waitStatus({
+  for: what,
+  code,
+  until,
+  isLater = false,
+}: ReturnType<typeof waitsInForce>[number]): StatusDocument['waits'][number] {
+  const wait = { for: what, code, until: formatTime(until) ?? '' }
+  return isLater ? { ...wait, later: true } : wait
 }
 
 /** The status document of a host without a configuration. */

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { createUntilServed } from '../../agent/cli/wait.ts'
 import type { Config } from '../../agent/config/config.ts'
 import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
@@ -165,8 +165,7 @@ function waitOfEnroll(
   const since = Date.parse(SERVED.checked_at ?? '') / 1000
   const config = { health: { listen, hosts: [] }, verify: { hostCaFile: null, principals: ['web1'] } }
   const untilServed = createUntilServed(async () => document)
-  const patience = document === null ? 0 : 60
-  return untilServed(config, { since, seconds: patience }, new AbortController().signal)
+  return untilServed(config, { since, seconds: document === null ? 0 : 60 }, new AbortController().signal)
 }
 
 test.concurrent.each([
@@ -194,4 +193,55 @@ test.concurrent.each([
 test.concurrent('enroll waits: without a port of the daemon', async () => {
   const { body } = statusAnswer([{ ...valid('a', SERVED), principals: ['web1'] }])
   expect(await waitOfEnroll({ kind: 'none' }, JSON.parse(body))).toBeNull()
+})
+
+describe('enroll waits, when its time is over', () => {
+  const until = new Date(Date.now() + 60_000).toISOString()
+  const ABSENT = { ...valid('a', UNSEEN), state: 'absent', principals: ['web1'] } as const
+  const absent = (waits: StatusDocument['waits'] = []): string => statusAnswer([ABSENT], {}, { waits }).body
+  const served = statusAnswer([{ ...valid('a', SERVED), principals: ['web1'] }]).body
+
+  /** @param bodies of `/status`, the last again and again. @returns what is missing, and how often it was asked for */
+  async function waitFor(bodies: readonly string[], onAsked = (): void => {}) {
+    let asked = 0
+    const answers = {
+      '/livez': LIVE,
+      get '/status'() {
+        onAsked()
+        return { body: bodies[Math.min(asked++, bodies.length - 1)] ?? '' }
+      },
+    }
+    await using daemon = await startFakeDaemon(answers)
+    const [host = '', port] = daemon.listen.split(':')
+    const missing = await waitOfEnroll({ kind: 'tcp', host, port: Number(port) }, null)
+    return { missing, asked }
+  }
+
+  test('for what the issuer put off, and for the attempt after it', async () => {
+    const later = absent([{ for: 'issuer', code: 'ISSUER_BUSY', until, later: true }])
+    const { missing, asked } = await waitFor([later, absent(), absent(), served])
+    expect({ missing, asked }).toEqual({ missing: null, asked: 4 })
+  })
+
+  test.each([
+    { name: 'a fault of the issuer', waits: [{ for: 'issuer', code: 'ISSUER_BUSY', until }] },
+    { name: 'an issuer that is away', waits: [{ for: 'issuer', code: 'ISSUER_UNREACHABLE', until }] },
+    { name: 'a locked identity', waits: [{ for: 'login', code: 'LOGIN_LOCKED', until }] },
+    { name: 'a time that is none', waits: [{ for: 'issuer', code: 'ISSUER_BUSY', until: 'x', later: true }] },
+  ] as const)('not for $name', async ({ waits }) => {
+    expect(await waitFor([absent(waits), served])).toEqual({ missing: 'a is absent', asked: 1 })
+  })
+
+  test('for four hours at most', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    try {
+      const far = [
+        { for: 'issuer', code: 'ISSUER_BUSY', until: '2999-01-01T00:00:00Z', later: true },
+      ] as const
+      const result = await waitFor([absent(far)], () => vi.advanceTimersByTime(3600_000))
+      expect(result).toEqual({ missing: 'a is absent', asked: 5 })
+    } finally {
+      vi.useRealTimers()
+    }
+  })
 })

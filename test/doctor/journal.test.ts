@@ -13,7 +13,7 @@ test.each([
   await using folder = await makeTemporaryFolder()
   const journal = join(folder.path, 'enroll')
   for (const call of calls) {
-    await using open = await openJournal({ folder: journal, performers: { deleteHost: async () => {} } })
+    await using open = await openJournal({ folder: journal, performers: {} })
     const run = open.begin()
     const after = {
       content: Buffer.from('x'),

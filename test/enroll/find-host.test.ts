@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { findHost, type HostWish, Patience } from '../../agent/enroll/find-host.ts'
+import { findHost, type HostWish } from '../../agent/enroll/find-host.ts'
+import { Patience } from '../../agent/enroll/patience.ts'
 import type { ExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import type { IssuerFailure } from '../../agent/renewal/ports.ts'
 import { ManualClock } from '../fakes/manual-clock.ts'
@@ -16,7 +17,7 @@ const WISH: HostWish = {
   takeOver: false,
   ownIds: [],
   configuredId: null,
-  mayHaveRegistered: () => false,
+  isUnanswered: () => false,
 }
 const REGISTER = { ttl: null, alias: null }
 
@@ -123,7 +124,7 @@ test('one request registers, by the id of a project and by its slug; a name that
   const taken = [{ kind: 'taken', what: 'hostname', host: HOST } as const]
   const other = await look({ register: REGISTER }, { registered: taken })
   expect(other.error).toContain(`is registered already, as ${OURS}, and nothing on this machine shows`)
-  const lost = await look({ register: REGISTER, mayHaveRegistered: () => true }, { registered: taken })
+  const lost = await look({ register: REGISTER, isUnanswered: () => true }, { registered: taken })
   expect(lost.error).toMatch(
     /got no answer, so it may be its own, but .*: if no other machine uses that name, add --take-over$/,
   )
@@ -168,24 +169,48 @@ test('what the configuration or an option names is not asked for', async () => {
   expect(await look({ configuredId: OURS }, {})).toMatchObject({ asked: '', host: isOurs })
 })
 
-test('an issuer that says when is asked then, for as long as it says so; one that fails is asked three times more', async () => {
-  const busy = failed('ISSUER_BUSY', 'issuer-backoff', 60)
-  const later = await look({}, { found: [...Array<Found>(20).fill(busy), found(HOST, 1)] })
-  expect(later).toMatchObject({ host: isOurs })
-  expect(later.waited).toBeGreaterThanOrEqual(20 * 60)
-  // As of an exchange that systemd ended meanwhile.
-  const gone = failed('ISSUER_UNREACHABLE', 'issuer-backoff')
-  const both = [busy, busy, busy, busy, gone, busy, gone, busy, gone, busy, gone, found(HOST, 1)]
-  expect(await look({}, { found: both })).toMatchObject({ host: isOurs })
-  const endless = await look({}, { found: [busy] })
+const LONGEST_SECONDS = 4 * 3600
+
+test('an issuer that says when is asked then, for as long as it says so', async () => {
+  const later = failed('ISSUER_BUSY', 'issuer-backoff', 60)
+  const waited = await look({}, { found: [...Array<Found>(20).fill(later), found(HOST, 1)] })
+  expect(waited).toMatchObject({ host: isOurs })
+  expect(waited.waited).toBeGreaterThanOrEqual(20 * 60)
+  const endless = await look({}, { found: [later] })
   expect(endless.error).toBe('the issuer says ISSUER_BUSY')
-  expect(endless.waited).toBeLessThan(4.5 * 3600)
-  const unreachable = await look({}, { found: [gone] })
-  expect(unreachable).toMatchObject({
-    error: 'the issuer says ISSUER_UNREACHABLE',
-    asked: 'find find find find',
-  })
-  expect(unreachable.waited).toBeLessThan(40)
+  expect(endless.waited).toBeGreaterThan(LONGEST_SECONDS - 3600)
+  expect(endless.waited).toBeLessThanOrEqual(LONGEST_SECONDS)
+})
+
+test('a time that is too far away is not waited for', async () => {
+  const tomorrow = failed('ISSUER_BUSY', 'issuer-backoff', 24 * 3600)
+  expect(await look({}, { found: [tomorrow] })).toMatchObject({ asked: 'find', said: [] })
+  const hours = failed('ISSUER_BUSY', 'issuer-backoff', 3 * 3600)
+  const twice = await look({}, { found: [hours] })
+  expect(twice).toMatchObject({ error: 'the issuer says ISSUER_BUSY', asked: 'find find' })
+  expect(twice.waited).toBeLessThanOrEqual(LONGEST_SECONDS)
+})
+
+test.each(['ISSUER_BUSY', 'ISSUER_TIMEOUT', 'ISSUER_UNREACHABLE'] as const)(
+  '%s: asked three times more, whatever is said in between',
+  async (code) => {
+    const fault = failed(code, 'issuer-backoff')
+    const always = await look({}, { found: [fault] })
+    expect(always).toMatchObject({ error: `the issuer says ${code}`, asked: 'find find find find' })
+    expect(always.waited).toBeLessThan(40)
+    const later = failed('ISSUER_BUSY', 'issuer-backoff', 60)
+    const three = [later, fault, later, fault, later, fault, later]
+    expect(await look({}, { found: [...three, found(HOST, 1)] })).toMatchObject({ host: isOurs })
+    const four = await look({}, { found: [...three, fault, found(HOST, 1)] })
+    expect(four).toMatchObject({ host: null, error: `the issuer says ${code}` })
+    expect(four.asked.split(' ')).toHaveLength(8)
+  },
+)
+
+test('what a grant is waited for is no fault', async () => {
+  const fault = failed('ISSUER_BUSY', 'issuer-backoff')
+  const answers = [FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, fault, found(HOST, 1)]
+  expect(await look({}, { found: answers })).toMatchObject({ host: isOurs })
 })
 
 test('a login that is refused is not tried again: it would lock the identity', async () => {

@@ -59,7 +59,7 @@ const exchange: Pick<ExchangeClient, 'findHost' | 'registerHost' | 'issue' | 'ho
     if (id !== undefined) return { kind: 'taken', what: 'hostname', host: hostOf(hostname, id) }
     hosts[hostname] = NAMES.otherId
     return issuer.losesAnswer === true
-      ? failed('ISSUER_TIMEOUT', null)
+      ? { ...failed('ISSUER_TIMEOUT', null), mayBeRegistered: true }
       : { kind: 'registered', host: hostOf(hostname, NAMES.otherId) }
   },
   async issue({ publicKey }) {
@@ -77,7 +77,6 @@ const openTools = async (): Promise<EnrollTools & AsyncDisposable> => {
   const journal = await openJournal({
     folder: '/var/lib/hostcertd-enroll',
     performers: {
-      deleteHost: async () => {},
       systemctl: async () => ({ status: 0, failure: null, stderr: '' }),
     },
   })

@@ -62,11 +62,10 @@ async function unenroll(one: SmallHost): Promise<Undone> {
 
 async function expectAsBefore(one: SmallHost, before: Record<string, unknown>, when: unknown): Promise<void> {
   const service = { isEnabled: one.service.isEnabled, isActive: one.service.isActive }
-  expect({ when, files: await one.snapshot(), service, hosts: [...one.registered] }).toEqual({
+  expect({ when, files: await one.snapshot(), service }).toEqual({
     when,
     files: before,
     service: { isEnabled: false, isActive: false },
-    hosts: [],
   })
   expect((await fs.readdir(one.state)).filter((name) => name !== 'lock')).toEqual([])
 }
@@ -87,7 +86,7 @@ test('unenroll takes back everything, byte for byte, with mode and owner, and th
   expect(run?.changes).toEqual((await readJournal(host.state))[0]?.changes)
   const undone = await unenroll(host)
   expect(undone.left).toEqual([])
-  expect(undone.changes).toHaveLength(8)
+  expect(undone.changes).toHaveLength(7)
   expect(undone.changes[0]?.kind).toBe('service')
   await expectAsBefore(host, before, 'at the end')
   expect(await unenroll(host)).toEqual({ changes: [], left: [] })
@@ -107,9 +106,7 @@ test('a run that ends at any instant is undone by the next call', SLOW, async ()
       await using journal = await one.open()
       expect({ fault, left: (await journal.undoUnfinished()).left }).toEqual({ fault, left: [] })
     }
-    // Of the registration nothing is known before it is written: the caller made it.
     if ((await readJournal(one.state)).length > 0) await unenroll(one)
-    if (one.registered.size > 0) one.registered.clear()
     await expectAsBefore(one, before, fault)
   }
 })
@@ -176,7 +173,6 @@ test('an error at any step of enroll is named, and undone', SLOW, async () => {
     expect(String(failure)).toMatch(/cannot (?:write|change|start) (?:\/|hostcertd.service)/)
     failed += 1
     expect((await journal.undoUnfinished()).left).toEqual([])
-    one.registered.clear()
     await expectAsBefore(one, before, fault)
   }
   expect(failed).toBeGreaterThan(50)
@@ -241,7 +237,7 @@ test('before anything is changed, the journal and each folder that leads to it a
   const made = join(host.etc, 'a', 'b', 'file')
   await using journal = await openJournal({
     folder: state,
-    performers: { deleteHost: async () => {} },
+    performers: {},
     operations,
   })
   // As if the lock were elsewhere.
@@ -281,7 +277,7 @@ async function killedAt(one: SmallHost, at: number): Promise<boolean> {
       handle.sync = step(async () => {})
       return handle
     })
-    const performers = { systemctl: async () => ({ status: 0 }), deleteHost: async () => {} }
+    const performers = { systemctl: async () => ({ status: 0 }) }
     const journal = await openJournal({ folder: ${JSON.stringify(one.state)}, performers, operations })
     const run = journal.begin()
     const state = (text, mode) => ({ content: Buffer.from(text), mode, uid: process.geteuid(), gid: process.getegid() })
@@ -646,7 +642,6 @@ test('a root helper that is still running is ended before its copies are removed
       if (failure === null) await fs.writeFile(copy, 'late\n')
       return { status: failure === null ? 0 : 1, failure, stderr: '' }
     },
-    deleteHost: async () => {},
   }
   await using journal = await openJournal({ folder: host.state, performers })
   const run = journal.begin()
@@ -677,11 +672,9 @@ test.each([
       order.push(`${args.join(' ')}${isRestored ? '' : ' *'}`)
       return { status: 0, failure: null, stderr: '' }
     },
-    deleteHost: () => Promise.reject(new Error('the issuer is away')),
   }
   await using journal = await openJournal({ folder: host.state, performers })
   const run = journal.begin()
-  await run.make({ kind: 'registration', step: 'r', hostId: 'one', hostname: 'web1.example.com' })
   await run.make({ kind: 'service', step: 's', unit: 'U', before })
   await run.make(fileChange(config, await readFileState(config), NEW))
   // Later runs see the service active; it is as before the first that counts.
@@ -690,8 +683,7 @@ test.each([
   // A service is stopped before its files go, and reloaded when they are restored.
   const ends = before.isActive ? undone : undone.map((call) => `${call} *`)
   expect(order).toEqual([...made, 'reload-or-restart U *', 'stop U *', ...ends])
-  expect(left).toEqual([{ path: 'web1.example.com', why: 'the issuer is away' }])
-  expect(journal.runs.flatMap(({ changes }) => changes.map(({ kind }) => kind))).toEqual(['registration'])
+  expect(left).toEqual([])
 })
 
 test('sshd is reloaded once, after all files are as before, and again by the next call if that failed', async () => {
@@ -702,7 +694,6 @@ test('sshd is reloaded once, after all files are as before, and again by the nex
       seen.push((await fs.readFile(config, 'utf8')) === SSHD_CONFIG)
       return problem
     },
-    deleteHost: async () => {},
   }
   const sshd = { kind: 'sshd', step: 'reload sshd' } as const
   {
@@ -724,7 +715,7 @@ test('sshd is reloaded once, after all files are as before, and again by the nex
 
 test('a service that does not start is an error with what systemctl said', async () => {
   const systemctl = () => Promise.resolve({ status: 1, failure: null, stderr: 'Job failed\n' })
-  const performers = { systemctl, deleteHost: () => Promise.resolve() }
+  const performers = { systemctl }
   await using journal = await openJournal({ folder: host.state, performers })
   const before = { isEnabled: false, isActive: false }
   const made = journal.begin().make({ kind: 'service', step: 's', unit: 'U', before })

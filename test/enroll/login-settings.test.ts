@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { HttpIssuerConfig } from '../../agent/config/config.ts'
-import { loginSettings, readSecret } from '../../agent/enroll/login-settings.ts'
+import { administratorLogin, loginSettings, readSecret } from '../../agent/enroll/login-settings.ts'
 import type { Person } from '../../agent/enroll/show.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
@@ -42,6 +42,21 @@ test('a file that is there and cannot be read is named', async () => {
   await expect(readSecret(folder.path, '--token-file', PERSON)).rejects.toThrow(
     `--token-file: cannot read ${folder.path}: `,
   )
+})
+
+test('the token of an administrator is one word, without the blanks around it', async () => {
+  const withInput = (text: string): Person => ({ ...PERSON, input: async () => text })
+  expect(await administratorLogin('-', withInput(' a-token\r\n\n'))).toEqual({
+    auth: { method: 'token', tokenFile: 'credential:admin-token' },
+    secrets: { 'admin-token': 'a-token\n' },
+  })
+  for (const [text, why] of [
+    ['\n', 'is empty'],
+    ['two words', 'contains white space'],
+  ] as const)
+    await expect(administratorLogin('-', withInput(text))).rejects.toThrow(
+      `the access token of --admin-token-file ${why}`,
+    )
 })
 
 /** Of a host that logs in by universal-auth. */

@@ -17,8 +17,6 @@ export interface SmallHost extends AsyncDisposable {
   readonly kept: string
   readonly journal: string
   readonly service: { isEnabled: boolean; isActive: boolean; calls: string[] }
-  /** Hosts at the issuer. */
-  readonly registered: Set<string>
   /** Of /etc and of what the service keeps, by path: all that must be as before. */
   snapshot(): Promise<Record<string, unknown>>
   open(faulty?: FaultyOperations): Promise<Journal>
@@ -50,7 +48,6 @@ export async function makeSmallHost(): Promise<SmallHost> {
   await fs.mkdir(join(kept, 'certs'), { recursive: true })
   await fs.writeFile(join(kept, 'certs', 'old'), 'old\n')
   const service = { isEnabled: false, isActive: false, calls: [] as string[] }
-  const registered = new Set<string>()
 
   const performersWith = ({ step }: FaultyOperations): Performers => ({
     systemctl: (args) =>
@@ -62,7 +59,6 @@ export async function makeSmallHost(): Promise<SmallHost> {
         if (verb === 'stop') service.isActive = false
         return { status: 0, failure: null, stderr: '' }
       }),
-    deleteHost: ({ hostId }) => step(async () => void (hostId === null || registered.delete(hostId))),
   })
 
   const snapshot = async (): Promise<Record<string, unknown>> => {
@@ -82,7 +78,6 @@ export async function makeSmallHost(): Promise<SmallHost> {
     const once = fileState(`Include ${at('hostcertd.conf')}\n${SSHD_CONFIG}`, 0o644)
     const twice = fileState(once.content.toString().replace('HostCertificate /old\n', ''), 0o644)
     return [
-      { kind: 'registration', step: 'register', hostId: 'one', hostname: 'web1.example.com' },
       fileChange(at('hostcertd', 'hostcertd.yaml'), null, fileState('issuer:\n  url: x\n')),
       {
         ...fileChange(at('hostcertd', 'credentials', 'secret'), null, fileState('hunter2', 0o600)),
@@ -114,7 +109,6 @@ export async function makeSmallHost(): Promise<SmallHost> {
     kept,
     journal: join(state, 'journal.json'),
     service,
-    registered,
     snapshot,
     changes,
     open: (faulty = faultyOperations()) =>
@@ -128,10 +122,7 @@ export async function enroll(host: SmallHost, journal: Journal): Promise<void> {
   const run = journal.begin()
   const changes = await host.changes()
   await run.note(changes.filter(({ kind }) => kind === 'copies' || kind === 'service'))
-  for (const change of changes) {
-    if (change.kind === 'registration' && change.hostId !== null) host.registered.add(change.hostId)
-    await run.make(change)
-  }
+  for (const change of changes) await run.make(change)
   const copies = join(host.etc, 'ssh', 'hostcertd')
   await fs.mkdir(copies)
   await fs.writeFile(join(copies, 'ssh_host_ed25519_key-cert.pub'), 'certificate\n')

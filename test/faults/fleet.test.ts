@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { json } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
-import { findHost, type HostWish, Patience } from '../../agent/enroll/find-host.ts'
+import { findHost, type HostWish } from '../../agent/enroll/find-host.ts'
+import { Patience } from '../../agent/enroll/patience.ts'
 import { createIssuer, openWay } from '../../agent/issuer/client.ts'
 import { createHosts } from '../../agent/issuer/hosts.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
@@ -150,7 +151,7 @@ async function enrollHost(
     takeOver: false,
     ownIds: [],
     configuredId: null,
-    mayHaveRegistered: () => false,
+    isUnanswered: () => false,
   }
   const found = await findHost(wish, exchange, patience, true, NEVER)
   if (found.kind !== 'found') throw new Error('not registered')

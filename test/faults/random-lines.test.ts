@@ -30,7 +30,7 @@ const failure = {
 }
 const REPLIES = [
   replyLine({ kind: 'issued', signedKey: 'x', serialNumber: '7', requestId: null }),
-  replyLine({ kind: 'failed', failure, noSuchRoute: false }),
+  replyLine({ kind: 'failed', failure, noSuchRoute: false, mayBeRegistered: true }),
   replyLine({ kind: 'host-ca', keys: [CA] }),
   replyLine({
     kind: 'failed',

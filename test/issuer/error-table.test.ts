@@ -201,6 +201,20 @@ test('a time in Retry-After is counted from the Date of the answer', async () =>
 })
 
 test.each([
+  { status: 429, want: 54 },
+  { status: 503, want: 54 },
+  // A fault, whatever it says.
+  { status: 500, want: null },
+  { status: 502, want: null },
+  { status: 504, want: null },
+  { status: 408, want: null },
+])('Retry-After with status $status: $want', async ({ status, want }) => {
+  setup.server.failNext({ status, headers: { 'retry-after': '54' } }, 1, 'issue')
+  const failure = failureOf(await setup.subject().issuer.issue(requestFor(setup.publicKey), NEVER))
+  expect(failure).toMatchObject({ code: 'ISSUER_BUSY', retryAfterSeconds: want })
+})
+
+test.each([
   { kind: 'reset' } as const,
   { kind: 'reset', done: true } as const,
   { kind: 'half-body' } as const,

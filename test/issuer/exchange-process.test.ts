@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import type { HttpIssuerConfig } from '../../agent/config/config.ts'
 import { isForExchange } from '../../agent/issuer/exchange-channel.ts'
 import { createExchangeClient, type ExchangeClientOptions } from '../../agent/issuer/exchange-client.ts'
@@ -19,6 +19,7 @@ beforeEach(async () => {
 afterEach(() => folder.remove())
 
 const KEY = 'ssh-ed25519 AAAA comment'
+const REGISTER = { project: 'p', hostname: 'web1.example.com', alias: null, ttl: null }
 const never = new AbortController().signal
 const MAIN = fileURLToPath(new URL('../../agent/main.ts', import.meta.url))
 
@@ -61,6 +62,22 @@ function client(...given: Parameters<typeof optionsFor>) {
   return { issuer: createExchangeClient(options), requests, loginFailures }
 }
 
+/** The unit's socket: as systemd does, it starts a program for each connection, and ends it with that. */
+async function unit(program: string): Promise<Pick<ExchangeClientOptions, 'socket' | 'mayBeChild'>> {
+  const socket = join(folder.path, 'exchange.sock')
+  const server = createServer((connection) => {
+    const child = spawn('/bin/sh', ['-c', program], { stdio: ['pipe', 'pipe', 'inherit'] })
+    connection.pipe(child.stdin)
+    child.stdout.pipe(connection)
+    child.stdin.on('error', () => {})
+    connection.on('error', () => {})
+    connection.once('close', () => child.kill())
+  }).listen(socket)
+  await once(server, 'listening')
+  onTestFinished(() => void server.close())
+  return { socket, mayBeChild: false }
+}
+
 const HEALTH = { reachable: true, lastSuccess: 1_700_000_000, clockSkewSeconds: 3 }
 const reply = (answer: object, more: object = {}): string =>
   JSON.stringify({ id: 1, answer, health: HEALTH, requests: [], loginFailures: [], ...more })
@@ -99,52 +116,64 @@ describe('an exchange that answers', () => {
     issuer.end()
   })
 
-  test('one that is two minutes old is not asked any more: systemd would end it in the middle of a question', async () => {
-    const starts = join(folder.path, 'starts-of-age')
-    const line = reply(issued).replace('"id":1', '"id":%d')
-    const {
-      requests: _,
-      loginFailures: __,
-      ...options
-    } = optionsFor(
-      `echo >>${starts}; read -r settings
-      while read -r question; do id=\${question#*:}; printf '${line}\\n' "\${id%%,*}"; done`,
-    )
+  /** Answers every question, and says in a file when it is started. */
+  const answersAll = (starts: string): string => `echo >>${starts}; read -r settings
+    while read -r question; do id=\${question#*:}; printf '${reply(issued).replace('"id":1', '"id":%d')}\\n' "\${id%%,*}"; done`
+
+  test.each([
+    {
+      of: 'the unit',
+      starts: [1, 1, 2, 2, 3],
+      why: 'systemd would end it in the middle of a question',
+    },
+    { of: 'a child', starts: [1, 1, 1, 1, 1], why: 'it has no age limit' },
+  ])('one of $of after two minutes: $why', async ({ of, starts }) => {
+    const file = join(folder.path, 'starts-of-age')
+    const { requests: _, loginFailures: __, ...options } = optionsFor(answersAll(file))
+    const way = of === 'the unit' ? await unit(answersAll(file)) : {}
     let uptime = 1000
-    const issuer = createExchangeClient({ ...options, clock: { ...options.clock, uptime: () => uptime } })
-    for (const [seconds, count] of [
-      [0, 1],
-      [110, 1],
-      [30, 2],
-      [110, 2],
-      [600, 3],
-    ] as const) {
+    const clock = { ...options.clock, uptime: () => uptime }
+    const issuer = createExchangeClient({ ...options, ...way, clock })
+    for (const [index, seconds] of [0, 110, 30, 110, 600].entries()) {
       uptime += seconds
       expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({ ok: true })
-      expect(await readFile(starts, 'utf8')).toBe('\n'.repeat(count))
+      expect(await readFile(file, 'utf8')).toBe('\n'.repeat(starts[index] ?? 0))
     }
     issuer.end()
   })
 
-  test('one that has ended between two questions is started again, for the host that it found', async () => {
-    const host = { id: 'f0e1d2c3-434c-4c43-80e3-53c9eae6672a', projectId: 'p', hostname: 'web1.example.com' }
-    const found = { kind: 'found', project: null, host: { ...host, alias: null, hostCertTtl: null } }
+  /** Answers one question and ends, the first of all with a host. */
+  const endsAfterOne = (settings: string): string => {
+    const host = { id: FOUND, projectId: 'p', hostname: 'web1.example.com', alias: null, hostCertTtl: null }
+    const found = { kind: 'found', project: null, host, similar: [], visible: 1 }
+    const answer = (line: string) => `printf '${line.replace('"id":1', '"id":%d')}\\n' "\${id%%,*}"`
+    return `read -r given; printf '%s\\n' "$given" >>${settings}; read -r question; id=\${question#*:}
+      if test $(wc -l <${settings}) -gt 1; then ${answer(reply(issued))}; else ${answer(reply(found))}; fi`
+  }
+  const FOUND = 'f0e1d2c3-434c-4c43-80e3-53c9eae6672a'
+  const by = { kind: 'name', project: 'p', hostname: 'web1.example.com' } as const
+
+  test('one of the unit that has ended between two questions is started again, for the host that it found', async () => {
     const settings = join(folder.path, 'settings')
-    const answer = (line: string) => `printf '${line}\\n' "\${id%%,*}"`
-    const first = answer(reply({ ...found, similar: [], visible: 1 }, { id: '%d' }).replace('"%d"', '%d'))
-    const second = answer(reply(issued, { id: '%d' }).replace('"%d"', '%d'))
-    const { issuer } = client(
-      `read -r given; printf '%s\\n' "$given" >>${settings}; read -r question; id=\${question#*:}
-      if test $(wc -l <${settings}) -gt 1; then ${second}; else ${first}; fi`,
-      { sshHostId: '' },
-    )
-    const by = { kind: 'name', project: 'p', hostname: host.hostname } as const
+    const program = endsAfterOne(settings)
+    const { requests: _, loginFailures: __, ...options } = optionsFor(program, { sshHostId: '' })
+    const issuer = createExchangeClient({ ...options, ...(await unit(program)) })
     expect(await issuer.findHost({ by }, never)).toMatchObject({ kind: 'found' })
     // It ends by itself, which is seen a moment later.
     await expect.poll(async () => (await issuer.issue(requestFor(KEY), never)).ok).toBe(true)
     const given = (await readFile(settings, 'utf8')).trimEnd().split('\n')
     const ids = given.map((line) => (JSON.parse(line) as { issuer: HttpIssuerConfig }).issuer.sshHostId)
-    expect(ids).toEqual(['', host.id])
+    expect(ids).toEqual(['', FOUND])
+    issuer.end()
+  })
+
+  test('a child that has ended is a failed attempt: another one might be another user’s', async () => {
+    const settings = join(folder.path, 'settings-of-child')
+    const { issuer } = client(endsAfterOne(settings), { sshHostId: '' })
+    expect(await issuer.findHost({ by }, never)).toMatchObject({ kind: 'found' })
+    const failure = { code: 'ISSUER_UNREACHABLE', message: expect.stringMatching(/exit status 0$/) }
+    expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({ ok: false, failure })
+    expect((await readFile(settings, 'utf8')).trimEnd().split('\n')).toHaveLength(1)
     issuer.end()
   })
 
@@ -156,7 +185,9 @@ describe('an exchange that answers', () => {
       retryAfterSeconds: 5,
       requestId: 'req-1',
     }
-    const { issuer } = client(says(reply({ kind: 'failed', failure, noSuchRoute: false })))
+    const { issuer } = client(
+      says(reply({ kind: 'failed', failure, noSuchRoute: false, mayBeRegistered: false })),
+    )
     const answer = await issuer.issue(requestFor(KEY), never)
     expect(answer).toMatchObject({ ok: false, failure: { code: 'ISSUER_BUSY', message: 'one [31m two' } })
     issuer.end()
@@ -191,10 +222,12 @@ describe('an exchange that fails is one failed attempt', () => {
       says: /by SIGSEGV$/,
     },
   ])('$name', async ({ program, says: words, next = 'issuer-backoff' }) => {
+    const mayBeRegistered = next !== 'local'
     const { issuer, requests } = client(program)
     const want = { code: 'ISSUER_UNREACHABLE', message: expect.stringMatching(words), next }
     expect(await issuer.issue(requestFor(KEY), never)).toMatchObject({ ok: false, failure: want })
     expect(await issuer.hostCa(never)).toMatchObject({ ok: false, noSuchRoute: false, failure: want })
+    expect(await issuer.registerHost(REGISTER, never)).toMatchObject({ failure: want, mayBeRegistered })
     expect(issuer.health().reachable).toBe(false)
     expect(requests).toEqual(['issue', 'host-ca'].map((route) => ({ route, code: 'ISSUER_UNREACHABLE' })))
   })
@@ -204,7 +237,7 @@ describe('an exchange that fails is one failed attempt', () => {
     { name: 'another shape', line: '{"answer":{"kind":"issued"}}' },
     {
       name: 'a code that there is not',
-      line: reply({ kind: 'failed', failure: { code: 'X' }, noSuchRoute: false }),
+      line: reply({ kind: 'failed', failure: { code: 'X' }, noSuchRoute: false, mayBeRegistered: false }),
     },
     { name: 'a serial that is none', line: reply({ ...issued, serialNumber: '7; x' }) },
     { name: 'the answer of another kind', line: reply({ kind: 'host-ca', keys: ['ssh-ed25519 AAAA'] }) },
@@ -261,6 +294,44 @@ describe('an exchange that fails is one failed attempt', () => {
     await expect(asked).rejects.toThrow('enough')
     const path = `/proc/${(await readFile(pid, 'utf8')).trim()}`
     await expect.poll(async () => readdir(path).catch(() => 'gone'), { timeout: 20_000 }).toBe('gone')
+  })
+})
+
+describe('a registration without an answer', () => {
+  test('may have been made if the exchange ended or hung with it, or answered something else', async () => {
+    for (const [program, code] of [
+      ['read -r settings; read -r question', 'ISSUER_UNREACHABLE'],
+      [says('hello'), 'ISSUER_INVALID_RESPONSE'],
+      [says(reply(issued)), 'ISSUER_INVALID_RESPONSE'],
+    ] as const) {
+      const { issuer } = client(program)
+      const answer = await issuer.registerHost(REGISTER, never)
+      expect(answer).toMatchObject({ kind: 'failed', failure: { code }, mayBeRegistered: true })
+      issuer.end()
+    }
+  })
+
+  test('is what the exchange says of it, if that answers', async () => {
+    for (const mayBeRegistered of [true, false]) {
+      const failure = { code: 'ISSUER_BUSY', message: 'm', next: 'local', retryAfterSeconds: null }
+      const failed = { kind: 'failed', failure: { ...failure, requestId: null }, noSuchRoute: false }
+      const { issuer } = client(says(reply({ ...failed, mayBeRegistered })))
+      expect(await issuer.registerHost(REGISTER, never)).toMatchObject({ mayBeRegistered })
+      issuer.end()
+    }
+  })
+
+  test('was not made if nobody listens at the socket, or there is none', async () => {
+    const { requests: _, loginFailures: __, ...options } = optionsFor('exit')
+    const socket = join(folder.path, 'nobody.sock')
+    const issuer = createExchangeClient({ ...options, socket, mayBeChild: false })
+    const failed = { kind: 'failed', failure: { code: 'ISSUER_UNREACHABLE' }, mayBeRegistered: false }
+    expect(await issuer.registerHost(REGISTER, never)).toMatchObject(failed)
+    // What a process that is killed leaves behind.
+    const listen = `require('net').createServer().listen('${socket}', () => process.kill(process.pid, 'SIGKILL'))`
+    await once(spawn(process.execPath, ['-e', listen]), 'exit')
+    expect((await stat(socket)).isSocket()).toBe(true)
+    expect(await issuer.registerHost(REGISTER, never)).toMatchObject(failed)
   })
 })
 

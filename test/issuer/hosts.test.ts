@@ -7,6 +7,7 @@ import type { Login } from '../../agent/config/config.ts'
 import { createExchangeClient, type ExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import { errorRow, startLocalIssuer, type Fault, type LocalIssuer } from '../support/local-issuer.ts'
 import type { FaultRoute } from '../support/local-issuer/faults.ts'
+import { freePort } from '../support/private-sshd/process.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 import { NEVER, requestFor } from './harness.ts'
@@ -61,6 +62,7 @@ function loginOf(clientId: string): Login {
   }
 }
 
+const CREATE = { reqId: 'req-1', statusCode: 500, message: 'Something went wrong', error: 'Create' }
 const ALL = { mayRead: 'all', mayCreate: true, mayDelete: 'all' } as const
 
 beforeAll(async () => {
@@ -317,6 +319,57 @@ describe('registering a host', () => {
       kind: 'taken',
       host: { hostname: name },
     })
+  })
+
+  test.each([
+    { name: 'a limit of the rate', fault: errorRow('rate-limited'), mayBeRegistered: false },
+    { name: 'a refusal', fault: errorRow('validation'), mayBeRegistered: false },
+    { name: 'a name that cannot be had', fault: { status: 500, body: CREATE }, mayBeRegistered: false },
+    { name: 'a fault of the server', fault: errorRow('server-error'), mayBeRegistered: true },
+    { name: 'a page of a gateway', fault: { kind: 'html', status: 504 }, mayBeRegistered: true },
+    { name: 'a request that took too long', fault: { status: 408 }, mayBeRegistered: true },
+    { name: 'half an answer', fault: { kind: 'half-body' }, mayBeRegistered: true },
+    { name: 'no answer', fault: { kind: 'reset', done: true }, mayBeRegistered: true },
+    { name: 'an answer that is none', fault: { status: 200, body: {} }, mayBeRegistered: true },
+  ] as const)('$name: it may be registered: $mayBeRegistered', async ({ fault, mayBeRegistered }) => {
+    server.failNext(fault, 1, 'register')
+    const answer = await all.registerHost(wishFor(freshName()), NEVER)
+    expect(answer).toMatchObject({ kind: 'failed', mayBeRegistered })
+    expect(paths()).toContain('POST /api/v1/ssh/hosts')
+  })
+
+  test('what was never sent is not registered: no connection, no TLS, no login, no project', async () => {
+    const { clientId } = server.addIdentity(ALL)
+    const wrong = { 'client-secret': 'wrong' }
+    const none = `http://127.0.0.1:${await freePort()}`
+    const token = { method: 'token', tokenFile: 'credential:admin-token' } as const
+    const credentials = { 'admin-token': server.addToken(ALL) }
+    for (const [client, question] of [
+      [exchangeFor(token, credentials, { url: none }).client, wishFor(freshName())],
+      // It speaks no TLS.
+      [
+        exchangeFor(token, credentials, { url: server.url.replace('http:', 'https:') }).client,
+        wishFor(freshName()),
+      ],
+      [exchangeFor(token, credentials, { url: 'https://nowhere.invalid' }).client, wishFor(freshName())],
+      // It refuses to be a proxy.
+      [
+        exchangeFor(token, credentials, {
+          url: 'https://nowhere.invalid',
+          proxy: { HTTPS_PROXY: server.url },
+        }).client,
+        wishFor(freshName()),
+      ],
+      [exchangeFor(token, {}).client, wishFor(freshName())],
+      [exchangeFor(loginOf(clientId), wrong).client, wishFor(freshName())],
+      [all, wishFor(freshName(), { project: 'other' })],
+      [all, wishFor('web1')],
+    ] as const)
+      expect(await client.registerHost(question, NEVER)).toMatchObject({
+        kind: 'failed',
+        mayBeRegistered: false,
+      })
+    expect(paths()).not.toContain('POST /api/v1/ssh/hosts')
   })
 
   test('a grant that counts later', async () => {

@@ -18,7 +18,7 @@ afterEach(() => folder.remove())
 
 const RECORD: AttemptRecord = {
   version: 1,
-  issuer: { failures: 2, until: 1_800_000_000.25, code: 'ISSUER_BUSY' },
+  issuer: { failures: 2, until: 1_800_000_000.25, code: 'ISSUER_BUSY', isLater: true },
   login: null,
   administrator: { failures: 4, until: 1_800_000_020, code: 'ISSUER_FORBIDDEN' },
   install: { failures: 3, until: 1_800_000_030, code: 'SSHD_CONFIG_INVALID' },

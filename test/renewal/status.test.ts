@@ -106,6 +106,17 @@ describe('the status document', () => {
     })
   })
 
+  test.each([
+    { retryAfter: 54, later: { later: true } },
+    { retryAfter: null, later: {} },
+  ])('whether the issuer itself asked for a wait: Retry-After $retryAfter', async ({ retryAfter, later }) => {
+    const host = new FakeHost()
+    host.issuer.failures.push(failureOf('ISSUER_BUSY', 'issuer-backoff', retryAfter))
+    const [wait, ...others] = (await status(host)).waits
+    expect(wait).toEqual({ for: 'issuer', code: 'ISSUER_BUSY', until: expect.any(String), ...later })
+    expect(others).toEqual([])
+  })
+
   test('where sshd is not asked', async () => {
     const host = new FakeHost()
     host.sshd.isDown = true

@@ -22,8 +22,8 @@ export type FaultRoute =
 export type Fault =
   /** This answer instead. */
   | (RawAnswer & { readonly kind?: undefined })
-  /** No answer at all, as with the issuer's cache down. */
-  | { readonly kind: 'hang' }
+  /** No answer at all, as with the issuer's cache down; with `done` after the work. */
+  | { readonly kind: 'hang'; readonly done?: boolean }
   /** The connection is destroyed; with `done` after the work. */
   | { readonly kind: 'reset'; readonly done?: boolean }
   /** Done; half of the answer's body, then the connection is destroyed. */

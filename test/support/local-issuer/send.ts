@@ -23,6 +23,7 @@ export async function send(exchange: Exchange, fault: Fault | null): Promise<voi
     case undefined:
       return deliver(exchange, fault)
     case 'hang':
+      if (fault.done === true) await exchange.answer()
       return
     case 'reset':
       if (fault.done === true) await exchange.answer()

@@ -1,0 +1,171 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { copyFile, mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { expect, test } from 'vitest'
+import { type JournalRun, readJournal } from '../../agent/enroll/journal.ts'
+import { type Fault, type LocalIssuer, startLocalIssuer } from '../support/local-issuer.ts'
+import { isRoot, runsIf } from '../support/skip.ts'
+import { generateKey } from '../support/ssh-keygen.ts'
+import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
+import { environmentWith, exitOf, PROGRAM } from './hostcertd.ts'
+
+const HOSTNAME = 'web1.example.com'
+const FOLDERS = ['etc', 'lib', 'run']
+const SYSTEMCTL_FILE = '/usr/bin/systemctl'
+const ENTER = `mount --bind "$0/etc" /etc && mount --bind "$0/lib" /var/lib && mount --bind "$0/run" /run &&
+  mount --bind "$0/systemctl" ${SYSTEMCTL_FILE} && exec "$@"`
+const OF_THE_SYSTEM = ['passwd', 'group', 'nsswitch.conf', 'ld.so.cache']
+const canRun = runsIf(
+  isRoot && existsSync(SYSTEMCTL_FILE),
+  'only root can run it, where there is a systemctl',
+)
+/** Of a service that is neither enabled nor active, and that starts. */
+const SYSTEMCTL = `#!/bin/sh
+case $1 in is-enabled) echo disabled; exit 1 ;; is-active) echo inactive; exit 3 ;; esac`
+
+/** A machine with an issuer, on which the built program is root, and what the service will say once it is started. */
+interface Machine extends AsyncDisposable {
+  readonly issuer: LocalIssuer
+  readonly enroll: (...options: readonly string[]) => ChildProcess
+  readonly journal: () => Promise<readonly JournalRun[]>
+}
+
+async function makeMachine(): Promise<Machine> {
+  const folder = await makeTemporaryFolder()
+  const at = (...names: string[]): string => join(folder.path, ...names)
+  for (const name of [...FOLDERS, 'issuer', 'etc/ssh', 'etc/hostcertd/conf.d'])
+    await mkdir(at(name), { recursive: true })
+  for (const name of OF_THE_SYSTEM) await copyFile(`/etc/${name}`, at('etc', name))
+  await generateKey(at('etc', 'ssh', 'ssh_host_ed25519_key'), 'ed25519', '')
+  await writeFile(at('etc', 'ssh', 'sshd_config'), 'Include /etc/ssh/sshd_config.d/*.conf\n')
+  await writeFile(at('etc', 'machine-id'), `${'a'.repeat(32)}\n`)
+  await writeFile(at('systemctl'), SYSTEMCTL, { mode: 0o755 })
+
+  const issuer = await startLocalIssuer({ folder: at('issuer') })
+  await writeFile(at('token'), issuer.addToken({ mayRead: 'all', mayCreate: true }))
+  const daemon = await startFakeDaemon({
+    '/livez': LIVE,
+    get '/status'() {
+      return served()
+    },
+  })
+  await writeFile(
+    at('etc', 'hostcertd', 'conf.d', 'port.yaml'),
+    JSON.stringify({ health: { listen: daemon.listen } }),
+  )
+  return {
+    issuer,
+    enroll: (...options) => {
+      const wanted = [
+        '--url',
+        issuer.url,
+        '--project',
+        issuer.projectId,
+        '--register',
+        '--hostname',
+        HOSTNAME,
+      ]
+      const login = ['--auth', 'token', '--token-file', at('token')]
+      const program = [process.execPath, PROGRAM, 'enroll', '--yes', ...wanted, ...login, ...options]
+      return spawn('/usr/bin/unshare', ['-m', 'sh', '-c', ENTER, folder.path, ...program], {
+        env: environmentWith({}),
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+    },
+    journal: async () => readJournal(at('lib', 'hostcertd-enroll')),
+    [Symbol.asyncDispose]: async () => {
+      await daemon[Symbol.asyncDispose]()
+      await issuer.stop()
+      await folder.remove()
+    },
+  }
+}
+
+function served() {
+  const now = new Date(Date.now() + 1_000).toISOString()
+  return statusAnswer([
+    {
+      host_key: 'ssh_host_ed25519_key',
+      key_type: 'ssh-ed25519',
+      certificate: '/c',
+      state: 'valid',
+      reason: null,
+      serial: '7',
+      key_id: null,
+      principals: [HOSTNAME],
+      ca_fingerprint: null,
+      valid_after: null,
+      valid_before: null,
+      renewal_due: null,
+      served: { serial: '7', matches: true, valid_before: null, checked_at: now, unknown: null },
+      last_attempt: null,
+      last_success: null,
+      failures: 0,
+      last_error: null,
+    },
+  ])
+}
+
+async function endOf(program: ChildProcess): Promise<{ status: number | null; stderr: string }> {
+  const { stdout, stderr } = program
+  if (stdout === null || stderr === null) throw new Error('no pipes')
+  const [said, status] = await Promise.all([text(stderr), exitOf(program), text(stdout)])
+  return { status, stderr: said }
+}
+
+const registrations = (runs: readonly JournalRun[]) =>
+  runs.flatMap(({ changes }) => changes).filter(({ kind }) => kind === 'registration')
+
+test(
+  'killed before the answer to its registration: the next enroll says so, and --take-over ends it',
+  canRun,
+  async () => {
+    await using machine = await makeMachine()
+    const { issuer } = machine
+    issuer.failNext({ kind: 'hang', done: true }, 1, 'register')
+    const killed = machine.enroll()
+    await expect.poll(() => Object.keys(issuer.hosts), { timeout: 60_000 }).toEqual([HOSTNAME])
+    const hostId = issuer.hosts[HOSTNAME] ?? ''
+    killed.kill('SIGKILL')
+    if (killed.signalCode === null) await once(killed, 'exit')
+    expect(registrations(await machine.journal())).toMatchObject([{ hostname: HOSTNAME, hostId: null }])
+
+    // It is nothing to undo, and not undone.
+    const again = await endOf(machine.enroll())
+    expect(again.status).toBe(1)
+    expect(again.stderr).toContain(
+      `ISSUER_REJECTED: ${HOSTNAME} is registered already, as ${hostId}; this machine began to register that name and got no answer, so it may be its own`,
+    )
+    expect(again.stderr).not.toContain('undone')
+    expect(registrations(await machine.journal())).toMatchObject([{ hostname: HOSTNAME, hostId: null }])
+
+    const taken = await endOf(machine.enroll('--take-over'))
+    const says = expect.stringContaining(`${HOSTNAME} is enrolled: sshd presents its certificates`)
+    expect(taken).toEqual({ status: 0, stderr: says })
+    expect(issuer.hosts).toEqual({ [HOSTNAME]: hostId })
+    expect(registrations(await machine.journal())).toEqual([])
+  },
+)
+
+test.each<{ name: string; fault: Fault; says: RegExp }>([
+  {
+    name: 'a refusal',
+    fault: { status: 422, body: { reqId: 'req-1', error: 'ValidationFailure', message: 'no' } },
+    says: /^ISSUER_REJECTED: /m,
+  },
+  {
+    name: 'a time that is too far away',
+    fault: { status: 429, headers: { 'retry-after': '90000' } },
+    says: /^ISSUER_BUSY: /m,
+  },
+])('after $name there is no registration without an answer', canRun, async ({ fault, says }) => {
+  await using machine = await makeMachine()
+  machine.issuer.failAlways(fault, 'register')
+  const { status, stderr } = await endOf(machine.enroll())
+  expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(says) })
+  expect(await machine.journal()).toEqual([])
+})
