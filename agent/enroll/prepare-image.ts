@@ -5,11 +5,18 @@ import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import { refuseOneHost } from './current.ts'
 import { loginSettings, type LoginSettings } from './login-settings.ts'
-import { fileChange, NEEDS_REGISTER, proxyChange } from './plan.ts'
+import { fileChange, proxyChange } from './plan.ts'
 import { agrees, type Step, stepsOf } from './show.ts'
-import { type Template, TEMPLATE_FILE, templateText, USUAL_JITTER_SECONDS } from './template.ts'
+import { type Template, TEMPLATE_FILE, templateText } from './template.ts'
 import { makeOrUndo, undoEarlier } from './undoing.ts'
-import { CONFIG_FILE, type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
+import {
+  CONFIG_FILE,
+  type EnrollOptions,
+  type EnrollTools,
+  NO_HOST,
+  settingsWithoutHost,
+  USUAL_JITTER_SECONDS,
+} from './wanted.ts'
 
 /** What became of it. */
 export interface Prepared {
@@ -39,7 +46,6 @@ export async function prepareImage(
   signal: AbortSignal,
 ): Promise<Prepared> {
   const { person, environment } = tools
-  refuseIdentity(options)
   if ((await readEnrollment().catch(() => 'damaged')) !== null)
     throw new AgentError(
       'CONFIG_INVALID',
@@ -73,26 +79,6 @@ export async function prepareImage(
     for (const change of changes) await run.make(change)
   })
   return { ...prepared, isDone: true }
-}
-
-function refuseIdentity(options: EnrollOptions): void {
-  const { hostId, hostname, fromCertificate, register, adminTokenFile, ephemeral, project, url } = options
-  const names = [
-    hostId === null ? [] : ['--host-id'],
-    hostname === null ? [] : ['--hostname'],
-    fromCertificate ? ['--from-certificate'] : [],
-    (register?.alias ?? null) === null ? [] : ['--alias'],
-  ].flat()
-  const refuse = (why: string): never => {
-    throw new AgentError('CONFIG_INVALID', why)
-  }
-  if (names.length > 0)
-    refuse(`a template is for many machines, and ${names.join(', ')} for one: leave it out`)
-  if (adminTokenFile !== null)
-    refuse('--admin-token-file is for one call: in a template each machine registers with its own identity')
-  if (url === null) refuse('name the issuer: --url URL')
-  if (project === null) refuse('name the project of the hosts: --project PROJECT')
-  if (ephemeral === true && register === null) refuse(NEEDS_REGISTER)
 }
 
 function templateOf(options: EnrollOptions, { settings, secrets }: LoginSettings): Template {

@@ -5,7 +5,7 @@ import { reasonOf } from '../cert/text.ts'
 import { ALIAS, PROJECT_ID } from '../issuer/host-questions.ts'
 import { readFileState } from './files.ts'
 import { LOGIN_METHODS } from './login-options.ts'
-import type { EnrollOptions } from './wanted.ts'
+import { type EnrollOptions, USUAL_JITTER_SECONDS, USUAL_WAIT_SECONDS } from './wanted.ts'
 
 /** Of an image: what each copy does at its first boot. Only for root, because it may contain secrets. */
 export const TEMPLATE_FILE = '/etc/hostcertd/enroll.json'
@@ -13,10 +13,7 @@ export const TEMPLATE_FILE = '/etc/hostcertd/enroll.json'
 export const RETURN_FILE = '/var/lib/hostcertd-enroll/ephemeral.json'
 const LARGEST_BYTES = 256 * 1024
 
-/** Copies that boot together are spread over this time. */
-export const USUAL_JITTER_SECONDS = 60
 const LONGEST_JITTER_SECONDS = 24 * 3600
-export const USUAL_WAIT_SECONDS = 120
 
 /** One line without controls. */
 const line = v.pipe(v.string(), v.regex(/^[^\p{C}\p{Zl}\p{Zp}]+$/u), v.maxLength(4096))

@@ -7,12 +7,20 @@ import type { Journal } from './journal.ts'
 import type { LoginMethodName } from './login-options.ts'
 import type { Mode, Person } from './show.ts'
 
+/** What the issuer takes as `--project` and `--alias`. */
+export { ALIAS, PROJECT_ID } from '../issuer/host-questions.ts'
+
 export const SSHD_CONFIG = '/etc/ssh/sshd_config'
 export const CONFIG_FILE = '/etc/hostcertd/hostcertd.yaml'
 export const CREDENTIALS_FOLDER = '/etc/hostcertd/credentials'
 export const HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
 /** The environment of the service. */
 export const DEFAULTS_FILE = '/etc/default/hostcertd'
+
+/** sshd is asked every few seconds, and a first certificate is there within a few more. */
+export const USUAL_WAIT_SECONDS = 120
+/** Machines that boot together are spread over this time. */
+export const USUAL_JITTER_SECONDS = 60
 
 /** The options of the verb, checked one by one. */
 export interface EnrollOptions {
