@@ -9,7 +9,7 @@ import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import { Patience } from './find-host.ts'
 import { type JournalRun, registeredIn } from './journal.ts'
-import { type LoginSettings, loginSettings, readSecret } from './login-settings.ts'
+import { type LoginSettings, loginSettings, readSecret, readSecrets } from './login-settings.ts'
 import { CONFIG_FILE, CREDENTIALS_FOLDER, type EnrollOptions, type EnrollTools } from './wanted.ts'
 
 /** What names the host and the issuer; what is left out is what this host is configured with. */
@@ -34,6 +34,9 @@ export interface Deletion {
    */
   readonly run: (signal: AbortSignal) => Promise<string>
 }
+
+/** Texts of `credential:NAME`, by name. */
+type Secrets = Readonly<Record<string, string>>
 
 /** No configuration of this machine counts. */
 const NO_CONFIG_FILE = '/nonexistent/hostcertd.yaml'
@@ -139,7 +142,7 @@ function httpIssuerIn(loaded: LoadedConfig): HttpIssuerConfig | null {
 }
 
 /** What the issuer's login takes from the credential folder: it is gone when the host is deleted. */
-async function credentialsOf({ auth }: HttpIssuerConfig): Promise<LoginSettings['secrets']> {
+async function credentialsOf({ auth }: HttpIssuerConfig): Promise<Secrets> {
   const names = JSON.stringify(auth).matchAll(/"credential:([\w.-]+)"/g)
   const secrets: Record<string, string> = {}
   for (const [, name = ''] of names) {
@@ -150,6 +153,15 @@ async function credentialsOf({ auth }: HttpIssuerConfig): Promise<LoginSettings[
   return secrets
 }
 
+/** A token that is read apart from the settings. */
+const ADMINISTRATOR: LoginSettings = {
+  settings: [
+    [['auth', 'method'], 'token'],
+    [['auth', 'token_file'], 'credential:admin-token'],
+  ],
+  secrets: [],
+}
+
 /** As the options say, by a configuration of their own. */
 async function issuerFor(
   options: DeleteOptions & { readonly url: string },
@@ -157,18 +169,11 @@ async function issuerFor(
   here: HttpIssuerConfig | null,
   { person, environment }: DeleteTools,
   signal: AbortSignal,
-): Promise<{ readonly issuer: HttpIssuerConfig; readonly secrets: LoginSettings['secrets'] }> {
-  const { adminTokenFile, url } = options
-  const login =
-    adminTokenFile === null
-      ? await loginSettings(options, { config: null }, person, signal)
-      : {
-          settings: [
-            [['auth', 'method'], 'token'],
-            [['auth', 'token_file'], 'credential:admin-token'],
-          ] as const,
-          secrets: { 'admin-token': await readSecret(adminTokenFile, '--admin-token-file', person) },
-        }
+): Promise<{ readonly issuer: HttpIssuerConfig; readonly secrets: Secrets }> {
+  const { adminTokenFile, method, url } = options
+  if (adminTokenFile === null && method === null)
+    throw new AgentError('CONFIG_INVALID', 'say how this host logs in: --auth METHOD')
+  const login = adminTokenFile === null ? loginSettings(options, null) : ADMINISTRATOR
   const caFile = options.caFile ?? (here?.url === url ? here.caFile : null)
   const settings: Settings = [
     [['issuer', 'url'], url],
@@ -184,7 +189,14 @@ async function issuerFor(
     keepsCredentialNames: true,
   })
   const issuer = httpIssuerIn(loaded)
-  if (issuer !== null) return { issuer, secrets: login.secrets }
+  if (issuer !== null)
+    return {
+      issuer,
+      secrets:
+        adminTokenFile === null
+          ? await readSecrets(login, person, signal)
+          : { 'admin-token': await readSecret(adminTokenFile, '--admin-token-file', person) },
+    }
   const problems = loaded.kind === 'invalid' ? loaded.problems : []
   // Of the options, and of no file.
   const lines = problems.map(({ path, message }) => problemLine({ path, message }))

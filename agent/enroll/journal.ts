@@ -138,7 +138,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     try {
       await performer.make(wanted)
     } catch (error) {
-      throw failed(wanted.kind === 'file' ? `cannot write ${place}` : `cannot start ${place}`, error)
+      throw failed(`cannot ${FAILED[wanted.kind] ?? 'change'} ${place}`, error)
     }
   }
 
@@ -270,6 +270,9 @@ export function registeredIn(all: readonly JournalRun[]): readonly string[] {
   const changes = all.flatMap((run) => run.changes)
   return changes.flatMap((one) => (one.kind === 'registration' && one.hostId !== null ? [one.hostId] : []))
 }
+
+/** What could not be done. */
+const FAILED: Partial<Record<Change['kind'], string>> = { file: 'write', service: 'start' }
 
 function viewOf(all: readonly Run[]): readonly JournalRun[] {
   return all.map(({ isFinished, entries }) => ({ isFinished, changes: entries.map((one) => one.change) }))

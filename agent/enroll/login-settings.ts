@@ -3,15 +3,26 @@ import { AgentError } from '../cert/errors.ts'
 import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import type { Settings } from './configuration.ts'
-import type { Current } from './current.ts'
-import { credentialNameOf, flagOf, LOGIN_OPTIONS, type LoginOption } from './login-options.ts'
+import {
+  credentialNameOf,
+  flagOf,
+  LOGIN_OPTIONS,
+  type LoginMethodName,
+  type LoginOption,
+} from './login-options.ts'
 import type { Person } from './show.ts'
 import type { EnrollOptions } from './wanted.ts'
 
 export interface LoginSettings {
   readonly settings: Settings
-  /** What is put into the credential folder, by name. */
-  readonly secrets: Readonly<Record<string, string>>
+  /** What {@link readSecrets} reads. */
+  readonly secrets: readonly SecretSource[]
+}
+
+interface SecretSource {
+  readonly option: LoginOption
+  /** A file, or `-`; null: the person is asked. */
+  readonly from: string | null
 }
 
 /** Those that people type; any other is a file of many lines, or comes from the platform. */
@@ -26,25 +37,20 @@ const FORMS = new Map(
 )
 
 /**
- * The section `auth` as the options say; what they leave out stays, unless the method becomes another one. A secret is read once and put into the credential
- * folder; a file that the platform renews is named.
+ * The section `auth` as the options say; what they leave out stays, unless the method becomes another one. A secret is put
+ * into the credential folder; a file that the platform renews is named. Pure.
  *
- * @throws AgentError CONFIG_INVALID, CREDENTIAL_UNREADABLE
+ * @param before the method that is configured; null: none
  */
-export async function loginSettings(
-  { method, login, atBoot }: Pick<EnrollOptions, 'method' | 'login' | 'atBoot'>,
-  { config }: Pick<Current, 'config'>,
-  person: Person,
-  signal: AbortSignal,
-): Promise<LoginSettings> {
-  const before = config?.auth.method ?? null
+export function loginSettings(
+  { method, login }: Pick<EnrollOptions, 'method' | 'login'>,
+  before: LoginMethodName | null,
+): LoginSettings {
   const wanted = method ?? before
-  if (wanted === null) throw new AgentError('CONFIG_INVALID', 'say how this host logs in: --auth METHOD')
-  const own = LOGIN_OPTIONS[wanted]
-  const settings: [readonly ['auth', string], string | readonly string[] | null][] = [
-    [['auth', 'method'], wanted],
-  ]
-  const secrets: Record<string, string> = { ...atBoot?.secrets }
+  const own = wanted === null ? [] : LOGIN_OPTIONS[wanted]
+  const settings: [readonly ['auth', string], string | readonly string[] | null][] = []
+  const secrets: SecretSource[] = []
+  if (method !== null) settings.push([['auth', 'method'], method])
   if (before !== null && before !== wanted) settings.push(...settingsBut(login))
 
   for (const [setting, given] of Object.entries(login)) {
@@ -52,13 +58,8 @@ export async function loginSettings(
     if (option === undefined) continue
     if (typeof given !== 'string') settings.push([['auth', setting], given])
     else if (option.form === 'secret' && !given.startsWith('credential:')) {
-      const name = credentialNameOf(setting)
-      secrets[name] = oneLineIf(
-        TYPED.includes(setting),
-        await readSecret(given, flagOf(setting), person),
-        option,
-      )
-      settings.push([['auth', setting], `credential:${name}`])
+      secrets.push({ option, from: given })
+      settings.push([['auth', setting], `credential:${credentialNameOf(setting)}`])
     } else
       settings.push([
         ['auth', setting],
@@ -68,16 +69,36 @@ export async function loginSettings(
   const missing =
     before === wanted ? undefined : own.find((option) => isTyped(option) && !(option.setting in login))
   if (missing !== undefined) {
-    if (!person.isThere)
-      throw new AgentError(
-        'CREDENTIAL_UNREADABLE',
-        `the ${missing.what} is missing: ${flagOf(missing.setting)} FILE, or - for standard input`,
-      )
-    const name = credentialNameOf(missing.setting)
-    secrets[name] = oneLineIf(true, await person.secret(missing.what, signal), missing)
-    settings.push([['auth', missing.setting], `credential:${name}`])
+    secrets.push({ option: missing, from: null })
+    settings.push([['auth', missing.setting], `credential:${credentialNameOf(missing.setting)}`])
   }
   return { settings, secrets }
+}
+
+/**
+ * Read the secrets, once.
+ *
+ * @returns what is put into the credential folder, by name
+ * @throws AgentError CREDENTIAL_UNREADABLE
+ */
+export async function readSecrets(
+  { secrets }: LoginSettings,
+  person: Person,
+  signal: AbortSignal,
+): Promise<Readonly<Record<string, string>>> {
+  const texts: Record<string, string> = {}
+  for (const { option, from } of secrets) {
+    const { setting, what } = option
+    if (from === null && !person.isThere)
+      throw new AgentError(
+        'CREDENTIAL_UNREADABLE',
+        `the ${what} is missing: ${flagOf(setting)} FILE, or - for standard input`,
+      )
+    const text =
+      from === null ? await person.secret(what, signal) : await readSecret(from, flagOf(setting), person)
+    texts[credentialNameOf(setting)] = isTyped(option) ? inOneLine(text, option) : text
+  }
+  return texts
 }
 
 function isTyped({ form, setting }: LoginOption): boolean {
@@ -91,8 +112,7 @@ function settingsBut(given: EnrollOptions['login']): [readonly ['auth', string],
     .map((setting) => [['auth', setting], null])
 }
 
-function oneLineIf(isTypedOne: boolean, text: string, { setting, what }: LoginOption): string {
-  if (!isTypedOne) return text
+function inOneLine(text: string, { setting, what }: LoginOption): string {
   const refuse = (why: string): never => {
     throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} ${why}`)
   }

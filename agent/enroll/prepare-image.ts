@@ -4,17 +4,19 @@ import { problemLine } from '../config/problem.ts'
 import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import { refuseOneHost } from './current.ts'
-import { loginSettings, type LoginSettings } from './login-settings.ts'
-import { fileChange, proxyChange } from './plan.ts'
+import { stateOf } from './facts.ts'
+import { loginSettings, type LoginSettings, readSecrets } from './login-settings.ts'
+import { fileChange, proxyChange, SECRET } from './plan-files.ts'
 import { agrees, type Step, stepsOf } from './show.ts'
 import { type Template, TEMPLATE_FILE, templateText } from './template.ts'
 import { makeOrUndo, undoEarlier } from './undoing.ts'
 import {
   CONFIG_FILE,
+  DEFAULTS_FILE,
   type EnrollOptions,
   type EnrollTools,
   NO_HOST,
-  settingsWithoutHost,
+  settingsOf,
   USUAL_JITTER_SECONDS,
 } from './wanted.ts'
 
@@ -26,7 +28,6 @@ export interface Prepared {
   readonly isDone: boolean
 }
 
-const SECRET = 0o600
 /** Of no machine; the configuration is checked with it. */
 const A_NAME = 'host.example.com'
 /** What they log in with is one text for all, and not the platform's word for this machine. */
@@ -53,23 +54,20 @@ export async function prepareImage(
     )
   await undoEarlier(tools, options.mode)
   await refuseOneHost()
-  const login = await loginSettings(options, { config: null }, person, signal)
-  const proxy = await proxyChange(environment)
-  const template = templateOf(options, login)
-  const hasSecrets = Object.keys(login.secrets).length > 0 || proxy?.isSecret === true
-  if (!isShared && (hasSecrets || SHARED_METHODS.includes(template.auth?.method ?? '')))
+  const login = loginSettings(options, null)
+  const proxy = proxyChange(environment, await stateOf(DEFAULTS_FILE))
+  const hasSecrets = login.secrets.length > 0 || proxy?.isSecret === true
+  if (!isShared && (hasSecrets || SHARED_METHODS.includes(options.method ?? '')))
     throw new AgentError(
       'CONFIG_INVALID',
       'every copy of the image would have the same secret: log in by what the platform gives to each machine (aws, gcp, azure, kubernetes, …), or add --shared-secret',
     )
   await check(options, login, environment)
 
-  const file = await fileChange(
-    'write the template',
-    TEMPLATE_FILE,
-    templateText(template),
-    SECRET,
-    hasSecrets,
+  const content = templateText(templateOf(options, login, await readSecrets(login, person, signal)))
+  const file = fileChange(
+    { step: 'write the template', path: TEMPLATE_FILE, content, mode: SECRET, isSecret: hasSecrets },
+    await stateOf(TEMPLATE_FILE),
   )
   const changes = [file, proxy].filter((change) => change !== null)
   const prepared = { changed: changes.length > 0, steps: stepsOf(changes) }
@@ -81,7 +79,11 @@ export async function prepareImage(
   return { ...prepared, isDone: true }
 }
 
-function templateOf(options: EnrollOptions, { settings, secrets }: LoginSettings): Template {
+function templateOf(
+  options: EnrollOptions,
+  { settings }: LoginSettings,
+  secrets: Template['secrets'],
+): Template {
   const auth = Object.fromEntries(
     settings.flatMap(([[, name], value]) =>
       name === undefined || value === null || typeof value === 'boolean' ? [] : [[name, value] as const],
@@ -111,8 +113,9 @@ async function check(
   environment: EnrollTools['environment'],
 ): Promise<void> {
   const all: Settings = [
-    ...settingsWithoutHost(options, options.url, settings, A_NAME),
+    ...settingsOf(options, settings),
     [['issuer', 'ssh_host_id'], NO_HOST],
+    [['verify', 'principals'], [A_NAME]],
   ]
   const loaded = await loadConfig({
     path: CONFIG_FILE,

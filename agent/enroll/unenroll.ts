@@ -118,7 +118,8 @@ function stepOf({ kind, step }: Change): string {
 }
 
 function reversed(change: Change): Change {
-  return change.kind === 'file'
-    ? { ...change, step: stepOf(change), before: change.after, after: change.before }
-    : { ...change, step: stepOf(change) }
+  const step = stepOf(change)
+  if (change.kind === 'file') return { ...change, step, before: change.after, after: change.before }
+  if (change.kind === 'folder') return { ...change, step, before: change.after, after: change.before }
+  return { ...change, step }
 }

@@ -58,22 +58,18 @@ interface AtBoot {
 }
 
 /**
- * What `enroll` sets besides the host's id.
+ * What `enroll` sets besides the host's id and name: what the options say, and nothing where they say nothing.
  *
  * @param login the section `auth`
- * @param hostname null: `verify.principals` stays as it is
  */
-export function settingsWithoutHost(
-  { caFile, onCopy }: Pick<EnrollOptions, 'caFile' | 'onCopy'>,
-  url: string | null,
+export function settingsOf(
+  { url, caFile, onCopy }: Pick<EnrollOptions, 'url' | 'caFile' | 'onCopy'>,
   login: Settings,
-  hostname: string | null,
 ): Settings {
   return [
-    [['issuer', 'url'], url],
+    ...(url === null ? [] : ([[['issuer', 'url'], url]] as const)),
     ...(caFile === null ? [] : ([[['issuer', 'ca_file'], caFile]] as const)),
     ...login,
-    ...(hostname === null ? [] : ([[['verify', 'principals'], [hostname]]] as const)),
     ...(onCopy === null ? [] : ([[['enrollment', 'on_copy'], onCopy]] as const)),
   ]
 }

@@ -20,6 +20,8 @@ interface File {
   readonly content: string
   /** 0644 when left out. */
   readonly mode?: number
+  /** Its user and group; root's when left out. */
+  readonly owner?: number
 }
 
 /** What `enroll-in-place.ts` is given. */
@@ -28,6 +30,10 @@ export interface Looking {
   readonly options: EnrollOptions
   readonly environment: Readonly<Record<string, string>>
   readonly issuer: { readonly hostId: string; readonly ca: string; readonly caKey: string }
+  /** Whether there is a terminal. */
+  readonly isThere: boolean
+  /** Written while a person thinks about the question, which is answered by yes. */
+  readonly meanwhile: Readonly<Record<string, string>>
 }
 
 /** What `enroll --dry-run` says and shows. */
@@ -36,6 +42,10 @@ export interface Looked extends Pick<Enrolled, 'hostId' | 'steps' | 'knownHosts'
   readonly told: readonly string[]
   /** As they would be; null: removed. */
   readonly files: Readonly<Record<string, { readonly content: string; readonly mode: number } | null>>
+  /** Mode and owner of files and folders, as they would be. */
+  readonly access: Readonly<Record<string, string>>
+  /** What a person was asked: secrets. */
+  readonly asked: readonly string[]
 }
 
 /** What systemctl prints, and its exit status. */
@@ -46,6 +56,8 @@ export interface Wish {
   readonly options?: Partial<EnrollOptions>
   readonly environment?: Readonly<Record<string, string>>
   readonly systemctl?: { readonly isEnabled?: Word; readonly isActive?: Word }
+  readonly isThere?: boolean
+  readonly meanwhile?: Readonly<Record<string, string>>
 }
 
 const OPTIONS: EnrollOptions = {
@@ -67,7 +79,8 @@ const OPTIONS: EnrollOptions = {
 }
 
 const ENTER = 'mount --bind "$0/etc" /etc && mount --bind "$0/lib" /var/lib && exec "$@"'
-const SYSTEMCTL = '#!/bin/sh\nread -r status word < "$0.$1"; echo "$word"; exit "$status"\n'
+const SYSTEMCTL =
+  '#!/bin/sh\necho "$*" >>"$0.calls"\nread -r status word < "$0.$1"; echo "$word"; exit "$status"\n'
 const PROGRAM = fileURLToPath(new URL('enroll-in-place.ts', import.meta.url))
 const OF_THE_SYSTEM = ['passwd', 'group', 'nsswitch.conf', 'ld.so.cache']
 
@@ -127,7 +140,14 @@ export class EnrollHost implements AsyncDisposable {
   }
 
   /** `enroll --dry-run`. Files stay from one call to the next. */
-  async look({ files = {}, options, environment = {}, systemctl = {} }: Wish = {}): Promise<Looked> {
+  async look({
+    files = {},
+    options,
+    environment = {},
+    systemctl = {},
+    isThere = false,
+    meanwhile = {},
+  }: Wish = {}): Promise<Looked> {
     const { isEnabled = ['disabled', 1], isActive = ['inactive', 3] } = systemctl
     for (const [verb, [word, status]] of Object.entries({ 'is-enabled': isEnabled, 'is-active': isActive }))
       await writeFile(this.path(`bin/systemctl.${verb}`), `${status} ${word}\n`)
@@ -141,6 +161,8 @@ export class EnrollHost implements AsyncDisposable {
       options: { ...OPTIONS, ...options },
       environment,
       issuer: { hostId: NAMES.hostId, ca: this.path('ca'), caKey: this.caKeys[0] },
+      isThere,
+      meanwhile,
     }
     this.#program.stdin.write(`${JSON.stringify(given)}\n`)
     const { value, done } = await this.#lines.next()
