@@ -15,7 +15,7 @@ import { NEEDS_REGISTER } from './plan-machine.ts'
 import { planChanges, type Planned } from './plan.ts'
 import { proveCa } from './prove-ca.ts'
 import { mayHaveRegistered, noted, settle } from './registering.ts'
-import { agrees, isLooking, type Step, stepsOf } from './show.ts'
+import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
 import { isUnfinished, makeOrUndo, undoEarlier } from './undoing.ts'
 import { type EnrollOptions, type EnrollTools, NO_HOST, settingsOf } from './wanted.ts'
 
@@ -48,7 +48,7 @@ export async function enroll(
   const isInterrupted = isUnfinished(journal)
   await undoEarlier(tools, options.mode)
   // What would be registered now could not be noted.
-  if (!isLooking(options.mode) && isUnfinished(journal)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
+  if (!isReadOnly(options.mode) && isUnfinished(journal)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
 
   // Whatever is wrong with the configuration or on this host is found before a person or the issuer is asked.
   const current = await readCurrent(tools)
@@ -109,10 +109,10 @@ export async function enroll(
   let found: FoundHost
   let cas = pinned.keys
   try {
-    found = await findHost(wish, noted(finding, journal), patience, !isLooking(options.mode), signal)
+    found = await findHost(wish, noted(finding, journal), patience, !isReadOnly(options.mode), signal)
     if (found.kind === 'found') {
       if (found.isNew) await noteRegistration(found.id, hostname, tools)
-      if (!isLooking(options.mode) && mayHaveRegistered(journal, hostname)) await settle(journal, hostname)
+      if (!isReadOnly(options.mode) && mayHaveRegistered(journal, hostname)) await settle(journal, hostname)
       // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
       // shows only by its own login, and a token that is not kept issues none.
       const isOther = knownId !== null && found.id !== knownId
@@ -137,7 +137,7 @@ export async function enroll(
     person.tell(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
   const hosts = hostPatternsOf(after.config.verify.principals ?? [hostname])
   const enrolled = {
-    changed: isRegistering || changes.length > 0 || (isInterrupted && isLooking(options.mode)),
+    changed: isRegistering || changes.length > 0 || (isInterrupted && isReadOnly(options.mode)),
     hostId: found.kind === 'found' ? found.id : null,
     hostname,
     steps: [

@@ -24,8 +24,8 @@ export interface Person {
 /** Whether changes are made: after a question, without one, or not at all. */
 export type Mode = 'ask' | 'yes' | 'dry-run' | 'check'
 
-/** Nothing may be changed. */
-export function isLooking(mode: Mode): boolean {
+/** Whether nothing is changed, and no question asked but for a secret that the login needs. */
+export function isReadOnly(mode: Mode): boolean {
   return mode === 'dry-run' || mode === 'check'
 }
 
@@ -61,7 +61,7 @@ export async function agrees(
   question = 'Make these changes?',
 ): Promise<boolean> {
   if (mode !== 'yes' || person.isThere) person.show(changes)
-  if (isLooking(mode)) return false
+  if (isReadOnly(mode)) return false
   return mode === 'yes' || (await person.agrees(question, signal))
 }
 

@@ -2,7 +2,7 @@ import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Change } from './change.ts'
 import type { Deletion } from './delete-host.ts'
 import type { Left } from './perform.ts'
-import { agrees, isLooking, type Mode, type Step, stepsOf } from './show.ts'
+import { agrees, isReadOnly, type Mode, type Step, stepsOf } from './show.ts'
 import type { EnrollTools } from './wanted.ts'
 
 export interface UnenrollOptions {
@@ -73,7 +73,7 @@ export async function deleteHost(
   const deletes = await willDelete(deletion, mode, signal)
   const steps = deletes === null ? [] : [stepOfDeletion(deletes)]
   const result = { changed: steps.length > 0, steps, left: [] }
-  if (deletes === null || isLooking(mode)) return { ...result, isDone: deletes === null }
+  if (deletes === null || isReadOnly(mode)) return { ...result, isDone: deletes === null }
   const question = questionOf(deletes)
   if (mode === 'ask' && !(await person.agrees(`${question[0]?.toUpperCase()}${question.slice(1)}?`, signal)))
     return { ...result, isDone: false }
@@ -87,7 +87,7 @@ async function willDelete(
   mode: Mode,
   signal: AbortSignal,
 ): Promise<Deletion | null> {
-  return isLooking(mode) && deletion !== null && !(await deletion.isThere(signal)) ? null : deletion
+  return isReadOnly(mode) && deletion !== null && !(await deletion.isThere(signal)) ? null : deletion
 }
 
 function stepOfDeletion({ hostId, url }: Deletion): Step {
