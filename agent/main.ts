@@ -15,6 +15,7 @@ import type { ToolsOptions } from './enroll/tools.ts'
 import { isSocket } from './host/files.ts'
 import { dropPrivileges, systemClock } from './host/machine.ts'
 import { runProgram as runCommand } from './host/programs.ts'
+import { makeRevocationList } from './host/revocation-list.ts'
 import { EXCHANGE_SOCKET, type ExchangeWay, isForExchange } from './issuer/exchange-channel.ts'
 import { createExchangeClient, type ExchangeClient } from './issuer/exchange-client.ts'
 import type { StatusDocument } from './renewal/status-document.ts'
@@ -77,6 +78,7 @@ const context: CliContext = {
     const { hostTools } = await import('./enroll/tools.ts')
     return hostTools(await toolsOptions())
   },
+  makeRevocationList,
   exchangeProgram: exchange.program,
   createDaemon: (config, load) => {
     const daemon = new Daemon(composeDaemon(config, version, exchange), load)

@@ -11,9 +11,10 @@ cp -r packaging/debian "$tree/debian"
 cp -a "$work/root" "$tree/staged"
 # Here debhelper looks for them, and puts them where this distribution has them.
 cp systemd/hostcertd.service "$tree/debian/hostcertd.service"
-for unit in enroll ephemeral; do
+for unit in enroll ephemeral textfile; do
   cp "systemd/hostcertd-$unit.service" "$tree/debian/hostcertd.hostcertd-$unit.service"
 done
+cp systemd/hostcertd-textfile.timer "$tree/debian/hostcertd.hostcertd-textfile.timer"
 for unit in exchange reload; do
   cp "systemd/hostcertd-$unit.socket" "$tree/debian/hostcertd.hostcertd-$unit.socket"
   cp "systemd/hostcertd-$unit@.service" "$tree/debian/hostcertd@.hostcertd-$unit.service"

@@ -8,7 +8,7 @@ level=19
 units=$work/root.rpm/usr/lib/systemd/system
 
 cp -a "$work/root" "$work/root.rpm"
-install -D -m 644 -t "$units" systemd/hostcertd*.service systemd/hostcertd*.socket
+install -D -m 644 -t "$units" systemd/hostcertd*.service systemd/hostcertd*.socket systemd/hostcertd*.timer
 install -D -m 644 systemd/hostcertd.sysusers "$work/root.rpm/usr/lib/sysusers.d/hostcertd.conf"
 install -D -m 644 systemd/hostcertd.tmpfiles "$work/root.rpm/usr/lib/tmpfiles.d/hostcertd.conf"
 install -D -m 644 packaging/debian/copyright "$work/root.rpm/usr/share/licenses/hostcertd/copyright"

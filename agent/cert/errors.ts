@@ -67,7 +67,7 @@ export const ERRORS = {
     title: 'Request rejected',
     cause: 'The issuer rejected the public key or the request',
     remedy:
-      'The message gives the reason. The issuer signs RSA, ED25519, ECDSA P-256 and P-384 keys; remove keys that it does not accept from `host_keys`',
+      'The message gives the reason. Infisical signs RSA, ED25519, ECDSA P-256 and P-384 keys; a key of another type that the issuer rejects is ignored. Remove other keys that it does not accept from `host_keys`',
   },
   ISSUER_INVALID_RESPONSE: {
     title: 'Invalid response',
@@ -149,7 +149,7 @@ export const ERRORS = {
   },
   HOST_KEY_UNSUPPORTED: {
     title: 'Key type not supported',
-    cause: 'The issuer does not sign keys of this type',
+    cause: 'This version of hostcertd cannot verify keys of this type',
     remedy:
       'No action is needed if another host key is served. Otherwise, add a key of another type, and check that `host_keys` matches it',
   },

@@ -1,33 +1,18 @@
-import { constants, createHash, verify as cryptoVerify } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import sshpk from 'sshpk'
 import { AgentError, messageOf } from './errors.ts'
-import {
-  isKeyType,
-  publicKeyOf,
-  readKeyParts,
-  splitKeyLine,
-  toKeyObject,
-  type KeyType,
-  type PublicKey,
-} from './public-key.ts'
+import { isKeyType, isSshpkType, readKeyParts, type KeyType } from './key-types.ts'
+import { fingerprintOf, publicKeyOf, splitKeyLine, type PublicKey } from './public-key.ts'
+import { verifySignature } from './signature.ts'
 import { quote } from './text.ts'
 import { secondsOf, type UnixSeconds } from './time.ts'
-import { certificateTypeOf, plainTypeOf, WireReader } from './wire.ts'
+import { certificateTypeOf, lengthPrefixed, plainTypeOf, WireReader } from './wire.ts'
 
 /** SSHKEY_CERT_MAX_PRINCIPALS in sshkey.h: sshd, ssh and ssh-keygen read no certificate with more. */
 const MAX_PRINCIPALS = 256
 
 /** PROTOCOL.certkeys: the values of the field `type`. */
 const KINDS: Readonly<Record<number, 'host' | 'user'>> = { 1: 'user', 2: 'host' }
-
-/** Signature algorithms of a CA, by the type of its key (RFC 8332 for RSA). */
-const SIGNATURE_ALGORITHMS: Readonly<Record<KeyType, Readonly<Record<string, string | null>>>> = {
-  'ssh-ed25519': { 'ssh-ed25519': null },
-  'ssh-rsa': { 'ssh-rsa': 'sha1', 'rsa-sha2-256': 'sha256', 'rsa-sha2-512': 'sha512' },
-  'ecdsa-sha2-nistp256': { 'ecdsa-sha2-nistp256': 'sha256' },
-  'ecdsa-sha2-nistp384': { 'ecdsa-sha2-nistp384': 'sha384' },
-  'ecdsa-sha2-nistp521': { 'ecdsa-sha2-nistp521': 'sha512' },
-}
 
 /** An OpenSSH certificate, exact to the bit; a user certificate until someone looks at {@link kind}. */
 export interface Certificate {
@@ -57,7 +42,8 @@ export interface Certificate {
 
 /**
  * Read one certificate line, `TYPE BASE64 [COMMENT]`. The format is PROTOCOL.certkeys of OpenSSH.
- * sshpk must take it as well; what sshpk cannot tell (64-bit times, no principals, the signed bytes) is read here.
+ * Where sshpk knows the types it must take it as well; what sshpk cannot tell (64-bit times, no principals, the signed
+ * bytes) is read here.
  * Anything that is not in its one canonical form is refused. The signature is not verified here.
  *
  * @param text one line, or a file with one line
@@ -75,7 +61,8 @@ export function parseCertificate(text: string): Certificate {
   try {
     // Our reading comes first, for its reasons are the clearer ones; both must agree that it is a certificate.
     const certificate = readFields(blob, type, keyType)
-    sshpk.parseCertificate(`${type} ${blob.toString('base64')}`, 'openssh')
+    if (isSshpkType(keyType) && isSshpkType(certificate.ca.type))
+      sshpk.parseCertificate(`${type} ${blob.toString('base64')}`, 'openssh')
     return certificate
   } catch (error) {
     throw unparsable(messageOf(error), error)
@@ -101,11 +88,12 @@ function readFields(blob: Buffer, type: string, keyType: KeyType): Certificate {
   const criticalOptions = readOptions(reader.string(), 'critical options')
   const extensions = readOptions(reader.string(), 'extensions')
   reader.string() // reserved
-  const ca = publicKeyOf(Buffer.from(reader.string()))
+  const caBlob = Buffer.from(reader.string())
   const signedBytes = blob.subarray(0, reader.offset)
   const signature = reader.string()
   reader.end('the certificate')
   const signatureAlgorithm = new WireReader(signature).text()
+  const ca = caOf(caBlob, signatureAlgorithm)
   return {
     kind,
     keyType,
@@ -125,41 +113,32 @@ function readFields(blob: Buffer, type: string, keyType: KeyType): Certificate {
   }
 }
 
-/** A certificate is judged several times in one pass; its signature is verified once. */
-const verifiedSignatures = new WeakMap<Certificate, boolean>()
-
-/** Whether the CA's key made this signature over the bytes as received, by an algorithm that fits that key. */
-export function isSignatureValid(cert: Certificate): boolean {
-  const known = verifiedSignatures.get(cert)
-  if (known !== undefined) return known
-  const isValid = verifySignature(cert)
-  verifiedSignatures.set(cert, isValid)
-  return isValid
+/**
+ * The CA's key. One of a type that came after this program is taken as it is, where the signature is of the same type: a
+ * type that only one of them names is damage.
+ */
+function caOf(blob: Buffer, signatureAlgorithm: string): PublicKey {
+  const type = new WireReader(blob).text()
+  const isNewType = !isKeyType(type) && plainTypeOf(type) === null && certificateTypeOf(type) === null
+  return isNewType && type === signatureAlgorithm
+    ? { type, blob, fingerprint: fingerprintOf(blob) }
+    : publicKeyOf(blob)
 }
 
-function verifySignature(cert: Certificate): boolean {
-  const algorithms = SIGNATURE_ALGORITHMS[cert.ca.type]
-  if (!Object.hasOwn(algorithms, cert.signatureAlgorithm)) return false
-  const hash = algorithms[cert.signatureAlgorithm] ?? null
-  try {
-    const reader = new WireReader(cert.signature)
-    reader.text()
-    const body = reader.string()
-    reader.end('the signature')
-    const key = toKeyObject(cert.ca)
-    switch (cert.ca.type) {
-      case 'ssh-ed25519':
-        return cryptoVerify(null, cert.signedBytes, key, body)
-      case 'ssh-rsa':
-        return cryptoVerify(hash, cert.signedBytes, { key, padding: constants.RSA_PKCS1_PADDING }, body)
-      case 'ecdsa-sha2-nistp256':
-      case 'ecdsa-sha2-nistp384':
-      case 'ecdsa-sha2-nistp521':
-        return cryptoVerify(hash, cert.signedBytes, key, derOf(body))
-    }
-  } catch {
-    return false
-  }
+/** A certificate is judged several times in one pass; its signature is verified once. */
+const verifiedSignatures = new WeakMap<Certificate, boolean | null>()
+
+/**
+ * Whether the CA's key made this signature over the bytes as received, by an algorithm that fits that key.
+ *
+ * @returns null when that cannot be known here, which is no yes
+ */
+export function isSignatureValid(cert: Certificate): boolean | null {
+  const known = verifiedSignatures.get(cert)
+  if (known !== undefined) return known
+  const isValid = verifySignature(cert.ca, cert.signature, cert.signedBytes)
+  verifiedSignatures.set(cert, isValid)
+  return isValid
 }
 
 /** From when on the certificate is valid, for arithmetic; exact up to the year 285 million. */
@@ -184,9 +163,7 @@ export function certificateLine(cert: Certificate, comment: string): string {
 }
 
 function plainKeyBlob(type: KeyType, parts: Buffer): Buffer {
-  const length = Buffer.alloc(4)
-  length.writeUInt32BE(type.length)
-  return Buffer.concat([length, Buffer.from(type, 'ascii'), parts])
+  return Buffer.concat([lengthPrefixed(Buffer.from(type)), parts])
 }
 
 function readPrincipals(bytes: Buffer): string[] {
@@ -230,21 +207,6 @@ function nameIn(reader: WireReader): string {
   const text = reader.text()
   if (text.includes('\0')) throw new Error('a name contains a NUL byte')
   return text
-}
-
-/** RFC 5656, section 3.1.2: two mpints; node:crypto wants them in DER. */
-function derOf(body: Buffer): Buffer {
-  const reader = new WireReader(body)
-  const r = derInteger(reader.positiveMpint())
-  const s = derInteger(reader.positiveMpint())
-  reader.end('the signature')
-  const length = r.length + s.length
-  return Buffer.concat([Buffer.from(length < 0x80 ? [0x30, length] : [0x30, 0x81, length]), r, s])
-}
-
-function derInteger(mpint: Buffer): Buffer {
-  if (mpint.length === 0 || mpint.length > 67) throw new Error('a number of the signature is out of range')
-  return Buffer.concat([Buffer.from([0x02, mpint.length]), mpint])
 }
 
 function unparsable(why: string, cause?: unknown): AgentError {

@@ -1,19 +1,8 @@
-import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
-import sshpk from 'sshpk'
+import { createHash } from 'node:crypto'
 import { AgentError, messageOf } from './errors.ts'
+import { isKeyType, readKeyParts, toKeyObject } from './key-types.ts'
 import { quote } from './text.ts'
 import { WireError, WireReader } from './wire.ts'
-
-/** Algorithms that we can read; the plain names of `ssh-keygen -l` and of public key lines. */
-export const KEY_TYPES = [
-  'ssh-ed25519',
-  'ssh-rsa',
-  'ecdsa-sha2-nistp256',
-  'ecdsa-sha2-nistp384',
-  'ecdsa-sha2-nistp521',
-] as const
-
-export type KeyType = (typeof KEY_TYPES)[number]
 
 /** Those of them that the issuer signs. */
 const ISSUED_KEY_TYPES: readonly string[] = [
@@ -23,20 +12,9 @@ const ISSUED_KEY_TYPES: readonly string[] = [
   'ecdsa-sha2-nistp384',
 ]
 
-/** What OpenSSH takes: SSH_RSA_MINIMUM_MODULUS_SIZE in sshkey.h, SSHBUF_MAX_BIGNUM in sshbuf.h. */
-const RSA_BITS = { min: 1024, max: 16_384 } as const
-
-/** SEC 1, section 2.3.3: the form 0x04, x, y; OpenSSH takes no other. */
-const UNCOMPRESSED = 0x04
-const POINT_BYTES = {
-  'ecdsa-sha2-nistp256': 65,
-  'ecdsa-sha2-nistp384': 97,
-  'ecdsa-sha2-nistp521': 133,
-} as const
-
-/** A public key of a type that sshpk and the issuer know. */
+/** A public key; that of a CA in a certificate may be of a type that is not known here. */
 export interface PublicKey {
-  readonly type: KeyType
+  readonly type: string
   /** RFC 4253, section 6.6: the bytes that a public key line carries in base64. */
   readonly blob: Buffer
   /** `SHA256:…` without padding, as `ssh-keygen -l` prints it. */
@@ -186,45 +164,6 @@ export function publicKeyOf(blob: Buffer): PublicKey {
     throw new WireError('its numbers make no key', { cause: error })
   }
   return key
-}
-
-/** Read past the parts of a public key, without its type: PROTOCOL.certkeys repeats them inside a certificate. */
-export function readKeyParts(reader: WireReader, type: KeyType): void {
-  switch (type) {
-    case 'ssh-ed25519':
-      if (reader.string().length !== 32) throw new WireError('an ed25519 key is not 32 bytes long')
-      return
-    case 'ssh-rsa': {
-      if (reader.positiveMpint().length === 0) throw new WireError('the exponent of an RSA key is 0')
-      const bits = bitLength(reader.positiveMpint())
-      if (bits < RSA_BITS.min || bits > RSA_BITS.max) throw new WireError(`an RSA key of ${bits} bits`)
-      return
-    }
-    case 'ecdsa-sha2-nistp256':
-    case 'ecdsa-sha2-nistp384':
-    case 'ecdsa-sha2-nistp521': {
-      const curve = reader.text()
-      if (`ecdsa-sha2-${curve}` !== type)
-        throw new WireError(`curve ${quote(curve)} in a key of type ${type}`)
-      const point = reader.string()
-      if (point[0] !== UNCOMPRESSED || point.length !== POINT_BYTES[type])
-        throw new WireError('a point of the curve is not in its uncompressed form')
-    }
-  }
-}
-
-function bitLength(mpint: Buffer): number {
-  const significant = mpint[0] === 0 ? mpint.subarray(1) : mpint
-  return significant.length === 0 ? 0 : significant.length * 8 - Math.clz32(significant[0] ?? 0) + 24
-}
-
-/** The key as node:crypto wants it for verifying. */
-export function toKeyObject(key: PublicKey): KeyObject {
-  return createPublicKey(sshpk.parseKey(key.blob, 'rfc4253').toBuffer('pkcs8').toString())
-}
-
-export function isKeyType(type: string): type is KeyType {
-  return (KEY_TYPES as readonly string[]).includes(type)
 }
 
 export function fingerprintOf(blob: Uint8Array): string {

@@ -17,6 +17,9 @@ export const FUTURE_TOLERANCE_SECONDS = 300
 /** RSA with SHA-1: sshd serves such a certificate, clients refuse it. */
 const REFUSED_BY_CLIENTS = 'ssh-rsa'
 
+/** ssh_config(5), CASignatureAlgorithms: what its default lacks, as of 10.6. */
+const CAS_REFUSED_BY_DEFAULT = ['ssh-mldsa44-ed25519', 'ssh-mldsa44-ed25519@openssh.com']
+
 /** What a certificate must be for one host key. */
 export interface CertificateRequirements {
   readonly hostKey: PublicKey
@@ -104,8 +107,14 @@ export function findFlaw(
       `it certifies the key ${cert.publicKey.fingerprint}, the host key is ${hostKey.fingerprint}`,
     )
   }
-  if (!isSignatureValid(cert)) {
-    return flaw('CERT_SIGNATURE_INVALID', `its signature does not hold (${quote(cert.signatureAlgorithm)})`)
+  const isValid = isSignatureValid(cert)
+  if (isValid !== true) {
+    const algorithm = quote(cert.signatureAlgorithm)
+    const why =
+      isValid === null
+        ? `this version of hostcertd cannot verify its signature (${algorithm})`
+        : `its signature does not hold (${algorithm})`
+    return flaw('CERT_SIGNATURE_INVALID', why)
   }
   if (trustedCas !== null && !trustedCas.some((ca) => ca.blob.equals(cert.ca.blob))) {
     return flaw(
@@ -175,6 +184,10 @@ function warningsOf(cert: Certificate, inPlace: Certificate | null, now: UnixSec
   if (capitals.length > 0) {
     const names = capitals.map(quote).join(', ')
     warnings.push(`ssh looks for host names in lower case, so no client accepts the certificate for ${names}`)
+  }
+  if (CAS_REFUSED_BY_DEFAULT.includes(cert.signatureAlgorithm)) {
+    const setting = `CASignatureAlgorithms=+${cert.signatureAlgorithm}`
+    warnings.push(`the CA is a post-quantum key: only clients with ${setting} accept the certificate`)
   }
   const ahead = validAfterOf(cert) - now
   if (ahead > 0)

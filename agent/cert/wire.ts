@@ -46,6 +46,11 @@ export class WireReader {
     return bytes
   }
 
+  /** So many bytes, whatever they are. */
+  bytes(length: number): Buffer {
+    return this.#take(length)
+  }
+
   atEnd(): boolean {
     return this.#offset === this.#bytes.length
   }
@@ -140,14 +145,14 @@ export function outlineOf(blob: Buffer): CertificateOutline | null {
     reader.string() // principals
     reader.uint64() // valid after
     const validBefore = reader.uint64()
-    return { keyBlob: Buffer.concat([lengthPrefixed(plainType), parts]), serial, validBefore }
+    return { keyBlob: Buffer.concat([lengthPrefixed(Buffer.from(plainType)), parts]), serial, validBefore }
   } catch {
     return null
   }
 }
 
-function lengthPrefixed(text: string): Buffer {
-  const bytes = Buffer.from(text)
+/** A `string` with these bytes. */
+export function lengthPrefixed(bytes: Buffer): Buffer {
   const length = Buffer.alloc(4)
   length.writeUInt32BE(bytes.length)
   return Buffer.concat([length, bytes])

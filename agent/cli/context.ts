@@ -7,7 +7,7 @@ import type { EnrollTools } from '../enroll/wanted.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
 import { Attempts } from '../renewal/attempts.ts'
 import { type HostKeyView, judgeNow } from '../renewal/judge.ts'
-import { isUnreadable, type MachineFacts, observe } from '../renewal/observe.ts'
+import { type Facts, isUnreadable, observe } from '../renewal/observe.ts'
 import type { Host, IssuerSession, Log } from '../renewal/ports.ts'
 import type { StatusDocument } from '../renewal/status-document.ts'
 import { statusOf } from '../renewal/status.ts'
@@ -18,8 +18,8 @@ import type { Daemon } from './daemon.ts'
 export interface CliContext {
   readonly version: VersionInfo
   readonly environment: Readonly<Record<string, string | undefined>>
-  /** Results. */
-  readonly out: (text: string) => void
+  /** Results; bytes as they are. */
+  readonly out: (text: string | Uint8Array) => void
   /** Messages for people, a line or more, without a newline at the end. */
   readonly err: (text: string) => void
   /** For stdout: whether to colour, and how wide a line may be; `Infinity` where that does not matter, in a pipe. */
@@ -32,6 +32,8 @@ export interface CliContext {
   readonly enrollTools: (mode: Mode, signal: AbortSignal) => Promise<EnrollTools & AsyncDisposable>
   /** For what `unenroll` does at the issuer alone: nothing on this machine is touched. */
   readonly issuerTools: () => Promise<Omit<EnrollTools, 'journal'>>
+  /** A revocation list of OpenSSH by key ids. Throws an Error that says why there is none. */
+  readonly makeRevocationList: (keyIds: readonly string[]) => Promise<Buffer>
   /** The command that starts an exchange with the issuer as a child. */
   readonly exchangeProgram: readonly string[]
   /** The daemon, already listening to SIGHUP and SIGUSR1. */
@@ -161,7 +163,7 @@ interface Observation {
   readonly attempts: Attempts
   readonly views: readonly HostKeyView[]
   readonly status: StatusDocument
-  readonly machine: MachineFacts
+  readonly facts: Facts
 }
 
 /**
@@ -184,5 +186,5 @@ export async function observeOnce(
   const views = judgeNow(host, attempts.record, facts)
   const identity = { version: context.version.version, ...issuerFactsOf(config.issuer) }
   const status = statusOf(identity, views, attempts, host.issuer.health(), facts.machine)
-  return { host, attempts, views, status, machine: facts.machine }
+  return { host, attempts, views, status, facts }
 }

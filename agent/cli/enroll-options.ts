@@ -140,6 +140,15 @@ function readId(text: string): string {
   return reading.value
 }
 
+/**
+ * Ids of hosts at their issuer.
+ *
+ * @param before those that were given before it
+ */
+export function readIds(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, readId(text)]
+}
+
 /** @param before those that were given before it */
 function readFingerprint(text: string, before: readonly string[] = []): readonly string[] {
   if (!/^SHA256:[A-Za-z0-9+/]{43}$/.test(text))

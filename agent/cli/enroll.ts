@@ -82,10 +82,10 @@ function withAdvice(error: unknown): unknown {
 async function enrollAtBootVerb(context: CliContext, signal: AbortSignal): Promise<number> {
   mayAsk('yes', false)
   const { enrollAtBoot } = await import('../enroll/first-boot.ts')
-  const { enrollTools, err: tell } = context
+  const { enrollTools, err: log } = context
   const openTools = async (until: AbortSignal) => enrollTools('yes', until)
-  const enrolled = await enrollAtBoot({ tell, openTools }, signal)
-  if (enrolled !== null) tell(`${enrolled.hostname} is enrolled, and sshd serves its certificates`)
+  const enrolled = await enrollAtBoot({ log, openTools }, signal)
+  if (enrolled !== null) log(`${enrolled.hostname} is enrolled, and sshd serves its certificates`)
   return EXIT.ok
 }
 

@@ -1,7 +1,6 @@
 import { createReadStream } from 'node:fs'
 import { AgentError, type ErrorCode, messageOf } from '../cert/errors.ts'
 import { type Certificate, isSignatureValid, parseCertificate } from '../cert/host-certificate.ts'
-import type { KeyType } from '../cert/public-key.ts'
 import { escapeControls } from '../cert/text.ts'
 import { formatCertificateTime, formatDuration, type UnixSeconds } from '../cert/time.ts'
 import { type CliContext, type ConfigOption, EXIT, readConfig } from './context.ts'
@@ -13,7 +12,7 @@ export interface InspectedCertificate {
   readonly file: string
   readonly type: 'host' | 'user'
   /** Of the certified key, plain: `ssh-ed25519`. */
-  readonly key_type: KeyType
+  readonly key_type: string
   readonly key_id: string
   /** Decimal; 64 bits do not fit a JSON number. */
   readonly serial: string
@@ -25,10 +24,11 @@ export interface InspectedCertificate {
   readonly critical_options: Readonly<Record<string, string>>
   readonly extensions: Readonly<Record<string, string>>
   readonly public_key_fingerprint: string
-  readonly ca_key_type: KeyType
+  readonly ca_key_type: string
   readonly ca_fingerprint: string
   readonly signature_algorithm: string
-  readonly signature_valid: boolean
+  /** Null: its type cannot be verified by this version. */
+  readonly signature_valid: boolean | null
 }
 
 interface InspectFailure {
@@ -77,9 +77,9 @@ export async function inspectFiles(files: readonly string[]): Promise<InspectEnt
   return entries
 }
 
-/** Whether each could be parsed and its signature holds: exit status 0. */
+/** Whether each could be parsed and no signature is bad: exit status 0. */
 export function isEachSound(entries: readonly InspectEntry[]): boolean {
-  return entries.every((entry) => !('error' in entry) && entry.signature_valid)
+  return entries.every((entry) => !('error' in entry) && entry.signature_valid !== false)
 }
 
 async function inspectFile(file: string): Promise<InspectEntry> {
@@ -160,7 +160,13 @@ function formatEntry(entry: InspectEntry, now: UnixSeconds | undefined): string 
 }
 
 function signatureText({ signature_algorithm, signature_valid }: InspectedCertificate): string {
-  return `${escapeControls(signature_algorithm)}, ${signature_valid ? 'valid' : 'INVALID'}`
+  const verdict =
+    signature_valid === null
+      ? 'NOT VERIFIED: the type is not supported'
+      : signature_valid
+        ? 'valid'
+        : 'INVALID'
+  return `${escapeControls(signature_algorithm)}, ${verdict}`
 }
 
 function validity({ valid_after, valid_before }: InspectedCertificate): string {

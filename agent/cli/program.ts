@@ -1,16 +1,19 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { isHostPattern } from '../cert/known-hosts.ts'
 import { parseDuration } from '../cert/time.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import type { VersionInfo } from '../version.ts'
+import { CA_FORMATS, caShow } from './ca-show.ts'
 import { isUpsideDown, parseThreshold, type Threshold } from './check-judgement.ts'
 import { check, type CheckOptions } from './check.ts'
 import { configValidate } from './config-validate.ts'
 import { type CliContext, type ConfigOption, EXIT, linesOf, readConfigAsOwner } from './context.ts'
-import { addEnrollOptions, addUnenrollOptions } from './enroll-options.ts'
+import { addEnrollOptions, addUnenrollOptions, readIds } from './enroll-options.ts'
 import { needsDeleteHost, usageError } from './enroll-usage.ts'
 import { enrollVerb, unenrollVerb } from './enroll.ts'
 import { inspect } from './inspect.ts'
+import { krl } from './krl.ts'
 import { metricsWrite } from './metrics-write.ts'
 import { NEEDS_RENEWAL, needsRenewal, renew } from './renew.ts'
 import { showStatus } from './status-text.ts'
@@ -154,6 +157,28 @@ export function buildProgram(
       }),
     )
 
+  const ca = add('ca', 'what clients and logins trust').helpCommand(false)
+  verb('show', 'show the host CAs that this host trusts, as clients need them', ca)
+    .addOption(
+      new Option('--format <format>', 'what clients read')
+        .choices(CA_FORMATS)
+        .default(CA_FORMATS[0])
+        .conflicts('json'),
+    )
+    .addOption(hostsOption())
+    .addOption(jsonOption())
+    .action(async (options) => act(async () => caShow(context, options, signal)))
+
+  verb('krl', 'write a revocation list that revokes every certificate of this host, by its key id')
+    .argument('<file>', 'file to write, replaced atomically, mode 0644; `-` is standard output')
+    .addOption(
+      new Option(
+        '--host-id <id>',
+        'id of the host at the issuer (default: this host); may be repeated',
+      ).argParser(readIds),
+    )
+    .action(async (file, options) => act(async () => krl(context, file, options)))
+
   const config = add('config', 'check the configuration').helpCommand(false)
   verb('validate', 'list every problem in the configuration, each with its path', config)
     .addOption(jsonOption())
@@ -207,6 +232,20 @@ function hostKeyOption(): Option {
     '--host-key <file>',
     'only this host key: its path, with or without .pub, or its file name',
   )
+}
+
+function hostsOption(): Option {
+  const parse = (text: string): readonly string[] => {
+    const patterns = text.split(',')
+    if (patterns.every(isHostPattern)) return patterns
+    throw new InvalidArgumentError(
+      'It must be patterns of host names such as *.example.com, separated by commas.',
+    )
+  }
+  return new Option(
+    '--hosts <pattern>',
+    "hosts that the CA is trusted for (default: the domain of this host's certificates)",
+  ).argParser(parse)
 }
 
 function sshdConfigOption(): Option {

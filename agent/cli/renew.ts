@@ -59,7 +59,8 @@ async function renewWith(
   const troubles = troublesOf(result, only)
   for (const trouble of troubles) context.err(trouble)
   for (const { name, state } of views)
-    if (name === only && state.state === 'ignored') context.err(`${name}: ignored: ${state.reason}`)
+    if (name === only && state.state === 'ignored' && !outcomes.some(({ kind }) => kind === 'ignored'))
+      context.err(`${name}: ignored: ${state.reason}`)
   return outcomes.every(isWell) && troubles.length === 0 ? EXIT.ok : EXIT.failed
 }
 
@@ -109,7 +110,7 @@ function readOnly(records: AttemptRecords): AttemptRecords {
 
 /** Whether what was due was done. */
 function isWell({ kind }: KeyOutcome): boolean {
-  return kind === 'renewed' || kind === 'would-renew'
+  return kind === 'renewed' || kind === 'would-renew' || kind === 'ignored'
 }
 
 /** A line for each host key that was due: what was done on stdout, what was not, or is not known, on stderr. */
@@ -151,6 +152,8 @@ function outcomeText(outcome: KeyOutcome, now: UnixSeconds): string {
     }
     case 'failed':
       return failureLine(outcome.failure)
+    case 'ignored':
+      return `ignored: the issuer does not sign this type of key: ${outcome.failure.message}`
     case 'waiting':
       return `due (${outcome.reason}), not tried: ${waitingText(outcome.until, now)}`
   }
@@ -178,6 +181,7 @@ function outcomeDocument(outcome: KeyOutcome): object {
       }
     }
     case 'failed':
+    case 'ignored':
       return { ...base, error: { code: outcome.failure.code, message: outcome.failure.message } }
     case 'waiting':
       return { ...base, reason: outcome.reason, until: formatTime(outcome.until) }
@@ -224,8 +228,8 @@ export async function needsRenewal(
 ): Promise<number> {
   const config = await requireConfig(context, options)
   await context.dropPrivileges(config.stateDirectory)
-  const { views, machine } = await observeOnce(context, config, false, signal)
-  const { stopped } = machine
+  const { views, facts } = await observeOnce(context, config, false, signal)
+  const { stopped } = facts.machine
   if (stopped !== null)
     throw new AgentError(
       stopped.code,

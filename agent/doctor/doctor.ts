@@ -45,6 +45,7 @@ import {
   warning,
 } from './finding.ts'
 import { examineHostKeys } from './host-key-files.ts'
+import { examineNames } from './names.ts'
 import { examineReload, examineServed } from './served.ts'
 import { examineSshdConfig } from './sshd-config.ts'
 import { examineWayToIssuer } from './way-to-issuer.ts'
@@ -155,6 +156,7 @@ async function examine(
   const isConfigurationKnown = sshd.answer.kind !== 'not-root'
   findings.push(
     ...hostKeys.findings,
+    ...(await examineNames(views, signal)),
     ...(await examineDirectories(examined, await sandboxOf(examined))),
     await examineDaemon(examined),
     ...sshdConfig.findings,

@@ -16,6 +16,7 @@ export const STEPS = [
   ...ISSUER_STEPS,
   'host-keys',
   'certificates',
+  'names',
   'directory',
   'daemon',
   'sshd-config',

@@ -11,7 +11,7 @@ import {
   readPrivateHalf,
 } from '../host/key-pairs.ts'
 import { agentOf, linesOf, placeOf, type SshdFacts } from '../host/sshd-files.ts'
-import type { HostKeyView } from '../renewal/judge.ts'
+import { isCertifiable, type HostKeyView } from '../renewal/judge.ts'
 import { failure, type Finding, isProvenServed, ok, type Examined, skipped, warning } from './finding.ts'
 
 /** Where `ssh-keygen -A` looks, and writes. */
@@ -41,7 +41,7 @@ export async function examineHostKeys(
   const isUsable = findings.some(({ status }) => status === 'ok')
   findings.push(...(await withoutPublicHalf(examined, views, isUsable)))
   if (views.length === 0 && findings.length === 0) findings.push(await nothingFound(config, sshd))
-  const isSigned = views.some(({ subject }) => subject !== null)
+  const isSigned = views.some(isCertifiable)
   if (!isSigned && !findings.some(({ status }) => status === 'failure'))
     findings.push(
       failure('host-keys', 'the issuer does not sign keys of these types', anotherKeyRemedy(views)),
@@ -70,6 +70,8 @@ async function examine(
     }
     case 'key': {
       const { key } = content
+      if (view.unproven !== null)
+        return skipped('host-keys', `${path}: ${view.unproven.why}; host key ignored`)
       const what = `${path}: ${key.type} ${key.fingerprint}`
       const isServed = isProvenServed(view)
       if (half.kind === 'read' && !half.blob.equals(key.blob)) {
@@ -106,7 +108,10 @@ async function withoutPublicHalf(
     const message = `${path} has no public half, so no certificate is issued for it: ${path}.pub is missing`
     if (half.kind === 'read' && !isIssuedKeyType(half.type))
       findings.push(
-        skipped('host-keys', `${path}: the issuer does not sign keys of type ${half.type}; host key ignored`),
+        skipped(
+          'host-keys',
+          `${path}: its public half is missing, and not every issuer signs keys of type ${half.type}; host key ignored`,
+        ),
       )
     else findings.push((isUsable ? warning : failure)('host-keys', message, publicHalfRemedy(path)))
   }

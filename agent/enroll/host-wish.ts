@@ -75,7 +75,7 @@ export function wishOf(
       current.enrollment?.host_id ?? '',
       current.hostId ?? '',
     ],
-    configuredId: isSame && options.atBoot?.isGone !== true ? current.hostId : null,
+    configuredId: isSame ? current.hostId : null,
     mayHaveRegistered: () => mayHaveRegistered(journal, hostname),
   }
 

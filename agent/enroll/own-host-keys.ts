@@ -26,7 +26,9 @@ export async function ownHostKeys(
 ): Promise<readonly OwnHostKey[]> {
   const files = await createHostKeys({ patterns }).list()
   const keys = files.flatMap(({ name, content }) =>
-    content.kind === 'key' ? [{ name, key: content.key, comment: content.comment }] : [],
+    content.kind === 'key' && isIssuedKeyType(content.key.type)
+      ? [{ name, key: content.key, comment: content.comment }]
+      : [],
   )
   const lacking = (await privatePathsOf(patterns)).filter(
     (path) => !files.some((file) => file.path === `${path}.pub`),

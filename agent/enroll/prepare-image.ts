@@ -20,17 +20,17 @@ import {
   USUAL_JITTER_SECONDS,
 } from './wanted.ts'
 
-/** What became of it. */
+/** The result of {@link prepareImage}. */
 export interface Prepared {
   readonly changed: boolean
   readonly steps: readonly Step[]
-  /** False: nothing was changed because nothing was to be, or it was not permitted. */
+  /** False: there are changes to make, and they were not made because that was not permitted. */
   readonly isDone: boolean
 }
 
-/** Of no machine; the configuration is checked with it. */
-const A_NAME = 'host.example.com'
-/** What they log in with is one text for all, and not the platform's word for this machine. */
+/** The configuration is checked with this name, which is of no machine. */
+const EXAMPLE_NAME = 'host.example.com'
+/** With these, all copies log in with the same secret, and not with what the platform gives to each machine. */
 const SHARED_METHODS: readonly string[] = ['universal-auth', 'token']
 
 /**
@@ -50,7 +50,7 @@ export async function prepareImage(
   if ((await readEnrollment().catch(() => 'damaged')) !== null)
     throw new AgentError(
       'CONFIG_INVALID',
-      `this machine is enrolled itself (${ENROLLMENT_FILE}): each copy would be taken for it; run \`hostcertd unenroll\` first`,
+      `this machine is enrolled itself (${ENROLLMENT_FILE}), and each copy would be mistaken for it: run \`hostcertd unenroll\` first`,
     )
   await undoEarlier(tools, options.mode)
   await refuseOneHost()
@@ -62,7 +62,7 @@ export async function prepareImage(
       'CONFIG_INVALID',
       'every copy of the image would have the same secret: log in by what the platform gives to each machine (aws, gcp, azure, kubernetes, …), or add --shared-secret',
     )
-  await check(options, login, environment)
+  await checkConfiguration(options, login, environment)
 
   const content = templateText(templateOf(options, login, await readSecrets(login, person, signal)))
   const file = fileChange(
@@ -106,8 +106,8 @@ function templateOf(
   }
 }
 
-/** The configuration that each copy will have is checked now: at the first boot nobody is there. */
-async function check(
+/** Check the configuration that each copy will have: at the first boot, no person is there to correct it. */
+async function checkConfiguration(
   options: EnrollOptions,
   { settings }: LoginSettings,
   environment: EnrollTools['environment'],
@@ -115,7 +115,7 @@ async function check(
   const all: Settings = [
     ...settingsOf(options, settings),
     [['issuer', 'ssh_host_id'], NO_HOST],
-    [['verify', 'principals'], [A_NAME]],
+    [['verify', 'principals'], [EXAMPLE_NAME]],
   ]
   const loaded = await loadConfig({
     path: CONFIG_FILE,

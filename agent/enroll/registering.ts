@@ -1,4 +1,4 @@
-import type { ErrorCode } from '../cert/errors.ts'
+import { AgentError, type ErrorCode } from '../cert/errors.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Change } from './change.ts'
 import type { Journal } from './journal.ts'
@@ -46,9 +46,15 @@ export function mayHaveRegistered({ runs }: Journal, hostname: string): boolean 
   return runs.some(({ changes }) => changes.some((change) => isAbout(change, hostname)))
 }
 
-/** Forget that question: it is known by now which host this machine is. */
+/**
+ * Forget that question: it is known by now which host this machine is.
+ *
+ * @throws AgentError STORE_FAILED when the journal still contains it
+ */
 export async function settle(journal: Journal, hostname: string): Promise<void> {
-  await journal.undoAll((change) => !isAbout(change, hostname))
+  const { left } = await journal.undoAll((change) => !isAbout(change, hostname))
+  if (left.length > 0)
+    throw new AgentError('STORE_FAILED', left.map(({ path, why }) => `${path}: ${why}`).join('; '))
 }
 
 function isAbout(change: Change, hostname: string): boolean {

@@ -7,13 +7,13 @@ import { readFileState } from './files.ts'
 import { LOGIN_METHODS } from './login-options.ts'
 import { type EnrollOptions, USUAL_JITTER_SECONDS, USUAL_WAIT_SECONDS } from './wanted.ts'
 
-/** Of an image: what each copy does at its first boot. Only for root, because it may contain secrets. */
+/** In an image: what each copy does at its first boot. Only root can read it, because it may contain secrets. */
 export const TEMPLATE_FILE = '/etc/hostcertd/enroll.json'
-/** Of a machine with `--ephemeral`: how it is registered again when it boots after a power-off. */
+/** On a machine with `--ephemeral`: how it is registered again when it boots after a power-off. */
 export const RETURN_FILE = '/var/lib/hostcertd-enroll/ephemeral.json'
 const LARGEST_BYTES = 256 * 1024
 
-const LONGEST_JITTER_SECONDS = 24 * 3600
+const LONGEST_SECONDS = 24 * 3600
 
 /** One line without controls. */
 const line = v.pipe(v.string(), v.regex(/^[^\p{C}\p{Zl}\p{Zp}]+$/u), v.maxLength(4096))
@@ -50,8 +50,8 @@ const templateSchema = v.strictObject({
   take_over: v.optional(v.boolean(), false),
   on_copy: v.optional(v.nullable(v.picklist(['warn', 'stop'])), null),
   ephemeral: v.optional(v.boolean(), false),
-  jitter_seconds: v.optional(seconds(LONGEST_JITTER_SECONDS), USUAL_JITTER_SECONDS),
-  wait_seconds: v.optional(seconds(LONGEST_JITTER_SECONDS), USUAL_WAIT_SECONDS),
+  jitter_seconds: v.optional(seconds(LONGEST_SECONDS), USUAL_JITTER_SECONDS),
+  wait_seconds: v.optional(seconds(LONGEST_SECONDS), USUAL_WAIT_SECONDS),
 })
 
 /** The content of `enroll.json`: the options of `enroll` except those that name one machine. */
@@ -117,6 +117,6 @@ export function optionsOf(template: Template): EnrollOptions {
     waitSeconds: template.wait_seconds,
     jitterSeconds: template.jitter_seconds,
     ephemeral: template.ephemeral,
-    atBoot: { secrets: template.secrets, isGone: false },
+    atBoot: { secrets: template.secrets },
   }
 }

@@ -53,8 +53,6 @@ export interface EnrollOptions {
 interface AtBoot {
   /** The text of each `credential:NAME` that the template brought. */
   readonly secrets: Readonly<Record<string, string>>
-  /** The host that is configured was deleted at the issuer, so another one is registered. */
-  readonly isGone: boolean
 }
 
 /**

@@ -154,6 +154,7 @@ class CertificateSeries {
   readonly #servedNotAfter: Gauge<KeyLabels>
   readonly #servedMatch: Gauge<KeyLabels>
   readonly #state: Gauge<KeyLabels | 'state'>
+  readonly #ca: Gauge<'host_key' | 'ca_fingerprint'>
 
   constructor(registry: Registry) {
     this.#registry = registry
@@ -182,6 +183,12 @@ class CertificateSeries {
       'The state of the host key: 1 for the one it is in',
       'state',
     )
+    this.#ca = new Gauge({
+      name: 'hostcertd_certificate_ca_info',
+      help: 'Always 1: the CA that signed the certificate on disk, as OpenSSH prints its fingerprint',
+      labelNames: ['host_key', 'ca_fingerprint'],
+      registers: [registry],
+    })
   }
 
   /** Forget all series and make those of these host keys; no scrape comes in between. */
@@ -195,6 +202,7 @@ class CertificateSeries {
     ])
       gauge.reset()
     this.#state.reset()
+    this.#ca.reset()
     const seen = new Set<string>()
     for (const certificate of certificates) {
       const labels = { host_key: certificate.host_key, key_type: certificate.key_type ?? '' }
@@ -213,6 +221,8 @@ class CertificateSeries {
     setIfKnown(this.#notBefore, labels, secondsOrNull(certificate.valid_after))
     setIfKnown(this.#notAfter, labels, notAfter)
     setIfKnown(this.#renewal, labels, renewalOf(certificate, notAfter))
+    const { host_key, ca_fingerprint } = certificate
+    if (ca_fingerprint !== null) this.#ca.set({ host_key, ca_fingerprint }, 1)
     const { served } = certificate
     if (served === null || served.matches === null) return
     setIfKnown(this.#servedNotAfter, labels, notAfterOf(served))

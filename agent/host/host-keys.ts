@@ -2,7 +2,8 @@ import { readlink } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { messageOf } from '../cert/errors.ts'
 import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
-import { isIssuedKeyType, parsePublicKeyLine, readPublicKey } from '../cert/public-key.ts'
+import { isKeyType } from '../cert/key-types.ts'
+import { parsePublicKeyLine, readPublicKey } from '../cert/public-key.ts'
 import { quote, reasonOf } from '../cert/text.ts'
 import type { HostKeyFile, HostKeys } from '../renewal/ports.ts'
 import { readBoundedFile, SMALL_FILE_BYTES, fileVersion, isGone, pathsMatching } from './files.ts'
@@ -54,8 +55,8 @@ async function readHostKey(path: string): Promise<HostKeyFile | null> {
   }
   try {
     const line = parsePublicKeyLine(text)
-    if (!isIssuedKeyType(line.type)) {
-      const message = `${path}: the issuer signs no keys of type ${quote(line.type)}`
+    if (!isKeyType(line.type)) {
+      const message = `${path}: keys of type ${quote(line.type)} are not supported`
       const failure = { code: 'HOST_KEY_UNSUPPORTED', message } as const
       return { name: nameOf(path), path, content: { kind: 'unsupported', keyType: line.type, failure } }
     }

@@ -1,5 +1,6 @@
 import type { Failure } from '../cert/errors.ts'
 import {
+  askAgainSeconds,
   backoffSeconds,
   lockSeconds,
   type NextStep,
@@ -93,6 +94,19 @@ export class Attempts extends WorkingRecord {
     return wait
   }
 
+  /** The issuer does not sign keys of this type: no failure. It is asked again in about a week. */
+  refused(key: KeyIdentity, { message: why }: Failure): void {
+    const refused = { why, askAgainAt: this.now + askAgainSeconds(key) }
+    this.update(key, {
+      refused,
+      lastAttempt: this.now,
+      lastError: null,
+      failures: 0,
+      refusals: 0,
+      wait: null,
+    })
+  }
+
   /** The issuer was not even asked for this key; the next pass tries again. */
   notAsked(key: KeyIdentity, failure: Failure): void {
     this.#failed(key, failure, {}, 'key')
@@ -126,6 +140,7 @@ export class Attempts extends WorkingRecord {
       lastSuccess: now,
       issued: { serial: String(serial), at: now },
       repairs: isRepair ? [...repairs, now] : repairs,
+      refused: null,
       evidence: isOfKey ? evidence : null,
     })
   }

@@ -1,6 +1,7 @@
 import type { ErrorCode } from '../cert/errors.ts'
 import type { UnixSeconds } from '../cert/time.ts'
-import { recordOf, type AttemptRecord, type KeyIdentity } from './record.ts'
+import { jitterOf } from './certificate-state.ts'
+import { recordOf, type AttemptRecord, type HostKeyRecord, type KeyIdentity } from './record.ts'
 
 /** What a failure means for the next attempt. Decided where the failure arises; nobody goes by its message. */
 export type NextStep =
@@ -35,6 +36,8 @@ export interface Wait {
 
 const MINUTE = 60
 const HOUR = 3600
+const DAY = 24 * HOUR
+const WEEK = 7 * DAY
 
 /** Seconds to wait after the first, second … failure of one kind in a row; the last repeats. */
 const SCHEDULES = {
@@ -126,6 +129,16 @@ export function isWaiting(wait: Wait | null, now: UnixSeconds): wait is Wait {
   if (wait === null) return false
   const longest = isForLock(wait) ? LOCK_SECONDS + LOCK_SPREAD_SECONDS : LONGEST_WAIT_SECONDS
   return now < wait.until && wait.until <= now + longest + MINUTE
+}
+
+/** A key type that the issuer refused is asked for again after a week, half a day more or less: the same for the same key. */
+export function askAgainSeconds({ fingerprint }: KeyIdentity): number {
+  return WEEK + (jitterOf(fingerprint, 0n) - 0.5) * DAY
+}
+
+/** When to ask for a certificate of a type that the issuer refused; 0 for now. A time that is too far off is of another clock. */
+export function askAgainAt({ refused }: Pick<HostKeyRecord, 'refused'>, now: UnixSeconds): UnixSeconds {
+  return refused === null || refused.askAgainAt > now + WEEK + DAY ? 0 : refused.askAgainAt
 }
 
 /** So many repairs of one host key within {@link REPAIR_SECONDS} and no more: something keeps breaking it. */

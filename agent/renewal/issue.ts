@@ -3,13 +3,14 @@ import { publicKeyText, type PublicKey } from '../cert/public-key.ts'
 import { verifyIssued, type VerifiedCertificate } from '../cert/verify-issued.ts'
 import type { Attempts } from './attempts.ts'
 import { repairWaitOf } from './backoff.ts'
-import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView } from './judge.ts'
+import { hasKey, judgeNow, type CertifiableView, type HostKeyView } from './judge.ts'
 import { withKeyFile, type Facts } from './observe.ts'
 import type { Host, HostKeyFile, IssuerFailure } from './ports.ts'
 import {
   noteIssuerFailure,
   noteKeyFailure,
   noteNotAsked,
+  noteRefusal,
   secondsLeft,
   serialInPlace,
   type IssueResult,
@@ -93,6 +94,11 @@ export async function issue(
       case 'rejected': {
         const { failure } = answer
         attempts.issuerAnswered()
+        if (view.unproven !== null && failure.code === 'ISSUER_REJECTED') {
+          noteRefusal(host, attempts, view, failure, answer.requestId)
+          await attempts.save()
+          return { outcome: { kind: 'ignored', hostKey, failure }, facts }
+        }
         noteKeyFailure(host, attempts, view, failure, answer)
         await attempts.save()
         return { outcome: { kind: 'failed', hostKey, failure, issuerFailure: null, isLocal: false }, facts }
@@ -111,7 +117,7 @@ export async function issue(
         facts = withKeyFile(facts, answer.file)
         view =
           judgeNow(host, attempts.record, facts)
-            .filter(isCertifiable)
+            .filter(hasKey)
             .find(({ name }) => name === hostKey) ?? null
         if (view !== null && repairWaitOf(attempts, view.subject.identity) !== null) view = null
       }

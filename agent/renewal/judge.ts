@@ -2,6 +2,7 @@ import { digestOf, validAfterOf, validBeforeOf, type Certificate } from '../cert
 import { isIssuedKeyType, type PublicKey } from '../cert/public-key.ts'
 import { secondsOf, type UnixSeconds } from '../cert/time.ts'
 import { findFlaw } from '../cert/verify-issued.ts'
+import { askAgainAt } from './backoff.ts'
 import {
   dueReasonOf,
   stateOf,
@@ -30,6 +31,11 @@ export interface HostKeyView {
     readonly pairVersion: string
     readonly identity: KeyIdentity
   } | null
+  /**
+   * Set for a key of a type that not every issuer signs, until the issuer has signed this one: such a key is ignored, and
+   * asked for all the same. `why`: what is known of it; `askAt`: when, 0 for now.
+   */
+  readonly unproven: { readonly why: string; readonly askAt: UnixSeconds } | null
   readonly certificatePath: string
   readonly onDisk: OnDisk
   /** The file's text, when what is on disk is usable. */
@@ -42,7 +48,7 @@ export interface HostKeyView {
   readonly due: DueReason | null
 }
 
-/** A {@link HostKeyView} of a key that can be certified. */
+/** A {@link HostKeyView} with a key that can be certified. */
 export type CertifiableView = HostKeyView & { readonly subject: NonNullable<HostKeyView['subject']> }
 
 export interface Policy extends Pick<RenewalSettings, 'policy' | 'wantedPrincipals'> {
@@ -69,18 +75,19 @@ function judgeKey(
   now: UnixSeconds,
 ): HostKeyView {
   const { name, content } = file
-  const unsignable = unsignableBecause(content)
-  if (content.kind !== 'key' || unsignable !== null) {
+  if (content.kind !== 'key') {
     const onDisk: OnDisk =
       content.kind === 'unreadable'
         ? { kind: 'unusable', failure: content.failure, certificate: null }
         : { kind: 'absent' }
     const served: Served = { kind: 'not-asked' }
-    const state = stateOf({ ignored: unsignable, onDisk, times: null, served, lastErrorCode: null }, now)
+    const ignored = ignoredBecause(content)
+    const state = stateOf({ ignored, onDisk, times: null, served, lastErrorCode: null }, now)
     return {
       file,
       name,
       subject: null,
+      unproven: null,
       certificatePath,
       onDisk,
       text: null,
@@ -97,8 +104,11 @@ function judgeKey(
   const certificate = onDisk.kind === 'absent' ? null : onDisk.certificate
   const times = hasTimes(onDisk) ? timesOf(onDisk.certificate, policy, record.issued, now) : null
   // sshd serves also what is not usable, an expired certificate above all, and then it serves what is on disk.
-  const served: Served = policy.asksSshd ? servedOf(record, certificate, pairVersion) : { kind: 'not-asked' }
-  const ignored = served.kind === 'not-offered' || served.kind === 'other-key' ? served.why : null
+  const unproven = unprovenOf(key, onDisk, record, now)
+  const isAsked = policy.asksSshd && unproven === null
+  const served: Served = isAsked ? servedOf(record, certificate, pairVersion) : { kind: 'not-asked' }
+  const isOffered = served.kind !== 'not-offered' && served.kind !== 'other-key'
+  const ignored = unproven?.why ?? (isOffered ? null : served.why)
   const state = stateOf(
     { ignored, onDisk, times, served, lastErrorCode: record.lastError?.code ?? null },
     now,
@@ -110,30 +120,46 @@ function judgeKey(
     file,
     name,
     subject: { key, comment, pairVersion, identity },
+    unproven,
     certificatePath,
     onDisk,
     text: onDisk.kind === 'usable' && stored.kind === 'certificate' ? stored.text : null,
     times,
     served,
     state,
-    due: dueReasonOf(onDisk, now) ?? windowReason(times, now) ?? (isFormer ? 'ca-changed' : null),
+    due:
+      unproven !== null && now < unproven.askAt
+        ? null
+        : (dueReasonOf(onDisk, now) ?? windowReason(times, now) ?? (isFormer ? 'ca-changed' : null)),
   }
 }
 
-/** Why no certificate can ever be issued for it; null when one can, or when that is not known. */
-function unsignableBecause(content: HostKeyFile['content']): string | null {
+/** Why no certificate can be issued for it; null when that is not known. */
+function ignoredBecause(content: Exclude<HostKeyFile['content'], { kind: 'key' }>): string | null {
   switch (content.kind) {
     case 'unsupported':
       return content.failure.message
-    case 'key':
-      return isIssuedKeyType(content.key.type)
-        ? null
-        : `the issuer does not sign keys of type ${content.key.type}`
     case 'shadowed':
       return `${content.by} has the same file name`
     case 'unreadable':
       return null
   }
+}
+
+/** Once the issuer has signed the key, whatever fails later is a failure. */
+function unprovenOf(
+  { type }: PublicKey,
+  onDisk: OnDisk,
+  record: HostKeyRecord,
+  now: UnixSeconds,
+): HostKeyView['unproven'] {
+  const { refused, issued, lastError } = record
+  if (isIssuedKeyType(type) || onDisk.kind !== 'absent' || issued !== null) return null
+  const why =
+    refused === null || lastError !== null
+      ? `no key of type ${type} has been signed yet${lastError === null ? '' : `: ${lastError.message}`}`
+      : `the issuer does not sign keys of type ${type}: ${refused.why}`
+  return { why, askAt: askAgainAt(record, now) }
 }
 
 function onDiskOf(
@@ -218,8 +244,14 @@ function servedOf(
   }
 }
 
-export function isCertifiable(view: HostKeyView): view is CertifiableView {
+/** Whether a certificate can be asked for. */
+export function hasKey(view: HostKeyView): view is CertifiableView {
   return view.subject !== null
+}
+
+/** Whether a certificate is expected for it. */
+export function isCertifiable(view: HostKeyView): view is CertifiableView {
+  return hasKey(view) && view.unproven === null
 }
 
 interface Unserved {

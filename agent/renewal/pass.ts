@@ -6,7 +6,7 @@ import { issuerWaits, pauseAfterIssuance, repairWaitOf, waitOf, installWait, rel
 import { isRoutine, type DueReason } from './certificate-state.ts'
 import { Deadline } from './deadline.ts'
 import { issue, TOO_LATE, type IssuingSignals } from './issue.ts'
-import { isCertifiable, judgeNow, type CertifiableView, type HostKeyView, unserved } from './judge.ts'
+import { hasKey, judgeNow, type CertifiableView, type HostKeyView, unserved } from './judge.ts'
 import { isUnreadable, observe, type Facts, type MachineFacts } from './observe.ts'
 import type { Host, IssuerFailure } from './ports.ts'
 import { noteIssuerFailure, type KeyOutcome, type Wanted } from './report.ts'
@@ -185,15 +185,19 @@ async function learnHostCa(
   return failure
 }
 
+/** Those that the issuer may not sign come last: whatever it makes of them, the others were asked for. */
 function wantedNow(host: Host, attempts: Attempts, observed: Facts, request: PassRequest): Wanted[] {
   return judgeNow(host, attempts.record, observed)
-    .filter(isCertifiable)
+    .filter(hasKey)
+    .toSorted((a, b) => Number(a.unproven !== null) - Number(b.unproven !== null))
     .flatMap((view) => wantedOf(view, request))
 }
 
 function wantedOf(view: CertifiableView, { force, only }: PassRequest): Wanted[] {
   if (only !== null && view.name !== only) return []
-  const reason = view.due ?? (force ? 'forced' : null)
+  // Who names a refused key wants to know whether the issuer signs it now.
+  const isForced = force || (only !== null && view.unproven !== null)
+  const reason = view.due ?? (isForced ? 'forced' : null)
   return reason === null ? [] : [{ view, reason }]
 }
 
@@ -239,7 +243,8 @@ export function nextPass(
 ): UnixSeconds | null {
   const times: (UnixSeconds | null)[] = []
   for (const view of views) {
-    const { onDisk, times: renewal } = view
+    const { onDisk, times: renewal, unproven } = view
+    times.push(unproven?.askAt ?? null)
     if (renewal !== null) times.push(renewal.dueAt, renewal.overdueAt)
     if (onDisk.kind === 'usable') times.push(validBeforeOf(onDisk.certificate))
     const outcome = outcomes.find(({ hostKey }) => hostKey === view.name)

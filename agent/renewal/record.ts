@@ -94,6 +94,8 @@ const hostKeyRecord = v.pipe(
     issued: v.nullable(v.object({ serial: v.string(), at: time })),
     /** Recent issuances that were repairs (absent, damaged …), not renewals: what deletes certificates must not become a storm. */
     repairs: v.pipe(v.array(time), v.readonly()),
+    /** The issuer refused a key of this type: why, and when to ask again. Null once it signed, or was never asked. */
+    refused: v.optional(v.nullable(v.object({ why: v.string(), askAgainAt: time })), null),
     /** The last since a certificate was put in place; null when there is none. */
     evidence: v.optional(v.nullable(evidence)),
     /** Why the last question brought no answer for this key, and since when; null when it did. */
@@ -262,6 +264,7 @@ function newHostKeyRecord(fingerprint: string): HostKeyRecord {
     lastError: null,
     issued: null,
     repairs: [],
+    refused: null,
     evidence: null,
     unknown: null,
   }

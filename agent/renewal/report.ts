@@ -35,6 +35,8 @@ export type KeyOutcome =
       /** The issuer was not asked: no wait, the next pass tries again. */
       readonly isLocal: boolean
     }
+  /** The issuer does not sign keys of this type. */
+  | { readonly kind: 'ignored'; readonly hostKey: string; readonly failure: Failure }
   /** Due, but a wait holds; `until` is null when the host key kept changing. */
   | {
       readonly kind: 'waiting'
@@ -64,7 +66,7 @@ export function noteIssuerFailure(
 ): void {
   const identities = wanting.map(({ subject }) => subject.identity)
   const left = secondsLeft(host, all)
-  const isLacking = wanting.some(({ onDisk }) => onDisk.kind !== 'usable')
+  const isLacking = wanting.some(isWithoutCertificate)
   const wait = attempts.issuerFailed(
     identities,
     failure,
@@ -85,6 +87,20 @@ export function noteKeyFailure(
   const wait = attempts.keyFailed(view.subject.identity, failure, secondsLeft(host, [view]))
   const named = serial === null ? {} : { serial }
   report(host, attempts, [view], failure, 'key-backoff', wait, { ...named, request_id: requestId })
+}
+
+/** The issuer does not sign keys of this type, which is no failure. */
+export function noteRefusal(
+  host: Host,
+  attempts: Attempts,
+  { name, subject }: CertifiableView,
+  failure: Failure,
+  requestId: string | null,
+): void {
+  attempts.refused(subject.identity, failure)
+  const fields = { host_key: name, code: failure.code, request_id: requestId }
+  const message = `host key ignored: the issuer does not sign keys of type ${subject.key.type}; it is asked again in about a week: ${failure.message}`
+  host.log.info(fields, message)
 }
 
 /** The issuer could not be asked for this key, for a reason of this host's. Logged when it is news. */
@@ -131,8 +147,13 @@ function levelOfFailure(
   next: NextStep,
   failures: number,
 ): 'info' | 'warn' | 'error' {
-  if (views.some(({ onDisk, state }) => onDisk.kind !== 'usable' || state.state === 'overdue')) return 'error'
+  if (views.some((view) => isWithoutCertificate(view) || view.state.state === 'overdue')) return 'error'
   return needsAdministrator(code, next) || failures >= WARN_FROM_FAILURE ? 'warn' : 'info'
+}
+
+/** A key that the issuer may not sign lacks nothing. */
+function isWithoutCertificate({ onDisk, unproven }: HostKeyView): boolean {
+  return onDisk.kind !== 'usable' && unproven === null
 }
 
 /** The validity left: the least of all usable certificates; null when there is none. */

@@ -102,11 +102,19 @@ export function withCas(record: AttemptRecord, lines: readonly string[]): Attemp
   return { ...record, issuerCas: lines, formerCas: [...new Set(before)].slice(0, MAX_FORMER_CAS) }
 }
 
-/** Without any wait but that for a locked identity: the cause was corrected. Counts start anew. */
+/**
+ * Without any wait but that for a locked identity: the cause was corrected. Counts start anew, and keys that the issuer
+ * refused for their type are asked for again.
+ */
 export function withoutWaits(record: AttemptRecord): AttemptRecord {
   const unlocked = { ...record, issuer: null, administrator: null, install: null, reload: null }
   const login = isForLock(record.login) ? record.login : null
-  return withEachKey({ ...unlocked, login }, (key) => ({ ...key, wait: null, refusals: 0 }))
+  return withEachKey({ ...unlocked, login }, ({ refused, ...key }) => ({
+    ...key,
+    wait: null,
+    refusals: 0,
+    refused: refused && { ...refused, askAgainAt: 0 },
+  }))
 }
 
 /** Without the host keys that are neither named nor were tried or seen to be served since then. */

@@ -21,14 +21,14 @@ _hostcertd() {
       --warning | -c | --critical | --url | --host-id | --project | --hostname | --ttl | --alias | \
       --ca-fingerprint | --wait | --jitter | --organization | --client-id | --identity-id | --region | --resource | \
       --jwt-command | --issuer | --subject | --audience | --username | --login-url | --user | --tenancy | \
-      --fingerprint | --access-key-id | --auth | --on-copy)
+      --fingerprint | --access-key-id | --auth | --on-copy | --format | --hosts)
         if [[ ${COMP_WORDS[i + 1]} == = ]]; then ((i++)); fi
         ((i++))
         ;;
       -*) ;;
       *)
         case $verb in
-          '' | config | metrics | help | 'help config' | 'help metrics') verb=${verb:+$verb }${COMP_WORDS[i]} ;;
+          '' | ca | config | metrics | help | 'help ca' | 'help config' | 'help metrics') verb=${verb:+$verb }${COMP_WORDS[i]} ;;
         esac
         ;;
     esac
@@ -45,9 +45,10 @@ _hostcertd() {
       --timeout | -w | --warning | -c | --critical | --url | --host-id | --project | --hostname | --ttl | \
       --alias | --ca-fingerprint | --wait | --jitter | --organization | --client-id | --identity-id | --region | \
       --resource | --jwt-command | --issuer | --subject | --audience | --username | --login-url | --user | \
-      --tenancy | --fingerprint | --access-key-id) return ;;
+      --tenancy | --fingerprint | --access-key-id | --hosts) return ;;
       --auth) words='universal-auth token kubernetes aws gcp azure oidc jwt spiffe ldap tls-cert oci alicloud' ;;
       --on-copy) words='warn stop' ;;
+      --format) words='known-hosts ssh-config known-hosts-command ansible json' ;;
     esac
   fi
 
@@ -59,7 +60,7 @@ _hostcertd() {
   case $verb in
     '')
       options='-V --version'
-      words='run enroll unenroll renew needs-renewal status check inspect wait doctor config metrics version help'
+      words='run enroll unenroll renew needs-renewal status check inspect wait doctor ca krl config metrics version help'
       ;;
     run) options='--config' ;;
     enroll)
@@ -86,12 +87,16 @@ _hostcertd() {
     inspect) options='--config --json' files=yes ;;
     wait) options='--config --timeout' ;;
     doctor) options='--config --json --issue --sshd-config' ;;
+    ca) words='show' ;;
+    'ca show') options='--config --json --format --hosts' ;;
+    krl) options='--config --host-id' files=yes ;;
     config) words='validate' ;;
     'config validate') options='--config --json' ;;
     metrics) words='write' ;;
     'metrics write') options='--config' files=yes ;;
     version) options='--config --json' ;;
-    help) words='run enroll unenroll renew needs-renewal status check inspect wait doctor config metrics version' ;;
+    help) words='run enroll unenroll renew needs-renewal status check inspect wait doctor ca krl config metrics version' ;;
+    'help ca') words='show' ;;
     'help config') words='validate' ;;
     'help metrics') words='write' ;;
   esac

@@ -19,12 +19,12 @@ function __hostcertd_at
                 --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource \
                 --jwt-file --jwt-command --issuer --subject --audience --username --password-file \
                 --certificate-file --login-url --user --tenancy --fingerprint --access-key-id \
-                --access-key-secret-file
+                --access-key-secret-file --format --hosts
                 set is_value yes
             case '-*'
             case '*'
                 switch "$verb"
-                    case '' config metrics help 'help config' 'help metrics'
+                    case '' ca config metrics help 'help ca' 'help config' 'help metrics'
                         set -a verb $word
                 end
         end
@@ -45,18 +45,21 @@ for at in "''" help
     complete -c hostcertd -n "__hostcertd_at $at" -a inspect -d 'show what is in a certificate'
     complete -c hostcertd -n "__hostcertd_at $at" -a wait -d 'wait until sshd serves every certificate'
     complete -c hostcertd -n "__hostcertd_at $at" -a doctor -d 'check every step, and say how to fix what fails'
+    complete -c hostcertd -n "__hostcertd_at $at" -a ca -d 'what clients and logins trust'
+    complete -c hostcertd -n "__hostcertd_at $at" -a krl -d 'write a revocation list'
     complete -c hostcertd -n "__hostcertd_at $at" -a config -d 'check the configuration'
     complete -c hostcertd -n "__hostcertd_at $at" -a metrics -d 'export the metrics'
     complete -c hostcertd -n "__hostcertd_at $at" -a version -d 'show the version'
 end
 complete -c hostcertd -n "__hostcertd_at ''" -a help -d 'show help for a verb'
+complete -c hostcertd -n "__hostcertd_at ca 'help ca'" -a show -d 'show the host CAs, as clients need them'
 complete -c hostcertd -n "__hostcertd_at config 'help config'" -a validate -d 'list every problem in the configuration'
 complete -c hostcertd -n "__hostcertd_at metrics 'help metrics'" -a write -d 'write the metrics for a textfile collector'
-complete -c hostcertd -n "__hostcertd_at inspect 'metrics write'" -F
+complete -c hostcertd -n "__hostcertd_at inspect krl 'metrics write'" -F
 
-set -l leaves run enroll unenroll renew needs-renewal status check inspect wait doctor "'config validate'" "'metrics write'" version
-set -l print_json enroll unenroll renew needs-renewal status check inspect doctor "'config validate'" version
-complete -c hostcertd -n "__hostcertd_at '' config metrics help $leaves" -s h -l help -d 'print help'
+set -l leaves run enroll unenroll renew needs-renewal status check inspect wait doctor "'ca show'" krl "'config validate'" "'metrics write'" version
+set -l print_json enroll unenroll renew needs-renewal status check inspect doctor "'ca show'" "'config validate'" version
+complete -c hostcertd -n "__hostcertd_at '' ca config metrics help $leaves" -s h -l help -d 'print help'
 complete -c hostcertd -n "__hostcertd_at $leaves" -l config -r -F -d 'configuration file'
 complete -c hostcertd -n "__hostcertd_at $print_json" -l json -d 'print JSON'
 complete -c hostcertd -n "__hostcertd_at ''" -s V -l version -d 'print the version'
@@ -68,11 +71,13 @@ complete -c hostcertd -n '__hostcertd_at check' -s c -l critical -r -f -d 'CRITI
 complete -c hostcertd -n '__hostcertd_at wait' -l timeout -r -f -d 'give up after this time'
 complete -c hostcertd -n '__hostcertd_at doctor' -l issue -d 'also issue and verify a certificate for each host key'
 complete -c hostcertd -n '__hostcertd_at doctor' -l sshd-config -r -F -d "sshd's configuration file"
+complete -c hostcertd -n "__hostcertd_at 'ca show'" -l format -x -a 'known-hosts ssh-config known-hosts-command ansible json' -d 'what clients read'
+complete -c hostcertd -n "__hostcertd_at 'ca show'" -l hosts -r -f -d 'hosts that the CA is trusted for'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l yes -d 'make the changes without asking'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l dry-run -d 'only show what would change'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l check -d 'show what would change, and exit with 2 if anything would'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l url -r -f -d 'URL of the issuer'
-complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l host-id -r -f -d 'id of the host at the issuer'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll krl' -l host-id -r -f -d 'id of the host at the issuer'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l auth -x -a 'universal-auth token kubernetes aws gcp azure oidc jwt spiffe ldap tls-cert oci alicloud' -d 'login method'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l admin-token-file -r -F -d 'access token of an administrator, used once'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l ca-file -r -F -d 'TLS roots to trust besides those of the system'

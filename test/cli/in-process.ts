@@ -18,6 +18,7 @@ export function inertContext(): CliContext {
     composeIssuer: never,
     enrollTools: never,
     issuerTools: never,
+    makeRevocationList: never,
     exchangeProgram: [],
     createDaemon: never,
     daemonLog: never,

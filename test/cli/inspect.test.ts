@@ -7,6 +7,7 @@ import { formatInspection, inspectFiles, isEachSound } from '../../agent/cli/ins
 import {
   blobOf,
   type CertificateFields,
+  type CraftedKey,
   craftCertificate,
   craftKey,
   lineOf,
@@ -87,6 +88,20 @@ test('every key of the interface, in its order', async () => {
       'public_key_fingerprint,ca_key_type,ca_fingerprint,signature_algorithm,signature_valid',
   )
   expect(isEachSound(entries)).toBe(true)
+})
+
+test('a signature of a type that came after this program: read, and neither valid nor bad', async () => {
+  const type = 'ssh-mldsa65-ed25519'
+  const ofLater: CraftedKey = {
+    blob: Buffer.concat([sshString(type), sshString('a key')]),
+    line: '',
+    signs: () => Buffer.concat([sshString(type), sshString('signed')]),
+  }
+  const file = await put('later-cert.pub', craftCertificate(craftKey(), ofLater))
+  const entries = await inspectFiles([file])
+  expect(entries).toMatchObject([{ signature_valid: null, ca_key_type: type, key_id: 'crafted' }])
+  expect(isEachSound(entries)).toBe(true)
+  expect(formatInspection(entries)).toContain(`signature   ${type}, NOT VERIFIED`)
 })
 
 test('a damaged signature: told, not sound, and ssh-keygen refuses it as well', async () => {

@@ -64,6 +64,24 @@ test('issues what is due, and then nothing is; --force issues all the same', asy
   expect(await certificateOf(host, ED25519)).not.toBe(placed)
 })
 
+test('a key of a type that the issuer refuses: ignored, which is no failure, and not asked for again', async () => {
+  const name = 'ssh_host_p521_key'
+  await host.addHostKey(name, 'ecdsa-521')
+  const first = await host.verb(['renew'])
+  expect(first).toMatchObject({ status: 0, stderr: '' })
+  expect(first.stdout).toMatch(
+    /^ssh_host_ed25519_key: renewed .*\nssh_host_p521_key: ignored: the issuer does not sign .*unsupported key type/,
+  )
+  const requests = issuer.requests.length
+  expect(await host.verb(['renew'])).toEqual({ status: 0, stdout: 'nothing is due\n', stderr: '' })
+  expect(issuer.requests).toHaveLength(requests)
+  const asked = await host.verb(['renew', '--json', '--host-key', name])
+  expect(asked).toMatchObject({ status: 0, stderr: '' })
+  expect(JSON.parse(asked.stdout)).toMatchObject([
+    { host_key: name, result: 'ignored', error: { code: 'ISSUER_REJECTED' } },
+  ])
+})
+
 test('--dry-run issues and verifies, and writes nothing', async () => {
   const marker = join(host.folder, 'reloaded')
   await configure({ sshd: { address: 'none', reload_command: ['/usr/bin/touch', marker] } })

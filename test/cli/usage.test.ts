@@ -16,6 +16,7 @@ const VERBS = [
   'status',
   'inspect',
   'wait',
+  'ca show',
   'config validate',
   'version',
 ]
@@ -40,6 +41,14 @@ test.each([
   { args: ['wait', '--timeout', '-5s'], says: 'a whole number and s, m, h or d' },
   { args: ['config'], says: 'Usage: hostcertd config' },
   { args: ['config', 'nonsense'], says: "unknown command 'nonsense'" },
+  { args: ['ca'], says: 'Usage: hostcertd ca' },
+  { args: ['ca', 'show', '--format', 'pem'], says: 'Allowed choices are known-hosts, ssh-config' },
+  { args: ['ca', 'show', '--format', 'ansible', '--json'], says: "cannot be used with option '--json'" },
+  { args: ['ca', 'show', '--hosts', '*'], says: 'It must be patterns of host names such as *.example.com' },
+  { args: ['ca', 'show', '--hosts', '*.a.example,?*'], says: 'It must be patterns of host names' },
+  { args: ['ca', 'show', '--hosts', "a'.example"], says: 'It must be patterns of host names' },
+  { args: ['krl'], says: "missing required argument 'file'" },
+  { args: ['krl', '-', '--host-id', 'web1'], says: 'It must be a UUID such as' },
   { args: ['enroll', '--client-secret=hunter2'], says: "unknown option '--client-secret'\n" },
   { args: ['unenroll', '--json'], says: '--json asks nothing: add --yes, --check or --dry-run' },
   {

@@ -1,3 +1,4 @@
+import { mkdir, rm } from 'node:fs/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { ErrorCode } from '../../agent/cert/errors.ts'
 import type { Journal } from '../../agent/enroll/journal.ts'
@@ -82,4 +83,16 @@ test('it is forgotten once the host is known, and nothing else is', async () => 
   await settle(journal, HOSTNAME)
   expect(mayHaveRegistered(journal, HOSTNAME)).toBe(false)
   expect(journal.runs.flatMap(({ changes }) => changes)).toMatchObject([{ hostId: HOST.id }])
+})
+
+test('a question that the journal cannot forget is an error that names the file', async () => {
+  await using journal = await host.open()
+  await register(journal, null)
+  // Nothing can be put in the place of a folder.
+  await rm(host.journal)
+  await mkdir(host.journal)
+  await expect(settle(journal, HOSTNAME)).rejects.toMatchObject({
+    code: 'STORE_FAILED',
+    message: expect.stringContaining(host.journal) as string,
+  })
 })

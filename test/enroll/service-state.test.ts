@@ -1,6 +1,7 @@
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { AgentError } from '../../agent/cert/errors.ts'
 import {
   listServiceState,
   readCertificatesOfOthers,
@@ -54,11 +55,51 @@ test('it is done as the owner of the folder, who can do no more than before', ne
   await fs.chown(folder, 65534, 65534)
   await fs.chown(join(folder, 'lock'), 65534, 65534)
   // Root's, with something in it.
-  await expect(removeServiceState({ folder, before: [] })).rejects.toThrow(
-    /^rm ended with status 1: .*denied/,
-  )
+  await expect(removeServiceState({ folder, before: [] })).rejects.toMatchObject({
+    code: 'STORE_FAILED',
+    message: expect.stringMatching(/^cannot remove files in .*\/service: rm ended .*denied/) as string,
+  })
   expect(await fs.readdir(join(folder, 'certs'))).toContain('old-cert.pub')
 })
+
+test(
+  'what cannot be found out is an error with a code that names the folder, not a stack',
+  needsRoot,
+  async () => {
+    const failure = async (of: Promise<unknown>): Promise<string> =>
+      of.then(
+        () => 'none',
+        (error: unknown) => (error instanceof AgentError ? `${error.code}: ${error.message}` : String(error)),
+      )
+    await fs.chmod(temporary.path, 0o755)
+    await fs.chown(folder, 65534, 65534)
+    await fs.chown(join(folder, 'certs'), 0, 0)
+    // A certificate that the owner of the folder cannot read, though listed.
+    await fs.chmod(join(folder, 'certs/old-cert.pub'), 0o600)
+    const path = join(folder, 'certs/old-cert.pub')
+    expect(await failure(readCertificatesOfOthers(folder, ''))).toMatch(
+      `STORE_FAILED: cannot read ${path}: cat ended with status 1`,
+    )
+    await fs.chmod(join(folder, 'certs'), 0o700)
+    expect(await failure(listServiceState(folder))).toMatch(
+      `STORE_FAILED: cannot list ${folder}: find ended with status 1`,
+    )
+    const files = { folder, files: [{ path: 'certs/new-cert.pub', text: 'x' }] }
+    expect(await failure(writeServiceFiles(files))).toMatch(
+      `STORE_FAILED: cannot write ${join(folder, 'certs/new-cert.pub')}: sh ended with status`,
+    )
+    const file = join(folder, 'lock', 'below')
+    expect(await failure(listServiceState(file))).toBe('none')
+    // No such program, as when it cannot be started.
+    const { PATH } = process.env
+    process.env['PATH'] = '/nonexistent'
+    try {
+      expect(await failure(listServiceState(folder))).toMatch(`STORE_FAILED: cannot list ${folder}: `)
+    } finally {
+      process.env['PATH'] = PATH
+    }
+  },
+)
 
 test('certificates of another host are found by their key ids, removed and put back', async () => {
   const [ours, theirs] = ['8c1efcfc-434c-4c43-80e3-53c9eae6672a', '0c1efcfc-434c-4c43-80e3-53c9eae6672a']

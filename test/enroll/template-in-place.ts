@@ -62,7 +62,7 @@ const OPTIONS: EnrollOptions = {
 type What = Mode | 'interrupted' | 'boot'
 
 async function run(mode: What): Promise<unknown> {
-  if (mode === 'boot') return enrollAtBoot({ clock, tell, openTools }, signal)
+  if (mode === 'boot') return enrollAtBoot({ clock, log: tell, openTools }, signal)
   await using tools = await openTools()
   if (mode === 'interrupted')
     return tools.journal.begin().make(fileChange('/etc/left', null, fileState('left\n')))

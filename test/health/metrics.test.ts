@@ -90,6 +90,7 @@ test('before anything has happened there is the build, and a histogram of nothin
     hostcertd_served_certificate_not_after_timestamp_seconds: 'gauge',
     hostcertd_served_certificate_match: 'gauge',
     hostcertd_certificate_state: 'gauge',
+    hostcertd_certificate_ca_info: 'gauge',
     hostcertd_renewals_total: 'counter',
     hostcertd_issuer_requests_total: 'counter',
     hostcertd_issuer_request_duration_seconds: 'histogram',
@@ -116,6 +117,19 @@ test('the login has a series of its method only, and none where a program takes 
   }
   metrics.status(snapshot([VALID]))
   expect(await samplesOf(metrics, 'login_info')).toEqual([])
+})
+
+test('a certificate has one series of the CA that signed it; without a certificate there is none', async () => {
+  const metrics = newMetrics()
+  const ca = (fingerprint: string) => ({ ...VALID, ca_fingerprint: fingerprint })
+  const none = { ...ABSENT, ca_fingerprint: null }
+  const series = async () => (await samplesOf(metrics, 'certificate_ca_info')).map(({ labels }) => labels)
+  metrics.status(snapshot([ca('SHA256:old'), none]))
+  expect(await series()).toEqual([{ host_key: VALID.host_key, ca_fingerprint: 'SHA256:old' }])
+  metrics.status(snapshot([ca('SHA256:new')]))
+  expect(await series()).toEqual([{ host_key: VALID.host_key, ca_fingerprint: 'SHA256:new' }])
+  metrics.status(snapshot([none]))
+  expect(await series()).toEqual([])
 })
 
 test('a valid certificate: its times, and one state of all', async () => {

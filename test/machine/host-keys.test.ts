@@ -34,11 +34,8 @@ test('keys that a pattern names, by path, with type, fingerprint and comment; ce
     at('ssh_host_ed25519_key.pub'),
     at('ssh_host_rsa_key.pub'),
   ])
-  expect(files[0]?.content).toMatchObject({
-    kind: 'unsupported',
-    keyType: 'ecdsa-sha2-nistp521',
-    failure: { code: 'HOST_KEY_UNSUPPORTED' },
-  })
+  // Whether the issuer signs it is not known before it is asked.
+  expect(files[0]?.content).toMatchObject({ kind: 'key', key: { type: 'ecdsa-sha2-nistp521' } })
   expect(files[1]).toMatchObject({ name: 'ssh_host_ed25519_key', content: { kind: 'key', comment: '' } })
   const { content } = files[2] ?? {}
   if (content?.kind !== 'key') throw new Error('the RSA key was not read')
@@ -111,8 +108,8 @@ test('of two paths with one file name the later is shadowed', async () => {
 })
 
 const ED25519 = `ssh-ed25519 ${Buffer.from('0000000b7373682d65643235353139', 'hex').toString('base64')}`
-const SK = 'sk-ssh-ed25519@openssh.com'
-const skBlob = Buffer.concat([Buffer.from([0, 0, 0, SK.length]), Buffer.from(SK), Buffer.alloc(40)])
+const NEW = 'ssh-mldsa65-ed25519'
+const newBlob = Buffer.concat([Buffer.from([0, 0, 0, NEW.length]), Buffer.from(NEW), Buffer.alloc(40)])
 
 test.each<{ name: string; make: (path: string) => unknown; want: string }>([
   { name: 'empty', make: (path) => writeFile(path, ''), want: 'HOST_KEY_UNREADABLE' },
@@ -124,8 +121,8 @@ test.each<{ name: string; make: (path: string) => unknown; want: string }>([
   { name: 'a device', make: (path) => symlink('/dev/zero', path), want: 'HOST_KEY_UNREADABLE' },
   { name: 'a dangling link', make: (path) => symlink('/no/such', path), want: 'HOST_KEY_UNREADABLE' },
   {
-    name: 'a hardware key',
-    make: (path) => writeFile(path, `${SK} ${skBlob.toString('base64')} k\n`),
+    name: 'of a type that came later',
+    make: (path) => writeFile(path, `${NEW} ${newBlob.toString('base64')} k\n`),
     want: 'HOST_KEY_UNSUPPORTED',
   },
 ])('$name: $want, and the others are read all the same', async ({ make, want }) => {

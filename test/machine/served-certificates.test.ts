@@ -1,4 +1,3 @@
-import { createHash, sign } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
@@ -10,16 +9,7 @@ import type { PublicKey } from '../../agent/cert/public-key.ts'
 import { tryParse } from '../../agent/cert/verify-issued.ts'
 import { evidenceOf } from '../../agent/renewal/ask-sshd.ts'
 import type { Presented } from '../../agent/renewal/ports.ts'
-import {
-  blobOf,
-  certificateFields,
-  craftCertificate,
-  craftKey,
-  lineOf,
-  sshString,
-  uint32,
-  type CraftedKey,
-} from '../cert/craft.ts'
+import { blobOf, craftCertificate, craftKey, sshString, type CraftedKey } from '../cert/craft.ts'
 import { keyIn } from '../cert/key-ring.ts'
 import { startPrivateSshd, type HostKeyType, type PrivateSshd } from '../support/private-sshd.ts'
 import { freePort } from '../support/private-sshd/process.ts'
@@ -147,7 +137,6 @@ describe('of a real sshd', runsIf(existsSync('/usr/sbin/sshd'), '/usr/sbin/sshd 
       craft: (key) =>
         craftCertificate(key, craftKey(), { principals: sshString(sshString(Buffer.of(0xf4))) }),
     },
-    { name: 'a CA in a security key', craft: craftWithSecurityKey },
   ]
   test.each(unparsable)('the exact bytes of one that our parser refuses: $name', async ({ craft }) => {
     await using sshd = await startPrivateSshd({ folder: folder.path, hostKeyTypes: ['ed25519'] })
@@ -317,17 +306,3 @@ describe('of a real sshd', runsIf(existsSync('/usr/sbin/sshd'), '/usr/sbin/sshd 
     })
   })
 })
-
-/** PROTOCOL.u2f: the signature of an `sk-ssh-ed25519` key is over hashes, flags and a counter. */
-function craftWithSecurityKey(key: CraftedKey): string {
-  const type = sshString('sk-ssh-ed25519@openssh.com')
-  const application = 'ssh:'
-  const ca = craftKey()
-  const caBlob = Buffer.concat([type, sshString(ca.blob.subarray(-32)), sshString(application)])
-  const body = Buffer.concat(Object.values({ ...certificateFields(key, ca), ca: sshString(caBlob) }))
-  const sha256 = (data: string | Buffer) => createHash('sha256').update(data).digest()
-  const flagsAndCounter = Buffer.concat([Buffer.of(1), uint32(5)])
-  const signed = Buffer.concat([sha256(application), flagsAndCounter, sha256(body)])
-  const signature = Buffer.concat([type, sshString(sign(null, signed, ca.privateKey)), flagsAndCounter])
-  return lineOf(Buffer.concat([body, sshString(signature)]))
-}

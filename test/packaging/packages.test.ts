@@ -71,6 +71,20 @@ describe('the packages', onX64, () => {
     const plain = (files: readonly string[]) => files.filter((f) => f !== '' && !elsewhere.test(f)).sort()
     expect(plain(inRpm)).toEqual(plain(inDeb))
     expect(plain(inDeb)).toContain('/usr/lib/systemd/system/hostcertd-reload@.service')
+    expect(plain(inDeb)).toContain('/usr/lib/systemd/system/hostcertd-textfile.timer')
+  })
+
+  test('the timer for the textfile collector is not started, and is stopped before it is removed', async () => {
+    const control = join(folder.path, 'scripts')
+    await command(['dpkg-deb', '--control', deb, control])
+    const [postinst, prerm] = await Promise.all(
+      ['postinst', 'prerm'].map(async (name) => readFile(join(control, name), 'utf8')),
+    )
+    expect(postinst).not.toMatch(/(?:invoke|_dh_action) .*hostcertd-textfile/)
+    expect(prerm).toContain('deb-systemd-invoke stop hostcertd-textfile.timer')
+    const inRpm = await command(['rpm', '-qp', '--scripts', rpm])
+    expect(inRpm).not.toMatch(/(?:preset|start) .*hostcertd-textfile/)
+    expect(inRpm).toContain('disable --now hostcertd-textfile.timer')
   })
 
   test('documents and what monitors need are there, as they are in the checkout', async () => {

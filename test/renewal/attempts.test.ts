@@ -741,6 +741,7 @@ describe('host keys that are gone', () => {
       lastError: null,
       issued: null,
       repairs: [START],
+      refused: null,
       evidence: null,
       unknown: null,
     })

@@ -2,7 +2,14 @@ import { describe, expect, test } from 'vitest'
 import { digestOf, parseCertificate } from '../../agent/cert/host-certificate.ts'
 import { parsePublicKeyLine, readPublicKey, type PublicKey } from '../../agent/cert/public-key.ts'
 import { FOREVER } from '../../agent/cert/time.ts'
-import { judge, unserved, type HostKeyView, type Policy } from '../../agent/renewal/judge.ts'
+import {
+  hasKey,
+  isCertifiable,
+  judge,
+  unserved,
+  type HostKeyView,
+  type Policy,
+} from '../../agent/renewal/judge.ts'
 import type { Facts, StoredFacts } from '../../agent/renewal/observe.ts'
 import type { HostKeyFile } from '../../agent/renewal/ports.ts'
 import {
@@ -200,11 +207,6 @@ describe('a file that is no key to be certified', () => {
       want: 'ignored no DSA',
     },
     {
-      name: 'of a type that the issuer does not sign',
-      content: { ...KEY_FILE, key: { ...key, type: 'ecdsa-sha2-nistp521' } },
-      want: 'ignored the issuer does not sign keys of type ecdsa-sha2-nistp521',
-    },
-    {
       name: 'whose name another has',
       content: { kind: 'shadowed', by: '/etc/ssh/a' },
       want: 'ignored /etc/ssh/a has the same file name',
@@ -219,6 +221,69 @@ describe('a file that is no key to be certified', () => {
     expect(summary(judged)).toMatchObject({ state: want, due: null })
     expect(judged).toMatchObject({ subject: null, text: null, times: null, served: { kind: 'not-asked' } })
     expect(unserved([judged])).toEqual([])
+  })
+})
+
+describe('a key of a type that not every issuer signs', () => {
+  const type = 'ssh-mldsa44-ed25519'
+  const content = { ...KEY_FILE, key: { ...key, type } }
+  const now = START + DAY
+  const failed = { code: 'ISSUER_BUSY', message: 'it is busy', at: START, scope: 'issuer' } as const
+  const given = (ofKey: Partial<HostKeyRecord>, text: StoredFacts = { kind: 'absent' }): HostKeyView =>
+    view({ content, stored: text, ofKey: { evidence: null, ...ofKey }, now })
+
+  test.each<{ name: string; ofKey: Partial<HostKeyRecord>; state: string; due: string | null }>([
+    {
+      name: 'not asked for yet',
+      ofKey: {},
+      state: `ignored no key of type ${type} has been signed yet`,
+      due: 'absent',
+    },
+    {
+      name: 'the issuer could not be asked',
+      ofKey: { lastError: failed },
+      state: `ignored no key of type ${type} has been signed yet: it is busy`,
+      due: 'absent',
+    },
+    {
+      name: 'refused',
+      ofKey: { refused: { why: 'unsupported key type', askAgainAt: now + 1 } },
+      state: `ignored the issuer does not sign keys of type ${type}: unsupported key type`,
+      due: null,
+    },
+    {
+      name: 'refused a week ago',
+      ofKey: { refused: { why: 'unsupported key type', askAgainAt: now } },
+      state: `ignored the issuer does not sign keys of type ${type}: unsupported key type`,
+      due: 'absent',
+    },
+    {
+      name: 'refused under a clock that was months ahead',
+      ofKey: { refused: { why: 'unsupported key type', askAgainAt: now + 60 * DAY } },
+      state: `ignored the issuer does not sign keys of type ${type}: unsupported key type`,
+      due: 'absent',
+    },
+    {
+      name: 'signed once, and the certificate is gone: as with any other key',
+      ofKey: { issued: { serial: '7', at: START } },
+      state: 'absent',
+      due: 'absent',
+    },
+  ])('$name: $state', ({ ofKey, state, due }) => {
+    expect(summary(given(ofKey))).toMatchObject({ state, due })
+  })
+
+  test('is asked for, but sshd is not asked about it, and nobody waits for it', () => {
+    const judged = given({})
+    expect([hasKey(judged), isCertifiable(judged)]).toEqual([true, false])
+    expect(judged.served).toEqual({ kind: 'not-asked' })
+    expect(unserved([judged])).toEqual([])
+  })
+
+  test('with something in its place, of whatever kind: the issuer has signed one', () => {
+    const judged = given({}, GOOD)
+    expect(judged.unproven).toBeNull()
+    expect(isCertifiable(judged)).toBe(true)
   })
 })
 

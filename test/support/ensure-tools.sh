@@ -10,7 +10,7 @@ missing=''
 reasons=''
 # need PACKAGE WHY
 need() {
-  case " $missing " in *" $1 "*) return ;; esac
+  case " $missing " in *" $1 "*) return 0 ;; esac
   missing="$missing $1"
   reasons="$reasons  $1: $2
 "

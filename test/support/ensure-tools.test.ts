@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -9,7 +9,8 @@ import { expect, test } from 'vitest'
 import { makeTemporaryFolder } from './temporary-folder.ts'
 
 const SCRIPT = join(import.meta.dirname, 'ensure-tools.sh')
-const BASIC = ['cat', 'chmod', 'grep', 'mktemp', 'rm', 'sh', 'sleep']
+const SOURCE = readFileSync(SCRIPT, 'utf8')
+const BASIC = ['cat', 'chmod', 'grep', 'mktemp', 'rm', 'sh', 'sleep', 'uname']
 
 /** A machine that has next to nothing: programs are found in one folder, and `policy-rc.d` is elsewhere. */
 async function bareMachine(folder: string, { uid, aptGet }: { uid: number; aptGet: string }) {
@@ -25,9 +26,9 @@ async function bareMachine(folder: string, { uid, aptGet }: { uid: number; aptGe
   await stub('id', `echo ${uid}`)
   await stub('apt-get', `echo "$*" >>"${folder}/calls"\ncp() { cat "$1" >"$2"; }\n${aptGet}`)
   const script = join(folder, 'ensure-tools.sh')
-  await writeFile(script, (await readFile(SCRIPT, 'utf8')).replaceAll('/usr/sbin/policy-rc.d', policy))
+  await writeFile(script, SOURCE.replaceAll('/usr/sbin/policy-rc.d', policy))
   const calls = async () => readFile(join(folder, 'calls'), 'utf8').catch(() => '')
-  const start = () => spawn('sh', [script, 'shells'], { env: { PATH: bin, TMPDIR: folder } })
+  const start = (wanted = 'shells') => spawn('sh', [script, wanted], { env: { PATH: bin, TMPDIR: folder } })
   return { start, policy, calls }
 }
 
@@ -51,6 +52,22 @@ test('it says what it installs and why, before it does, and starts no service me
   expect(await readFile(join(folder.path, 'policy-seen'), 'utf8')).toMatch(/^#!\/bin\/sh\n#.*\nexit 101\n$/)
   expect(existsSync(policy)).toBe(false)
 })
+
+test.each([...SOURCE.matchAll(/^ {4}([a-z][a-z0-9-]*)\)/gm)].map(([, name]) => name ?? ''))(
+  'where all is missing that %s needs, each package is installed, once',
+  async (wanted) => {
+    await using folder = await makeTemporaryFolder()
+    const { start, calls } = await bareMachine(folder.path, { uid: 0, aptGet: '' })
+    const { status, stderr } = await outcomeOf(start(wanted))
+    const asked = [...stderr.matchAll(/^ {2}(\S+): /gm)].map(([, name]) => name)
+    expect({ status, stderr }).toMatchObject({ status: 0 })
+    expect(new Set(asked).size).toBe(asked.length)
+    // `node`, `browser` and `emulation` look for files of the machine itself, which may be there.
+    const installs = asked.length === 0 ? '' : ` --no-install-recommends ${asked.join(' ')}\n`
+    expect(await calls()).toContain(installs)
+    expect(installs === '' && !['node', 'browser', 'emulation'].includes(wanted)).toBe(false)
+  },
+)
 
 test('what the administrator says about services is kept', async () => {
   await using folder = await makeTemporaryFolder()

@@ -98,28 +98,31 @@ const NONE_OF_EXCHANGE: Probes = {
   'ask another exchange': askSocket('/run/hostcertd-exchange.sock'),
 }
 
+/** What the user hostcertd must not be able to do. */
+const NONE_OF_HOSTCERTD: Probes = {
+  ...NONE,
+  ...writing(
+    '/etc/ssh/probe',
+    '/etc/ssh/sshd_config.d/99-probe.conf',
+    '/etc/ssh/hostcertd/probe-cert.pub',
+    '/run/sshd/probe',
+    '/run/hostcertd-reload/probe',
+  ),
+  ...reading(
+    '/etc/ssh/ssh_host_ed25519_key',
+    '/etc/ssh/ssh_host_rsa_key',
+    '/etc/ssh/ssh_host_ecdsa_key',
+    '/etc/shadow',
+    '/etc/hostcertd/credentials/client-secret',
+    '/root/.ssh/authorized_keys',
+  ),
+  'see the processes of others': 'test -d /proc/1',
+  ...WRITE_AND_EXECUTE,
+}
+
 /** What a unit must not be able to do. */
 export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
-  'hostcertd.service': {
-    ...NONE,
-    ...writing(
-      '/etc/ssh/probe',
-      '/etc/ssh/sshd_config.d/99-probe.conf',
-      '/etc/ssh/hostcertd/probe-cert.pub',
-      '/run/sshd/probe',
-      '/run/hostcertd-reload/probe',
-    ),
-    ...reading(
-      '/etc/ssh/ssh_host_ed25519_key',
-      '/etc/ssh/ssh_host_rsa_key',
-      '/etc/ssh/ssh_host_ecdsa_key',
-      '/etc/shadow',
-      '/etc/hostcertd/credentials/client-secret',
-      '/root/.ssh/authorized_keys',
-    ),
-    'see the processes of others': 'test -d /proc/1',
-    ...WRITE_AND_EXECUTE,
-  },
+  'hostcertd.service': NONE_OF_HOSTCERTD,
   'hostcertd-exchange@probe.service': NONE_OF_EXCHANGE,
   'hostcertd-reload@probe.service': {
     ...NONE,
@@ -137,6 +140,10 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
     ...NONE_OF_EXCHANGE,
     ...writing('/var/lib/hostcertd-enroll/probe', '/run/sshd/probe'),
   },
+  'hostcertd-textfile.service': {
+    ...NONE_OF_HOSTCERTD,
+    ...writing('/var/lib/hostcertd/probe', '/run/hostcertd/probe'),
+  },
 }
 
 /** The question of agent/host/served-certificates.ts. */
@@ -145,6 +152,8 @@ const ASK_SSHD = `ssh -F none -T -o BatchMode=yes -o StrictHostKeyChecking=yes \
 -o HostKeyAlgorithms=ssh-ed25519-cert-v01@openssh.com,ssh-ed25519 \
 -o "KnownHostsCommand=/bin/sh -c 'echo nonce %t %K >&2'" probe@127.0.0.1 true`
 
+const ASKED_SSHD = `${ASK_SSHD} 2>&1 | grep -q '^nonce ssh-ed25519-cert-v01@openssh.com AAAA'`
+
 /** What it must be able to do: its work. */
 export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
   'hostcertd.service': {
@@ -152,7 +161,7 @@ export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
     ...reading('/etc/ssh/ssh_host_ed25519_key.pub'),
     ...sockets({ AF_INET: 2, AF_INET6: 10 }),
     // ssh becomes its own user before it runs the command that shows the key.
-    'ask sshd what it presents': `${ASK_SSHD} 2>&1 | grep -q '^nonce ssh-ed25519-cert-v01@openssh.com AAAA'`,
+    'ask sshd what it presents': ASKED_SSHD,
   },
   'hostcertd-exchange@probe.service': {
     ...reading('/etc/hostcertd/hostcertd.yaml', '$CREDENTIALS_DIRECTORY/hostcertd_client-secret'),
@@ -186,5 +195,11 @@ export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
     ...reading('/etc/hostcertd/hostcertd.yaml', '$CREDENTIALS_DIRECTORY/hostcertd_client-secret'),
     ...sockets({ AF_INET: 2, AF_INET6: 10 }),
     'ask systemd what it is about to do': 'systemctl list-jobs',
+  },
+  'hostcertd-textfile.service': {
+    ...writing('/run/hostcertd-textfile/probe'),
+    ...reading('/etc/ssh/ssh_host_ed25519_key.pub'),
+    ...sockets({ AF_INET: 2, AF_INET6: 10 }),
+    'ask sshd what it presents': ASKED_SSHD,
   },
 }

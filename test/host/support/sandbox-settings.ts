@@ -104,6 +104,20 @@ export const SANDBOX: Readonly<Record<ConfinedUnit, Settings>> = {
     TasksMax: '64',
     MemoryMax: String(256 * 2 ** 20),
   },
+  'hostcertd-textfile.service': {
+    ...ALL,
+    User: 'hostcertd',
+    Group: 'hostcertd',
+    PrivateUsers: 'yes',
+    ProtectHome: 'yes',
+    RuntimeDirectory: 'hostcertd-textfile',
+    RuntimeDirectoryMode: '0755',
+    RuntimeDirectoryPreserve: 'yes',
+    RestrictAddressFamilies: 'AF_INET AF_INET6 AF_NETLINK AF_UNIX',
+    MemoryDenyWriteExecute: 'yes',
+    TasksMax: '64',
+    MemoryMax: String(256 * 2 ** 20),
+  },
 }
 
 /** The most that `systemd-analyze security` may say, 0 to 10: root without a network of its own, which may become the user of the service, is 2.5. */
@@ -113,6 +127,7 @@ export const MOST_EXPOSED: Readonly<Record<ConfinedUnit, number>> = {
   'hostcertd-reload@probe.service': 1.5,
   'hostcertd-enroll.service': 2.5,
   'hostcertd-ephemeral.service': 1.2,
+  'hostcertd-textfile.service': 1.5,
 }
 
 /** What each may call of {@link REFUSED_CALLS}. */

@@ -7,6 +7,7 @@ export const CONFINED = [
   'hostcertd-reload@probe.service',
   'hostcertd-enroll.service',
   'hostcertd-ephemeral.service',
+  'hostcertd-textfile.service',
 ] as const
 export type ConfinedUnit = (typeof CONFINED)[number]
 

@@ -1,0 +1,159 @@
+import { existsSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
+import { expect, test } from 'vitest'
+import { type BootHost, FILES, makeBootHost, NAMES } from './boot-host.ts'
+
+const UNIT = new URL('../../systemd/hostcertd-enroll.service', import.meta.url)
+const TAKEN = { hosts: { [NAMES.host]: NAMES.otherId } }
+
+/** What a failed attempt must not have left. */
+async function filesOf(host: BootHost): Promise<readonly string[]> {
+  return (await readdir(host.path('etc'), { recursive: true })).toSorted()
+}
+
+test('a registration whose answer was lost is not taken for its own, until the template says so', async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate()
+  const before = await filesOf(host)
+  const lost = await host.start({ losesAnswer: true })
+  expect(lost.hosts).toEqual(TAKEN.hosts)
+  expect(lost.error).toMatch(
+    /^ISSUER_REJECTED: web1\.example\.com is registered already, as 9d20adfd.*got no answer/,
+  )
+  expect(lost.log.join('\n')).toMatch(
+    /tries again; .*restart.* in \/etc\/hostcertd\/enroll\.json \(--take-over is/,
+  )
+  // And again, later each time.
+  const pauses: number[] = []
+  for (let attempt = 2; attempt <= 4; attempt++) {
+    const { error, log, sleeps } = await host.start(TAKEN)
+    expect(error).toContain('add --take-over')
+    expect(log[0]).toBe(`attempt ${attempt} begins in ${sleeps[0]} s`)
+    pauses.push(sleeps[0] ?? 0)
+  }
+  expect(pauses).toEqual([31, 62, 124])
+  expect(await filesOf(host)).toEqual(before)
+
+  const template = await host.read(FILES.template)
+  await host.write(FILES.template, template.replace('{', '{"take_over":true,'))
+  expect(await host.start(TAKEN)).toMatchObject({ error: null, hostId: NAMES.otherId, ...TAKEN })
+  expect(await host.read(FILES.config)).toContain(NAMES.otherId)
+  expect(existsSync(host.path(FILES.template))).toBe(false)
+})
+
+test('when the host is deleted at the issuer instead, the next attempt registers it', async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate()
+  await host.start({ losesAnswer: true })
+  expect(await host.start()).toMatchObject({ error: null, hostId: NAMES.otherId })
+})
+
+test("the host's own certificate shows that a registered name is its own", async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate()
+  await host.certify(NAMES.otherId)
+  expect(await host.start(TAKEN)).toMatchObject({ error: null, hostId: NAMES.otherId, ...TAKEN })
+})
+
+test('a clock that is wrong ends nothing: it enrolls once the clock is right', async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate()
+  const before = await filesOf(host)
+  // The clock of this host is two hours behind.
+  const issuer = { hosts: {}, validity: '+2h:+3h' }
+  const { error, hosts } = await host.start(issuer)
+  expect(error).toMatch(/^CERT_NOT_YET_VALID: /)
+  expect((await host.start({ ...issuer, hosts })).error).toMatch(/^CERT_NOT_YET_VALID: /)
+  expect(await filesOf(host)).toEqual(before)
+  expect(await host.start({ hosts })).toMatchObject({ error: null, hostId: NAMES.otherId })
+})
+
+test('the service waits for no time server, which may never answer, and no failure ends it', async () => {
+  const unit = await readFile(UNIT, 'utf8')
+  expect(unit).not.toMatch(/^(?:After|Wants|Requires)=.*time-sync/m)
+  expect(unit).toMatch(/^Restart=on-failure$/m)
+  expect(unit).toMatch(/^StartLimitIntervalSec=0$/m)
+  expect(unit).not.toMatch(/^(?:RestartPreventExitStatus|SuccessExitStatus)=/m)
+})
+
+test('a service that was stopped waits for nothing when it is started again', async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate({ jitter_seconds: 3600 })
+  const [jitter = 0] = (await host.start(TAKEN)).sleeps
+  expect(jitter).toBeGreaterThan(100)
+  expect(await host.start(TAKEN, { stopsAfter: 1 })).toMatchObject({
+    error: 'Error: ended by SIGTERM',
+    sleeps: [31],
+    asked: [],
+  })
+  const restarted = await host.start(TAKEN)
+  expect(restarted.sleeps).toEqual([])
+  expect(restarted.error).toContain('is registered already')
+})
+
+test('a machine that a person enrolled in the meantime stays as it is, and the template is removed', async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate()
+  expect((await host.start()).hostId).toBe(NAMES.otherId)
+  const config = await host.read(FILES.config)
+  await host.writeTemplate({ url: 'https://other.example.com' })
+  const { error, log, asked } = await host.start()
+  expect({ error, asked }).toEqual({ error: null, asked: [] })
+  expect(log).toContain('this machine is enrolled already: removing /etc/hostcertd/enroll.json')
+  expect(existsSync(host.path(FILES.template))).toBe(false)
+  expect(await host.read(FILES.config)).toBe(config)
+})
+
+test('a template that cannot be removed is named, with a code', async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate()
+  const { error, log } = await host.start({}, { isTemplateBusy: true })
+  expect(error).toMatch(
+    /^STORE_FAILED: cannot remove \/etc\/hostcertd\/enroll\.json, which may contain secrets: /,
+  )
+  expect(log.join('\n')).toContain('tries again')
+  expect(await host.start({ hosts: { [NAMES.host]: NAMES.otherId } })).toMatchObject({
+    error: null,
+    asked: [],
+  })
+  expect(existsSync(host.path(FILES.template))).toBe(false)
+})
+
+/** As after a power-off, at which the host was deleted. */
+async function makeEphemeral(host: BootHost): Promise<void> {
+  await host.writeTemplate({ ephemeral: true })
+  const first = await host.start({ hosts: { [NAMES.host]: NAMES.hostId } })
+  expect(first.error).toContain('registered already')
+  await host.certify(NAMES.hostId)
+  expect(await host.start({ hosts: { [NAMES.host]: NAMES.hostId } })).toMatchObject({ hostId: NAMES.hostId })
+  expect(JSON.parse(await host.read(FILES.back))).toMatchObject({ ephemeral: true })
+}
+
+test('an ephemeral machine whose host was deleted registers it again, by the word of the issuer alone', async () => {
+  await using host = await makeBootHost()
+  await makeEphemeral(host)
+  const there = await host.start({ hosts: { [NAMES.host]: NAMES.hostId } })
+  expect(there).toMatchObject({ error: null, hostId: NAMES.hostId, asked: ['find by id', 'issue'] })
+  const proxy = await host.start({ isBehindProxy: true })
+  expect(proxy).toMatchObject({ error: 'ISSUER_NOT_FOUND: fault', hosts: {} })
+  expect(proxy.asked).not.toContain('register')
+  const gone = await host.start()
+  expect(gone).toMatchObject({
+    error: null,
+    hostId: NAMES.otherId,
+    asked: ['find by id', 'register', 'issue'],
+  })
+  expect(await host.read(FILES.config)).toContain(NAMES.otherId)
+  expect(JSON.parse(await host.read(FILES.enrollment))).toMatchObject({
+    host_id: NAMES.otherId,
+    ephemeral: true,
+  })
+})
+
+test('without a record that the machine is ephemeral, nothing is registered again', async () => {
+  await using host = await makeBootHost()
+  await host.write(FILES.back, '{"version": 1, "ephemeral": true, "jitter_seconds": 0}')
+  const { error, log, asked } = await host.start()
+  expect({ error, asked }).toEqual({ error: null, asked: [] })
+  expect(log[0]).toMatch(/^nothing to do: .*enrollment\.json does not say/)
+})
