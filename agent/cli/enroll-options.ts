@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { readCertificateTtl, readHostName, type Reading } from '../cert/host-name.ts'
-import { parseDuration } from '../cert/time.ts'
+import { formatDuration, parseDuration } from '../cert/time.ts'
 import { readUuid } from '../config/values.ts'
 import {
   flagOf,
@@ -9,7 +9,7 @@ import {
   type LoginMethodName,
   type LoginOption,
 } from '../enroll/login-options.ts'
-import { USUAL_JITTER_SECONDS, USUAL_WAIT_SECONDS } from '../enroll/wanted.ts'
+import { ALIAS, PROJECT_ID, USUAL_JITTER_SECONDS, USUAL_WAIT_SECONDS } from '../enroll/wanted.ts'
 
 /** Headings of `--help`. */
 const HOST = 'The host and its issuer:'
@@ -19,16 +19,12 @@ const LOGIN = 'Login (which method takes it, then what it is):'
 function addCommonOptions(verb: Command): Command {
   return verb
     .option('--yes', 'make the changes without asking')
-    .addOption(new Option('--dry-run', 'only show what would change').conflicts('check'))
+    .option('--dry-run', 'only show what would change')
     .option('--check', 'show what would change, and exit with 2 if anything would, else with 0')
     .option('--json', 'print JSON, and ask nothing: needs --yes, --check or --dry-run')
     .optionsGroup(HOST)
     .option('--url <url>', 'URL of the issuer, for example https://us.infisical.com')
-    .addOption(
-      new Option('--host-id <id>', 'id of the host at the issuer')
-        .argParser(readId)
-        .conflicts(['project', 'register', 'fromCertificate']),
-    )
+    .option('--host-id <id>', 'id of the host at the issuer', readId)
     .addOption(new Option('--auth <method>', 'login method').choices(LOGIN_METHODS).helpGroup(LOGIN))
     .option(
       '--admin-token-file <file>',
@@ -40,17 +36,15 @@ function addCommonOptions(verb: Command): Command {
 /** Everything that `enroll` takes besides. */
 export function addEnrollOptions(verb: Command): Command {
   addCommonOptions(verb)
-    .addOption(
-      new Option(
-        '--project <project>',
-        "find the host by its name in this project: the project's id or slug",
-      ).conflicts('fromCertificate'),
-    )
-    .addOption(
-      new Option('--from-certificate', 'it is the host that a certificate on this machine is for').conflicts(
-        'register',
+    .option(
+      '--project <project>',
+      "find the host by its name in this project: the project's id or slug",
+      matching(
+        PROJECT_ID,
+        "the project's id or slug: at most 64 letters of the English alphabet, digits, hyphens and underscores",
       ),
     )
+    .option('--from-certificate', 'it is the host that a certificate on this machine is for')
     .option(
       '--hostname <name>',
       "the host's name, as clients connect to it (default: the full name of this machine)",
@@ -62,7 +56,11 @@ export function addEnrollOptions(verb: Command): Command {
       'with --register: lifetime of its certificates, for example 30d',
       readBy(readCertificateTtl),
     )
-    .option('--alias <name>', 'with --register: a second name')
+    .option(
+      '--alias <name>',
+      'with --register: a second name',
+      matching(ALIAS, 'at most 255 letters of the English alphabet, digits, dots, hyphens and underscores'),
+    )
     .option(
       '--ca-fingerprint <fingerprint...>',
       'fingerprint of the host CA (SHA256:…) that must sign, and is pinned; may be repeated',
@@ -85,7 +83,7 @@ export function addEnrollOptions(verb: Command): Command {
     .addOption(
       new Option('--wait <duration>', 'how long to wait until sshd serves the certificates')
         .argParser(readWait)
-        .default(USUAL_WAIT_SECONDS, `${USUAL_WAIT_SECONDS / 60}m`),
+        .default(USUAL_WAIT_SECONDS, formatDuration(USUAL_WAIT_SECONDS)),
     )
     .option('--template', 'for an image: only write down what is to be done at the first boot of each copy')
     .option('--shared-secret', 'with --template: secrets may be in the image, the same in each copy')
@@ -96,7 +94,7 @@ export function addEnrollOptions(verb: Command): Command {
         'with --template or --ephemeral: spread machines that boot together over this time',
       )
         .argParser(readWait)
-        .default(USUAL_JITTER_SECONDS, `${USUAL_JITTER_SECONDS / 60}m`),
+        .default(USUAL_JITTER_SECONDS, formatDuration(USUAL_JITTER_SECONDS)),
     )
     .addOption(new Option('--from-template', 'what hostcertd-enroll.service does').hideHelp())
   return addLoginOptions(verb)
@@ -171,6 +169,14 @@ function readBy(read: (text: string) => Reading<string>): (text: string) => stri
     const reading = read(text)
     if (!reading.ok) throw new InvalidArgumentError(`${reading.why}.`)
     return reading.value
+  }
+}
+
+/** @param allowed goes on after "It must be" */
+function matching(pattern: RegExp, allowed: string): (text: string) => string {
+  return (text) => {
+    if (!pattern.test(text)) throw new InvalidArgumentError(`It must be ${allowed}.`)
+    return text
   }
 }
 

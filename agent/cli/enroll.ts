@@ -1,123 +1,15 @@
-import { resolve } from 'node:path'
 import { AgentError, type ErrorCode } from '../cert/errors.ts'
-import { configPathFrom } from '../config/load.ts'
-import { readIssuerUrl } from '../config/values.ts'
 import type { Deletion } from '../enroll/delete-host.ts'
-import { attributeOf, flagOf, LOGIN_OPTIONS, type LoginMethodName } from '../enroll/login-options.ts'
 import type { Unenrolled } from '../enroll/unenroll.ts'
-import { CONFIG_FILE, type EnrollOptions } from '../enroll/wanted.ts'
+import type { EnrollOptions } from '../enroll/wanted.ts'
 import { type CliContext, EXIT, failureLine, VerbError } from './context.ts'
-
-/** The options of `enroll`, as commander has them. */
-type Given = Readonly<Record<string, string | boolean | readonly string[] | undefined>>
-
-function textOf(given: Given, name: string): string | null {
-  const value = given[name]
-  return typeof value === 'string' ? value : null
-}
-
-/** The configuration keeps it, and is read elsewhere. */
-function fileOf(given: Given, name: string): string | null {
-  const path = textOf(given, name)
-  return path === null ? null : resolve(path)
-}
-
-function loginOf(given: Given): EnrollOptions['login'] {
-  const settings = Object.values(LOGIN_OPTIONS)
-    .flat()
-    .map(({ setting }) => setting)
-  return Object.fromEntries(
-    [...new Set(settings)].flatMap((setting) => {
-      const value = given[attributeOf(setting)]
-      return value === undefined || typeof value === 'boolean' ? [] : [[setting, value]]
-    }),
-  )
-}
-
-function modeOf({ dryRun, check, yes }: Given): EnrollOptions['mode'] {
-  if (dryRun === true) return 'dry-run'
-  if (check === true) return 'check'
-  return yes === true ? 'yes' : 'ask'
-}
-
-/**
- * What contradicts itself, and commander does not find; null when nothing does.
- *
- * @returns a usage error
- */
-export function contradiction({ environment }: Pick<CliContext, 'environment'>, given: Given): string | null {
-  const config = configPathFrom(textOf(given, 'config') ?? undefined, environment)
-  if (config !== CONFIG_FILE)
-    return `the configuration file is ${config}, but enroll and unenroll work on ${CONFIG_FILE} only: leave out --config, and unset HOSTCERTD_CONFIG`
-  const url = readIssuerUrl(textOf(given, 'url') ?? 'https://localhost')
-  if (!url.ok) return `--url ${url.problem}`
-  if (given['json'] === true && modeOf(given) === 'ask')
-    return '--json asks nothing: add --yes, --check or --dry-run'
-  for (const name of ['ttl', 'alias'])
-    if (given[name] !== undefined && given['register'] !== true) return `--${name} needs --register`
-  if (given['userCaFingerprint'] !== undefined && given['userCa'] !== true)
-    return '--user-ca-fingerprint needs --user-ca'
-  if (given['userCa'] === true && given['template'] === true)
-    return '--user-ca cannot be in a template: run `hostcertd enroll --user-ca` on each host'
-  const login = loginOf(given)
-  const method = textOf(given, 'auth') as LoginMethodName | null
-  const strange = method === null ? undefined : settingNotOf(method, login)
-  if (strange !== undefined) return `${flagOf(strange)} is not an option of --auth ${method}`
-  const inputs = Object.keys(login).filter((setting) => login[setting] === '-')
-  const flags = [...(given['adminTokenFile'] === '-' ? ['--admin-token-file'] : []), ...inputs.map(flagOf)]
-  const [flag] = flags
-  if (flags.length > 1)
-    return `only one option can read standard input, but ${flags.join(' and ')} are both \`-\``
-  return flag !== undefined && modeOf(given) === 'ask'
-    ? `${flag} - reads standard input, so no question can be answered there: add --yes, --check or --dry-run`
-    : null
-}
-
-/** What `unenroll` takes for the host at the issuer, which it only deletes when it is told to. */
-export function needsDeleteHost(given: Given): string | null {
-  if (given['deleteHost'] === true) return null
-  const settings = Object.keys(loginOf(given))
-  const names = ['url', 'hostId', 'auth', 'adminTokenFile', 'caFile', ...settings.map(attributeOf)]
-  const name = names.find((one) => given[one] !== undefined)
-  return name === undefined
-    ? null
-    : `${flagOf(name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))} needs --delete-host`
-}
-
-function settingNotOf(method: LoginMethodName, login: EnrollOptions['login']): string | undefined {
-  return Object.keys(login).find(
-    (setting) => !LOGIN_OPTIONS[method].some((option) => option.setting === setting),
-  )
-}
+import { enrollOptionsOf, type Given, issuerOptionsOf, modeOf } from './enroll-usage.ts'
 
 /** `enroll`: make this host a member. */
 export async function enrollVerb(context: CliContext, given: Given, signal: AbortSignal): Promise<number> {
   if (given['fromTemplate'] === true) return enrollAtBootVerb(context, signal)
   const { enroll } = await import('../enroll/enroll.ts')
-  const options: EnrollOptions = {
-    url: textOf(given, 'url'),
-    hostId: textOf(given, 'hostId'),
-    project: textOf(given, 'project'),
-    hostname: textOf(given, 'hostname'),
-    register:
-      given['register'] === true ? { ttl: textOf(given, 'ttl'), alias: textOf(given, 'alias') } : null,
-    fromCertificate: given['fromCertificate'] === true,
-    method: textOf(given, 'auth') as LoginMethodName | null,
-    login: loginOf(given),
-    adminTokenFile: textOf(given, 'adminTokenFile'),
-    caFile: fileOf(given, 'caFile'),
-    caFingerprints: (given['caFingerprint'] as readonly string[] | undefined) ?? [],
-    takeOver: given['takeOver'] === true,
-    userCa:
-      given['userCa'] === true
-        ? { fingerprints: (given['userCaFingerprint'] as readonly string[] | undefined) ?? [] }
-        : null,
-    onCopy: textOf(given, 'onCopy') as EnrollOptions['onCopy'],
-    mode: modeOf(given),
-    waitSeconds: Number(given['wait']),
-    jitterSeconds: Number(given['jitter']),
-    ephemeral: given['ephemeral'] === true,
-  }
+  const options = enrollOptionsOf(given)
   mustBeRoot()
   await using tools = await context.enrollTools(options.mode, signal)
   mayAsk(options.mode, tools.person.isThere)
@@ -131,7 +23,6 @@ export async function enrollVerb(context: CliContext, given: Given, signal: Abor
       context.err(changed ? 'each copy of this machine enrolls itself at its first boot' : 'nothing changed')
     return statusOf(context, options.mode, prepared)
   }
-  if (given['sharedSecret'] === true) throw new VerbError('--shared-secret is for --template')
   const result = await enroll(options, tools, signal).catch((error: unknown) => {
     throw withAdvice(error)
   })
@@ -228,14 +119,7 @@ export async function unenrollVerb(context: CliContext, given: Given, signal: Ab
   const { deleteHost, unenroll } = await import('../enroll/unenroll.ts')
   const mode = modeOf(given)
   const isDeleting = given['deleteHost'] === true
-  const options = {
-    url: textOf(given, 'url'),
-    hostId: textOf(given, 'hostId'),
-    method: textOf(given, 'auth') as LoginMethodName | null,
-    login: loginOf(given),
-    adminTokenFile: textOf(given, 'adminTokenFile'),
-    caFile: fileOf(given, 'caFile'),
-  }
+  const options = issuerOptionsOf(given)
   const report = (result: Unenrolled, done: string): number => {
     const { changed, steps, left, isDone } = result
     if (given['json'] === true) context.out(`${JSON.stringify({ changed, steps, left }, null, 2)}\n`)

@@ -11,7 +11,8 @@ import { check, type CheckOptions } from './check.ts'
 import { configValidate } from './config-validate.ts'
 import { type CliContext, type ConfigOption, EXIT, linesOf, readConfigAsOwner } from './context.ts'
 import { addEnrollOptions, addUnenrollOptions, readIds } from './enroll-options.ts'
-import { contradiction, enrollVerb, needsDeleteHost, unenrollVerb } from './enroll.ts'
+import { needsDeleteHost, usageError } from './enroll-usage.ts'
+import { enrollVerb, unenrollVerb } from './enroll.ts'
 import { inspect } from './inspect.ts'
 import { krl } from './krl.ts'
 import { metricsWrite } from './metrics-write.ts'
@@ -89,13 +90,13 @@ export function buildProgram(
   addEnrollOptions(
     verb('enroll', 'make this host a member: find or register it, configure it, start the service'),
   ).action(async (options, command: Command) => {
-    refuse(command, contradiction(context, options))
+    refuse(command, usageError(context, options))
     await act(async () => enrollVerb(context, options, signal))
   })
 
   addUnenrollOptions(verb('unenroll', 'take back what enroll did')).action(
     async (options, command: Command) => {
-      refuse(command, contradiction(context, options) ?? needsDeleteHost(options))
+      refuse(command, usageError(context, options) ?? needsDeleteHost(options))
       await act(async () => unenrollVerb(context, options, signal))
     },
   )

@@ -1,10 +1,14 @@
-/** A file with all that belongs to it. */
-export interface FileState {
-  readonly content: Buffer
+/** Who may do what with a file or folder. */
+export interface Access {
   /** Permission bits, `0o600`. */
   readonly mode: number
   readonly uid: number
   readonly gid: number
+}
+
+/** A file with all that belongs to it. */
+export interface FileState extends Access {
+  readonly content: Buffer
 }
 
 /** A regular file that is written, replaced or removed. */
@@ -25,6 +29,15 @@ export interface FileChange {
   readonly isOwn?: boolean
   /** The content of `after` is only the SHA-256 of what was written. */
   readonly isForgotten?: boolean
+}
+
+/** The owner and mode of a folder that is there. */
+export interface FolderChange {
+  readonly kind: 'folder'
+  readonly step: string
+  readonly path: string
+  readonly before: Access
+  readonly after: Access
 }
 
 /** The service is enabled and started, or told to look again. */
@@ -81,4 +94,10 @@ export interface SshdChange {
 }
 
 /** One change to this host, written into the journal before it is made. */
-export type Change = FileChange | ServiceChange | CopiesChange | RegistrationChange | SshdChange
+export type Change =
+  | FileChange
+  | FolderChange
+  | ServiceChange
+  | CopiesChange
+  | RegistrationChange
+  | SshdChange

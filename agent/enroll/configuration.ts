@@ -39,25 +39,29 @@ export function withSettings(text: string | null, settings: Settings): string {
 }
 
 /**
- * What other files, which are laid over the main one, set otherwise.
+ * Compare settings with what other files, which are laid over the main one, set.
  *
- * @returns a sentence for each that names it and its file
+ * @returns `missing`: those that none of them sets. `lines`: a sentence for each that is set otherwise, with its file
  */
-export function overridingIn(
+export function comparedWith(
   files: readonly { readonly file: string; readonly tree: Tree }[],
   settings: Settings,
-): readonly string[] {
-  return settings.flatMap(([path, setting]) => {
+): { readonly missing: Settings; readonly lines: readonly string[] } {
+  const missing: Settings[number][] = []
+  const lines: string[] = []
+  for (const [path, setting] of settings) {
     const last = files.findLast(({ tree }) => hasPath(tree, path))
-    if (last === undefined || setting === null || isDeepStrictEqual(valueAt(last.tree, path), setting))
-      return []
-    return [
-      `${path.join('.')} is set to something else in ${last.file}, which counts: change or remove it there`,
-    ]
-  })
+    if (last === undefined || setting === null) missing.push([path, setting])
+    else if (!isDeepStrictEqual(valueAt(last.tree, path), setting))
+      lines.push(
+        `${path.join('.')} is set to something else in ${last.file}, which counts: change or remove it there`,
+      )
+  }
+  return { missing, lines }
 }
 
-function valueAt(tree: Tree, path: Path): TreeValue | undefined {
+/** What a file sets at a path; undefined: nothing. */
+export function valueAt(tree: Tree, path: readonly string[]): TreeValue | undefined {
   return path.reduce<TreeValue | undefined>(
     (value, key) => (isTree(value) ? ownValue(value, key) : undefined),
     tree,

@@ -1,27 +1,30 @@
 import { lstat } from 'node:fs/promises'
 import { AgentError, messageOf } from '../cert/errors.ts'
-import { readHostName } from '../cert/host-name.ts'
 import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import { quote, reasonOf } from '../cert/text.ts'
 import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
-import { hasPath, pathText, type Problem, problemLine } from '../config/problem.ts'
+import { hasPath, pathText, type Problem, problemLine, type TreeValue } from '../config/problem.ts'
 import { readConfigFiles } from '../config/read-files.ts'
+import { readIssuerUrl, readUuid } from '../config/values.ts'
 import { type Enrollment, readEnrollment } from '../host/enrollment.ts'
 import { isGone, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
-import { overridingIn, type Settings, withSettings } from './configuration.ts'
+import { comparedWith, type Settings, valueAt, withSettings } from './configuration.ts'
 import { valueIn } from './environment-file.ts'
-import { flagOf, LOGIN_OPTIONS } from './login-options.ts'
+import { flagOf, LOGIN_METHODS, LOGIN_OPTIONS, type LoginMethodName } from './login-options.ts'
 import { CONFIG_FILE, DEFAULTS_FILE, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
 
 /** How this host is set up now. What cannot be read is refused: it is not known, and never taken for absent. */
 export interface Current {
   /** Of the main file; null when there is none. */
   readonly text: string | null
-  readonly loaded: LoadedConfig
-  /** Null unless it is valid and asks an issuer over HTTP. */
-  readonly config: HttpIssuerConfig | null
-  readonly principals: readonly string[]
+  /** False: `not-enrolled`. */
+  readonly isConfigured: boolean
+  /** Single settings of the files, also where others are invalid. Null: not set, or not valid. */
+  readonly url: string | null
+  readonly hostId: string | null
+  readonly method: LoginMethodName | null
+  readonly principals: readonly string[] | null
   readonly enrollment: Enrollment | null
 }
 
@@ -46,16 +49,32 @@ export interface Configured {
 export async function readCurrent({ environment }: Pick<EnrollTools, 'environment'>): Promise<Current> {
   await requireUsualConfig()
   const loaded = await load(environment)
+  const { files, complete, problems } = await readConfigFiles(CONFIG_FILE)
   // What is wrong with a setting may be what enroll sets right; a file that cannot be read is not written over.
-  if (loaded.kind === 'invalid' && loaded.problems.some(({ path }) => path.startsWith('/')))
-    throw invalid(loaded)
+  if (!complete) throw invalid(problems)
   const enrollment = await readEnrollment().catch((error: unknown) => {
     const message = `${messageOf(error)}; restore that file, or remove it and enroll again`
     throw new AgentError('STORE_FAILED', message, { cause: error })
   })
-  const config = loaded.kind === 'ok' && loaded.config.issuer.kind === 'http' ? loaded.config.issuer : null
-  const principals = loaded.kind === 'ok' ? (loaded.config.verify.principals ?? []) : []
-  return { text: await textOf(CONFIG_FILE), loaded, config, principals, enrollment }
+  const settingAt = (...path: readonly string[]): TreeValue | undefined =>
+    files.map(({ tree }) => valueAt(tree, path)).findLast((value) => value !== undefined)
+  const textAt = (...path: readonly string[]): string => {
+    const value = settingAt(...path)
+    return typeof value === 'string' ? value : ''
+  }
+  const url = readIssuerUrl(textAt('issuer', 'url'))
+  const hostId = readUuid(textAt('issuer', 'ssh_host_id'))
+  const principals = settingAt('verify', 'principals')
+  const areNames = Array.isArray(principals) && principals.every((name) => typeof name === 'string')
+  return {
+    text: await textOf(CONFIG_FILE),
+    isConfigured: loaded.kind !== 'not-enrolled',
+    url: url.ok ? url.value : null,
+    hostId: hostId.ok ? hostId.value : null,
+    method: LOGIN_METHODS.find((method) => method === textAt('auth', 'method')) ?? null,
+    principals: areNames ? principals : null,
+    enrollment,
+  }
 }
 
 /** @throws AgentError CONFIG_INVALID: what cannot be read may pin a CA */
@@ -70,7 +89,7 @@ export async function readPinned({ verify }: Pick<Config, 'verify'>): Promise<Pi
 }
 
 /**
- * The configuration with settings changed, as it will count.
+ * The configuration with settings changed, as it will count. What `conf.d` sets alike is not repeated in the main file.
  *
  * @throws AgentError CONFIG_INVALID with all that is wrong with it
  */
@@ -79,18 +98,17 @@ export async function configuredWith(
   settings: Settings,
   environment: EnrollTools['environment'],
 ): Promise<Configured> {
-  const text = withSettings(before, settings)
-  const { files } = await readConfigFiles(CONFIG_FILE, text)
+  const { files } = await readConfigFiles(CONFIG_FILE, before ?? '')
   // What conf.d sets counts, whatever the main file says.
   const others = files.filter(({ file }) => file !== CONFIG_FILE)
-  const lines = overridingIn(others, settings)
+  const { lines, missing } = comparedWith(others, settings)
   if (lines.length > 0) throw new AgentError('CONFIG_INVALID', lines.join('; '))
+  const text = withSettings(before, missing)
   const loaded = await load(environment, text)
-  if (loaded.kind !== 'ok') throw invalid(loaded)
-  const { config } = loaded
-  if (config.issuer.kind !== 'http')
+  if (loaded.kind === 'invalid') throw invalid(loaded.problems)
+  if (loaded.kind !== 'ok' || loaded.config.issuer.kind !== 'http')
     throw new AgentError('CONFIG_INVALID', 'issuer.command has no enrollment: remove it first')
-  return { text, config, issuer: config.issuer }
+  return { text, config: loaded.config, issuer: loaded.config.issuer }
 }
 
 /**
@@ -114,25 +132,19 @@ export async function refuseOneHost(): Promise<void> {
 }
 
 /** What a first call needs, all at once. */
-export function requireAll({ url, method, hostId, project, fromCertificate }: EnrollOptions): void {
+export function requireAll(
+  { url, method, hostId, project, fromCertificate }: EnrollOptions,
+  configured: Current,
+): void {
   const missing = [
-    ...(url === null ? ['--url URL'] : []),
+    ...(url === null && configured.url === null ? ['--url URL'] : []),
     ...(hostId === null && project === null && !fromCertificate
       ? ['one of --host-id ID, --project PROJECT or --from-certificate']
       : []),
-    ...(method === null ? ['--auth METHOD with its settings'] : []),
+    ...(method === null && configured.method === null ? ['--auth METHOD with its settings'] : []),
   ]
   if (missing.length > 0)
     throw new AgentError('CONFIG_INVALID', `this host has no configuration yet; add: ${missing.join('; ')}`)
-}
-
-/**
- * Without `--auth`, the configuration says how this host logs in.
- *
- * @throws AgentError CONFIG_INVALID with all that is wrong with it
- */
-export function requireMethod({ method }: EnrollOptions, { loaded }: Current): void {
-  if (method === null && loaded.kind === 'invalid') throw invalid(loaded)
 }
 
 /** The service reads its configuration where its environment says. */
@@ -147,19 +159,6 @@ async function requireUsualConfig(): Promise<void> {
   if (path === null || path === '' || path === CONFIG_FILE) return
   const message = `${DEFAULTS_FILE} sets HOSTCERTD_CONFIG to ${quote(path)}, so the service does not read ${CONFIG_FILE}, which enroll writes: remove that line`
   throw new AgentError('CONFIG_INVALID', message)
-}
-
-/** By the option, the configuration, or the machine. */
-export async function hostnameOf(
-  { hostname }: EnrollOptions,
-  { principals }: Current,
-  { hostNames }: EnrollTools,
-): Promise<string> {
-  const known = hostname ?? principals[0]
-  if (known !== undefined) return known
-  const read = readHostName((await hostNames()).at(-1) ?? '')
-  if (read.ok) return read.value
-  throw new AgentError('CONFIG_INVALID', `this host's name ${read.why}; give --hostname`)
 }
 
 /** @param mainText instead of what the main file holds */
@@ -190,16 +189,24 @@ async function textOf(path: string): Promise<string | null> {
   }
 }
 
-function invalid(loaded: LoadedConfig): AgentError {
-  const problems = loaded.kind === 'invalid' ? loaded.problems.map(problemWithOption) : ['there is none']
-  return new AgentError('CONFIG_INVALID', problems.join('; '))
+function invalid(problems: readonly Problem[]): AgentError {
+  return new AgentError('CONFIG_INVALID', problems.map(problemWithOption).join('; '))
+}
+
+/** Options that set what is not a setting of the login. */
+const OPTIONS: Readonly<Record<string, string>> = {
+  'issuer.url': '--url',
+  'issuer.ssh_host_id': '--host-id, --project or --from-certificate',
+  'auth.method': '--auth',
+  'verify.principals': '--hostname',
 }
 
 /** `auth.identity_id: is required; the option is --identity-id`. */
 function problemWithOption(problem: Problem): string {
   const [, setting = ''] = /^auth\.(\w+)$/.exec(problem.path) ?? []
-  const isOption = Object.values(LOGIN_OPTIONS)
+  const isOfLogin = Object.values(LOGIN_OPTIONS)
     .flat()
     .some((one) => one.setting === setting)
-  return isOption ? `${problemLine(problem)}; the option is ${flagOf(setting)}` : problemLine(problem)
+  const option = isOfLogin ? flagOf(setting) : OPTIONS[problem.path.replace(/\[\d+\]$/, '')]
+  return option === undefined ? problemLine(problem) : `${problemLine(problem)}; the option is ${option}`
 }

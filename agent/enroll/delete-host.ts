@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { AgentError, messageOf } from '../cert/errors.ts'
-import type { HttpIssuerConfig } from '../config/config.ts'
+import type { HttpIssuerConfig, LoginBy } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { readIssuerUrl } from '../config/values.ts'
@@ -8,7 +8,7 @@ import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import type { JournalRun } from './journal.ts'
-import { administratorLogin, type LoginSettings, loginSettings } from './login-settings.ts'
+import { administratorLogin, loginSettings, readSecrets } from './login-settings.ts'
 import { Patience } from './patience.ts'
 import { registeredIn } from './registering.ts'
 import { CONFIG_FILE, CREDENTIALS_FOLDER, type EnrollOptions, type EnrollTools } from './wanted.ts'
@@ -35,6 +35,9 @@ export interface Deletion {
    */
   readonly run: (signal: AbortSignal) => Promise<string>
 }
+
+/** Texts of `credential:NAME`, by name. */
+type Secrets = Readonly<Record<string, string>>
 
 /** No configuration of this machine counts. */
 const NO_CONFIG_FILE = '/nonexistent/hostcertd.yaml'
@@ -140,7 +143,7 @@ function httpIssuerIn(loaded: LoadedConfig): HttpIssuerConfig | null {
 }
 
 /** What the issuer's login takes from the credential folder: it is gone when the host is deleted. */
-async function credentialsOf({ auth }: HttpIssuerConfig): Promise<LoginSettings['secrets']> {
+async function credentialsOf({ auth }: HttpIssuerConfig): Promise<Secrets> {
   const names = JSON.stringify(auth).matchAll(/"credential:([\w.-]+)"/g)
   const secrets: Record<string, string> = {}
   for (const [, name = ''] of names) {
@@ -158,18 +161,18 @@ async function issuerFor(
   here: HttpIssuerConfig | null,
   { person, environment }: DeleteTools,
   signal: AbortSignal,
-): Promise<{ readonly issuer: HttpIssuerConfig; readonly secrets: LoginSettings['secrets'] }> {
-  const { adminTokenFile, url } = options
-  const login =
-    adminTokenFile === null
-      ? await loginSettings(options, { config: null }, person, signal)
-      : settingsOf(await administratorLogin(adminTokenFile, person))
+): Promise<{ readonly issuer: HttpIssuerConfig; readonly secrets: Secrets }> {
+  const { adminTokenFile, method, url } = options
+  if (adminTokenFile === null && method === null)
+    throw new AgentError('CONFIG_INVALID', 'say how this host logs in: --auth METHOD')
+  const login = loginSettings(options, null)
+  const administrator = adminTokenFile === null ? null : await administratorLogin(adminTokenFile, person)
   const caFile = options.caFile ?? (here?.url === url ? here.caFile : null)
   const settings: Settings = [
     [['issuer', 'url'], url],
     [['issuer', 'ssh_host_id'], hostId],
     ...(caFile === null ? [] : ([[['issuer', 'ca_file'], caFile]] as const)),
-    ...login.settings,
+    ...(administrator === null ? login.settings : settingsOf(administrator.auth)),
   ]
   const loaded = await loadConfig({
     path: NO_CONFIG_FILE,
@@ -179,19 +182,20 @@ async function issuerFor(
     keepsCredentialNames: true,
   })
   const issuer = httpIssuerIn(loaded)
-  if (issuer !== null) return { issuer, secrets: login.secrets }
+  if (issuer !== null)
+    return {
+      issuer,
+      secrets: administrator?.secrets ?? (await readSecrets(login, person, signal)),
+    }
   const problems = loaded.kind === 'invalid' ? loaded.problems : []
   // Of the options, and of no file.
   const lines = problems.map(({ path, message }) => problemLine({ path, message }))
   throw new AgentError('CONFIG_INVALID', lines.join('; '))
 }
 
-function settingsOf({ auth, secrets }: Awaited<ReturnType<typeof administratorLogin>>): LoginSettings {
-  return {
-    settings: [
-      [['auth', 'method'], auth.method],
-      [['auth', 'token_file'], auth.tokenFile],
-    ],
-    secrets,
-  }
+function settingsOf({ method, tokenFile }: LoginBy<'token'>): Settings {
+  return [
+    [['auth', 'method'], method],
+    [['auth', 'token_file'], tokenFile],
+  ]
 }

@@ -1,39 +1,29 @@
 import { dirname } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { AgentError } from '../cert/errors.ts'
 import { certAuthorityLine, hostPatternsOf } from '../cert/known-hosts.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import type { Config } from '../config/config.ts'
 import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
 import type { Change } from './change.ts'
-import {
-  type Configured,
-  configuredWith,
-  type Current,
-  hostnameOf,
-  readCurrent,
-  readPinned,
-  requireAll,
-  requireMethod,
-} from './current.ts'
+import type { Settings } from './configuration.ts'
+import { type Configured, configuredWith, readCurrent, readPinned, requireAll } from './current.ts'
 import { askUserCa, planUserCa } from './enroll-user-ca.ts'
-import { findHost, type FoundHost, type HostWish } from './find-host.ts'
+import { gatherFacts, type HostFacts } from './facts.ts'
+import { findHost, type FoundHost } from './find-host.ts'
+import { hostnameOf, wishOf } from './host-wish.ts'
 import type { OpenRun } from './journal.ts'
-import { administratorLogin, loginSettings } from './login-settings.ts'
-import { firstOf, idsInCertificates, type OwnHostKey, ownHostKeys } from './own-host-keys.ts'
+import { administratorLogin, loginSettings, readSecrets } from './login-settings.ts'
+import { firstOf, ownCertificates, ownHostKeys } from './own-host-keys.ts'
 import { Patience } from './patience.ts'
-import { NEEDS_REGISTER, planChanges } from './plan.ts'
+import { NEEDS_REGISTER } from './plan-machine.ts'
+import { planChanges, type Planned } from './plan.ts'
 import { proveCa } from './prove-ca.ts'
-import {
-  forgetUnanswered,
-  isUnanswered,
-  recordRegistrations,
-  registeredIn,
-  unansweredText,
-} from './registering.ts'
-import { agrees, isLooking, type Step, stepsOf } from './show.ts'
+import { forgetUnanswered, recordRegistrations, unansweredText } from './registering.ts'
+import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
 import { isUnfinished, makeOrUndo, undoEarlier } from './undoing.ts'
 import { requireKeygenAccepts } from './user-ca-files.ts'
-import { type EnrollOptions, type EnrollTools, NO_HOST, settingsWithoutHost } from './wanted.ts'
+import { type EnrollOptions, type EnrollTools, NO_HOST, settingsOf } from './wanted.ts'
 
 export interface Enrolled {
   readonly changed: boolean
@@ -57,47 +47,69 @@ export async function enroll(
   tools: EnrollTools,
   signal: AbortSignal,
 ): Promise<Enrolled> {
-  const { environment, journal, person } = tools
+  const { environment, journal, person, clock } = tools
+  // Of a template, which a person may have edited.
   if (options.ephemeral === true && (options.register === null || options.project === null))
     throw new AgentError('CONFIG_INVALID', NEEDS_REGISTER)
   const isInterrupted = isUnfinished(journal)
   await undoEarlier(tools, options.mode)
   // What would be registered now could not be written into the journal.
-  if (!isLooking(options.mode) && isUnfinished(journal)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
+  if (!isReadOnly(options.mode) && isUnfinished(journal)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
 
+  // Whatever is wrong with the configuration or on this host is found before a person or the issuer is asked.
   const current = await readCurrent(tools)
-  if (current.loaded.kind === 'not-enrolled') requireAll(options)
-  requireMethod(options, current)
-  const hostname = await hostnameOf(options, current, tools)
-  const { settings, secrets } = await loginSettings(options, current, person, signal)
-  const url = options.url ?? current.config?.url ?? null
-  const configuredFor = async (hostId: string): Promise<Configured> => {
+  if (!current.isConfigured) requireAll(options, current)
+  const login = loginSettings(options, current.method)
+  const configuredFor = async (hostId: string | null, hostname: string | null): Promise<Configured> => {
     // Names that a person added stay.
-    const name = current.principals.includes(hostname) ? null : hostname
-    const all = settingsWithoutHost(options, url, settings, name)
-    return configuredWith(current, [...all, [['issuer', 'ssh_host_id'], hostId]], environment)
+    const isNew = hostname !== null && current.principals?.includes(hostname) !== true
+    const settings: Settings = [
+      ...settingsOf(options, login.settings),
+      ...(hostId === null ? [] : ([[['issuer', 'ssh_host_id'], hostId]] as const)),
+      ...(isNew ? ([[['verify', 'principals'], [hostname]]] as const) : []),
+    ]
+    return configuredWith(current, settings, environment)
   }
-  const before = await configuredFor(NO_HOST)
+  const isFound = current.hostId === null && (options.project !== null || options.fromCertificate)
+  const base = await configuredFor(options.hostId ?? (isFound ? NO_HOST : null), options.hostname)
+  const hostKeys = await ownHostKeys(base.config, signal)
+  const hostKey = firstOf(hostKeys, base.config)
+  const certificates = await ownCertificates(hostKeys)
+  const certified = options.fromCertificate ? (certificates[0]?.hostId ?? null) : null
+  const likelyId = options.hostId ?? current.hostId ?? certified
+  const hostname = await hostnameOf(options.hostname, likelyId, current, certificates, tools)
+  const wish = wishOf(options, current, hostname, certificates, base, tools)
+  const knownId = wish.hostId ?? wish.configuredId
+  const before = await configuredFor(knownId ?? NO_HOST, hostname)
   const pinned = await readPinned(before.config)
-  const wanted = { secrets, pinned, hostname, options, current }
+  const secrets = { ...options.atBoot?.secrets, ...(await readSecrets(login, person, signal)) }
 
-  // Whatever on this host is in the way is found before the issuer is asked to register it.
-  const rehearsed = await planChanges(
-    { ...wanted, ...before, hostId: NO_HOST, cas: pinned.keys },
-    tools,
-    signal,
+  const wanted = {
+    secrets,
+    pinned,
+    hostname,
+    options,
+    environment,
+    enrollment: current.enrollment,
+    now: clock.now(),
+    by: environment['SUDO_USER'] ?? environment['USER'] ?? 'root',
+    version: tools.version,
+  }
+  const gather = async (): Promise<HostFacts> =>
+    gatherFacts(before.config, Object.keys(secrets), pinned.path, signal)
+  const gatheredAt = clock.uptime()
+  const facts = await gather()
+  const rehearsed = planChanges(
+    { ...wanted, text: before.text, hostId: knownId ?? NO_HOST, cas: pinned.keys, userCa: null },
+    facts,
   )
   if (!rehearsed.changes.some(isOfSshd)) await requireAccepted(tools, signal)
-  const hostKeys = await ownHostKeys(before.config, signal)
-  const hostKey = firstOf(hostKeys, before.config)
-  const wish = await wishOf(options, current, hostname, hostKeys, before, tools)
   const { adminTokenFile } = options
   const administrator = adminTokenFile === null ? null : await administratorLogin(adminTokenFile, person)
 
   const patience = new Patience(tools.clock, person.tell)
-  const knownId = wish.hostId ?? wish.configuredId ?? ''
   const finding = tools.openExchange(
-    { ...before.issuer, auth: administrator?.auth ?? before.issuer.auth, sshHostId: knownId },
+    { ...before.issuer, auth: administrator?.auth ?? before.issuer.auth, sshHostId: knownId ?? '' },
     administrator?.secrets ?? secrets,
   )
   let issuing = finding
@@ -105,18 +117,13 @@ export async function enroll(
   let cas = pinned.keys
   let userCaKey: PublicKey | null = null
   try {
-    found = await findHost(
-      wish,
-      recordRegistrations(finding, journal),
-      patience,
-      !isLooking(options.mode),
-      signal,
-    )
+    const hosts = recordRegistrations(finding, journal)
+    found = await findHost(wish, hosts, patience, !isReadOnly(options.mode), signal)
     if (found.kind === 'found') {
       if (found.isNew) person.tell(`registered ${hostname} at the issuer, as ${found.id}`)
       // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
       // shows only by its own login, and a token that is not kept issues none.
-      const isOther = knownId !== '' && found.id !== knownId
+      const isOther = knownId !== null && found.id !== knownId
       if (administrator !== null || isOther) {
         finding.end()
         issuing = tools.openExchange({ ...before.issuer, sshHostId: found.id }, secrets)
@@ -130,19 +137,21 @@ export async function enroll(
   }
 
   const hostId = found.kind === 'found' ? found.id : NO_HOST
-  const after = await configuredFor(hostId)
-  const userCa = userCaKey && (await planUserCa(userCaKey, after.config.userCa, tools.clock.now()))
-  if (userCaKey !== null && !isLooking(options.mode))
+  const after = await configuredFor(hostId, hostname)
+  if (userCaKey !== null && !isReadOnly(options.mode))
     await requireKeygenAccepts(userCaKey, dirname(USER_CA_STATUS_FILE), signal)
-  // Anew: the issuer may have said "later" for an hour.
-  const { changes, notes } = await planChanges({ ...wanted, ...after, hostId, cas, userCa }, tools, signal)
+  const planned = async (of: HostFacts): Promise<Planned> => {
+    const userCa = userCaKey && (await planUserCa(userCaKey, after.config.userCa, wanted.now))
+    return planChanges({ ...wanted, text: after.text, hostId, cas, userCa }, of)
+  }
+  let { changes, notes } = await planned(facts)
   for (const note of notes) person.tell(`note: ${note}`)
   const isRegistering = found.kind === 'would-register' || found.isNew
   if (found.kind === 'would-register')
     person.tell(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
   const hosts = hostPatternsOf(after.config.verify.principals ?? [hostname])
   const enrolled = {
-    changed: isRegistering || changes.length > 0,
+    changed: isRegistering || changes.length > 0 || (isInterrupted && isReadOnly(options.mode)),
     hostId: found.kind === 'found' ? found.id : null,
     hostname,
     steps: [
@@ -152,17 +161,31 @@ export async function enroll(
     knownHosts: found.kind === 'found' ? cas.map((ca) => certAuthorityLine(hosts, ca)) : [],
   }
   if (changes.length === 0) {
-    if (!isLooking(options.mode)) await forgetOthers(hostname, tools)
-    return {
-      ...enrolled,
-      changed: enrolled.changed || (isInterrupted && isLooking(options.mode)),
-      isDone: true,
-    }
+    if (!isReadOnly(options.mode)) await forgetOthers(hostname, tools)
+    return { ...enrolled, isDone: true }
   }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...enrolled, isDone: false }
+  // A person, or an issuer that said "later", may have taken an hour.
+  if (options.mode === 'ask' || clock.uptime() - gatheredAt > FRESH_SECONDS) {
+    const shown = changes
+    changes = (await planned(await gather())).changes
+    if (!isSameDiff(shown, changes)) throw new AgentError('STORE_FAILED', CHANGED_MEANWHILE)
+  }
   await makeOrUndo(tools, async (run) => make(run, withReload(changes), after.config, options, tools, signal))
   await forgetOthers(hostname, tools)
   return { ...enrolled, isDone: true }
+}
+
+/** What was read so long ago may be another by now. */
+const FRESH_SECONDS = 60
+const CHANGED_MEANWHILE =
+  'this host was changed while enroll waited, so other changes are needed than were shown: run this again'
+
+/** Whether the same files are changed in the same way; what services keep may differ. */
+function isSameDiff(one: readonly Change[], other: readonly Change[]): boolean {
+  const seen = (change: Change): unknown =>
+    change.kind === 'file' || change.kind === 'folder' ? change : change.step
+  return isDeepStrictEqual(one.map(seen), other.map(seen))
 }
 
 const NOT_UNDONE = 'changes of an earlier call could not be undone: fix the errors above, and run this again'
@@ -215,41 +238,4 @@ async function make(
   person.tell('waiting until sshd presents the certificates')
   const missing = await untilServed(config, { since, seconds: waitSeconds }, signal)
   if (missing !== null) throw new AgentError('SSHD_NOT_SERVING', missing)
-}
-
-/** Which host this machine is to be, by the options and what the machine has of it. */
-async function wishOf(
-  options: EnrollOptions,
-  { config, principals, enrollment }: Current,
-  hostname: string,
-  hostKeys: readonly OwnHostKey[],
-  { issuer }: Configured,
-  { journal }: EnrollTools,
-): Promise<HostWish> {
-  const certificateIds = await idsInCertificates(hostKeys)
-  const [fromCertificate, ...others] = certificateIds
-  if (options.fromCertificate && fromCertificate === undefined)
-    throw new AgentError(
-      'CERT_UNPARSABLE',
-      'no host certificate in /etc/ssh or /etc/ssh/hostcertd is for a host key of this machine and has a key id of the form host-ID; name the host by --host-id or --project',
-    )
-  const isSame = config !== null && config.url === issuer.url && principals.includes(hostname)
-  if (options.fromCertificate && !isSame && others.length > 0)
-    throw new AgentError(
-      'CONFIG_INVALID',
-      `certificates on this machine are for different hosts, ${certificateIds.join(' and ')}: name the right one by --host-id`,
-    )
-  return {
-    ...options,
-    hostId: options.hostId ?? (options.fromCertificate && !isSame ? (fromCertificate ?? null) : null),
-    hostname,
-    ownIds: [
-      ...certificateIds,
-      ...registeredIn(journal.runs),
-      enrollment?.host_id ?? '',
-      config?.sshHostId ?? '',
-    ],
-    configuredId: isSame ? config.sshHostId : null,
-    isUnanswered: () => isUnanswered(journal, hostname),
-  }
 }

@@ -12,7 +12,7 @@ import {
   replaceFile,
   syncFolder,
 } from '../host/files.ts'
-import type { FileChange, FileState } from './change.ts'
+import type { FileChange, FileState, FolderChange } from './change.ts'
 import { linesNotPutBack, takeOutOwnLines } from './own-lines.ts'
 
 /** Something is in a file's place that enroll neither follows, nor replaces, nor removes: an administrator has to. */
@@ -26,13 +26,18 @@ const SECRET_FOLDER_MODE = 0o700
 /**
  * A file with its mode and owner, for {@link FileChange.before}.
  *
+ * @param isFolderCorrected whether the owner and mode of its folder are set before it is written
  * @returns null when there is none
  * @throws Obstacle when something else is in its place, or another user could change what is in its place meanwhile
  * @throws Error of the system call
  */
-export async function readFileState(path: string, limit = LARGEST_FILE_BYTES): Promise<FileState | null> {
+export async function readFileState(
+  path: string,
+  limit = LARGEST_FILE_BYTES,
+  isFolderCorrected = false,
+): Promise<FileState | null> {
   try {
-    await refuseSharedFolder(dirname(path))
+    if (!isFolderCorrected) await refuseSharedFolder(dirname(path))
     // Opening a device can have effects, hence lstat first.
     refuseUnlessFile(await fs.lstat(path))
     const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY } = constants
@@ -111,6 +116,25 @@ export async function makeFileChange(
     if (isCredential) await makeFolder(folder, SECRET_FOLDER_MODE, operations)
   }
   await putFileState(path, after, operations)
+}
+
+/**
+ * Set the owner and mode of a folder. What somebody else changed meanwhile stays.
+ */
+export async function setFolderAccess(
+  { path, before, after }: Pick<FolderChange, 'path' | 'before' | 'after'>,
+  operations: FileOperations,
+): Promise<void> {
+  const handle = await operations.open(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    const { mode, uid, gid } = await handle.stat()
+    const pick = (now: number, from: number, to: number): number => (now === from ? to : now)
+    await handle.chown(pick(uid, before.uid, after.uid), pick(gid, before.gid, after.gid))
+    await handle.chmod(pick(mode & 0o7777, before.mode, after.mode))
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
 }
 
 /** Put a file in place, durably, or remove it. Who calls this has seen that a regular file or nothing is there. */

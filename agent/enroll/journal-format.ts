@@ -29,15 +29,18 @@ const id = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(2 ** 32
 const absolutePath = v.pipe(v.string(), v.regex(/^\/[^\0]*$/))
 /** Below a folder, and nowhere else. */
 const relativePath = v.pipe(v.string(), v.regex(/^(?!\.\.?(?:\/|$))[^/\0][^\0]*$/))
+const access = {
+  mode: v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(0o7777)),
+  uid: id,
+  gid: id,
+}
 const fileState = v.strictObject({
   content: v.pipe(
     v.string(),
     v.check((text) => Buffer.from(text, 'base64').toString('base64') === text, 'not base64'),
     v.transform((text) => Buffer.from(text, 'base64')),
   ),
-  mode: v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(0o7777)),
-  uid: id,
-  gid: id,
+  ...access,
 })
 const maybeState = v.nullable(fileState)
 const change = v.variant('kind', [
@@ -51,6 +54,13 @@ const change = v.variant('kind', [
     isCredential: v.exactOptional(v.boolean()),
     isOwn: v.exactOptional(v.boolean()),
     isForgotten: v.exactOptional(v.boolean()),
+  }),
+  v.strictObject({
+    kind: v.literal('folder'),
+    step: v.string(),
+    path: absolutePath,
+    before: v.strictObject(access),
+    after: v.strictObject(access),
   }),
   v.strictObject({
     kind: v.literal('service'),
@@ -151,6 +161,7 @@ function documentOf(written: Change): unknown {
       const before = written.before.map(({ path, state }) => ({ path, state: stateDocument(state) }))
       return { ...written, before }
     }
+    case 'folder':
     case 'service':
     case 'registration':
     case 'sshd':

@@ -148,7 +148,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     try {
       await performer.make(wanted)
     } catch (error) {
-      throw failed(wanted.kind === 'file' ? `cannot write ${place}` : `cannot start ${place}`, error)
+      throw failed(`cannot ${FAILED[wanted.kind] ?? 'change'} ${place}`, error)
     }
   }
 
@@ -276,6 +276,9 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     [Symbol.asyncDispose]: release,
   }
 }
+
+/** What could not be done. */
+const FAILED: Partial<Record<Change['kind'], string>> = { file: 'write', service: 'start' }
 
 function viewOf(all: readonly Run[]): readonly JournalRun[] {
   return all.map(({ isFinished, entries }) => ({ isFinished, changes: entries.map((one) => one.change) }))

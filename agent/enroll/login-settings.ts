@@ -4,15 +4,26 @@ import { reasonOf, systemCodeOf } from '../cert/text.ts'
 import type { LoginBy } from '../config/config.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import type { Settings } from './configuration.ts'
-import type { Current } from './current.ts'
-import { credentialNameOf, flagOf, LOGIN_OPTIONS, type LoginOption } from './login-options.ts'
+import {
+  credentialNameOf,
+  flagOf,
+  LOGIN_OPTIONS,
+  type LoginMethodName,
+  type LoginOption,
+} from './login-options.ts'
 import type { Person } from './show.ts'
 import type { EnrollOptions } from './wanted.ts'
 
 export interface LoginSettings {
   readonly settings: Settings
-  /** What is put into the credential folder, by name. */
-  readonly secrets: Readonly<Record<string, string>>
+  /** What {@link readSecrets} reads. */
+  readonly secrets: readonly SecretSource[]
+}
+
+interface SecretSource {
+  readonly option: LoginOption
+  /** A file, or `-`; null: the person is asked. */
+  readonly from: string | null
 }
 
 /** Those that people type; any other is a file of many lines, or comes from the platform. */
@@ -27,25 +38,20 @@ const FORMS = new Map(
 )
 
 /**
- * The section `auth` as the options say; what they leave out stays, unless the method becomes another one. A secret is read once and put into the credential
- * folder; a file that the platform renews is named.
+ * The section `auth` as the options say; what they leave out stays, unless the method becomes another one. A secret is put
+ * into the credential folder; a file that the platform renews is named. Pure.
  *
- * @throws AgentError CONFIG_INVALID, CREDENTIAL_UNREADABLE
+ * @param before the method that is configured; null: none
  */
-export async function loginSettings(
-  { method, login, atBoot }: Pick<EnrollOptions, 'method' | 'login' | 'atBoot'>,
-  { config }: Pick<Current, 'config'>,
-  person: Person,
-  signal: AbortSignal,
-): Promise<LoginSettings> {
-  const before = config?.auth.method ?? null
+export function loginSettings(
+  { method, login }: Pick<EnrollOptions, 'method' | 'login'>,
+  before: LoginMethodName | null,
+): LoginSettings {
   const wanted = method ?? before
-  if (wanted === null) throw new AgentError('CONFIG_INVALID', 'say how this host logs in: --auth METHOD')
-  const own = LOGIN_OPTIONS[wanted]
-  const settings: [readonly ['auth', string], string | readonly string[] | null][] = [
-    [['auth', 'method'], wanted],
-  ]
-  const secrets: Record<string, string> = { ...atBoot?.secrets }
+  const own = wanted === null ? [] : LOGIN_OPTIONS[wanted]
+  const settings: [readonly ['auth', string], string | readonly string[] | null][] = []
+  const secrets: SecretSource[] = []
+  if (method !== null) settings.push([['auth', 'method'], method])
   if (before !== null && before !== wanted) settings.push(...settingsBut(login))
 
   for (const [setting, given] of Object.entries(login)) {
@@ -53,13 +59,8 @@ export async function loginSettings(
     if (option === undefined) continue
     if (typeof given !== 'string') settings.push([['auth', setting], given])
     else if (option.form === 'secret' && !given.startsWith('credential:')) {
-      const name = credentialNameOf(setting)
-      secrets[name] = oneLineIf(
-        TYPED.includes(setting),
-        await readSecret(given, flagOf(setting), person),
-        option,
-      )
-      settings.push([['auth', setting], `credential:${name}`])
+      secrets.push({ option, from: given })
+      settings.push([['auth', setting], `credential:${credentialNameOf(setting)}`])
     } else
       settings.push([
         ['auth', setting],
@@ -69,16 +70,36 @@ export async function loginSettings(
   const missing =
     before === wanted ? undefined : own.find((option) => isTyped(option) && !(option.setting in login))
   if (missing !== undefined) {
-    if (!person.isThere)
-      throw new AgentError(
-        'CREDENTIAL_UNREADABLE',
-        `the ${missing.what} is missing: ${flagOf(missing.setting)} FILE, or - for standard input`,
-      )
-    const name = credentialNameOf(missing.setting)
-    secrets[name] = oneLineIf(true, await person.secret(missing.what, signal), missing)
-    settings.push([['auth', missing.setting], `credential:${name}`])
+    secrets.push({ option: missing, from: null })
+    settings.push([['auth', missing.setting], `credential:${credentialNameOf(missing.setting)}`])
   }
   return { settings, secrets }
+}
+
+/**
+ * Read the secrets, once.
+ *
+ * @returns what is put into the credential folder, by name
+ * @throws AgentError CREDENTIAL_UNREADABLE
+ */
+export async function readSecrets(
+  { secrets }: LoginSettings,
+  person: Person,
+  signal: AbortSignal,
+): Promise<Readonly<Record<string, string>>> {
+  const texts: Record<string, string> = {}
+  for (const { option, from } of secrets) {
+    const { setting, what } = option
+    if (from === null && !person.isThere)
+      throw new AgentError(
+        'CREDENTIAL_UNREADABLE',
+        `the ${what} is missing: ${flagOf(setting)} FILE, or - for standard input`,
+      )
+    const text =
+      from === null ? await person.secret(what, signal) : await readSecret(from, flagOf(setting), person)
+    texts[credentialNameOf(setting)] = isTyped(option) ? inOneLine(text, option) : text
+  }
+  return texts
 }
 
 function isTyped({ form, setting }: LoginOption): boolean {
@@ -94,12 +115,10 @@ function isTyped({ form, setting }: LoginOption): boolean {
 export async function administratorLogin(
   path: string,
   person: Person,
-): Promise<Pick<LoginSettings, 'secrets'> & { readonly auth: LoginBy<'token'> }> {
+): Promise<{ readonly auth: LoginBy<'token'>; readonly secrets: Readonly<Record<string, string>> }> {
   const flag = '--admin-token-file'
-  const token = oneLineIf(true, await readSecret(path, flag, person), {
-    setting: 'admin_token_file',
-    what: `access token of ${flag}`,
-  })
+  const what = `access token of ${flag}`
+  const token = inOneLine(await readSecret(path, flag, person), { setting: 'admin_token_file', what })
   return {
     auth: { method: 'token', tokenFile: 'credential:admin-token' },
     secrets: { 'admin-token': token },
@@ -113,12 +132,7 @@ function settingsBut(given: EnrollOptions['login']): [readonly ['auth', string],
     .map((setting) => [['auth', setting], null])
 }
 
-function oneLineIf(
-  isTypedOne: boolean,
-  text: string,
-  { setting, what }: Pick<LoginOption, 'setting' | 'what'>,
-): string {
-  if (!isTypedOne) return text
+function inOneLine(text: string, { setting, what }: Pick<LoginOption, 'setting' | 'what'>): string {
   const refuse = (why: string): never => {
     throw new AgentError('CREDENTIAL_UNREADABLE', `the ${what} ${why}`)
   }

@@ -56,20 +56,28 @@ export function firstOf(keys: readonly OwnHostKey[], { hostKeys }: Pick<Config, 
   )
 }
 
+/** A host certificate of the issuer's for a host key of this machine. */
+export interface OwnCertificate {
+  /** In lower case. */
+  readonly hostId: string
+  readonly principals: readonly string[]
+}
+
 /**
- * Ids of hosts in certificates that lie where sshd or another agent has them. Only host certificates for a key of this
- * machine count: any other was left over from another machine.
+ * Those that lie where sshd or another agent has them. A certificate for a key of another machine was left over from
+ * that, and is not among them.
  */
-export async function idsInCertificates(keys: readonly OwnHostKey[]): Promise<readonly string[]> {
-  const ids: string[] = []
+export async function ownCertificates(keys: readonly OwnHostKey[]): Promise<readonly OwnCertificate[]> {
+  const found: OwnCertificate[] = []
   for (const pattern of ['/etc/ssh/hostcertd/*-cert.pub', '/etc/ssh/*-cert.pub']) {
     for (const path of await pathsMatching(pattern)) {
       const parsed = tryParse(await readBoundedFile(path, SMALL_FILE_BYTES).catch(() => ''))
       if (!parsed.ok || parsed.certificate.kind !== 'host') continue
-      const { keyId, publicKey } = parsed.certificate
-      const id = hostIdIn(keyId)
-      if (id !== null && keys.some(({ key }) => key.blob.equals(publicKey.blob))) ids.push(id.toLowerCase())
+      const { keyId, publicKey, principals } = parsed.certificate
+      const hostId = hostIdIn(keyId)
+      if (hostId !== null && keys.some(({ key }) => key.blob.equals(publicKey.blob)))
+        found.push({ hostId, principals })
     }
   }
-  return [...new Set(ids)]
+  return found
 }

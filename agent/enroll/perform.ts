@@ -2,9 +2,9 @@ import * as fs from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
 import { oneLine, reasonOf, systemCodeOf } from '../cert/text.ts'
-import { type FileOperations, pathsMatching } from '../host/files.ts'
+import { type FileOperations, isGone, pathsMatching } from '../host/files.ts'
 import { type ProgramResult, runProgram } from '../host/programs.ts'
-import type { Change, CopiesChange, FileChange, ServiceChange } from './change.ts'
+import type { Change, CopiesChange, FileChange, FolderChange, ServiceChange } from './change.ts'
 import {
   isSameState,
   makeFileChange,
@@ -12,6 +12,7 @@ import {
   notPutBack,
   putFileState,
   readFileState,
+  setFolderAccess,
   sweepBeside,
   undoingOf,
 } from './files.ts'
@@ -96,6 +97,12 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     return named(left)
   }
 
+  const undoFolder = async ({ path, before, after }: FolderChange): Promise<void> => {
+    await setFolderAccess({ path, before: after, after: before }, operations).catch((error: unknown) => {
+      if (!isGone(error)) throw error
+    })
+  }
+
   const undoCopies = async ({ paths, before, state: service }: CopiesChange): Promise<void> => {
     // It goes on without the service that asked it to, and would make copies again that are removed here.
     await call(['stop', ROOT_HELPERS])
@@ -123,6 +130,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
   return {
     async make(wanted) {
       if (wanted.kind === 'file') await makeFileChange(wanted, operations)
+      if (wanted.kind === 'folder') await setFolderAccess(wanted, operations)
       if (wanted.kind !== 'service') return
       const { unit, replaced } = wanted
       if (replaced !== undefined) {
@@ -137,6 +145,9 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       switch (change.kind) {
         case 'file':
           return undoFile(undone, change, save)
+        case 'folder':
+          await undoFolder(change)
+          return []
         case 'copies':
           await undoCopies(change)
           return []
@@ -162,6 +173,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
 export function placeOf(about: Change): string {
   switch (about.kind) {
     case 'file':
+    case 'folder':
       return about.path
     case 'copies':
       return about.paths.join(', ')
@@ -176,7 +188,7 @@ export function placeOf(about: Change): string {
 
 /** Paths, or patterns of paths, that a change is about. */
 export function filesOf(about: Change): readonly string[] {
-  if (about.kind === 'file') return [about.path]
+  if (about.kind === 'file' || about.kind === 'folder') return [about.path]
   return about.kind === 'copies' ? about.paths : []
 }
 

@@ -4,17 +4,19 @@ import { problemLine } from '../config/problem.ts'
 import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import { refuseOneHost } from './current.ts'
-import { loginSettings, type LoginSettings } from './login-settings.ts'
-import { fileChange, NEEDS_REGISTER, proxyChange } from './plan.ts'
+import { stateOf } from './facts.ts'
+import { loginSettings, type LoginSettings, readSecrets } from './login-settings.ts'
+import { fileChange, proxyChange, SECRET } from './plan-files.ts'
 import { agrees, type Step, stepsOf } from './show.ts'
 import { type Template, TEMPLATE_FILE, templateText } from './template.ts'
 import { makeOrUndo, undoEarlier } from './undoing.ts'
 import {
   CONFIG_FILE,
+  DEFAULTS_FILE,
   type EnrollOptions,
   type EnrollTools,
   NO_HOST,
-  settingsWithoutHost,
+  settingsOf,
   USUAL_JITTER_SECONDS,
 } from './wanted.ts'
 
@@ -26,7 +28,6 @@ export interface Prepared {
   readonly isDone: boolean
 }
 
-const SECRET = 0o600
 /** The configuration is checked with this name, which is of no machine. */
 const EXAMPLE_NAME = 'host.example.com'
 /** With these, all copies log in with the same secret, and not with what the platform gives to each machine. */
@@ -46,7 +47,6 @@ export async function prepareImage(
   signal: AbortSignal,
 ): Promise<Prepared> {
   const { person, environment } = tools
-  refuseIdentity(options)
   if ((await readEnrollment().catch(() => 'damaged')) !== null)
     throw new AgentError(
       'CONFIG_INVALID',
@@ -54,23 +54,20 @@ export async function prepareImage(
     )
   await undoEarlier(tools, options.mode)
   await refuseOneHost()
-  const login = await loginSettings(options, { config: null }, person, signal)
-  const proxy = await proxyChange(environment)
-  const template = templateOf(options, login)
-  const hasSecrets = Object.keys(login.secrets).length > 0 || proxy?.isSecret === true
-  if (!isShared && (hasSecrets || SHARED_METHODS.includes(template.auth?.method ?? '')))
+  const login = loginSettings(options, null)
+  const proxy = proxyChange(environment, await stateOf(DEFAULTS_FILE))
+  const hasSecrets = login.secrets.length > 0 || proxy?.isSecret === true
+  if (!isShared && (hasSecrets || SHARED_METHODS.includes(options.method ?? '')))
     throw new AgentError(
       'CONFIG_INVALID',
       'every copy of the image would have the same secret: log in by what the platform gives to each machine (aws, gcp, azure, kubernetes, …), or add --shared-secret',
     )
   await checkConfiguration(options, login, environment)
 
-  const file = await fileChange(
-    'write the template',
-    TEMPLATE_FILE,
-    templateText(template),
-    SECRET,
-    hasSecrets,
+  const content = templateText(templateOf(options, login, await readSecrets(login, person, signal)))
+  const file = fileChange(
+    { step: 'write the template', path: TEMPLATE_FILE, content, mode: SECRET, isSecret: hasSecrets },
+    await stateOf(TEMPLATE_FILE),
   )
   const changes = [file, proxy].filter((change) => change !== null)
   const prepared = { changed: changes.length > 0, steps: stepsOf(changes) }
@@ -82,27 +79,11 @@ export async function prepareImage(
   return { ...prepared, isDone: true }
 }
 
-function refuseIdentity(options: EnrollOptions): void {
-  const { hostId, hostname, fromCertificate, register, adminTokenFile, ephemeral, project, url } = options
-  const names = [
-    hostId === null ? [] : ['--host-id'],
-    hostname === null ? [] : ['--hostname'],
-    fromCertificate ? ['--from-certificate'] : [],
-    (register?.alias ?? null) === null ? [] : ['--alias'],
-  ].flat()
-  const refuse = (why: string): never => {
-    throw new AgentError('CONFIG_INVALID', why)
-  }
-  if (names.length > 0)
-    refuse(`a template is for many machines, and ${names.join(', ')} for one: leave it out`)
-  if (adminTokenFile !== null)
-    refuse('--admin-token-file is for one call: in a template each machine registers with its own identity')
-  if (url === null) refuse('name the issuer: --url URL')
-  if (project === null) refuse('name the project of the hosts: --project PROJECT')
-  if (ephemeral === true && register === null) refuse(NEEDS_REGISTER)
-}
-
-function templateOf(options: EnrollOptions, { settings, secrets }: LoginSettings): Template {
+function templateOf(
+  options: EnrollOptions,
+  { settings }: LoginSettings,
+  secrets: Template['secrets'],
+): Template {
   const auth = Object.fromEntries(
     settings.flatMap(([[, name], value]) =>
       name === undefined || value === null || typeof value === 'boolean' ? [] : [[name, value] as const],
@@ -132,8 +113,9 @@ async function checkConfiguration(
   environment: EnrollTools['environment'],
 ): Promise<void> {
   const all: Settings = [
-    ...settingsWithoutHost(options, options.url, settings, EXAMPLE_NAME),
+    ...settingsOf(options, settings),
     [['issuer', 'ssh_host_id'], NO_HOST],
+    [['verify', 'principals'], [EXAMPLE_NAME]],
   ]
   const loaded = await loadConfig({
     path: CONFIG_FILE,

@@ -2,7 +2,8 @@ import { createInterface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 import { createTwoFilesPatch } from 'diff'
 import { inOneLine } from '../cert/text.ts'
-import type { Change, FileChange } from './change.ts'
+import type { Access, Change, FileChange } from './change.ts'
+import { placeOf } from './perform.ts'
 
 /** The person, if there is one. */
 export interface Person {
@@ -23,8 +24,8 @@ export interface Person {
 /** Whether changes are made: after a question, without one, or not at all. */
 export type Mode = 'ask' | 'yes' | 'dry-run' | 'check'
 
-/** Nothing may be changed. */
-export function isLooking(mode: Mode): boolean {
+/** Whether nothing is changed, and no question asked but for a secret that the login needs. */
+export function isReadOnly(mode: Mode): boolean {
   return mode === 'dry-run' || mode === 'check'
 }
 
@@ -44,8 +45,7 @@ export function stepsOf(changes: readonly Change[]): Step[] {
 }
 
 function detailOf(change: Change): string {
-  if (change.kind === 'file') return change.path
-  return change.kind === 'service' ? change.unit : change.kind
+  return change.kind === 'sshd' ? 'sshd reads its configuration as it was before' : placeOf(change)
 }
 
 /**
@@ -61,7 +61,7 @@ export async function agrees(
   question = 'Make these changes?',
 ): Promise<boolean> {
   if (mode !== 'yes' || person.isThere) person.show(changes)
-  if (isLooking(mode)) return false
+  if (isReadOnly(mode)) return false
   return mode === 'yes' || (await person.agrees(question, signal))
 }
 
@@ -117,7 +117,11 @@ export function personAt({ input, output, colour, tell }: Terminal): Person {
 /** What would change on this host, for people: files as a diff, everything else as a line. */
 function describe(changes: readonly Change[], colour: boolean): string {
   return changes
-    .map((change) => (change.kind === 'file' ? diffOf(change, colour) : headingOf(change, colour)))
+    .map((change) => {
+      if (change.kind === 'file') return diffOf(change, colour)
+      const lines = change.kind === 'folder' ? accessLines(change) : []
+      return [headingOf(change, colour), ...lines].join('\n')
+    })
     .join('\n')
     .replace(/\n*$/, '\n')
 }
@@ -130,7 +134,11 @@ function headingOf({ step }: Change, colour: boolean): string {
 function diffOf(change: FileChange, colour: boolean): string {
   const { path, before, after, isSecret } = change
   const heading = headingOf(change, colour)
-  if (isSecret) return `${heading}\n${after === null ? `removed: ${path}` : `${path} (not shown)`}\n`
+  const access = before === null || after === null ? [] : accessLines({ path, before, after })
+  if (after !== null && before?.content.equals(after.content) === true)
+    return [heading, ...access, ''].join('\n')
+  if (isSecret)
+    return [heading, ...access, after === null ? `removed: ${path}` : `${path} (not shown)`, ''].join('\n')
   const [from, to] = [before, after].map((state) => (state === null ? '' : state.content.toString()))
   const names = [before === null ? '/dev/null' : path, after === null ? '/dev/null' : path] as const
   const patch = createTwoFilesPatch(...names, from ?? '', to ?? '', undefined, undefined, { context: 2 })
@@ -138,7 +146,17 @@ function diffOf(change: FileChange, colour: boolean): string {
   const lines = patch
     .split('\n')
     .filter((line) => !/^={10,}$/.test(line) && !(isWhole && line.startsWith('@@ ')))
-  return [heading, ...lines.map((line) => painted(inOneLineButTabs(line), colour))].join('\n')
+  return [heading, ...access, ...lines.map((line) => painted(inOneLineButTabs(line), colour))].join('\n')
+}
+
+/** `/etc/hostcertd/hostcertd.yaml: mode 0600 -> 0644, owner 1000:1000 -> 0:0`. */
+function accessLines({ path, before, after }: { path: string; before: Access; after: Access }): string[] {
+  const [mode, owner] = [
+    [before, after].map((access) => `0${access.mode.toString(8)}`),
+    [before, after].map(({ uid, gid }) => `${uid}:${gid}`),
+  ].map(([from, to]) => (from === to ? null : `${from} -> ${to}`))
+  const parts = [mode === null ? [] : [`mode ${mode}`], owner === null ? [] : [`owner ${owner}`]].flat()
+  return parts.length === 0 ? [] : [`${path}: ${parts.join(', ')}`]
 }
 
 /** Of a file that anyone may have written: nothing in it moves the cursor. */

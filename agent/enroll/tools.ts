@@ -9,7 +9,7 @@ import { makeRuntimeFolder, SshdConfiguration } from '../host/sshd-files.ts'
 import { createSshd } from '../host/sshd.ts'
 import { createExchangeClient, type ExchangeClientOptions } from '../issuer/exchange-client.ts'
 import { type Journal, openJournal, readJournal } from './journal.ts'
-import { isLooking, type Mode, type Person } from './show.ts'
+import { isReadOnly, type Mode, type Person } from './show.ts'
 import { type EnrollTools, SSHD_CONFIG } from './wanted.ts'
 
 const FOLDER = '/var/lib/hostcertd-enroll'
@@ -65,7 +65,7 @@ export async function openTools(
   signal: AbortSignal,
 ): Promise<EnrollTools & AsyncDisposable> {
   const { person } = options
-  if (isLooking(mode)) {
+  if (isReadOnly(mode)) {
     const journal = viewOf(await readJournal(FOLDER))
     return { ...hostTools(options), journal, [Symbol.asyncDispose]: async () => {} }
   }

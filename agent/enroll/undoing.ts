@@ -1,6 +1,6 @@
 import { messageOf } from '../cert/errors.ts'
 import type { OpenRun } from './journal.ts'
-import { isLooking, type Mode } from './show.ts'
+import { isReadOnly, type Mode } from './show.ts'
 import type { EnrollTools } from './wanted.ts'
 
 type Tools = Pick<EnrollTools, 'journal' | 'person'>
@@ -19,7 +19,7 @@ export function isUnfinished({ runs }: EnrollTools['journal']): boolean {
 
 /** Undo what an earlier call left; one that only looks says that it would. */
 export async function undoEarlier(tools: Tools, mode: Mode): Promise<void> {
-  if (!isLooking(mode)) await undo(tools, 'an earlier call that was interrupted')
+  if (!isReadOnly(mode)) await undo(tools, 'an earlier call that was interrupted')
   else if (isUnfinished(tools.journal))
     tools.person.tell(
       'an earlier call was interrupted, or is still running: what it changed would be undone first',

@@ -4,7 +4,7 @@ import type { Deletion } from './delete-host.ts'
 import { isOfUserCa } from './enroll-user-ca.ts'
 import type { Left } from './perform.ts'
 import { forgetHost, forgetUnanswered, unansweredText } from './registering.ts'
-import { agrees, isLooking, type Mode, type Step, stepsOf } from './show.ts'
+import { agrees, isReadOnly, type Mode, type Step, stepsOf } from './show.ts'
 import { USER_CA_DROP_IN } from './sshd-logins.ts'
 import type { EnrollTools } from './wanted.ts'
 
@@ -44,7 +44,7 @@ export async function unenroll(
   if (deletes !== null) steps.push(stepOfDeletion(deletes))
   const result = { changed: steps.length > 0, steps, left: [] }
   if (steps.length === 0) {
-    if (!isLooking(mode)) await reportUnanswered({ journal, person })
+    if (!isReadOnly(mode)) await reportUnanswered({ journal, person })
     return { ...result, isDone: true }
   }
   const also = deletes === null ? '' : `, and ${questionOf(deletes)}`
@@ -96,7 +96,7 @@ export async function deleteHost(
   const deletes = await willDelete(deletion, mode, signal)
   const steps = deletes === null ? [] : [stepOfDeletion(deletes)]
   const result = { changed: steps.length > 0, steps, left: [] }
-  if (deletes === null || isLooking(mode)) return { ...result, isDone: deletes === null }
+  if (deletes === null || isReadOnly(mode)) return { ...result, isDone: deletes === null }
   const question = questionOf(deletes)
   if (mode === 'ask' && !(await person.agrees(`${question[0]?.toUpperCase()}${question.slice(1)}?`, signal)))
     return { ...result, isDone: false }
@@ -110,7 +110,7 @@ async function willDelete(
   mode: Mode,
   signal: AbortSignal,
 ): Promise<Deletion | null> {
-  return isLooking(mode) && deletion !== null && !(await deletion.isThere(signal)) ? null : deletion
+  return isReadOnly(mode) && deletion !== null && !(await deletion.isThere(signal)) ? null : deletion
 }
 
 function stepOfDeletion({ hostId, url }: Deletion): Step {
@@ -141,7 +141,8 @@ function stepOf({ kind, step }: Change): string {
 }
 
 function reversed(change: Change): Change {
-  return change.kind === 'file'
-    ? { ...change, step: stepOf(change), before: change.after, after: change.before }
-    : { ...change, step: stepOf(change) }
+  const step = stepOf(change)
+  if (change.kind === 'file') return { ...change, step, before: change.after, after: change.before }
+  if (change.kind === 'folder') return { ...change, step, before: change.after, after: change.before }
+  return { ...change, step }
 }

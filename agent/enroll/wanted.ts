@@ -7,12 +7,20 @@ import type { Journal } from './journal.ts'
 import type { LoginMethodName } from './login-options.ts'
 import type { Mode, Person } from './show.ts'
 
+/** What the issuer takes as `--project` and `--alias`. */
+export { ALIAS, PROJECT_ID } from '../issuer/host-questions.ts'
+
 export const SSHD_CONFIG = '/etc/ssh/sshd_config'
 export const CONFIG_FILE = '/etc/hostcertd/hostcertd.yaml'
 export const CREDENTIALS_FOLDER = '/etc/hostcertd/credentials'
 export const HOST_CA_FILE = '/etc/hostcertd/host-ca.pub'
 /** The environment of the service. */
 export const DEFAULTS_FILE = '/etc/default/hostcertd'
+
+/** sshd is asked every few seconds, and a first certificate is there within a few more. */
+export const USUAL_WAIT_SECONDS = 120
+/** Machines that boot together are spread over this time. */
+export const USUAL_JITTER_SECONDS = 60
 
 /** The options of the verb, checked one by one. */
 export interface EnrollOptions {
@@ -49,28 +57,19 @@ interface AtBoot {
   readonly secrets: Readonly<Record<string, string>>
 }
 
-/** sshd is asked every few seconds, and a first certificate is there within a few more. */
-export const USUAL_WAIT_SECONDS = 120
-/** Machines that boot together are spread over this time. */
-export const USUAL_JITTER_SECONDS = 60
-
 /**
- * What `enroll` sets besides the host's id.
+ * What `enroll` sets besides the host's id and name: what the options say, and nothing where they say nothing.
  *
  * @param login the section `auth`
- * @param hostname null: `verify.principals` stays as it is
  */
-export function settingsWithoutHost(
-  { caFile, onCopy, userCa = null }: Pick<EnrollOptions, 'caFile' | 'onCopy' | 'userCa'>,
-  url: string | null,
+export function settingsOf(
+  { url, caFile, onCopy, userCa = null }: Pick<EnrollOptions, 'url' | 'caFile' | 'onCopy' | 'userCa'>,
   login: Settings,
-  hostname: string | null,
 ): Settings {
   return [
-    [['issuer', 'url'], url],
+    ...(url === null ? [] : ([[['issuer', 'url'], url]] as const)),
     ...(caFile === null ? [] : ([[['issuer', 'ca_file'], caFile]] as const)),
     ...login,
-    ...(hostname === null ? [] : ([[['verify', 'principals'], [hostname]]] as const)),
     ...(onCopy === null ? [] : ([[['enrollment', 'on_copy'], onCopy]] as const)),
     ...(userCa === null ? [] : ([[['user_ca', 'install'], true]] as const)),
     ...(userCa === null || userCa.fingerprints.length === 0

@@ -2,12 +2,10 @@ import { join } from 'node:path'
 import * as v from 'valibot'
 import { reasonOf } from '../cert/text.ts'
 import type { Copied, EnrolledMachine, Log } from '../renewal/ports.ts'
-import { isGone, makeFolder, readBoundedFile, replaceFile, SMALL_FILE_BYTES } from './files.ts'
+import { isGone, readBoundedFile, SMALL_FILE_BYTES } from './files.ts'
 
 /** What `enroll` recorded of the machine; root's, readable by everyone. */
 export const ENROLLMENT_FILE = '/var/lib/hostcertd-enroll/enrollment.json'
-const FILE_MODE = 0o644
-const FOLDER_MODE = 0o755
 
 const LONGEST_ID = 256
 
@@ -89,16 +87,6 @@ function onlyIf(text: string | null | undefined, isEvidence: (text: string) => b
 /** The content of `enrollment.json`. */
 export function enrollmentText(enrollment: Enrollment): string {
   return `${JSON.stringify(enrollment, null, 2)}\n`
-}
-
-/**
- * Write `enrollment.json`, durably. As root.
- *
- * @throws Error of the system call that failed
- */
-export async function writeEnrollment(enrollment: Enrollment, folder: string): Promise<void> {
-  await makeFolder(folder, FOLDER_MODE)
-  await replaceFile(join(folder, 'enrollment.json'), enrollmentText(enrollment), FILE_MODE)
 }
 
 /**

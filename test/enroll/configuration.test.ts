@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { overridingIn, type Settings, withSettings } from '../../agent/enroll/configuration.ts'
+import { comparedWith, type Settings, withSettings } from '../../agent/enroll/configuration.ts'
 
 const LONG = `command: a line of ${'very '.repeat(40)}many words`
 
@@ -183,8 +183,10 @@ test('what conf.d sets otherwise is named with its file, and what it sets alike 
     [['auth', 'client_id'], null],
     [['verify', 'principals'], ['v']],
   ]
-  expect(overridingIn(files, settings)).toEqual([
+  const { lines, missing } = comparedWith(files, settings)
+  expect(lines).toEqual([
     'issuer.url is set to something else in /etc/hostcertd/conf.d/20.yaml, which counts: change or remove it there',
     'verify.principals is set to something else in /etc/hostcertd/conf.d/20.yaml, which counts: change or remove it there',
   ])
+  expect(missing).toEqual([[['auth', 'client_id'], null]])
 })

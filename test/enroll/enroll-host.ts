@@ -20,6 +20,8 @@ interface File {
   readonly content: string
   /** 0644 when left out. */
   readonly mode?: number
+  /** Its user and group; root's when left out. */
+  readonly owner?: number
 }
 
 /** What `enroll-in-place.ts` is given. */
@@ -34,6 +36,10 @@ export interface Looking {
     /** Empty: none. */
     readonly userCa: string
   }
+  /** Whether there is a terminal. */
+  readonly isThere: boolean
+  /** Written while a person thinks about the question, which is answered by yes. */
+  readonly meanwhile: Readonly<Record<string, string>>
 }
 
 /** What `enroll --dry-run` says and shows. */
@@ -42,6 +48,10 @@ export interface Looked extends Pick<Enrolled, 'hostId' | 'steps' | 'knownHosts'
   readonly told: readonly string[]
   /** As they would be; null: removed. */
   readonly files: Readonly<Record<string, { readonly content: string; readonly mode: number } | null>>
+  /** Mode and owner of files and folders, as they would be. */
+  readonly access: Readonly<Record<string, string>>
+  /** What a person was asked: secrets. */
+  readonly asked: readonly string[]
 }
 
 /** What systemctl prints, and its exit status. */
@@ -54,6 +64,8 @@ export interface Wish {
   /** What the issuer names. */
   readonly userCa?: string
   readonly systemctl?: { readonly isEnabled?: Word; readonly isActive?: Word }
+  readonly isThere?: boolean
+  readonly meanwhile?: Readonly<Record<string, string>>
 }
 
 const OPTIONS: EnrollOptions = {
@@ -75,7 +87,8 @@ const OPTIONS: EnrollOptions = {
 }
 
 const ENTER = 'mount --bind "$0/etc" /etc && mount --bind "$0/lib" /var/lib && exec "$@"'
-const SYSTEMCTL = '#!/bin/sh\nread -r status word < "$0.$1"; echo "$word"; exit "$status"\n'
+const SYSTEMCTL =
+  '#!/bin/sh\necho "$*" >>"$0.calls"\nread -r status word < "$0.$1"; echo "$word"; exit "$status"\n'
 const PROGRAM = fileURLToPath(new URL('enroll-in-place.ts', import.meta.url))
 const OF_THE_SYSTEM = ['passwd', 'group', 'nsswitch.conf', 'ld.so.cache']
 
@@ -141,6 +154,8 @@ export class EnrollHost implements AsyncDisposable {
     environment = {},
     systemctl = {},
     userCa = '',
+    isThere = false,
+    meanwhile = {},
   }: Wish = {}): Promise<Looked> {
     const { isEnabled = ['disabled', 1], isActive = ['inactive', 3] } = systemctl
     for (const [verb, [word, status]] of Object.entries({ 'is-enabled': isEnabled, 'is-active': isActive }))
@@ -155,6 +170,8 @@ export class EnrollHost implements AsyncDisposable {
       options: { ...OPTIONS, ...options },
       environment,
       issuer: { hostId: NAMES.hostId, ca: this.path('ca'), caKey: this.caKeys[0], userCa },
+      isThere,
+      meanwhile,
     }
     this.#program.stdin.write(`${JSON.stringify(given)}\n`)
     const { value, done } = await this.#lines.next()

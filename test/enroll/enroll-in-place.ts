@@ -1,9 +1,9 @@
-import { chmod, mkdir, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
 import { messageOf } from '../../agent/cert/errors.ts'
 import { parseCaKeys } from '../../agent/cert/public-key.ts'
-import type { Change } from '../../agent/enroll/change.ts'
+import type { Access, Change } from '../../agent/enroll/change.ts'
 import { enroll } from '../../agent/enroll/enroll.ts'
 import { openJournal } from '../../agent/enroll/journal.ts'
 import type { EnrollTools } from '../../agent/enroll/wanted.ts'
@@ -24,10 +24,11 @@ const NO_USER_CA = {
 
 const never = async (): Promise<never> => Promise.reject(new Error('nobody asks for that'))
 
-async function look({ files, options, environment, issuer }: Looking): Promise<Looked> {
-  for (const [path, { content, mode }] of Object.entries(files)) {
+async function look({ files, options, environment, issuer, isThere, meanwhile }: Looking): Promise<Looked> {
+  for (const [path, { content, mode, owner }] of Object.entries(files)) {
     await mkdir(dirname(path), { recursive: true })
     await writeFile(path, content)
+    await chown(path, owner ?? 0, owner ?? 0)
     await chmod(path, mode ?? 0o644)
   }
   const host = {
@@ -60,13 +61,20 @@ async function look({ files, options, environment, issuer }: Looking): Promise<L
     }
 
   const told: string[] = []
+  const asked: string[] = []
   let changes: readonly Change[] = []
   const person: EnrollTools['person'] = {
-    isThere: false,
+    isThere,
     tell: (line) => told.push(line),
     show: (all) => (changes = all),
-    agrees: never,
-    secret: never,
+    async agrees() {
+      for (const [path, content] of Object.entries(meanwhile)) await writeFile(path, content)
+      return Object.keys(meanwhile).length > 0
+    },
+    async secret(what) {
+      asked.push(what)
+      return 'typed'
+    },
     input: never,
   }
   await using journal = await openJournal({
@@ -93,10 +101,30 @@ async function look({ files, options, environment, issuer }: Looking): Promise<L
       const { path, after } = change
       return [[path, after && { content: after.content.toString(), mode: after.mode }] as const]
     })
-    return { error: null, told, hostId, steps, knownHosts, files: Object.fromEntries(afterwards) }
+    const accesses = changes.flatMap((change) =>
+      (change.kind === 'file' || change.kind === 'folder') && change.after !== null
+        ? [[change.path, textOf(change.after)] as const]
+        : [],
+    )
+    return {
+      error: null,
+      told,
+      asked,
+      hostId,
+      steps,
+      knownHosts,
+      files: Object.fromEntries(afterwards),
+      access: Object.fromEntries(accesses),
+    }
   } catch (error) {
-    return { error: messageOf(error), told, hostId: null, steps: [], knownHosts: [], files: {} }
+    const nothing = { hostId: null, steps: [], knownHosts: [], files: {}, access: {} }
+    return { ...nothing, error: messageOf(error), told, asked }
   }
+}
+
+/** `0600 0:0`. */
+function textOf({ mode, uid, gid }: Access): string {
+  return `0${mode.toString(8)} ${uid}:${gid}`
 }
 
 for await (const line of createInterface({ input: process.stdin }))

@@ -1,9 +1,9 @@
-import { rm } from 'node:fs/promises'
+import { chmod, chown, readFile, rm, writeFile } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import type { Enrollment } from '../../agent/host/enrollment.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
-import { EnrollHost, NAMES } from './enroll-host.ts'
+import { EnrollHost, type Looked, NAMES } from './enroll-host.ts'
 
 /** What `enroll` finds and plans on a host, seen by `--dry-run`. */
 
@@ -96,6 +96,208 @@ describe('the configuration', () => {
       expect(await host.look({ files: { [DEFAULTS]: `${text}\n` } })).toMatchObject({ error: null })
     },
   )
+})
+
+describe('a configuration that a person wrote', () => {
+  const WRITTEN = configured().replace(/verify:[^]*/, '')
+  const PROJECT = { project: 'ssh', register: null }
+  const CERTIFICATE = '/etc/ssh/old-cert.pub'
+
+  const named = (looked: Looked): unknown =>
+    looked.error ?? /principals:[\s[-]*([\w.-]+)/.exec(looked.files[CONFIG]?.content ?? '')?.[1]
+
+  test.each([
+    { name: 'its host id does, and the machine names it', hostname: null, want: NAMES.host },
+    { name: '--hostname names it', hostname: 'web2.example.com', want: 'web2.example.com' },
+  ])('without principals: $name', async ({ hostname, want }) => {
+    const looked = await host.look({ files: { [CONFIG]: WRITTEN }, options: { ...KEEP, hostname } })
+    expect(looked).toMatchObject({ error: null, hostId: NAMES.hostId })
+    expect(looked.files[CONFIG]?.content).toBe(`${WRITTEN}verify:\n  principals: [${want}]\n`)
+  })
+
+  test('the name is what was recorded of that host, or what its certificate says', async () => {
+    const recorded = { [CONFIG]: WRITTEN, [ENROLLMENT]: enrolled({ hostname: 'web7.example.com' }) }
+    expect(named(await host.look({ files: recorded, options: KEEP }))).toBe('web7.example.com')
+    await host.reset()
+    const certificate = await host.certify(NAMES.hostId, { principals: ['web8', 'web8.example.com'] })
+    const certified = { [CONFIG]: WRITTEN, [CERTIFICATE]: certificate }
+    expect(named(await host.look({ files: certified, options: KEEP }))).toBe('web8.example.com')
+    await host.reset()
+    const ofAnother = await host.certify(NAMES.otherId, { principals: ['web9.example.com'] })
+    const other = { [CONFIG]: WRITTEN, [CERTIFICATE]: ofAnother }
+    expect(named(await host.look({ files: other, options: KEEP }))).toBe(NAMES.host)
+  })
+
+  test('with --project it is looked up by its name', async () => {
+    const { error } = await host.look({ files: { [CONFIG]: WRITTEN }, options: { ...KEEP, ...PROJECT } })
+    expect(error).toMatch(/web1\.example\.com is not among the 1 hosts of the project/)
+  })
+
+  test('in conf.d: what is set there is not repeated, and not asked for again', async () => {
+    const files = { '/etc/hostcertd/conf.d/10.yaml': WRITTEN }
+    const looked = await host.look({ files, options: KEEP })
+    expect(looked).toMatchObject({ error: null, hostId: NAMES.hostId })
+    expect(named(looked)).toBe(NAMES.host)
+    expect(looked.files[CONFIG]?.content).not.toContain('issuer:')
+  })
+
+  test.each([
+    { name: 'another setting', text: `${configured()}log: {level: loud}\n`, says: /^log\.level: / },
+    { name: 'a key', text: configured().replace('token_file', 'tokenfile'), says: /^auth\.tokenfile: / },
+    {
+      name: 'principals',
+      text: configured({ principals: '"a b"' }),
+      says: /^verify\.principals\[0\].*; the option is --hostname$/,
+    },
+    { name: 'the id', text: configured().replace(NAMES.hostId, 'x'), says: /the option is --host-id/ },
+  ])('invalid in what no option replaces: $name', async ({ text, says }) => {
+    const options = { ...KEEP, method: 'token', login: {} } as const
+    const looked = await host.look({ files: { [CONFIG]: text }, options, isThere: true })
+    expect(looked).toMatchObject({ error: expect.stringMatching(says) as string, asked: [] })
+  })
+
+  test('invalid in what the options replace: everything else stays', async () => {
+    const principals = `${NAMES.host}, www.example.com`
+    const text = configured({ principals }).replace('method: token', 'method: tokn')
+    const options = { ...KEEP, method: 'token', login: { token_file: 'credential:token' } } as const
+    const looked = await host.look({ files: { [CONFIG]: text }, options })
+    expect(looked).toMatchObject({ error: null, hostId: NAMES.hostId })
+    expect(looked.files[CONFIG]?.content).toBe(configured({ principals }))
+  })
+
+  test('a setting that is missing is named before a secret is asked for', async () => {
+    const options = { method: 'universal-auth', login: {} } as const
+    const missing = await host.look({ options, isThere: true })
+    expect(missing).toMatchObject({
+      error: expect.stringMatching(/^auth\.client_id: is required.*; the option is --client-id$/) as string,
+      asked: [],
+    })
+    const given = await host.look({ options: { ...options, login: { client_id: 'c' } }, isThere: true })
+    expect(given).toMatchObject({ error: null, asked: ['client secret'] })
+  })
+})
+
+describe('owners and modes', () => {
+  const RUNNING = { isEnabled: ['enabled', 0], isActive: ['active', 0] } as const
+  const FOLDER = '/etc/hostcertd/credentials'
+  const files = () => ({
+    [CONFIG]: configured(),
+    [PINS]: host.caKeys[0],
+    [DEFAULTS]: '# nothing\n',
+    [ENROLLMENT]: enrolled({ ephemeral: true }),
+    [RETURN]: { content: '{}', mode: 0o600 },
+    [TOKEN]: { content: 'secret\n', mode: 0o600 },
+    '/etc/token': 'secret\n',
+  })
+  const OPTIONS = { ...KEEP, login: { token_file: '/etc/token' } }
+  const look = async (changed: () => Promise<void>) => {
+    await host.look({ files: files() })
+    await chmod(host.path(FOLDER.slice(1)), 0o700)
+    await changed()
+    return host.look({ options: OPTIONS, systemctl: RUNNING })
+  }
+  const at = (path: string): string => host.path(path.replace(/^\/(?:var\/)?/, ''))
+
+  test('right ones are no change', async () => {
+    expect(await look(async () => {})).toMatchObject({ error: null, steps: [] })
+  })
+
+  test.each([
+    { path: CONFIG, mode: 0o600, want: '0644 0:0' },
+    { path: CONFIG, mode: 0o666, want: '0644 0:0' },
+    { path: CONFIG, owner: 65534, want: '0644 0:0' },
+    { path: PINS, mode: 0o600, want: '0644 0:0' },
+    { path: PINS, owner: 65534, want: '0644 0:0' },
+    { path: DEFAULTS, mode: 0o666, want: '0644 0:0' },
+    { path: DEFAULTS, owner: 65534, want: '0644 0:0' },
+    { path: ENROLLMENT, mode: 0o600, want: '0644 0:0' },
+    { path: ENROLLMENT, owner: 65534, want: '0644 0:0' },
+    { path: RETURN, mode: 0o644, want: '0600 0:0' },
+    { path: TOKEN, mode: 0o400, want: '0600 0:0' },
+    { path: TOKEN, mode: 0o640, want: '0600 0:0' },
+    { path: TOKEN, owner: 65534, want: '0600 0:0' },
+    { path: FOLDER, mode: 0o755, want: '0700 0:0' },
+    { path: FOLDER, owner: 65534, want: '0700 0:0' },
+    { path: '/etc/hostcertd', mode: 0o750, want: '0755 0:0' },
+  ])('$path, $mode $owner: $want', async ({ path, mode, owner, want }) => {
+    const looked = await look(async () => {
+      if (mode !== undefined) await chmod(at(path), mode)
+      if (owner !== undefined) await chown(at(path), owner, owner)
+    })
+    expect(looked).toMatchObject({ error: null, access: { [path]: want } })
+    const changed = looked.steps
+      .map(({ detail }) => detail)
+      .filter((detail) => detail.startsWith('/etc/host'))
+    expect(Object.keys(looked.access)).toEqual([path])
+    expect(changed).toEqual(path.startsWith('/etc/host') ? [path] : [])
+  })
+
+  test('a file of pins that an administrator named keeps them', async () => {
+    const pins = '/etc/ssh/our-ca.pub'
+    const text = configured().replace('verify:', `verify:\n  host_ca_file: ${pins}`)
+    const all = { ...files(), [CONFIG]: text, [pins]: { content: host.caKeys[0], mode: 0o444 } }
+    const looked = await host.look({ files: all, options: KEEP, systemctl: RUNNING })
+    expect(looked.error).toBeNull()
+    expect(looked.access[pins]).toBeUndefined()
+  })
+
+  test('a file of the environment that only root can read stays so', async () => {
+    const looked = await look(async () => chmod(at(DEFAULTS), 0o600))
+    expect(looked).toMatchObject({ error: null, steps: [] })
+  })
+})
+
+describe('--check and --dry-run', () => {
+  const RIVAL = 'HostCertificate /etc/ssh/rival-cert.pub\n'
+
+  test.each(['check', 'dry-run'] as const)('%s says the same at a terminal and without one', async (mode) => {
+    const rival = await host.certify(NAMES.otherId, { keyId: 'rival' })
+    const include = 'Include /etc/ssh/sshd_config.d/*.conf\n'
+    const files = { '/etc/ssh/rival-cert.pub': rival, '/etc/ssh/sshd_config': include + RIVAL }
+    for (const takeOver of [false, true]) {
+      const [here, there] = [
+        await host.look({ files, options: { mode, takeOver }, isThere: true }),
+        await host.look({ files, options: { mode, takeOver }, isThere: false }),
+      ]
+      const seen = ({ error, steps, access }: Looked) => ({ error, steps, access })
+      expect(seen(here)).toEqual(seen(there))
+      expect(here.error === null).toBe(takeOver)
+    }
+  })
+})
+
+test('this host is looked at once', async () => {
+  const calls = host.path('bin/systemctl.calls')
+  await writeFile(calls, '')
+  expect(await host.look()).toMatchObject({ error: null })
+  const asked = (await readFile(calls, 'utf8')).trimEnd().split('\n')
+  expect(asked.toSorted()).toEqual([
+    'is-active hostcertd-ephemeral.service',
+    'is-active hostcertd.service',
+    'is-enabled hostcertd-ephemeral.service',
+    'is-enabled hostcertd.service',
+  ])
+})
+
+test('what changes while a person is asked is not written over', async () => {
+  const looked = await host.look({
+    files: { [DEFAULTS]: '# mine\n' },
+    options: { mode: 'ask' },
+    environment: { HTTPS_PROXY: 'http://proxy.example.com' },
+    isThere: true,
+    meanwhile: { [DEFAULTS]: '# changed\n' },
+  })
+  expect(looked.error).toMatch(/^this host was changed while enroll waited/)
+  expect(await readFile(host.path('etc/default/hostcertd'), 'utf8')).toBe('# changed\n')
+})
+
+test('each step says which files or which unit it changes', async () => {
+  const { steps } = await host.look()
+  expect(steps).toContainEqual({
+    step: 'install certificates for sshd',
+    changed: true,
+    detail: '/etc/ssh/hostcertd/*-cert.pub, /etc/ssh/sshd_config.d/40-hostcertd.conf',
+  })
 })
 
 describe('the host CA', () => {
@@ -220,7 +422,8 @@ describe('enrollment.json', () => {
     { name: 'a copy', changes: { machine_id: 'b'.repeat(32) }, want: false },
   ])('deleted at power-off, $name: still so: $want', async ({ changes, want }) => {
     const recorded = enrolled({ ephemeral: true, ...changes })
-    const all = { ...files(), [ENROLLMENT]: recorded, [RETURN]: '{}' }
+    const back = { content: '{}', mode: 0o600 }
+    const all = { ...files(), [ENROLLMENT]: recorded, [RETURN]: back }
     const looked = await host.look({ files: all, options: KEEP })
     expect(looked.error).toBeNull()
     const after = enrollmentIn(looked.files)

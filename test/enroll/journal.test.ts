@@ -4,9 +4,9 @@ import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import * as fc from 'fast-check'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
-import type { FileState } from '../../agent/enroll/change.ts'
+import type { Access, FileState } from '../../agent/enroll/change.ts'
 import { readFileState } from '../../agent/enroll/files.ts'
 import { type Journal, openJournal, readJournal, type Undone } from '../../agent/enroll/journal.ts'
 import { needsRoot } from '../support/skip.ts'
@@ -426,6 +426,55 @@ test('an owner is given, and given back', needsRoot, async () => {
   expect(await readFileState(config)).toEqual({ ...NEW, uid: 7, gid: 9, mode: 0o4750 })
   await journal.undoUnfinished()
   expect(await readFileState(config)).toEqual(before)
+})
+
+describe('the owner and mode of a folder', () => {
+  const accessOf = async (path: string): Promise<Access> => {
+    const { mode, uid, gid } = await fs.stat(path)
+    return { mode: mode & 0o7777, uid, gid }
+  }
+  const ROOT = { mode: 0o700, uid: 0, gid: 0 }
+
+  test('are set, and set back by a later call', needsRoot, async () => {
+    const path = join(host.etc, 'ssh')
+    await fs.chown(path, 7, 9)
+    const before = await accessOf(path)
+    {
+      await using journal = await host.open()
+      const run = journal.begin()
+      await run.make({ kind: 'folder', step: 'correct', path, before, after: ROOT })
+      await run.finish()
+      expect(await accessOf(path)).toEqual(ROOT)
+    }
+    await using again = await host.open()
+    expect(await again.undoAll()).toMatchObject({ left: [], changes: [{ kind: 'folder', path }] })
+    expect(await accessOf(path)).toEqual(before)
+    expect(again.runs).toEqual([])
+  })
+
+  test('stay as somebody else set them since', needsRoot, async () => {
+    const path = join(host.etc, 'ssh')
+    const before = await accessOf(path)
+    await using journal = await host.open()
+    await journal.begin().make({ kind: 'folder', step: 'correct', path, before, after: ROOT })
+    await fs.chmod(path, 0o750)
+    await fs.chown(path, 7, 0)
+    await journal.undoUnfinished()
+    expect(await accessOf(path)).toEqual({ mode: 0o750, uid: 7, gid: before.gid })
+  })
+
+  test('are forgotten with a folder that is gone', async () => {
+    const path = join(host.etc, 'gone')
+    await fs.mkdir(path)
+    const before = await accessOf(path)
+    await using journal = await host.open()
+    await journal
+      .begin()
+      .make({ kind: 'folder', step: 'correct', path, before, after: { ...before, mode: 0o700 } })
+    await fs.rmdir(path)
+    expect(await journal.undoUnfinished()).toMatchObject({ left: [] })
+    expect(journal.runs).toEqual([])
+  })
 })
 
 test.each<{ name: string; put: (path: string) => unknown; why: string }>([

@@ -1,8 +1,12 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { HttpIssuerConfig } from '../../agent/config/config.ts'
-import { administratorLogin, loginSettings, readSecret } from '../../agent/enroll/login-settings.ts'
+import {
+  administratorLogin,
+  loginSettings,
+  readSecret,
+  readSecrets,
+} from '../../agent/enroll/login-settings.ts'
 import type { Person } from '../../agent/enroll/show.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
@@ -59,20 +63,17 @@ test('the token of an administrator is one word, without the blanks around it', 
     )
 })
 
-/** Of a host that logs in by universal-auth. */
-const BEFORE = { config: { auth: { method: 'universal-auth' } } as HttpIssuerConfig }
-
-test('another method takes over nothing of the one before, not even a setting of the same name', async () => {
+test('another method takes over nothing of the one before, not even a setting of the same name', () => {
   const options = { method: 'azure', login: { identity_id: 'i' } } as const
-  const { settings } = await loginSettings(options, BEFORE, PERSON, AbortSignal.timeout(1000))
+  const { settings } = loginSettings(options, 'universal-auth')
   const after = Object.fromEntries(settings.map(([[, name], value]) => [name, value]))
   expect(after).toMatchObject({ method: 'azure', identity_id: 'i' })
   expect(after).toMatchObject({ client_id: null, client_secret_file: null, organization: null })
 })
 
-test('the same method keeps what is left out', async () => {
+test('the same method keeps what is left out', () => {
   const options = { method: 'universal-auth', login: { client_id: 'c' } } as const
-  const { settings } = await loginSettings(options, BEFORE, PERSON, AbortSignal.timeout(1000))
+  const { settings } = loginSettings(options, 'universal-auth')
   expect(settings).toEqual([
     [['auth', 'method'], 'universal-auth'],
     [['auth', 'client_id'], 'c'],
@@ -88,9 +89,9 @@ test.each([
 ] as const)('$setting, typed as $typed: $want', async ({ setting, method, typed, want }) => {
   const person = { ...PERSON, input: async () => typed }
   const options = { method, login: { [setting]: '-' } }
-  const read = loginSettings(options, BEFORE, person, AbortSignal.timeout(1000))
+  const read = readSecrets(loginSettings(options, null), person, AbortSignal.timeout(1000))
   const found = await read.then(
-    ({ secrets }) => Object.values(secrets)[0],
+    (secrets) => Object.values(secrets)[0],
     (error: unknown) => String(error),
   )
   expect(found?.replace(/^Error: |^AgentError: /, '')).toBe(want)
