@@ -1,3 +1,4 @@
+import { chmod } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import type { Change, FileChange } from '../../agent/enroll/change.ts'
@@ -55,6 +56,7 @@ describe('enroll --user-ca', () => {
     const written = Object.entries(first.files).flatMap(([path, file]) =>
       file === null ? [] : [[path, file] as const],
     )
+    await chmod(host.path('etc/hostcertd/credentials'), 0o700)
     const again = await host.look({
       files: Object.fromEntries(written),
       options,
@@ -140,6 +142,7 @@ describe('unenroll', () => {
           undone = CHANGES.filter((change) => !keep(change))
           return { changes: [], left: [] }
         },
+        setRegistrations: async () => {},
       },
     } as unknown as EnrollTools
     const { isDone } = await unenroll(

@@ -272,8 +272,10 @@ test('this host is looked at once', async () => {
   expect(await host.look()).toMatchObject({ error: null })
   const asked = (await readFile(calls, 'utf8')).trimEnd().split('\n')
   expect(asked.toSorted()).toEqual([
+    'is-active hostcertd-ca.timer',
     'is-active hostcertd-ephemeral.service',
     'is-active hostcertd.service',
+    'is-enabled hostcertd-ca.timer',
     'is-enabled hostcertd-ephemeral.service',
     'is-enabled hostcertd.service',
   ])
