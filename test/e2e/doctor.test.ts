@@ -168,7 +168,7 @@ test('host keys behind symlinks, sshd with another configuration file: what is s
   const { status, stdout } = await agent.verb('doctor', '--sshd-config', other)
   expect({ status, last: stdout.trimEnd().split('\n').at(-1) }).toEqual({
     status: 0,
-    last: 'no problems found',
+    last: 'no problems found; could not check: names',
   })
 })
 
