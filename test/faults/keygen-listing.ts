@@ -50,8 +50,10 @@ async function listOnce(lines: readonly string[]) {
 /** Where we and `ssh-keygen -L` differ about a line; null where not. What it refuses we may refuse, and what it accepts. */
 export function difference(certificate: Certificate, listing: string | null): string | null {
   if (listing === null) return 'ssh-keygen refuses it'
-  const family = (type: string): string =>
-    type.startsWith('ecdsa') ? 'ECDSA' : type.slice('ssh-'.length).toUpperCase()
+  const family = (type: string): string => {
+    const [, ofToken = '', name = ''] = /^(sk-)?(?:ssh-)?([a-z]\w*)/.exec(type) ?? []
+    return `${name.toUpperCase()}${ofToken === '' ? '' : '-SK'}`
+  }
   const { kind, keyType, publicKey, ca, keyId, serial, principals, criticalOptions } = certificate
   const wanted = [
     `        Type: ${keyType}-cert-v01@openssh.com ${kind} certificate`,
