@@ -2,23 +2,24 @@ import { rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AgentError, type Failure, messageOf } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
-import { formatTime, parseTime } from '../cert/time.ts'
+import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { readUserCaStatus, type UserCaStatus, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Clock, IssuerFailure, Log } from '../renewal/ports.ts'
 import {
+  documentOf,
   installUserCas,
   isDropInInPlace,
   readEffect,
-  readState,
+  readKnown,
   requireKeygenAccepts,
   USER_CA_PLACES,
   type UserCaPlaces,
   write,
 } from './user-ca-files.ts'
-import { decideUserCas, keysIn, type UserCa, userCaText } from './user-ca.ts'
+import { decideUserCas, type UserCa } from './user-ca.ts'
 
 export interface CaRefreshTools {
   readonly clock: Pick<Clock, 'now'>
@@ -73,7 +74,9 @@ async function refreshUserCas(
   let status: UserCaStatus = { ...before, last_attempt: formatTime(now) ?? '', error: null }
   const failures: Failure[] = answer.kind === 'failed' ? [answer.failure] : []
   try {
-    const known = await readKnown(places, before, log)
+    const { known, skipped } = await readKnown(places, before.cas)
+    for (const line of skipped)
+      log.warn({}, `${places.file}:${line} is no key that hostcertd can use, and is removed`)
     const named = answer.kind === 'user-ca' ? await usable(answer.key, places, failures, signal) : null
     const { cas, refused } = decideUserCas(known, named, policy, now)
     if (refused !== null) failures.push({ code: 'USER_CA_INVALID', message: refused })
@@ -83,13 +86,14 @@ async function refreshUserCas(
     if (cas.length > 0 || known.length > 0) {
       // Written first: after a crash the next run still knows that sshd has to read the drop-in.
       if (isReloadPending) await write(places.status, userCaStatusText(status))
-      await installUserCas(userCaText(cas), places, signal)
+      await installUserCas(cas, places, isReloadPending, signal)
       logChanges(known, cas, log)
       if (isReloadPending && sshd.reload === 'never')
         log.warn({}, 'sshd has to be reloaded before it uses the user CAs, and sshd.reload is never')
       else if (isReloadPending) await reload(tools, signal)
-      status = { ...status, reload_pending: false }
+      // While another line wins, a later run has to reload sshd again.
       await requireEffect(places, log)
+      status = { ...status, reload_pending: false }
     }
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
@@ -113,24 +117,6 @@ async function statusBefore({ status }: UserCaPlaces, log: Log): Promise<UserCaS
     // Once too often does no harm.
     return { ...nothing, cas: [], reload_pending: true }
   }
-}
-
-function documentOf({ key, unnamedSince }: UserCa): UserCaStatus['cas'][number] {
-  return { fingerprint: key.fingerprint, unnamed_since: formatTime(unnamedSince) }
-}
-
-/** @throws AgentError STORE_FAILED when it is not known which CAs are in place */
-async function readKnown(
-  { file }: UserCaPlaces,
-  { cas }: UserCaStatus,
-  log: Log,
-): Promise<readonly UserCa[]> {
-  const { keys, skipped } = keysIn((await readState(file))?.content.toString('utf8') ?? '')
-  for (const line of skipped) log.warn({}, `${file}:${line} is no key that hostcertd can use, and is removed`)
-  return keys.map((key) => {
-    const since = cas.find(({ fingerprint }) => fingerprint === key.fingerprint)?.unnamed_since ?? null
-    return { key, unnamedSince: since === null ? null : parseTime(since) }
-  })
 }
 
 /** The key if OpenSSH accepts it, too; null, and one more failure, when it does not. */

@@ -2,12 +2,14 @@ import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { formatTime, type UnixSeconds } from '../cert/time.ts'
 import type { UserCaPolicy } from '../config/config.ts'
-import { USER_CA_STATUS_FILE, userCaStatusText } from '../host/user-ca-status.ts'
+import { readUserCaStatus, USER_CA_STATUS_FILE, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Change, FileChange } from './change.ts'
+import type { Patience } from './patience.ts'
+import { fileChange, PUBLIC } from './plan-files.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
-import { readState, USER_CA_PLACES, userCaDropIn } from './user-ca-files.ts'
-import { decideUserCas, keysIn, userCaText } from './user-ca.ts'
+import { documentOf, readKnown, readState, USER_CA_PLACES, userCaDropIn } from './user-ca-files.ts'
+import { decideUserCas, userCaText } from './user-ca.ts'
 
 /** Enabled by `enroll --user-ca`; runs `ca refresh`. */
 export const CA_TIMER = 'hostcertd-ca.timer'
@@ -18,58 +20,59 @@ export interface UserCaPlan {
   readonly changes: readonly FileChange[]
 }
 
-/** @throws AgentError with what the issuer answered instead; the signal's reason */
+/** @throws AgentError with the issuer's failure; the signal's reason */
 export async function askUserCa(
   exchange: Pick<ExchangeClient, 'userCa'>,
   hostId: string,
+  patience: Patience,
   signal: AbortSignal,
 ): Promise<PublicKey> {
-  const answer = await exchange.userCa({ hostId }, signal)
-  if (answer.kind === 'user-ca') return answer.key
-  throw new AgentError(answer.failure.code, `the user CA: ${answer.failure.message}`)
+  const { key } = await patience.ask(async (limit) => exchange.userCa({ hostId }, limit), signal)
+  return key
 }
 
 /**
- * What puts the CA that the issuer names in place; no change when it is already.
+ * What puts the CA that the issuer names in place, and takes out those that are revoked or over; no change when all is
+ * as it is to be.
  *
+ * @param isSameHost false: those in place are of another host, and go
  * @throws AgentError USER_CA_INVALID when it may not be, STORE_FAILED when it is not known what is there
  */
 export async function planUserCa(
   key: PublicKey,
   policy: UserCaPolicy,
+  isSameHost: boolean,
   now: UnixSeconds,
 ): Promise<UserCaPlan> {
-  const { keys } = keysIn((await readState(USER_CA_FILE))?.content.toString('utf8') ?? '')
-  const known = keys.map((one) => ({ key: one, unnamedSince: null }))
-  const { cas, refused } = decideUserCas(known, key, policy, now)
+  // One that cannot be read only makes an overlap longer.
+  const before = await readUserCaStatus(USER_CA_STATUS_FILE).catch(() => null)
+  const { known } = await readKnown(USER_CA_PLACES, before?.cas ?? [])
+  const { cas, refused } = decideUserCas(isSameHost ? known : [], key, policy, now)
   if (refused !== null) throw new AgentError('USER_CA_INVALID', refused)
-  const lines = cas.map((ca) => publicKeyText(ca.key))
-  const isThere = keys.some((one) => one.blob.equals(key.blob))
   const at = formatTime(now) ?? ''
-  const status = userCaStatusText({
+  const status = {
     version: 1,
     last_attempt: at,
     last_success: at,
     error: null,
-    cas: cas.map((ca) => ({ fingerprint: ca.key.fingerprint, unnamed_since: formatTime(ca.unnamedSince) })),
     reload_pending: false,
-  })
+  } as const
   const changes = [
-    isThere ? null : await ownChange('trust the user CA', USER_CA_FILE, userCaText(cas)),
+    await ownChange('trust the user CA', USER_CA_FILE, userCaText(cas)),
     await ownChange('accept user certificates', USER_CA_DROP_IN, userCaDropIn(USER_CA_PLACES)),
   ].filter((change) => change !== null)
-  const noted =
-    changes.length === 0 ? null : await ownChange('note it for the metrics', USER_CA_STATUS_FILE, status)
-  return { lines, changes: noted === null ? changes : [...changes, noted] }
+  if (changes.length > 0) {
+    const text = userCaStatusText({ ...status, cas: cas.map(documentOf) })
+    const noted = await ownChange('note it for the metrics', USER_CA_STATUS_FILE, text)
+    if (noted !== null) changes.push(noted)
+  }
+  return { lines: cas.map((ca) => publicKeyText(ca.key)), changes }
 }
 
 /** A file that is hostcertd's, whatever it holds when it is taken back: the timer writes it, too. */
-async function ownChange(step: string, path: string, text: string): Promise<FileChange | null> {
-  const before = await readState(path)
-  const content = Buffer.from(text)
-  if (before?.content.equals(content) === true) return null
-  const after = { content, mode: 0o644, uid: 0, gid: 0 }
-  return { kind: 'file', step, path, before, after, isSecret: false, isOwn: true }
+async function ownChange(step: string, path: string, content: string): Promise<FileChange | null> {
+  const change = fileChange({ step, path, content, mode: PUBLIC }, await readState(path))
+  return change === null ? null : { ...change, isOwn: true }
 }
 
 /** Whether logins by user certificate depend on it: what `unenroll --keep-user-ca` leaves. */

@@ -23,7 +23,7 @@ import { forgetUnanswered, recordRegistrations, unansweredText } from './registe
 import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
 import { isUnfinished, makeOrUndo, undoEarlier } from './undoing.ts'
 import { requireKeygenAccepts } from './user-ca-files.ts'
-import { type EnrollOptions, type EnrollTools, NO_HOST, settingsOf } from './wanted.ts'
+import { CONFIG_FILE, type EnrollOptions, type EnrollTools, NO_HOST, settingsOf } from './wanted.ts'
 
 export interface Enrolled {
   readonly changed: boolean
@@ -51,7 +51,7 @@ export async function enroll(
   // Of a template, which a person may have edited.
   if (options.ephemeral === true && (options.register === null || options.project === null))
     throw new AgentError('CONFIG_INVALID', NEEDS_REGISTER)
-  const isInterrupted = isUnfinished(journal)
+  const isToUndo = isUnfinished(journal) && isReadOnly(options.mode)
   await undoEarlier(tools, options.mode)
   // What would be registered now could not be written into the journal.
   if (!isReadOnly(options.mode) && isUnfinished(journal)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
@@ -99,6 +99,11 @@ export async function enroll(
     gatherFacts(before.config, Object.keys(secrets), pinned.path, signal)
   const gatheredAt = clock.uptime()
   const facts = await gather()
+  // A secret may have been waited for.
+  const isAsRead = (path: string, text: string | null): boolean =>
+    (facts.files.get(path)?.content.toString('utf8') ?? null) === text
+  if (!isAsRead(CONFIG_FILE, current.text) || !isAsRead(pinned.path, pinned.text))
+    throw new AgentError('STORE_FAILED', CHANGED_MEANWHILE)
   const rehearsed = planChanges(
     { ...wanted, text: before.text, hostId: knownId ?? NO_HOST, cas: pinned.keys, userCa: null },
     facts,
@@ -130,7 +135,14 @@ export async function enroll(
       }
       const { principals } = before.config.verify
       cas = await proveCa(options, pinned.keys, hostKey, principals, issuing, { ...tools, patience }, signal)
-      if (options.userCa) userCaKey = await askUserCa(issuing, found.id, signal)
+      if (options.userCa) {
+        userCaKey = await askUserCa(issuing, found.id, patience, signal)
+        const { fingerprint, type } = userCaKey
+        if (!options.userCa.fingerprints.includes(fingerprint))
+          person.tell(
+            `users can log in by certificates of the user CA ${fingerprint} (${type}): compare it with the one that you know, and to allow no other, add --user-ca-fingerprint ${fingerprint}`,
+          )
+      }
     }
   } finally {
     for (const exchange of new Set([finding, issuing])) exchange.end()
@@ -141,7 +153,9 @@ export async function enroll(
   if (userCaKey !== null && !isReadOnly(options.mode))
     await requireKeygenAccepts(userCaKey, dirname(USER_CA_STATUS_FILE), signal)
   const planned = async (of: HostFacts): Promise<Planned> => {
-    const userCa = userCaKey && (await planUserCa(userCaKey, after.config.userCa, wanted.now))
+    // The CA of another host lets other users in.
+    const isSameHost = (current.enrollment?.host_id ?? hostId) === hostId
+    const userCa = userCaKey && (await planUserCa(userCaKey, after.config.userCa, isSameHost, wanted.now))
     return planChanges({ ...wanted, text: after.text, hostId, cas, userCa }, of)
   }
   let { changes, notes } = await planned(facts)
@@ -151,10 +165,13 @@ export async function enroll(
     person.tell(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
   const hosts = hostPatternsOf(after.config.verify.principals ?? [hostname])
   const enrolled = {
-    changed: isRegistering || changes.length > 0 || (isInterrupted && isReadOnly(options.mode)),
+    changed: isRegistering || changes.length > 0 || isToUndo,
     hostId: found.kind === 'found' ? found.id : null,
     hostname,
     steps: [
+      ...(isToUndo
+        ? [{ step: 'undo an earlier call that was interrupted', changed: true, detail: 'journal.json' }]
+        : []),
       ...(isRegistering ? [{ step: 'register the host', changed: true, detail: hostname }] : []),
       ...stepsOf(changes),
     ],
@@ -162,7 +179,7 @@ export async function enroll(
   }
   if (changes.length === 0) {
     if (!isReadOnly(options.mode)) await forgetOthers(hostname, tools)
-    return { ...enrolled, isDone: true }
+    return { ...enrolled, isDone: !isToUndo }
   }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...enrolled, isDone: false }
   // A person, or an issuer that said "later", may have taken an hour.
@@ -179,7 +196,7 @@ export async function enroll(
 /** What was read so long ago may be another by now. */
 const FRESH_SECONDS = 60
 const CHANGED_MEANWHILE =
-  'this host was changed while enroll waited, so other changes are needed than were shown: run this again'
+  'somebody changed this host while enroll waited, so nothing was written: run this again'
 
 /** Whether the same files are changed in the same way; what services keep may differ. */
 function isSameDiff(one: readonly Change[], other: readonly Change[]): boolean {
@@ -192,8 +209,14 @@ const NOT_UNDONE = 'changes of an earlier call could not be undone: fix the erro
 
 /** Which host this machine is, is known by now. */
 async function forgetOthers(hostname: string, { journal, person }: EnrollTools): Promise<void> {
-  const others = (await forgetUnanswered(journal)).filter((name) => name !== hostname)
-  for (const name of others) person.tell(unansweredText(name))
+  try {
+    const others = (await forgetUnanswered(journal)).filter((name) => name !== hostname)
+    for (const name of others) person.tell(unansweredText(name))
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error
+    // All else is done; the next call does this.
+    person.tell(`note: ${error.message}`)
+  }
 }
 
 /** When it is undone sshd reads its configuration again, and this is known before anything of sshd's is changed. */

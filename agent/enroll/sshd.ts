@@ -44,18 +44,22 @@ export interface SshdPlan {
  */
 export function planSshd(setup: SshdSetup, wanted: SshdWanted): SshdPlan {
   const leftovers = leftoversIn(setup)
+  const trust = trusted(setup, wanted.userCa, leftovers)
   const outcomes = [
     accepted(setup, leftovers),
     readable(setup),
     included(setup, wanted),
     leftBehind(setup, leftovers),
     overriding(setup, wanted, leftovers),
-    trusted(setup, wanted.userCa, leftovers),
+    trust,
     logins(setup),
     publicHalves(setup, leftovers),
     algorithms(setup),
   ]
-  const edits = outcomes.flatMap((outcome) => outcome.edits ?? [])
+  // First what `unenroll --keep-user-ca` keeps: what is made on top of it can be taken back byte for byte.
+  const edits = [trust, ...outcomes.filter((outcome) => outcome !== trust)].flatMap(
+    (outcome) => outcome.edits ?? [],
+  )
   const printable = (texts: readonly string[]): string[] => [...new Set(texts.map(inOneLine))]
   return {
     changes: [...changesOf(edits, setup), ...outcomes.flatMap(({ changes }) => changes ?? [])],

@@ -3,15 +3,17 @@ import { dirname, join } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { oneLine, reasonOf } from '../cert/text.ts'
+import { formatTime, parseTime } from '../cert/time.ts'
 import { makeFolder, replaceFile } from '../host/files.ts'
 import { createPassLock } from '../host/lock.ts'
 import { findProgram, runProgram } from '../host/programs.ts'
-import { placeOf, readDirectives } from '../host/sshd-directives.ts'
+import { isNone, linesOf, placeOf, readDirectives, type SshdDirective } from '../host/sshd-directives.ts'
 import { makeRuntimeFolder, type SshdCheck, SshdConfiguration } from '../host/sshd-files.ts'
-import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
+import { USER_CA_STATUS_FILE, type UserCaStatus } from '../host/user-ca-status.ts'
 import type { FileState } from './change.ts'
 import { putFileState, readFileState } from './files.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
+import { keysIn, type UserCa, userCaText } from './user-ca.ts'
 import { SSHD_CONFIG } from './wanted.ts'
 
 /** Where the user CAs are kept; a test has places of its own. */
@@ -52,6 +54,30 @@ export async function readState(path: string): Promise<FileState | null> {
   } catch (error) {
     throw new AgentError('STORE_FAILED', `cannot read ${path}: ${reasonOf(error)}`, { cause: error })
   }
+}
+
+/**
+ * The CAs in place.
+ *
+ * @param noted what the status says about them
+ * @returns `skipped`: the numbers of lines that hold no key
+ * @throws AgentError STORE_FAILED when it is not known which they are
+ */
+export async function readKnown(
+  { file }: Pick<UserCaPlaces, 'file'>,
+  noted: UserCaStatus['cas'],
+): Promise<{ readonly known: readonly UserCa[]; readonly skipped: readonly number[] }> {
+  const { keys, skipped } = keysIn((await readState(file))?.content.toString('utf8') ?? '')
+  const known = keys.map((key) => {
+    const since = noted.find(({ fingerprint }) => fingerprint === key.fingerprint)?.unnamed_since ?? null
+    return { key, unnamedSince: since === null ? null : parseTime(since) }
+  })
+  return { known, skipped }
+}
+
+/** As the status says it. */
+export function documentOf({ key, unnamedSince }: UserCa): UserCaStatus['cas'][number] {
+  return { fingerprint: key.fingerprint, unnamed_since: formatTime(unnamedSince) }
 }
 
 /** @throws AgentError STORE_FAILED when it is not known */
@@ -113,39 +139,93 @@ export async function requireKeygenAccepts(
 }
 
 /**
- * Put the file of the CAs in place, and the drop-in that names it, if sshd accepts that. Under the lock that the root
- * helper takes, so that neither tests or reloads what the other one has half done. The file comes first: there is never
- * a drop-in without it.
+ * Put the file of the CAs in place, and the drop-in that names it, if sshd accepts that and nobody's CA is lost by it.
+ * Under the lock that the root helper takes, so that neither tests or reloads what the other one has half done. The file
+ * comes first: there is never a drop-in without it.
  *
+ * @param isUntested whether a drop-in that is there may be one that was never tested
  * @param signal ends the wait for the lock; what has begun is brought to its end
  * @throws AgentError STORE_FAILED, SSHD_CONFIG_INVALID; the drop-in is as it was then
  */
-export async function installUserCas(text: string, places: UserCaPlaces, signal: AbortSignal): Promise<void> {
+export async function installUserCas(
+  cas: readonly UserCa[],
+  places: UserCaPlaces,
+  isUntested: boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  const text = userCaText(cas)
   const release = await createPassLock({ stateDirectory: places.lockFolder }).acquire(
     LOCK_MILLISECONDS,
     signal,
   )
   try {
     if (!isInPlace(await readState(places.file), text)) await write(places.file, text)
-    await installDropIn(places)
+    await installDropIn(cas, places, isUntested)
   } finally {
     await release()
   }
 }
 
-async function installDropIn({ sshdConfig, file, dropIn }: UserCaPlaces): Promise<void> {
+async function installDropIn(
+  cas: readonly UserCa[],
+  { sshdConfig, file, dropIn }: UserCaPlaces,
+  isUntested: boolean,
+): Promise<void> {
   const text = userCaDropIn({ file })
   const before = await readState(dropIn)
-  if (isInPlace(before, text)) return
-  const already = await checkSshd(sshdConfig)
-  if (already.kind !== 'ok')
-    throw new AgentError('SSHD_CONFIG_INVALID', `sshd -t fails, so ${dropIn} was not written: ${already.why}`)
-  await write(dropIn, text)
+  const isThere = isInPlace(before, text)
+  if (isThere && !isUntested) return
+  if (!isThere) {
+    const already = await checkSshd(sshdConfig)
+    if (already.kind !== 'ok') {
+      const message = `sshd -t fails, so ${dropIn} was not written: ${already.why}`
+      throw new AgentError('SSHD_CONFIG_INVALID', message)
+    }
+    await write(dropIn, text)
+  }
   const check = await checkSshd(sshdConfig)
-  if (check.kind === 'ok') return
-  await putFileState(dropIn, before, fs)
-  const message = `sshd does not accept ${dropIn}, which was put back: ${check.why}`
-  throw new AgentError('SSHD_CONFIG_INVALID', message)
+  if (isThere && check.kind !== 'ok') await requireOther(sshdConfig, dropIn, text)
+  const why =
+    check.kind === 'ok' ? await lostBy({ sshdConfig, file }, cas) : `sshd does not accept it: ${check.why}`
+  if (why === null) return
+  try {
+    await putFileState(dropIn, isThere ? null : before, fs)
+  } catch (error) {
+    const message = `${why}; and ${dropIn} cannot be taken back: ${reasonOf(error)}`
+    throw new AgentError('SSHD_CONFIG_INVALID', message, { cause: error })
+  }
+  throw new AgentError('SSHD_CONFIG_INVALID', `${dropIn} was taken back: ${why}`)
+}
+
+/** @throws AgentError SSHD_CONFIG_INVALID if it is not because of the drop-in, which stays then */
+async function requireOther(sshdConfig: string, dropIn: string, text: string): Promise<void> {
+  await putFileState(dropIn, null, fs)
+  const without = await checkSshd(sshdConfig)
+  if (without.kind === 'ok') return
+  await write(dropIn, text)
+  throw new AgentError('SSHD_CONFIG_INVALID', `sshd -t fails: ${without.why}`)
+}
+
+/** A line whose CAs sshd uses no more once it reads the drop-in first; null: there is none. */
+async function lostBy(
+  { sshdConfig, file }: Pick<UserCaPlaces, 'sshdConfig' | 'file'>,
+  cas: readonly UserCa[],
+): Promise<string | null> {
+  const [first, ...others] = await trustLines(sshdConfig)
+  if (first?.value !== file) return null
+  for (const line of others) {
+    if (line.value === file || isNone(line)) continue
+    const { keys, skipped } = keysIn((await readState(line.value))?.content.toString('utf8') ?? '')
+    const isKept = skipped.length === 0 && keys.every((key) => cas.some((ca) => ca.key.blob.equals(key.blob)))
+    if (!isKept)
+      return `${placeOf(line)}: TrustedUserCAKeys ${line.value} names other CAs, and logins by their certificates would end: remove that line, or set user_ca.install to false`
+  }
+  return null
+}
+
+/** Those that are in force for all: of several, sshd uses the first. */
+async function trustLines(sshdConfig: string): Promise<readonly SshdDirective[]> {
+  return linesOf(await readDirectives(sshdConfig), 'trustedusercakeys')
 }
 
 async function checkSshd(file: string): Promise<SshdCheck> {
@@ -174,7 +254,7 @@ export async function readEffect({ sshdConfig, file, dropIn }: UserCaPlaces): Pr
   if (first?.value === file) return { problem: null, notes }
   const problem =
     first === undefined
-      ? `sshd does not read ${dropIn}; add this line at the top of ${sshdConfig}: Include ${dropIn}`
-      : `${describe(first)} is read first, so sshd does not use the user CAs in ${file}; remove that line`
+      ? `sshd does not read ${dropIn}; add this line at the top of ${sshdConfig}, and reload sshd: Include ${dropIn}`
+      : `${describe(first)} is read first, so sshd does not use the user CAs in ${file}; remove that line, and reload sshd`
   return { problem, notes }
 }

@@ -223,9 +223,56 @@ describe('sshd', () => {
     const one = await host.makeCa('one')
     expect(await host.refresh(naming(one))).toEqual({ kind: 'failed' })
     expect(host.log.messages('error')).toEqual([
-      `${host.sshd.configPath}:1: TrustedUserCAKeys ${rival} is read first, so sshd does not use the user CAs in ${host.places.file}; remove that line`,
+      `${host.sshd.configPath}:1: TrustedUserCAKeys ${rival} is read first, so sshd does not use the user CAs in ${host.places.file}; remove that line, and reload sshd`,
     ])
+    // It may be removed without a reload: the next run sees to that.
+    expect(await host.status()).toMatchObject({ reload_pending: true })
     expect(await lastUserCaSuccess(host.places.status)).toBeNull()
+  })
+
+  test.each([
+    { name: 'another CA', keys: 'other', isLost: true },
+    { name: 'a file that is not there', keys: null, isLost: false },
+    { name: 'the same CA', keys: 'one', isLost: false },
+    { name: 'a line that is no key', keys: 'nonsense', isLost: true },
+  ])('a line that is read later, and would not count any more: $name', async ({ keys, isLost }) => {
+    await using host = await makeUserCaHost()
+    const [one, other] = [await host.makeCa('one'), await host.makeCa('other')]
+    const rival = join(host.folder, 'rival.pub')
+    if (keys !== null) await writeFile(rival, `${{ one, other }[keys] ?? keys}\n`)
+    const config = await readFile(host.sshd.configPath, 'utf8')
+    await writeFile(host.sshd.configPath, `${config}TrustedUserCAKeys ${rival}\n`)
+    await run(host.sshd.reloadScript)
+    const logsIn = await host.logsIn('other')
+    expect((await host.refresh(naming(one))).kind).toBe(isLost ? 'failed' : 'done')
+    expect(await host.logsIn('other')).toBe(logsIn)
+    expect((await stat(host.places.dropIn).catch(() => null)) === null).toBe(isLost)
+    const named = host.log
+      .messages('error')
+      .filter((line) => line.includes(`TrustedUserCAKeys ${rival} names`))
+    expect(named).toHaveLength(isLost ? 1 : 0)
+  })
+
+  test('a drop-in that was written and not tested is tested by the next run', async () => {
+    await using host = await makeUserCaHost()
+    const one = await host.makeCa('one')
+    await host.refresh(naming(one), { reload: async () => 'not yet' })
+    await host.sshd.breakConfig()
+    expect(await host.refresh(naming(one))).toEqual({ kind: 'failed' })
+    // That is not because of the drop-in, which stays.
+    expect((await stat(host.places.dropIn)).isFile()).toBe(true)
+    await host.sshd.mendConfig()
+    expect(await host.refresh(naming(one))).toEqual({ kind: 'done' })
+    expect(await host.logsIn('one')).toBe(true)
+
+    const strange = { ...host.places, file: join(host.folder, 'with "quote/user-ca.pub') }
+    await mkdir(join(host.folder, 'with "quote'))
+    const { installUserCas, userCaDropIn } = await import('../../agent/enroll/user-ca-files.ts')
+    await writeFile(host.places.dropIn, userCaDropIn(strange))
+    await expect(installUserCas([], strange, true, new AbortController().signal)).rejects.toThrow(
+      /was taken back: sshd does not accept it/,
+    )
+    expect(await stat(host.places.dropIn).catch(() => null)).toBeNull()
   })
 
   test('one below Match wins there, which is only said; without the Include nothing works', async () => {
@@ -238,7 +285,7 @@ describe('sshd', () => {
     await writeFile(host.sshd.configPath, config.replace(/^Include.*$/m, ''))
     expect(await host.refresh(naming(one))).toEqual({ kind: 'failed' })
     expect(host.log.messages('error')).toEqual([
-      `sshd does not read ${host.places.dropIn}; add this line at the top of ${host.sshd.configPath}: Include ${host.places.dropIn}`,
+      `sshd does not read ${host.places.dropIn}; add this line at the top of ${host.sshd.configPath}, and reload sshd: Include ${host.places.dropIn}`,
     ])
   })
 
@@ -260,8 +307,8 @@ describe('sshd', () => {
     await mkdir(join(host.folder, 'with "quote'))
     const { installUserCas } = await import('../../agent/enroll/user-ca-files.ts')
     await writeFile(host.places.dropIn, '# before\n')
-    await expect(installUserCas('# none\n', strange, new AbortController().signal)).rejects.toThrow(
-      /^sshd does not accept .*, which was put back: /,
+    await expect(installUserCas([], strange, false, new AbortController().signal)).rejects.toThrow(
+      /41-hostcertd-user-ca\.conf was taken back: sshd does not accept it: /,
     )
     expect(await readFile(host.places.dropIn, 'utf8')).toBe('# before\n')
 

@@ -63,16 +63,20 @@ async function look({ files, options, environment, issuer, isThere, meanwhile }:
   const told: string[] = []
   const asked: string[] = []
   let changes: readonly Change[] = []
+  const writeMeanwhile = async (): Promise<void> => {
+    for (const [path, content] of Object.entries(meanwhile)) await writeFile(path, content)
+  }
   const person: EnrollTools['person'] = {
     isThere,
     tell: (line) => told.push(line),
     show: (all) => (changes = all),
     async agrees() {
-      for (const [path, content] of Object.entries(meanwhile)) await writeFile(path, content)
+      await writeMeanwhile()
       return Object.keys(meanwhile).length > 0
     },
     async secret(what) {
       asked.push(what)
+      await writeMeanwhile()
       return 'typed'
     },
     input: never,

@@ -4,6 +4,7 @@ import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import type { Change, FileChange } from '../../agent/enroll/change.ts'
 import { undoingOf } from '../../agent/enroll/files.ts'
 import { unenroll } from '../../agent/enroll/unenroll.ts'
+import { userCaText } from '../../agent/enroll/user-ca.ts'
 import type { EnrollTools } from '../../agent/enroll/wanted.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
 import { EnrollHost, NAMES } from './enroll-host.ts'
@@ -79,9 +80,34 @@ describe('enroll --user-ca', () => {
     expect(bad.files).toEqual({})
   })
 
+  test('without fingerprints the CA is named, so that a person can compare it', async () => {
+    const fingerprint = parseCaKeys(ca)[0]?.fingerprint ?? ''
+    const { told } = await host.look({ options: ANY, userCa: ca })
+    expect(told).toContainEqual(expect.stringContaining(`--user-ca-fingerprint ${fingerprint}`))
+    const named = await host.look({ options: { userCa: { fingerprints: [fingerprint] } }, userCa: ca })
+    expect(named.told.filter((line) => line.includes('--user-ca-fingerprint'))).toEqual([])
+  })
+
+  test.each([
+    { name: 'a revoked CA goes', files: { [KEYS]: () => `${other}\n${ca}\n` }, isRevoked: true },
+    { name: 'a file that others may write to', files: { [KEYS]: () => userCaTextOf(ca), mode: 0o666 } },
+  ])('what is there already is corrected: $name', async ({ files, isRevoked = false }) => {
+    const { [KEYS]: text, mode = 0o644 } = files
+    const revoked = isRevoked ? parseCaKeys(other)[0]?.fingerprint : undefined
+    const conf =
+      revoked === undefined ? {} : { '/etc/hostcertd/conf.d/1.yaml': `user_ca:\n  revoked: ['${revoked}']\n` }
+    const looked = await host.look({
+      files: { ...conf, [KEYS]: { content: text(), mode } },
+      options: ANY,
+      userCa: ca,
+    })
+    expect(looked.error).toBeNull()
+    expect(looked.files[KEYS]).toEqual({ content: userCaTextOf(ca), mode: 0o644 })
+  })
+
   test('an issuer that names none: nothing changes', async () => {
     expect(await host.look({ options: ANY })).toMatchObject({
-      error: 'the user CA: it answered nothing',
+      error: 'it answered nothing',
       files: {},
     })
   })
@@ -94,6 +120,8 @@ describe('enroll --user-ca', () => {
     expect((await host.look()).files[SSHD]).toBeUndefined()
   })
 })
+
+const userCaTextOf = (line: string): string => userCaText(parseCaKeys(line).map((key) => ({ key })))
 
 const state = (content: string): FileChange['after'] => ({
   content: Buffer.from(content),

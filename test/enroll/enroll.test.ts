@@ -281,6 +281,20 @@ test('this host is looked at once', async () => {
   ])
 })
 
+test.each([CONFIG, PINS])(
+  'what changes in %s while a secret is waited for is not written over',
+  async (path) => {
+    const looked = await host.look({
+      files: { [CONFIG]: configured(), [PINS]: host.caKeys[0] },
+      options: { ...KEEP, method: 'universal-auth', login: { client_id: 'c' } },
+      isThere: true,
+      meanwhile: { [path]: '# changed\n' },
+    })
+    expect(looked).toMatchObject({ asked: ['client secret'], files: {} })
+    expect(looked.error).toMatch(/^somebody changed this host while enroll waited/)
+  },
+)
+
 test('what changes while a person is asked is not written over', async () => {
   const looked = await host.look({
     files: { [DEFAULTS]: '# mine\n' },
@@ -289,7 +303,7 @@ test('what changes while a person is asked is not written over', async () => {
     isThere: true,
     meanwhile: { [DEFAULTS]: '# changed\n' },
   })
-  expect(looked.error).toMatch(/^this host was changed while enroll waited/)
+  expect(looked.error).toMatch(/^somebody changed this host while enroll waited/)
   expect(await readFile(host.path('etc/default/hostcertd'), 'utf8')).toBe('# changed\n')
 })
 
