@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // First of all: it listens from then on. By itself, for the formatter leaves such an import where it is.
 import './signals.ts'
+import { existsSync } from 'node:fs'
 import { stderr, stdout } from 'node:process'
 import { messageOf } from './cert/errors.ts'
 import { escapeControls } from './cert/text.ts'
@@ -30,6 +31,8 @@ const POWER_OFF_MILLISECONDS = 7_000
 /** For sshd to be asked about every host key. */
 const STATUS_MILLISECONDS = 60_000
 const MOST_STATUS_BYTES = 4 * 1024 * 1024
+/** Of the service. */
+const STATE_FOLDER = '/var/lib/hostcertd'
 /** Of a terminal that does not say. */
 const USUAL_COLUMNS = 80
 
@@ -122,7 +125,16 @@ async function toolsOptions(): Promise<ToolsOptions> {
     tell: context.err,
   })
   const log = { level: 'warn', format: 'pretty' } as const
-  const way = { ...exchange, metrics: NO_METRICS }
+  // It works on the configuration of the host only, so the unit's exchange does, however that file is named. Where there
+  // is no unit, the child becomes the owner of the state.
+  const way = {
+    ...exchange,
+    program: existsSync(STATE_FOLDER)
+      ? [...exchange.program, '--as-owner-of', STATE_FOLDER]
+      : exchange.program,
+    socket: unitSocket ?? EXCHANGE_SOCKET,
+    metrics: NO_METRICS,
+  }
   return {
     ...way,
     version: version.version,

@@ -140,8 +140,10 @@ export async function unenrollVerb(context: CliContext, given: Given, signal: Ab
   mayAsk(mode, tools.person.isThere)
   let deletion: Deletion | null = null
   if (isDeleting) {
-    const { readDeletion } = await import('../enroll/delete-host.ts')
-    deletion = await readDeletion(options, tools.journal.runs, tools, signal)
+    const { mayHaveHost, readDeletion } = await import('../enroll/delete-host.ts')
+    // A second call has nothing to delete any more.
+    if (options.url !== null || (await mayHaveHost(tools)))
+      deletion = await readDeletion(options, tools.journal.runs, tools, signal)
   }
   const result = await unenroll({ mode, deletion, keepsUserCa: given['keepUserCa'] === true }, tools, signal)
   return report(

@@ -62,6 +62,8 @@ export async function readCurrent({ environment }: Pick<EnrollTools, 'environmen
     const value = settingAt(...path)
     return typeof value === 'string' ? value : ''
   }
+  const isUsualMethod = settingAt('auth') !== undefined && settingAt('auth', 'method') === undefined
+  const methodText = isUsualMethod ? 'universal-auth' : textAt('auth', 'method')
   const url = readIssuerUrl(textAt('issuer', 'url'))
   const hostId = readUuid(textAt('issuer', 'ssh_host_id'))
   const principals = settingAt('verify', 'principals')
@@ -71,7 +73,7 @@ export async function readCurrent({ environment }: Pick<EnrollTools, 'environmen
     isConfigured: loaded.kind !== 'not-enrolled',
     url: url.ok ? url.value : null,
     hostId: hostId.ok ? hostId.value : null,
-    method: LOGIN_METHODS.find((method) => method === textAt('auth', 'method')) ?? null,
+    method: LOGIN_METHODS.find((method) => method === methodText) ?? null,
     principals: areNames ? principals : null,
     enrollment,
   }

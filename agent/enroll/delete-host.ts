@@ -4,7 +4,7 @@ import type { HttpIssuerConfig, LoginBy } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { readIssuerUrl } from '../config/values.ts'
-import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
+import { ENROLLMENT_FILE, judgeCopied, readEnrollment, readMachineIdentity } from '../host/enrollment.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { type Settings, withSettings } from './configuration.ts'
 import type { JournalRun } from './journal.ts'
@@ -55,9 +55,10 @@ export async function readDeletion(
   signal: AbortSignal,
 ): Promise<Deletion> {
   const { person, clock, openExchange } = tools
-  const here = await configuredHere(tools)
+  const here = httpIssuerIn(await loadHere(tools))
   const url = options.url === null ? here?.url : urlOf(options.url)
   if (url === undefined) throw new AgentError('CONFIG_INVALID', 'name the issuer: --url URL')
+  if (options.hostId === null) await refuseCopy()
   const hostId = options.hostId ?? (await ownHostId(url, here, runs))
 
   const usesOwnLogin = options.adminTokenFile === null && options.method === null && here?.url === url
@@ -102,6 +103,23 @@ function urlOf(given: string): string {
 }
 
 /**
+ * The host that a copy of an enrolled machine is configured with is the host of the other machine.
+ *
+ * @param root for tests: the folder that stands for `/`
+ * @throws AgentError MACHINE_COPIED; STORE_FAILED when it is not known which machine was enrolled
+ */
+export async function refuseCopy(root = '/'): Promise<void> {
+  const byHand = 'if that host is to be deleted all the same, name it by --host-id ID'
+  const enrollment = await readEnrollment(join(root, ENROLLMENT_FILE)).catch((error: unknown) => {
+    throw new AgentError('STORE_FAILED', `${messageOf(error)}; ${byHand}`, { cause: error })
+  })
+  const copied = enrollment === null ? null : judgeCopied(enrollment, await readMachineIdentity(root))
+  if (copied === null || copied === false) return
+  const message = `${copied.message}, so its host at the issuer is that of the other machine; ${byHand}`
+  throw new AgentError('MACHINE_COPIED', message)
+}
+
+/**
  * The id of this machine's host at that issuer.
  *
  * @param here what is configured; null: nothing
@@ -126,18 +144,23 @@ export async function ownHostId(
   throw new AgentError('CONFIG_INVALID', name)
 }
 
-/** @returns null when this host has no issuer over HTTP, or no valid configuration */
-async function configuredHere({ environment }: DeleteTools): Promise<HttpIssuerConfig | null> {
-  return httpIssuerIn(
-    await loadConfig({
-      path: CONFIG_FILE,
-      environment,
-      checkPinnedCas: false,
-      keepsCredentialNames: true,
-    }),
-  )
+/** Whether anything on this machine says that a host at an issuer is, or was, its own. */
+export async function mayHaveHost({
+  environment,
+  journal,
+}: Pick<EnrollTools, 'environment' | 'journal'>): Promise<boolean> {
+  const { kind } = await loadHere({ environment })
+  if (kind !== 'not-enrolled' || journal.runs.length > 0) return true
+  // One that cannot be read is of an enrollment.
+  const enrollment = await readEnrollment().catch(() => 'unknown' as const)
+  return enrollment !== null
 }
 
+async function loadHere({ environment }: Pick<EnrollTools, 'environment'>): Promise<LoadedConfig> {
+  return loadConfig({ path: CONFIG_FILE, environment, checkPinnedCas: false, keepsCredentialNames: true })
+}
+
+/** @returns null when this host has no issuer over HTTP, or no valid configuration */
 function httpIssuerIn(loaded: LoadedConfig): HttpIssuerConfig | null {
   return loaded.kind === 'ok' && loaded.config.issuer.kind === 'http' ? loaded.config.issuer : null
 }

@@ -5,13 +5,14 @@ import { oneLine, reasonOf } from '../cert/text.ts'
 import type { Config } from '../config/config.ts'
 import { ENROLLMENT_FILE, type MachineIdentity, readMachineIdentity } from '../host/enrollment.ts'
 import { userNamed, whyDenied } from '../host/file-access.ts'
-import { isGone, pathsMatching } from '../host/files.ts'
+import { isGone } from '../host/files.ts'
 import { runProgram } from '../host/programs.ts'
 import type { Access, CopiesChange, FileState, ServiceFiles, ServiceState } from './change.ts'
 import { CA_TIMER } from './enroll-user-ca.ts'
 import { EPHEMERAL_UNIT } from './ephemeral.ts'
 import { readFileState } from './files.ts'
 import { type OwnHostKey, ownHostKeys } from './own-host-keys.ts'
+import { pathsOf } from './perform.ts'
 import { listServiceState, readCertificatesOfOthers } from './service-state.ts'
 import { readSshdSetup, type SshdSetup } from './sshd-facts.ts'
 import { RETURN_FILE } from './template.ts'
@@ -79,7 +80,7 @@ export async function gatherFacts(
     const access = await accessOf(path)
     if (access !== null) folders.set(path, access)
   }
-  const copies = (await Promise.all(COPIES.map(pathsMatching))).flat()
+  const copies = (await Promise.all(COPIES.map(copiesAt))).flat()
   return {
     files,
     folders,
@@ -97,6 +98,14 @@ export async function gatherFacts(
       pins === HOST_CA_FILE || (files.get(pins) ?? null) === null
         ? null
         : await whyNotForDaemon(pins, signal),
+  }
+}
+
+async function copiesAt(pattern: string): Promise<readonly string[]> {
+  try {
+    return await pathsOf(pattern)
+  } catch (error) {
+    throw new AgentError('STORE_FAILED', `${pattern}: ${reasonOf(error)}`, { cause: error })
   }
 }
 
@@ -149,7 +158,8 @@ async function stateOfUnit(unit: string, signal: AbortSignal): Promise<UnitState
     verb: string,
     no: readonly string[],
   ): Promise<boolean | { readonly unknown: string }> => {
-    const limits = { timeoutMilliseconds: 10_000, signal }
+    const environment = { LC_ALL: 'C', PATH: process.env['PATH'] ?? '' }
+    const limits = { timeoutMilliseconds: 10_000, environment, signal }
     const { stdout, stderr, failure, status } = await runProgram(['systemctl', verb, unit], limits)
     const word = stdout.trim()
     if (word.startsWith('masked'))

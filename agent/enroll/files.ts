@@ -67,12 +67,15 @@ function refuseUnlessFile(stats: Stats): void {
   throw new Obstacle(`it is ${what}, not a regular file`)
 }
 
+/** What is in such a folder may be of anybody. */
+export class SharedFolder extends Obstacle {}
+
 /** Whoever else may write to a folder could put a link in the place of a file in it. */
 async function refuseSharedFolder(folder: string): Promise<void> {
   const { uid, gid, mode } = await fs.stat(folder)
   const isForeign = uid !== 0 && uid !== process.geteuid?.()
   const isShared = (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && gid !== 0 && gid !== process.getegid?.())
-  if (isForeign || isShared) throw new Obstacle(`other users than root may write to ${folder}`)
+  if (isForeign || isShared) throw new SharedFolder(`other users than root may write to ${folder}`)
 }
 
 export function isSameState(one: FileState | null, other: FileState | null): boolean {

@@ -3,7 +3,7 @@ import * as v from 'valibot'
 import { AgentError } from '../cert/errors.ts'
 import { quote, reasonOf } from '../cert/text.ts'
 import type { Change, FileState } from './change.ts'
-import { readFileState } from './files.ts'
+import { readFileState, SharedFolder } from './files.ts'
 
 /** A change of a run, with what its undoing needs besides. */
 export interface Entry {
@@ -111,7 +111,11 @@ export async function loadRuns(path: string): Promise<Run[]> {
     if (!isOurs || (state.mode & 0o022) !== 0) throw new Error('others may write to it')
     return runsOf(state.content.toString('utf8'))
   } catch (error) {
-    const why = `${reasonOf(error)}; enroll and unenroll change nothing until it is restored, or removed to forget what enroll did`
+    const advice =
+      error instanceof SharedFolder
+        ? ': look at what is in it, then run `chown root:root` and `chmod 755` on it'
+        : '; enroll and unenroll change nothing until it is restored, or removed to forget what enroll did'
+    const why = `${reasonOf(error)}${advice}`
     throw new AgentError('STORE_FAILED', `cannot use the journal ${path}: ${why}`, { cause: error })
   }
 }

@@ -201,7 +201,7 @@ export async function foldersFor(wanted: Change): Promise<readonly string[]> {
 }
 
 /** @throws Error of the system call when the folder cannot be listed: then it is not known what is in it */
-async function pathsOf(pattern: string): Promise<readonly string[]> {
+export async function pathsOf(pattern: string): Promise<readonly string[]> {
   try {
     await fs.readdir(dirname(pattern))
   } catch (error) {

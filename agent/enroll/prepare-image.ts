@@ -7,7 +7,8 @@ import { refuseOneHost } from './current.ts'
 import { stateOf } from './facts.ts'
 import { loginSettings, type LoginSettings, readSecrets } from './login-settings.ts'
 import { fileChange, proxyChange, SECRET } from './plan-files.ts'
-import { agrees, type Step, stepsOf } from './show.ts'
+import { registeredIn } from './registering.ts'
+import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
 import { type Template, TEMPLATE_FILE, templateText } from './template.ts'
 import { makeOrUndo, undoEarlier } from './undoing.ts'
 import {
@@ -71,12 +72,26 @@ export async function prepareImage(
   )
   const changes = [file, proxy].filter((change) => change !== null)
   const prepared = { changed: changes.length > 0, steps: stepsOf(changes) }
-  if (changes.length === 0) return { ...prepared, isDone: true }
+  if (changes.length === 0) {
+    if (!isReadOnly(options.mode)) await forgetHosts(tools)
+    return { ...prepared, isDone: true }
+  }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...prepared, isDone: false }
   await makeOrUndo(tools, async (run) => {
     for (const change of changes) await run.make(change)
   })
+  await forgetHosts(tools)
   return { ...prepared, isDone: true }
+}
+
+/** A copy is none of the hosts that this machine registered. */
+async function forgetHosts({ journal, person }: Pick<EnrollTools, 'journal' | 'person'>): Promise<void> {
+  const ids = registeredIn(journal.runs)
+  await journal.setRegistrations([])
+  if (ids.length > 0)
+    person.tell(
+      `note: copies of this machine are not the host that it registered (${ids.join(', ')}): delete that at the issuer if nothing uses it`,
+    )
 }
 
 function templateOf(

@@ -47,9 +47,14 @@ export async function proveCa(
     throw new AgentError('CERT_CA_MISMATCH', `the certificate is signed by the CA ${ca.fingerprint}, ${why}`)
   }
   const isNamed = caFingerprints.includes(ca.fingerprint)
-  if (caFingerprints.length > 0 && !isNamed) refuse(`not by ${caFingerprints.join(' or ')}`)
   const others = pins.filter(({ blob }) => !blob.equals(ca.blob))
-  if (isNamed || others.length < pins.length) return [ca, ...others]
+  const isPinned = others.length < pins.length
+  if (caFingerprints.length > 0 && !isNamed && !isPinned) refuse(`not by ${caFingerprints.join(' or ')}`)
+  if (isNamed || isPinned) {
+    const known = [ca, ...others].map(({ fingerprint }) => fingerprint)
+    const next = caFingerprints.filter((fingerprint) => !known.includes(fingerprint))
+    return [ca, ...others, ...(await keysOf(next, exchange, patience, signal))]
+  }
   if (pins.length > 0)
     refuse(
       `not by one that is pinned; if the CA was changed on purpose, add --ca-fingerprint ${ca.fingerprint}`,
@@ -69,6 +74,26 @@ export async function proveCa(
       : 'compare it with the CA that your clients trust',
   )
   return [ca]
+}
+
+/**
+ * The keys of CAs that are to be pinned before they sign: the issuer names them by then.
+ *
+ * @throws AgentError CERT_CA_MISMATCH when it does not
+ */
+async function keysOf(
+  fingerprints: readonly string[],
+  exchange: Pick<ExchangeClient, 'hostCa'>,
+  patience: Patience,
+  signal: AbortSignal,
+): Promise<readonly PublicKey[]> {
+  if (fingerprints.length === 0) return []
+  const named = (await namedCas(exchange, patience, signal)) ?? []
+  const keys = named.filter(({ fingerprint }) => fingerprints.includes(fingerprint))
+  const missing = fingerprints.filter((one) => !keys.some(({ fingerprint }) => fingerprint === one))
+  if (missing.length === 0) return keys
+  const message = `this host's certificates are not signed by ${missing.join(' or ')}, and the issuer does not name that CA either`
+  throw new AgentError('CERT_CA_MISMATCH', message)
 }
 
 /** @returns null when the issuer has no such route */

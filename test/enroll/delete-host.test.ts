@@ -1,8 +1,8 @@
-import { writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ErrorCode } from '../../agent/cert/errors.ts'
-import { ownHostId, readDeletion } from '../../agent/enroll/delete-host.ts'
+import { ownHostId, readDeletion, refuseCopy } from '../../agent/enroll/delete-host.ts'
 import type { ExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import { ManualClock } from '../fakes/manual-clock.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
@@ -33,6 +33,30 @@ test('without a configuration it is the one that was enrolled, or registered las
   await expect(ownHostId(URL, null, REGISTERED, file)).rejects.toThrow(
     /enrollment\.json is damaged: .*; name the host: --host-id ID$/,
   )
+})
+
+test('on a copy of the enrolled machine the configured host is not its own', async () => {
+  await using folder = await makeTemporaryFolder()
+  const at = (...parts: readonly string[]): string => join(folder.path, ...parts)
+  await mkdir(at('etc'))
+  await mkdir(at('var/lib/hostcertd-enroll'), { recursive: true })
+  await refuseCopy(folder.path)
+  const machine = { machine_id: 'a'.repeat(32), instance_id: { cloud_init: null, board_asset_tag: null } }
+  const host = { version: 1, host_id: ID, hostname: 'web1.example.com', host_keys: [], ephemeral: false }
+  const how = { enrolled_at: '2026-11-27T12:00:00Z', enrolled_by: 'root', hostcertd: '1' }
+  await writeFile(
+    at('var/lib/hostcertd-enroll/enrollment.json'),
+    JSON.stringify({ ...host, ...machine, ...how }),
+  )
+  await writeFile(at('etc/machine-id'), `${machine.machine_id}\n`)
+  await refuseCopy(folder.path)
+  await writeFile(at('etc/machine-id'), `${'b'.repeat(32)}\n`)
+  await expect(refuseCopy(folder.path)).rejects.toMatchObject({
+    code: 'MACHINE_COPIED',
+    message: expect.stringContaining('name it by --host-id ID') as string,
+  })
+  await writeFile(at('var/lib/hostcertd-enroll/enrollment.json'), '{')
+  await expect(refuseCopy(folder.path)).rejects.toMatchObject({ code: 'STORE_FAILED' })
 })
 
 test('a host is gone when the issuer says so, not when a proxy has nothing at that address', async () => {

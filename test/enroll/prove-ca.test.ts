@@ -44,7 +44,7 @@ function failed(code: ErrorCode, noSuchRoute = false): HostCa {
 }
 
 /** A first certificate, and an issuer that answers so about its CA, the last again and again. */
-async function prove(answers: readonly HostCa[], caFingerprints: readonly string[] = []) {
+async function prove(answers: readonly HostCa[], caFingerprints: readonly string[] = [], pins = '') {
   const clock = new ManualClock(NOW)
   const said: string[] = []
   let asked = 0
@@ -67,7 +67,7 @@ async function prove(answers: readonly HostCa[], caFingerprints: readonly string
   const state = { isOver: false }
   const proof = proveCa(
     { caFingerprints, mode: 'yes' },
-    [],
+    parseCaKeys(pins),
     own,
     [NAME],
     exchange,
@@ -116,4 +116,21 @@ test('an issuer without that route is known, and said', async () => {
   const { cas, said } = await prove([failed('ISSUER_NOT_FOUND', true)])
   expect(cas).toEqual([blobOf(ca)])
   expect(said).toContain('has no route that names its host CA')
+})
+
+test('another CA is pinned before it signs, by its fingerprint, when the issuer names it', async () => {
+  const next = parseCaKeys(other)[0]?.fingerprint ?? ''
+  const both = names(`${ca}\n${other}`)
+  expect(await prove([both], [next], ca)).toMatchObject({ cas: [blobOf(ca), blobOf(other)], error: null })
+  expect(await prove([names(ca)], [next], ca)).toMatchObject({
+    error: expect.stringMatching(
+      /are not signed by SHA256:\S+, and the issuer does not name that CA either$/,
+    ),
+  })
+  // One that is not pinned signs, and nobody named it.
+  expect(await prove([both], [next])).toMatchObject({ error: expect.stringMatching(/, not by SHA256:/) })
+  expect(await prove([names(ca)], [next], `${ca}\n${other}`)).toMatchObject({
+    cas: [blobOf(ca), blobOf(other)],
+    asked: 0,
+  })
 })
