@@ -8,7 +8,9 @@ import { publicKeyText, type PublicKey } from './public-key.ts'
  * @returns patterns of ssh_config(5), each once; empty when there are no names
  */
 export function hostPatternsOf(principals: readonly string[]): readonly string[] {
-  return [...new Set(principals.map((name) => patternOf(name.toLowerCase())))].filter(isHostPattern)
+  return [
+    ...new Set(principals.filter((name) => !/[*?]/.test(name)).map((name) => patternOf(name.toLowerCase()))),
+  ].filter(isHostPattern)
 }
 
 /** Second labels below which countries register domains: `example.co.uk`. */

@@ -122,7 +122,7 @@ export function findFlaw(
       `it is signed by the CA ${cert.ca.fingerprint}, expected ${trustedCas.map((ca) => ca.fingerprint).join(' or ') || 'none'}`,
     )
   }
-  if (cert.principals.length === 0) {
+  if (cert.principals.every((principal) => principal === '')) {
     return flaw('CERT_NO_PRINCIPALS', 'it names no principals and would be valid for any host name')
   }
   if (!cert.principals.some(isUsableByClients)) {

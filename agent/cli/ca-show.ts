@@ -131,6 +131,8 @@ function sshConfig({ hosts, cas }: Trust): string {
     '# For a name or an address that is not in the certificate of a host, add it to the line `Host` above, and:',
     '#Host 192.0.2.7',
     `#    HostKeyAlias ${example}`,
+    '# What follows is for all hosts again.',
+    'Host *',
   ])
 }
 

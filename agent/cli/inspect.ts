@@ -77,9 +77,9 @@ export async function inspectFiles(files: readonly string[]): Promise<InspectEnt
   return entries
 }
 
-/** Whether each could be parsed and no signature is bad: exit status 0. */
+/** Whether each could be parsed and each signature holds, which one that cannot be verified is not known to: exit status 0. */
 export function isEachSound(entries: readonly InspectEntry[]): boolean {
-  return entries.every((entry) => !('error' in entry) && entry.signature_valid !== false)
+  return entries.every((entry) => !('error' in entry) && entry.signature_valid === true)
 }
 
 async function inspectFile(file: string): Promise<InspectEntry> {

@@ -67,6 +67,8 @@ export function judgeNames(principals: readonly string[], host: HostNames): read
 }
 
 function judgePrincipal(name: string, { addresses, forward }: HostNames): Finding {
+  if (!forward.has(name))
+    return unknown('names', `the certificate is for ${name}, too, which was not looked up`)
   const found = forward.get(name) ?? null
   if (found === null)
     return unknown(
@@ -76,11 +78,14 @@ function judgePrincipal(name: string, { addresses, forward }: HostNames): Findin
   if (found.length === 0)
     return unknown(
       'names',
-      `the certificate is for ${name}, which this host's resolver does not know`,
+      `the certificate is for ${name}, which could not be resolved on this host`,
       `if clients cannot resolve it either, add a DNS record for it`,
     )
   if (found.some((address) => addresses?.includes(address) === true))
-    return ok('names', `clients can use ${name}${shortHint(name)}`)
+    return ok(
+      'names',
+      `clients that resolve ${name} to this host, as it does itself, can use it${shortHint(name)}`,
+    )
   if (found.every(isLoopback)) {
     const message = `clients that can resolve ${name} can use it${shortHint(name)}; here it is ${found.join(', ')}, which says nothing about DNS`
     return ok('names', message)
@@ -151,7 +156,7 @@ async function wordsOf(argv: readonly string[], signal: AbortSignal): Promise<re
 /** getent(1) asks as ssh does: /etc/hosts, DNS, and whatever else nsswitch.conf names. */
 async function addressesOf(name: string, signal: AbortSignal): Promise<readonly string[] | null> {
   if ((await findProgram('getent')) === null) return null
-  const { status, stdout } = await run(['getent', 'ahosts', name], signal)
+  const { status, stdout } = await run(['getent', 'ahosts', '--', name], signal)
   if (status === NOT_FOUND) return []
   if (status !== 0) return null
   const addresses = stdout.split('\n').map((line) => line.split(/\s+/)[0] ?? '')

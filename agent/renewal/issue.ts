@@ -94,7 +94,7 @@ export async function issue(
       case 'rejected': {
         const { failure } = answer
         attempts.issuerAnswered()
-        if (view.unproven !== null && failure.code === 'ISSUER_REJECTED') {
+        if (view.unproven !== null && isRefusal(failure, attempts.of(view.subject.identity).refusals)) {
           noteRefusal(host, attempts, view, failure, answer.requestId)
           await attempts.save()
           return { outcome: { kind: 'ignored', hostKey, failure }, facts }
@@ -125,6 +125,14 @@ export async function issue(
   }
   await attempts.save()
   return { outcome: { kind: 'waiting', hostKey, reason, until: null }, facts }
+}
+
+/** A program in the issuer's place may fail on a key type that it does not know in any way, and every time. */
+const MOST_FAILURES = 3
+
+/** @param failures earlier ones in a row */
+function isRefusal({ code }: Failure, failures: number): boolean {
+  return code === 'ISSUER_REJECTED' || failures + 1 >= MOST_FAILURES
 }
 
 /** What one request brought. */

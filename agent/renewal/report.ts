@@ -89,7 +89,7 @@ export function noteKeyFailure(
   report(host, attempts, [view], failure, 'key-backoff', wait, { ...named, request_id: requestId })
 }
 
-/** The issuer does not sign keys of this type, which is no failure. */
+/** The issuer does not sign keys of this type, or fails on each of them, which is no failure. */
 export function noteRefusal(
   host: Host,
   attempts: Attempts,
@@ -99,7 +99,7 @@ export function noteRefusal(
 ): void {
   attempts.refused(subject.identity, failure)
   const fields = { host_key: name, code: failure.code, request_id: requestId }
-  const message = `host key ignored: the issuer does not sign keys of type ${subject.key.type}; it is asked again in about a week: ${failure.message}`
+  const message = `host key ignored: no certificate for a key of type ${subject.key.type}; the issuer is asked again in about a week: ${failure.message}`
   host.log.info(fields, message)
 }
 

@@ -21,11 +21,16 @@ describe('which names clients can use', () => {
     host?: Partial<HostNames>
     want: readonly [status: string, message: RegExp][]
   }>([
-    { name: 'its own, in DNS', want: [['ok', /^clients can use web1\.example\.com; by web1 alone only/]] },
+    {
+      name: 'its own, in DNS',
+      want: [
+        ['ok', /^clients that resolve web1\.example\.com to this host, .* can use it; by web1 alone only/],
+      ],
+    },
     {
       name: 'only the second address is of this host',
       host: { forward: new Map([[WEB1, ['198.51.100.9', '2001:db8::1']]]) },
-      want: [['ok', /^clients can use web1/]],
+      want: [['ok', /^clients that resolve web1/]],
     },
     {
       name: 'in /etc/hosts only',
@@ -40,7 +45,7 @@ describe('which names clients can use', () => {
     {
       name: 'no resolver knows it',
       host: { forward: new Map([[WEB1, []]]) },
-      want: [['unknown', /which this host's resolver does not know/]],
+      want: [['unknown', /which could not be resolved on this host/]],
     },
     {
       name: 'the resolver hangs',
@@ -62,7 +67,7 @@ describe('which names clients can use', () => {
         reverse: ['nas.example.com', WEB1, 'db.internal.example.com'],
       },
       want: [
-        ['ok', /^clients can use web1/],
+        ['ok', /^clients that resolve web1/],
         [
           'warning',
           /also called db\.internal\.example\.com, nas\.example\.com, which .*No … host key is known/,
@@ -72,7 +77,7 @@ describe('which names clients can use', () => {
     {
       name: 'names that every host has for itself',
       host: { fullName: 'localhost.localdomain', reverse: ['localhost', 'web1'] },
-      want: [['ok', /^clients can use web1/]],
+      want: [['ok', /^clients that resolve web1/]],
     },
     {
       name: 'upper case',
@@ -84,7 +89,7 @@ describe('which names clients can use', () => {
       principals: ['WEB1.example.com', WEB1],
       want: [
         ['warning', /WEB1/],
-        ['ok', /^clients can use web1/],
+        ['ok', /^clients that resolve web1/],
       ],
     },
   ])('$name', ({ principals = [WEB1], host = {}, want }) => {
@@ -124,10 +129,10 @@ test('the programs of the system are asked, and one that hangs or is new decides
   )
   await program(
     'getent',
-    '[ "$*" = "ahosts web1.example.com" ] && printf "192.0.2.1 STREAM web1\\n192.0.2.1 DGRAM\\n"',
+    '[ "$*" = "ahosts -- web1.example.com" ] && printf "192.0.2.1 STREAM web1\\n192.0.2.1 DGRAM\\n"',
   )
   expect(await diagnose()).toEqual([
-    ['ok', 'clients can use web1.example.com'],
+    ['ok', 'clients that resolve web1.example.com to this host'],
     ['warning', 'this host is also called nas.example.com'],
   ])
   await program('hostname', 'echo "hostname: unrecognized option" >&2; exit 1')

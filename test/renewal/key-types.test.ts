@@ -139,3 +139,26 @@ test('a certificate that was refused for what is in it is a failure of the usual
   )
   expect((await pass(host)).outcomes).toMatchObject([{ kind: 'waiting', hostKey: NEW }])
 })
+
+test('an issuer that fails on it in another way, three times in a row, is not asked again before a week is over', async () => {
+  const { host, asked } = hostWithNewKey()
+  const { issue } = host.issuer
+  host.issuer.issue = async (request, signal) => {
+    if (request.hostKey !== NEW) return issue.call(host.issuer, request, signal)
+    asked.push(request.hostKey)
+    return {
+      ok: false,
+      failure: { ...failureOf('ISSUER_INVALID_RESPONSE', 'key-backoff'), message: 'exit status 2' },
+    }
+  }
+  const results = []
+  for (let times = 0; times < 3; times++) {
+    results.push(...(await pass(host)).outcomes.filter(({ hostKey }) => hostKey === NEW))
+    await host.clock.advance(3600)
+  }
+  expect(results.map(({ kind }) => kind)).toEqual(['failed', 'failed', 'ignored'])
+  asked.length = 0
+  await host.clock.advance(6 * DAY)
+  await pass(host)
+  expect(asked).toEqual([])
+})
