@@ -160,7 +160,7 @@ export function findFlaw(
 }
 
 /** ssh lower-cases the name that it connects to, and then compares exactly: ssh_config(5), CanonicalizeHostname apart. */
-function isUsableByClients(principal: string): boolean {
+export function isUsableByClients(principal: string): boolean {
   return !/[A-Z]/.test(principal)
 }
 

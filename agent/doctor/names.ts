@@ -1,5 +1,7 @@
 import { quote } from '../cert/text.ts'
-import { findProgram, runProgram } from '../host/programs.ts'
+import { isUsableByClients } from '../cert/verify-issued.ts'
+import { isLoopback } from '../config/values.ts'
+import { runProgram } from '../host/programs.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import { type Finding, ok, skipped, unknown, warning } from './finding.ts'
 
@@ -51,8 +53,8 @@ export async function examineNames(
  * @param principals of all certificates in place, as they are in them; at least one
  */
 export function judgeNames(principals: readonly string[], host: HostNames): readonly Finding[] {
-  const usable = principals.filter((name) => name === name.toLowerCase())
-  const upper = principals.filter((name) => name !== name.toLowerCase())
+  const usable = principals.filter(isUsableByClients)
+  const upper = principals.filter((name) => !isUsableByClients(name))
   return [
     ...upper.map((name) =>
       warning(
@@ -143,10 +145,6 @@ function isFullName(name: string): boolean {
   return name.includes('.') && !/^localhost\.|\.localdomain$/.test(name)
 }
 
-function isLoopback(address: string): boolean {
-  return address.startsWith('127.') || address === '::1'
-}
-
 /** The words that a program prints; null when it cannot be run, fails or takes too long. */
 async function wordsOf(argv: readonly string[], signal: AbortSignal): Promise<readonly string[] | null> {
   const { status, stdout } = await run(argv, signal)
@@ -155,7 +153,6 @@ async function wordsOf(argv: readonly string[], signal: AbortSignal): Promise<re
 
 /** getent(1) asks as ssh does: /etc/hosts, DNS, and whatever else nsswitch.conf names. */
 async function addressesOf(name: string, signal: AbortSignal): Promise<readonly string[] | null> {
-  if ((await findProgram('getent')) === null) return null
   const { status, stdout } = await run(['getent', 'ahosts', '--', name], signal)
   if (status === NOT_FOUND) return []
   if (status !== 0) return null

@@ -7,11 +7,13 @@ import { formatTime, parseTime } from '../cert/time.ts'
 import { makeFolder, replaceFile } from '../host/files.ts'
 import { createPassLock } from '../host/lock.ts'
 import { findProgram, runProgram } from '../host/programs.ts'
-import { isNone, linesOf, placeOf, readDirectives, type SshdDirective } from '../host/sshd-directives.ts'
+import { isNone, linesOf, readDirectives, type SshdDirective } from '../host/sshd-directives.ts'
 import { makeRuntimeFolder, type SshdCheck, SshdConfiguration } from '../host/sshd-files.ts'
 import { USER_CA_STATUS_FILE, type UserCaStatus } from '../host/user-ca-status.ts'
 import type { FileState } from './change.ts'
 import { putFileState, readFileState } from './files.ts'
+import { PUBLIC } from './plan-files.ts'
+import { describe } from './sshd-lines.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import { keysIn, type UserCa, userCaText } from './user-ca.ts'
 import { SSHD_CONFIG } from './wanted.ts'
@@ -34,7 +36,6 @@ export const USER_CA_PLACES: UserCaPlaces = {
   lockFolder: '/run/hostcertd-reload',
 }
 
-const PUBLIC = 0o644
 const FOLDER_MODE = 0o755
 /** The helper has 30 s for all that it does. */
 const LOCK_MILLISECONDS = 35_000
@@ -218,7 +219,7 @@ async function lostBy(
     const { keys, skipped } = keysIn((await readState(line.value))?.content.toString('utf8') ?? '')
     const isKept = skipped.length === 0 && keys.every((key) => cas.some((ca) => ca.key.blob.equals(key.blob)))
     if (!isKept)
-      return `${placeOf(line)}: TrustedUserCAKeys ${line.value} names other CAs, and logins by their certificates would end: remove that line, or set user_ca.install to false`
+      return `${describe(line)} names other CAs, and logins by their certificates would end: remove that line, or set user_ca.install to false`
   }
   return null
 }
@@ -245,8 +246,6 @@ export async function readEffect({ sshdConfig, file, dropIn }: UserCaPlaces): Pr
   readonly notes: readonly string[]
 }> {
   const lines = (await readDirectives(sshdConfig)).filter(({ keyword }) => keyword === 'trustedusercakeys')
-  const describe = (line: (typeof lines)[number]): string =>
-    `${placeOf(line)}: TrustedUserCAKeys ${line.value}`
   const first = lines.find(({ inMatch }) => !inMatch)
   const notes = lines
     .filter(({ inMatch, value }) => inMatch && value !== file)
