@@ -13,17 +13,10 @@ import { EPHEMERAL_UNIT } from './ephemeral.ts'
 import { readFileState } from './files.ts'
 import { type OwnHostKey, ownHostKeys } from './own-host-keys.ts'
 import { pathsOf } from './perform.ts'
-import { listServiceState, readCertificatesOfOthers } from './service-state.ts'
+import { listServiceState, readCertificates } from './service-state.ts'
 import { readSshdSetup, type SshdSetup } from './sshd-facts.ts'
 import { RETURN_FILE } from './template.ts'
-import {
-  CONFIG_FILE,
-  CREDENTIALS_FOLDER,
-  DEFAULTS_FILE,
-  HOST_CA_FILE,
-  NO_HOST,
-  SSHD_CONFIG,
-} from './wanted.ts'
+import { CONFIG_FILE, CREDENTIALS_FOLDER, DEFAULTS_FILE, HOST_CA_FILE, SSHD_CONFIG } from './wanted.ts'
 
 /** Everything on this host that the plan depends on, read once. What cannot be read stops enroll. */
 export interface HostFacts {
@@ -92,8 +85,7 @@ export async function gatherFacts(
     caTimer: await stateOfUnit(CA_TIMER, signal),
     copies: await Promise.all(copies.map(async (path) => ({ path, state: await stateOf(path) }))),
     serviceState: { folder: STATE_FOLDER, before: await listServiceState(STATE_FOLDER) },
-    // Which host this is to be may not be known yet.
-    certificates: await readCertificatesOfOthers(STATE_FOLDER, NO_HOST),
+    certificates: await readCertificates(STATE_FOLDER),
     pinsDenied:
       pins === HOST_CA_FILE || (files.get(pins) ?? null) === null
         ? null

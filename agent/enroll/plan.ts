@@ -1,8 +1,6 @@
 import { AgentError } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
-import { tryParse } from '../cert/verify-issued.ts'
-import { hostIdIn } from '../issuer/host-questions.ts'
-import type { Change, FileChange, ServiceFiles } from './change.ts'
+import type { Change, FileChange } from './change.ts'
 import type { Pinned } from './current.ts'
 import { CA_TIMER, type UserCaPlan } from './enroll-user-ca.ts'
 import { COPIES, FOLDERS, type HostFacts, known, UNIT } from './facts.ts'
@@ -14,6 +12,7 @@ import {
   judgeMachine,
   notesOfEphemeral,
 } from './plan-machine.ts'
+import { ofOthers } from './service-state.ts'
 import { planSshd } from './sshd.ts'
 import { CONFIG_FILE, CREDENTIALS_FOLDER, DEFAULTS_FILE, type EnrollTools } from './wanted.ts'
 
@@ -134,14 +133,4 @@ function serviceChanges(isChanged: boolean, hostId: string, facts: HostFacts): r
     },
     { kind: 'service', step, unit: UNIT, before, ...(isReplacing ? { replaced } : {}) },
   ]
-}
-
-/** Certificates that are for another host than this one, by their key ids: the service would renew each when it is due. */
-function ofOthers({ folder, files }: ServiceFiles, hostId: string): ServiceFiles {
-  const isOther = (text: string): boolean => {
-    const parsed = tryParse(text)
-    const id = parsed.ok ? hostIdIn(parsed.certificate.keyId) : null
-    return id !== null && id !== hostId.toLowerCase()
-  }
-  return { folder, files: files.filter(({ text }) => isOther(text)) }
 }

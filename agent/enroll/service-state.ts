@@ -45,22 +45,30 @@ export async function removeServiceState({ folder, before }: ServiceState): Prom
   await runAs(user, ['rm', '-rf', '--', ...paths], `cannot remove files in ${folder}`)
 }
 
-/**
- * Read the certificates that the service keeps for a host other than this one, by their key ids: it would keep renewing
- * them. Those whose key id has another form are left out.
- */
-export async function readCertificatesOfOthers(folder: string, hostId: string): Promise<ServiceFiles> {
+/** Read the certificates that the service keeps. */
+export async function readCertificates(folder: string): Promise<ServiceFiles> {
   const paths = (await listServiceState(folder)).filter((path) => /^certs\/[^/]+-cert\.pub$/.test(path))
   const user = await ownerOf(folder)
   const files: { path: string; text: string }[] = []
   if (user === null) return { folder, files }
   for (const path of paths) {
     const text = await runAs(user, ['cat', '--', join(folder, path)], `cannot read ${join(folder, path)}`)
-    const parsed = tryParse(text)
-    const id = parsed.ok ? hostIdIn(parsed.certificate.keyId) : null
-    if (id !== null && id !== hostId.toLowerCase()) files.push({ path, text })
+    files.push({ path, text })
   }
   return { folder, files }
+}
+
+/**
+ * Those that are for a host other than this one, by their key ids: the service would keep renewing them. One whose key id
+ * has another form is left out. Pure.
+ */
+export function ofOthers({ folder, files }: ServiceFiles, hostId: string): ServiceFiles {
+  const isOther = (text: string): boolean => {
+    const parsed = tryParse(text)
+    const id = parsed.ok ? hostIdIn(parsed.certificate.keyId) : null
+    return id !== null && id !== hostId.toLowerCase()
+  }
+  return { folder, files: files.filter(({ text }) => isOther(text)) }
 }
 
 /** Remove them. The service is stopped. */

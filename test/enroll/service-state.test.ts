@@ -4,7 +4,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
 import {
   listServiceState,
-  readCertificatesOfOthers,
+  ofOthers,
+  readCertificates,
   removeServiceFiles,
   removeServiceState,
   writeServiceFiles,
@@ -77,7 +78,7 @@ test(
     // A certificate that the owner of the folder cannot read, though listed.
     await fs.chmod(join(folder, 'certs/old-cert.pub'), 0o600)
     const path = join(folder, 'certs/old-cert.pub')
-    expect(await failure(readCertificatesOfOthers(folder, ''))).toMatch(
+    expect(await failure(readCertificates(folder))).toMatch(
       `STORE_FAILED: cannot read ${path}: cat ended with status 1`,
     )
     await fs.chmod(join(folder, 'certs'), 0o700)
@@ -114,11 +115,11 @@ test('certificates of another host are found by their key ids, removed and put b
   await write('nobodys', 'web1.example.com')
   const before = await fs.readFile(path('theirs'), 'utf8')
 
-  const found = await readCertificatesOfOthers(folder, ours)
+  const found = ofOthers(await readCertificates(folder), ours)
   expect(found).toEqual({ folder, files: [{ path: 'certs/theirs-cert.pub', text: before }] })
   await removeServiceFiles(found)
   await removeServiceFiles(found)
-  expect((await readCertificatesOfOthers(folder, ours)).files).toEqual([])
+  expect(ofOthers(await readCertificates(folder), ours).files).toEqual([])
   expect((await fs.readdir(join(folder, 'certs'))).toSorted()).toEqual(
     ['deeper', 'nobodys-cert.pub', 'old-cert.pub', 'ours-cert.pub'].toSorted(),
   )
@@ -126,5 +127,5 @@ test('certificates of another host are found by their key ids, removed and put b
   await writeServiceFiles(found)
   expect(await fs.readFile(path('theirs'), 'utf8')).toBe(before)
   expect((await fs.stat(path('theirs'))).mode & 0o777).toBe(0o644)
-  expect(await readCertificatesOfOthers(join(folder, 'gone'), ours)).toMatchObject({ files: [] })
+  expect(ofOthers(await readCertificates(join(folder, 'gone')), ours)).toMatchObject({ files: [] })
 })
