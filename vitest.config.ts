@@ -1,8 +1,15 @@
 import { defineConfig } from 'vitest/config'
 import { HonestReporter } from './test/support/reporter.ts'
 
+/** Tests of single parts, but with hundreds of runs or programs: too slow for `npm run check`. */
+const THOROUGH = [
+  'test/enroll/{ca-refresh,enroll,first-boot,journal,sshd,template}.test.ts',
+  'test/issuer/{exchange-unit,hosts,login-cloud,logins}.test.ts',
+  'test/machine/{served-certificates,served-certificates-faults,watch}.test.ts',
+]
+
 /**
- * `fast` needs little more than Node and ssh-keygen; `cli` and `e2e` run the bundle, `e2e` against a real sshd; `browser`
+ * `fast` and `thorough` need little more than Node and ssh-keygen; `cli` and `e2e` run the bundle, `e2e` against a real sshd; `browser`
  * looks at the status page in Chromium; `monitoring` lets a real Prometheus watch real daemons; `packaging` tries the
  * packages, the root helper, and the completions in their shells; `host` boots whole hosts and installs the packages there, as root.
  */
@@ -19,7 +26,16 @@ export default defineConfig({
           name: 'fast',
           maxWorkers: 2,
           include: ['test/{cert,config,enroll,health,issuer,log,machine,renewal}/**/*.test.ts'],
+          exclude: THOROUGH,
           // A simulated day is some seconds of computing, or half a minute on a machine with much else to do.
+          testTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: 'thorough',
+          maxWorkers: 2,
+          include: THOROUGH,
           testTimeout: 60_000,
         },
       },
@@ -45,8 +61,8 @@ export default defineConfig({
       {
         test: {
           name: 'faults',
-          // Each fault is a process of its own, some of them hundreds; the soak test mostly waits.
-          maxWorkers: 2,
+          // Each fault is a process of its own, some of them hundreds; the soak test and the one of time-outs mostly wait.
+          maxWorkers: 3,
           include: ['test/faults/**/*.test.ts'],
           testTimeout: 3_600_000,
           hookTimeout: 60_000,
@@ -66,6 +82,7 @@ export default defineConfig({
       {
         test: {
           name: 'packaging',
+          maxWorkers: 2,
           include: ['test/packaging/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 300_000,

@@ -5,8 +5,7 @@ import { RARE_STATES } from './rare-states.ts'
 import { MIXED, NOW, STATES, type ShownState } from './states.ts'
 
 const SIZES = {
-  narrow: { width: 360, height: 740 },
-  phone: { width: 390, height: 844 },
+  phone: { width: 360, height: 740 },
   desktop: { width: 1280, height: 900 },
 } as const
 const SCHEMES = ['light', 'dark'] as const

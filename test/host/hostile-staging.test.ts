@@ -4,7 +4,7 @@ import { signCertificate } from '../support/ssh-keygen.ts'
 import { eventually } from './support/eventually.ts'
 import { askHelper } from './support/helper.ts'
 import { sharedEnrolledHost, untilServed, type EnrolledHost } from './support/installed-host.ts'
-import { describeOnEachRelease } from './support/releases.ts'
+import { describeOnEachRelease, ONE_BY_DEFAULT } from './support/releases.ts'
 import { copiedCertificates, servedCertificates } from './support/served.ts'
 
 const STAGED = '/var/lib/hostcertd/certs/ssh_host_ed25519_key-cert.pub'
@@ -27,88 +27,92 @@ const HOSTILE: readonly { readonly name: string; readonly make: string }[] = [
   { name: 'a plain public key', make: 'cp /etc/ssh/ssh_host_ed25519_key.pub "$1"' },
 ]
 
-describeOnEachRelease("the root helper, with the agent's user against it", (release) => {
-  const shared = sharedEnrolledHost(release)
+describeOnEachRelease(
+  "the root helper, with the agent's user against it",
+  (release) => {
+    const shared = sharedEnrolledHost(release)
 
-  // Without the agent, or it would put its folder right again.
-  beforeAll(async () => {
-    await shared().container.run(['systemctl', 'stop', 'hostcertd.service'])
-  })
-  afterEach(async () => {
-    await shared().container.sh(`
+    // Without the agent, or it would put its folder right again.
+    beforeAll(async () => {
+      await shared().container.run(['systemctl', 'stop', 'hostcertd.service'])
+    })
+    afterEach(async () => {
+      await shared().container.sh(`
       rm -rf ${STAGED}
       install --owner=hostcertd --group=hostcertd --mode=644 ${COPY} ${STAGED}`)
-  })
-
-  test.each(HOSTILE)('refuses $name', async ({ make }) => {
-    const host = shared()
-    const harm = await harmDone(host, () => asAgent(host, `rm -rf "$1"; ${make}`, STAGED))
-    expect(harm).toEqual([])
-  })
-
-  test.each([
-    { name: 'a user certificate', kind: 'user', key: 'ssh_host_ed25519_key.pub' },
-    { name: 'a certificate for another host key', kind: 'host', key: 'ssh_host_rsa_key.pub' },
-    { name: 'a certificate for a key that is not of this host', kind: 'host', key: null },
-  ] as const)('refuses $name', async ({ kind, key }) => {
-    const host = shared()
-    const path = key === null ? '/root/.ssh/authorized_keys' : `/etc/ssh/${key}`
-    const publicKey = (await host.container.run(['cat', path])).trimEnd()
-    const ca = host.issuer.facts.caKeyPath
-    const certificate = await signCertificate({
-      ca,
-      publicKey,
-      kind,
-      principals: ['root', 'web1.example.com'],
     })
-    const harm = await harmDone(host, () => asAgent(host, 'cat >"$1"', STAGED, `${certificate}\n`))
-    expect(harm).toEqual([])
-  })
 
-  test('keeps a name with a newline out of the configuration', async () => {
-    const host = shared()
-    const name = '/var/lib/hostcertd/certs/x\nPermitRootLogin yes\n#-cert.pub'
-    const harm = await harmDone(host, () => asAgent(host, `cp ${STAGED} "$1"`, name))
-    expect(harm).toEqual([])
-    await host.container.run(['rm', name])
-  })
+    test.each(HOSTILE)('refuses $name', async ({ make }) => {
+      const host = shared()
+      const harm = await harmDone(host, () => asAgent(host, `rm -rf "$1"; ${make}`, STAGED))
+      expect(harm).toEqual([])
+    })
 
-  test.each([
-    { name: 'none', words: '' },
-    { name: 'an empty line', words: '\n' },
-    { name: 'a word unheard of', words: 'stop\n' },
-    { name: 'a command behind the word', words: 'install; id\n' },
-    { name: 'two words', words: 'install reload\n' },
-    { name: 'a path', words: '../install\n' },
-    { name: 'a line without end', words: 'x'.repeat(100_000) },
-  ])('refuses to be told $name', async ({ words }) => {
-    const host = shared()
-    const harm = await harmDone(host, async () => {}, words)
-    expect(harm).toEqual([])
-    const { stdout } = await askHelper(host.container, 'hostcertd', words)
-    expect(stdout).not.toMatch(/^ok|uid=/m)
-  })
+    test.each([
+      { name: 'a user certificate', kind: 'user', key: 'ssh_host_ed25519_key.pub' },
+      { name: 'a certificate for another host key', kind: 'host', key: 'ssh_host_rsa_key.pub' },
+      { name: 'a certificate for a key that is not of this host', kind: 'host', key: null },
+    ] as const)('refuses $name', async ({ kind, key }) => {
+      const host = shared()
+      const path = key === null ? '/root/.ssh/authorized_keys' : `/etc/ssh/${key}`
+      const publicKey = (await host.container.run(['cat', path])).trimEnd()
+      const ca = host.issuer.facts.caKeyPath
+      const certificate = await signCertificate({
+        ca,
+        publicKey,
+        kind,
+        principals: ['root', 'web1.example.com'],
+      })
+      const harm = await harmDone(host, () => asAgent(host, 'cat >"$1"', STAGED, `${certificate}\n`))
+      expect(harm).toEqual([])
+    })
 
-  test("a folder of root's that a symlink in place of its own leads to stays root's", async () => {
-    const { container } = shared()
-    const folder = dirname(STAGED)
-    await container.sh('mkdir /srv/of-root && touch /srv/of-root/file && chmod -R go= /srv/of-root')
-    await asAgent(shared(), 'mv "$1" "$1.kept" && ln -s /srv/of-root "$1"', folder)
-    // What root does there: at boot, at an upgrade, and at each start of the service.
-    await container.sh('systemd-tmpfiles --create hostcertd.conf || true')
-    await container.sh('systemctl start hostcertd.service; systemctl stop hostcertd.service')
-    const facts = await container.run(['stat', '--format=%U:%G %a', '/srv/of-root', '/srv/of-root/file'])
-    expect(facts).toBe('root:root 700\nroot:root 600\n')
-    await asAgent(shared(), 'rm "$1" && mv "$1.kept" "$1"', folder)
-    await container.run(['rm', '-r', '/srv/of-root'])
-  })
+    test('keeps a name with a newline out of the configuration', async () => {
+      const host = shared()
+      const name = '/var/lib/hostcertd/certs/x\nPermitRootLogin yes\n#-cert.pub'
+      const harm = await harmDone(host, () => asAgent(host, `cp ${STAGED} "$1"`, name))
+      expect(harm).toEqual([])
+      await host.container.run(['rm', name])
+    })
 
-  test('stays in use: the agent goes on as before', async () => {
-    await shared().container.run(['systemctl', 'start', 'hostcertd.service'])
-    await untilServed(shared())
-    expect(await shared().client.verifyAll()).toEqual([])
-  })
-})
+    test.each([
+      { name: 'none', words: '' },
+      { name: 'an empty line', words: '\n' },
+      { name: 'a word unheard of', words: 'stop\n' },
+      { name: 'a command behind the word', words: 'install; id\n' },
+      { name: 'two words', words: 'install reload\n' },
+      { name: 'a path', words: '../install\n' },
+      { name: 'a line without end', words: 'x'.repeat(100_000) },
+    ])('refuses to be told $name', async ({ words }) => {
+      const host = shared()
+      const harm = await harmDone(host, async () => {}, words)
+      expect(harm).toEqual([])
+      const { stdout } = await askHelper(host.container, 'hostcertd', words)
+      expect(stdout).not.toMatch(/^ok|uid=/m)
+    })
+
+    test("a folder of root's that a symlink in place of its own leads to stays root's", async () => {
+      const { container } = shared()
+      const folder = dirname(STAGED)
+      await container.sh('mkdir /srv/of-root && touch /srv/of-root/file && chmod -R go= /srv/of-root')
+      await asAgent(shared(), 'mv "$1" "$1.kept" && ln -s /srv/of-root "$1"', folder)
+      // What root does there: at boot, at an upgrade, and at each start of the service.
+      await container.sh('systemd-tmpfiles --create hostcertd.conf || true')
+      await container.sh('systemctl start hostcertd.service; systemctl stop hostcertd.service')
+      const facts = await container.run(['stat', '--format=%U:%G %a', '/srv/of-root', '/srv/of-root/file'])
+      expect(facts).toBe('root:root 700\nroot:root 600\n')
+      await asAgent(shared(), 'rm "$1" && mv "$1.kept" "$1"', folder)
+      await container.run(['rm', '-r', '/srv/of-root'])
+    })
+
+    test('stays in use: the agent goes on as before', async () => {
+      await shared().container.run(['systemctl', 'start', 'hostcertd.service'])
+      await untilServed(shared())
+      expect(await shared().client.verifyAll()).toEqual([])
+    })
+  },
+  ONE_BY_DEFAULT,
+)
 
 /**
  * Do something hostile, ask the helper to install and to reload, and see whether the copies or sshd know of it.

@@ -7,9 +7,9 @@ import { planOf, RELEASES_VARIABLE, UsageError } from './support/selection.ts'
 /**
  * `npm run test:host -- [RELEASE…] [PART OF A FILE NAME…] [OPTION OF VITEST…]`
  *
- * Without a release: the tests of `test/host` on Debian 12 and 13, as `.ci/run` runs them. With `bookworm`, `trixie`,
- * `testing`, or `all`: on these, and `test/host/scenarios` too. Debian testing has whatever OpenSSH it has on the day,
- * so only a person asks for it.
+ * Without a release: the tests of `test/host` as `.ci/run` runs them, on Debian 12 and 13 or, what does not differ
+ * between them, on 12. With `bookworm`, `trixie`, `testing`, or `all`: on these, and `test/host/scenarios` too. Debian
+ * testing has whatever OpenSSH it has on the day, so only a person asks for it.
  */
 const checkout = fileURLToPath(new URL('../..', import.meta.url))
 const files = readdirSync(new URL('.', import.meta.url), { recursive: true, encoding: 'utf8' }).filter(

@@ -3,37 +3,27 @@ import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { isSignatureValid } from '../../agent/cert/host-certificate.ts'
-import { tryParse } from '../../agent/cert/verify-issued.ts'
-import { inspectFiles, isEachSound } from '../../agent/cli/inspect.ts'
-import { blobOf, craftCertificate, craftSecurityKey, type CraftedKey } from '../cert/craft.ts'
-import { PROGRAM } from '../cli/hostcertd.ts'
-import { comparable, readListing } from '../support/inspect-listing.ts'
-import { freePort } from '../support/private-sshd/process.ts'
-import { isRoot, runsIf } from '../support/skip.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { isSignatureValid } from '../../../agent/cert/host-certificate.ts'
+import { tryParse } from '../../../agent/cert/verify-issued.ts'
+import { inspectFiles, isEachSound } from '../../../agent/cli/inspect.ts'
+import { blobOf, craftCertificate, craftSecurityKey, type CraftedKey } from '../../cert/craft.ts'
+import { PROGRAM } from '../../cli/hostcertd.ts'
+import { comparable, readListing } from '../../support/inspect-listing.ts'
+import { freePort } from '../../support/private-sshd/process.ts'
+import { baseRoot, describeOnEachRelease, type Release, TESTING } from '../support/releases.ts'
 
-/**
- * Against the OpenSSH of Debian testing, in the root that the host tests make (`npm run test:host -- testing …` with
- * `HOSTCERTD_HOST_TEST_ROOTS`). Nothing there boots: its programs run by chroot.
- */
-const ROOT = join(process.env['HOSTCERTD_HOST_TEST_ROOTS'] ?? '/nonexistent', 'testing')
-const isThere = isRoot && existsSync(join(ROOT, 'usr/bin/ssh-keygen'))
+/** Against the OpenSSH of Debian testing. Nothing boots: its programs run by chroot. */
+let root = ''
+let folder = ''
 const run = promisify(execFile)
 
-let folder = ''
-beforeAll(async () => {
-  if (isThere) folder = await mkdtemp(join(ROOT, 'tmp/hostcertd-'))
-})
-afterAll(async () => {
-  if (folder !== '') await rm(folder, { recursive: true, force: true })
-})
 const at = (...names: string[]): string => join(folder, ...names)
 /** The same path as the programs in the root have it. */
-const within = (...names: string[]): string => at(...names).slice(ROOT.length)
+const within = (...names: string[]): string => at(...names).slice(root.length)
 
 async function inRoot(...argv: readonly string[]): Promise<string> {
-  return (await run('chroot', [ROOT, 'env', 'TZ=UTC', 'LC_ALL=C.UTF-8', ...argv])).stdout
+  return (await run('chroot', [root, 'env', 'TZ=UTC', 'LC_ALL=C.UTF-8', ...argv])).stdout
 }
 
 async function makeKey(name: string, ...type: readonly string[]): Promise<string> {
@@ -63,10 +53,20 @@ const WISHES = [
   ['-n', 'a,b', '-O', 'clear', '-O', 'force-command=/bin/echo "hi"', '-O', 'source-address=10.0.0.0/8'],
 ] as const
 
-describe(
+/** Folders for one suite, in the root. */
+function useRoot(release: Release): void {
+  beforeAll(async () => {
+    root = baseRoot(release)
+    folder = await mkdtemp(join(root, 'tmp/hostcertd-'))
+  })
+  afterAll(async () => rm(folder, { recursive: true, force: true }))
+}
+
+describeOnEachRelease(
   'inspect and ssh-keygen -L',
-  runsIf(isThere, 'no root of Debian testing: HOSTCERTD_HOST_TEST_ROOTS'),
-  () => {
+  (release) => {
+    useRoot(release)
+
     /** Paths of certificates. */
     const files: string[] = []
 
@@ -106,7 +106,7 @@ describe(
         expect(comparable(entry), file).toEqual(readListing(listing))
         expect(entry.signature_valid, file).toBe(true)
       }
-      console.log(`${files.length} certificates, ${(await run('chroot', [ROOT, 'ssh', '-V'])).stderr.trim()}`)
+      console.log(`${files.length} certificates, ${(await run('chroot', [root, 'ssh', '-V'])).stderr.trim()}`)
     })
 
     test('no damaged one passes, by the one or the other', { timeout: 300_000 }, async () => {
@@ -126,15 +126,17 @@ describe(
       }
     })
   },
+  [TESTING],
 )
 
 const NAME = 'web1.example.com'
 const HOST_KEY = 'ssh_host_mldsa44_ed25519_key'
 
-describe(
+describeOnEachRelease(
   'a post-quantum host certificate',
-  runsIf(isThere, 'no root of Debian testing: HOSTCERTD_HOST_TEST_ROOTS'),
-  () => {
+  (release) => {
+    useRoot(release)
+
     test.each([
       { ca: 'ed25519', client: [] },
       { ca: 'mldsa', client: ['CASignatureAlgorithms=+ssh-mldsa44-ed25519'] },
@@ -143,7 +145,7 @@ describe(
       async ({ ca, client }) => {
         const name = `host-${ca}`
         await mkdir(at(name, 'bin'), { recursive: true })
-        await mkdir(join(ROOT, 'run/sshd'), { recursive: true })
+        await mkdir(join(root, 'run/sshd'), { recursive: true })
         await makeKey(`${name}/${HOST_KEY}`, ...TYPES.mldsa)
         const caLine = await makeKey(`${name}/ca`, ...TYPES[ca])
         const otherCa = await makeKey(`${name}/other-ca`, ...TYPES[ca])
@@ -151,7 +153,7 @@ describe(
         await prepare(name, port)
         const sshd = spawn(
           'chroot',
-          [ROOT, '/usr/sbin/sshd', '-D', '-e', '-f', within(name, 'sshd_config')],
+          [root, '/usr/sbin/sshd', '-D', '-e', '-f', within(name, 'sshd_config')],
           { stdio: 'ignore' },
         )
         try {
@@ -193,7 +195,7 @@ describe(
               'true',
             ]
             // Nobody may log in: the host is verified before that is asked.
-            return run('chroot', [ROOT, ...ssh]).then(
+            return run('chroot', [root, ...ssh]).then(
               ({ stderr }) => stderr,
               ({ stderr }: { stderr: string }) => stderr,
             )
@@ -231,10 +233,10 @@ printf '{"certificate":"%s"}\\n' "$(cat "$work/key-cert.pub")"
 rm -r "$work"
 `
       await writeFile(at(name, 'sign'), signing)
-      await writeFile(at(name, 'bin', 'ssh'), `#!/bin/sh\nexec chroot ${ROOT} ssh "$@"\n`)
+      await writeFile(at(name, 'bin', 'ssh'), `#!/bin/sh\nexec chroot ${root} ssh "$@"\n`)
       await chmod(at(name, 'bin', 'ssh'), 0o755)
       const config = {
-        issuer: { command: ['/usr/sbin/chroot', ROOT, '/bin/sh', within(name, 'sign')] },
+        issuer: { command: ['/usr/sbin/chroot', root, '/bin/sh', within(name, 'sign')] },
         host_keys: at(name, 'ssh_host_*_key.pub'),
         certificates: { directory: at(name, 'certs') },
         verify: { host_ca_file: at(name, 'ca.pub'), principals: [NAME] },
@@ -250,4 +252,5 @@ rm -r "$work"
       await writeFile(at(name, 'hostcertd.yaml'), JSON.stringify(config))
     }
   },
+  [TESTING],
 )
