@@ -1,6 +1,6 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { generateKey } from '../../support/ssh-keygen.ts'
+import { generateKey, signCertificate } from '../../support/ssh-keygen.ts'
 import { tryCommand, type Outcome } from './commands.ts'
 import { HOSTNAME, outside, type Network } from './network.ts'
 
@@ -61,7 +61,18 @@ export class Client {
 
   /** Let the client know this alone. @param knownHosts a line of known_hosts */
   async trust(knownHosts: string): Promise<void> {
-    await writeFile(join(this.#folder, 'known_hosts'), `${knownHosts}\n`)
+    const file = join(this.#folder, 'known_hosts')
+    await writeFile(`${file}.new`, `${knownHosts}\n`)
+    await rename(`${file}.new`, file)
+  }
+
+  /** Log in by a user certificate of its key from now on, too. @param ca path of the CA's private key */
+  async carryCertificate(ca: string): Promise<void> {
+    const wish = { ca, publicKey: this.publicKey, kind: 'user', principals: ['root'] } as const
+    const file = join(this.#folder, 'id-cert.pub')
+    await writeFile(`${file}.new`, `${await signCertificate(wish)}\n`)
+    // Whoever logs in meanwhile reads the one or the other.
+    await rename(`${file}.new`, file)
   }
 
   /** Let the host be `known` by these keys, and by the CA. @param publicKeys a line each */

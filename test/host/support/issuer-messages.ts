@@ -16,6 +16,8 @@ export type IssuerRequest =
   | { readonly do: 'remove-host'; readonly hostId: string }
   /** Answered by {@link ProjectFacts}. */
   | { readonly do: 'project' }
+  /** Replace the CA of hosts; answered by the new one's public key. */
+  | { readonly do: 'rotate-host-ca' }
   | { readonly do: 'set-ttl'; readonly hostId: string; readonly seconds: number }
   | {
       readonly do: 'fail-always'

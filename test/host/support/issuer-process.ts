@@ -39,6 +39,8 @@ function carryOut(request: IssuerRequest): unknown {
       return issuer.removeHost(request.hostId)
     case 'project':
       return { id: issuer.projectId, slug: issuer.projectSlug } satisfies ProjectFacts
+    case 'rotate-host-ca':
+      return issuer.rotateCa().then(() => issuer.caPublicKey)
     case 'set-ttl':
       return issuer.setTtl(request.hostId, request.seconds)
     case 'fail-always':
