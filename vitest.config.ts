@@ -84,7 +84,7 @@ export default defineConfig({
           name: 'packaging',
           maxWorkers: 2,
           include: ['test/packaging/**/*.test.ts'],
-          testTimeout: 60_000,
+          testTimeout: 180_000,
           hookTimeout: 300_000,
         },
       },

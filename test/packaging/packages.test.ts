@@ -36,7 +36,8 @@ describe('the packages', onX64, () => {
   afterAll(() => folder.remove())
 
   test('lintian and rpmlint have nothing to say', { timeout: FIVE_MINUTES }, async () => {
-    const lintian = await tryCommand(['lintian', '--allow-root', '--fail-on', 'error,warning', deb])
+    const argv = ['lintian', '--allow-root', '--fail-on', 'error,warning', deb]
+    const lintian = await tryCommand(argv, { timeout: FIVE_MINUTES })
     expect(lintian).toMatchObject({ status: 0, stdout: '' })
     const rpmlint = await tryCommand(['rpmlint', '-r', 'packaging/rpm/hostcertd.rpmlintrc', rpm])
     expect(rpmlint.stdout).toContain('0 errors, 0 warnings')
