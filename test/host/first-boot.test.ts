@@ -31,7 +31,7 @@ describeOnEachRelease(
         stderr: expect.stringContaining('--shared-secret') as string,
       })
       const named = await container.try([...line, '--shared-secret', '--hostname', 'web7.example.com'])
-      expect(named).toMatchObject({ status: 1, stderr: expect.stringContaining('--hostname') as string })
+      expect(named).toMatchObject({ status: 64, stderr: expect.stringContaining('--hostname') as string })
       const before = await container.sh('ls -lR /etc/hostcertd /etc/default')
       await container.run([...line, '--shared-secret'])
       expect(await container.sh(`stat -c '%a %U' ${TEMPLATE}`)).toBe('600 root\n')
