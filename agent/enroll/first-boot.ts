@@ -58,7 +58,6 @@ export async function enrollAtBoot(
   } catch (error) {
     // A person who stops the service and starts it again wants no pause.
     if (signal.aborted) await writeAttempts(0)
-    else await logWhatFollows(log)
     throw error
   }
 }
@@ -154,16 +153,14 @@ async function removeTemplate({ journal }: Pick<EnrollTools, 'journal'>): Promis
   throw new AgentError('STORE_FAILED', `the journal still contains the template: ${whys}`)
 }
 
-/** How this goes on, and where a person can change that. */
-async function logWhatFollows(log: BootOptions['log']): Promise<void> {
+/** After an attempt that failed: how this goes on, and where a person can change that. */
+export async function nextAttempt(): Promise<string> {
   const isOfImage = await fs.access(TEMPLATE_FILE).then(
     () => true,
     () => false,
   )
   const options = isOfImage ? `; the options are in ${TEMPLATE_FILE} (--take-over is "take_over": true)` : ''
-  log(
-    `this attempt failed, and the service tries again; to try at once: systemctl restart hostcertd-enroll${options}`,
-  )
+  return `this attempt failed, and the service tries again; to try at once: systemctl restart hostcertd-enroll${options}`
 }
 
 /** @returns how many attempts failed before; null: this is the first since the boot */

@@ -47,6 +47,8 @@ export interface PreparedImage {
 export interface Attempted {
   /** `CODE: message`; null: it ended well. */
   readonly error: string | null
+  /** How it goes on after an error. */
+  readonly next: string | null
   /** Null: it did not enroll. */
   readonly hostId: string | null
   readonly log: readonly string[]

@@ -3,7 +3,7 @@ import { json } from 'node:stream/consumers'
 import { AgentError } from '../../agent/cert/errors.ts'
 import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import { failureLine } from '../../agent/cli/context.ts'
-import { enrollAtBoot } from '../../agent/enroll/first-boot.ts'
+import { enrollAtBoot, nextAttempt } from '../../agent/enroll/first-boot.ts'
 import { openJournal } from '../../agent/enroll/journal.ts'
 import { prepareImage } from '../../agent/enroll/prepare-image.ts'
 import type { EnrollOptions, EnrollTools } from '../../agent/enroll/wanted.ts'
@@ -128,9 +128,9 @@ async function start(): Promise<Attempted> {
       { clock, log: (text) => void log.push(text), openTools },
       stopped.signal,
     )
-    return { ...attempted, error: null, hostId: enrolled?.hostId ?? null }
+    return { ...attempted, error: null, hostId: enrolled?.hostId ?? null, next: null }
   } catch (error) {
-    return { ...attempted, error: textOf(error), hostId: null }
+    return { ...attempted, error: textOf(error), hostId: null, next: await nextAttempt() }
   }
 }
 
