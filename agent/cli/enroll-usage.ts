@@ -53,7 +53,7 @@ const REQUIREMENTS: readonly { readonly option: string; readonly needs: readonly
   { option: 'userCaFingerprint', needs: ['userCa'] },
 ]
 
-/** What hostcertd-enroll.service runs; all else is in the template. */
+/** hostcertd-enroll.service runs `--from-template --yes`; all else is in the template. */
 const AT_BOOT = 'fromTemplate'
 const WITH_DEFAULT = ['wait', 'jitter']
 
@@ -65,9 +65,9 @@ function flagOfAttribute(name: string): string {
 function conflictIn(given: Given): string | null {
   const isGiven = (name: string): boolean => given[name] !== undefined && given[name] !== false
   if (isGiven(AT_BOOT)) {
-    const other = Object.keys(given).find((name) => name !== AT_BOOT && !WITH_DEFAULT.includes(name))
+    const other = Object.keys(given).find((name) => ![AT_BOOT, 'yes', ...WITH_DEFAULT].includes(name))
     if (other !== undefined)
-      return `--from-template takes no other option, but ${flagOfAttribute(other)} is given`
+      return `--from-template takes no other option than --yes, but ${flagOfAttribute(other)} is given`
   }
   for (const { option, with: others, why } of CONFLICTS) {
     const other = isGiven(option) ? others.find(isGiven) : undefined

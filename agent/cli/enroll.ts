@@ -2,7 +2,7 @@ import { AgentError, type ErrorCode } from '../cert/errors.ts'
 import type { Deletion } from '../enroll/delete-host.ts'
 import type { Unenrolled } from '../enroll/unenroll.ts'
 import type { EnrollOptions } from '../enroll/wanted.ts'
-import { type CliContext, EXIT, failureLine, VerbError } from './context.ts'
+import { type CliContext, EXIT, failureLine, linesOf, VerbError } from './context.ts'
 import { enrollOptionsOf, type Given, issuerOptionsOf, modeOf } from './enroll-usage.ts'
 
 /** `enroll`: make this host a member. */
@@ -68,7 +68,6 @@ const ADVICE: Readonly<Partial<Record<ErrorCode, string>>> = {
   HOST_KEY_UNREADABLE: 'run `ssh-keygen -A` to generate missing host keys',
   SSHD_NOT_SERVING:
     'check that sshd is running (`systemctl status ssh sshd`) and `journalctl -u hostcertd`; if it is only slow, use a longer --wait',
-  STORE_FAILED: 'check that the file system is writable and has free space',
 }
 
 /** With a line that says what to do, unless the message names an option itself. */
@@ -81,10 +80,12 @@ function withAdvice(error: unknown): unknown {
 /** `enroll --from-template`, as hostcertd-enroll.service runs it. */
 async function enrollAtBootVerb(context: CliContext, signal: AbortSignal): Promise<number> {
   mayAsk('yes', false)
-  const { enrollAtBoot } = await import('../enroll/first-boot.ts')
+  const { enrollAtBoot, nextAttempt } = await import('../enroll/first-boot.ts')
   const { enrollTools, err: log } = context
   const openTools = async (until: AbortSignal) => enrollTools('yes', until)
-  const enrolled = await enrollAtBoot({ log, openTools }, signal)
+  const enrolled = await enrollAtBoot({ log, openTools }, signal).catch(async (error: unknown) => {
+    throw signal.aborted ? error : new VerbError(...linesOf(error, signal), await nextAttempt())
+  })
   if (enrolled !== null) log(`${enrolled.hostname} is enrolled, and sshd serves its certificates`)
   return EXIT.ok
 }

@@ -1,4 +1,5 @@
 import { lstat } from 'node:fs/promises'
+import * as v from 'valibot'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import { parseCaKeys, type PublicKey } from '../cert/public-key.ts'
 import { quote, reasonOf } from '../cert/text.ts'
@@ -6,6 +7,7 @@ import type { Config, HttpIssuerConfig } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
 import { hasPath, pathText, type Problem, problemLine, type TreeValue } from '../config/problem.ts'
 import { readConfigFiles } from '../config/read-files.ts'
+import { hostKeys } from '../config/schema.ts'
 import { readIssuerUrl, readUuid } from '../config/values.ts'
 import { type Enrollment, readEnrollment } from '../host/enrollment.ts'
 import { isGone, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
@@ -77,6 +79,14 @@ export async function readCurrent({ environment }: Pick<EnrollTools, 'environmen
     principals: areNames ? principals : null,
     enrollment,
   }
+}
+
+/** @returns `host_keys`, or its default; null when that is not known, which {@link readCurrent} reports */
+export async function configuredHostKeys(): Promise<readonly string[] | null> {
+  const { files, complete } = await readConfigFiles(CONFIG_FILE)
+  const value = files.map(({ tree }) => valueAt(tree, ['host_keys'])).findLast((one) => one !== undefined)
+  const patterns = v.safeParse(hostKeys, value)
+  return complete && patterns.success ? patterns.output : null
 }
 
 /** @throws AgentError CONFIG_INVALID: what cannot be read may pin a CA */

@@ -2,17 +2,15 @@ import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { formatTime, type UnixSeconds } from '../cert/time.ts'
 import type { UserCaPolicy } from '../config/config.ts'
-import { readUserCaStatus, USER_CA_STATUS_FILE, userCaStatusText } from '../host/user-ca-status.ts'
+import { USER_CA_STATUS_FILE, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Change, FileChange } from './change.ts'
+import type { HostFacts } from './facts.ts'
 import type { Patience } from './patience.ts'
 import { fileChange, PUBLIC } from './plan-files.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
-import { documentOf, readKnown, readState, USER_CA_PLACES, userCaDropIn } from './user-ca-files.ts'
+import { documentOf, USER_CA_PLACES, userCaDropIn } from './user-ca-files.ts'
 import { decideUserCas, userCaText } from './user-ca.ts'
-
-/** Enabled by `enroll --user-ca`; runs `ca refresh`. */
-export const CA_TIMER = 'hostcertd-ca.timer'
 
 export interface UserCaPlan {
   /** Of the CAs that are to be in place. */
@@ -33,21 +31,19 @@ export async function askUserCa(
 
 /**
  * What puts the CA that the issuer names in place, and takes out those that are revoked or over; no change when all is
- * as it is to be.
+ * as it is to be. Pure.
  *
  * @param isSameHost false: those in place are of another host, and go
- * @throws AgentError USER_CA_INVALID when it may not be, STORE_FAILED when it is not known what is there
+ * @throws AgentError USER_CA_INVALID when it may not be
  */
-export async function planUserCa(
+export function planUserCa(
   key: PublicKey,
   policy: UserCaPolicy,
   isSameHost: boolean,
   now: UnixSeconds,
-): Promise<UserCaPlan> {
-  // One that cannot be read only makes an overlap longer.
-  const before = await readUserCaStatus(USER_CA_STATUS_FILE).catch(() => null)
-  const { known } = await readKnown(USER_CA_PLACES, before?.cas ?? [])
-  const { cas, refused } = decideUserCas(isSameHost ? known : [], key, policy, now)
+  { files, userCas }: Pick<HostFacts, 'files' | 'userCas'>,
+): UserCaPlan {
+  const { cas, refused } = decideUserCas(isSameHost ? userCas : [], key, policy, now)
   if (refused !== null) throw new AgentError('USER_CA_INVALID', refused)
   const at = formatTime(now) ?? ''
   const status = {
@@ -57,22 +53,21 @@ export async function planUserCa(
     error: null,
     reload_pending: false,
   } as const
+  // hostcertd's own, whatever is in them when they are taken back: the timer writes them, too.
+  const ownChange = (step: string, path: string, content: string): FileChange | null => {
+    const change = fileChange({ step, path, content, mode: PUBLIC }, files.get(path) ?? null)
+    return change === null ? null : { ...change, isOwn: true }
+  }
   const changes = [
-    await ownChange('trust the user CA', USER_CA_FILE, userCaText(cas)),
-    await ownChange('accept user certificates', USER_CA_DROP_IN, userCaDropIn(USER_CA_PLACES)),
+    ownChange('trust the user CA', USER_CA_FILE, userCaText(cas)),
+    ownChange('accept user certificates', USER_CA_DROP_IN, userCaDropIn(USER_CA_PLACES)),
   ].filter((change) => change !== null)
   if (changes.length > 0) {
     const text = userCaStatusText({ ...status, cas: cas.map(documentOf) })
-    const noted = await ownChange('note it for the metrics', USER_CA_STATUS_FILE, text)
+    const noted = ownChange('note it for the metrics', USER_CA_STATUS_FILE, text)
     if (noted !== null) changes.push(noted)
   }
   return { lines: cas.map((ca) => publicKeyText(ca.key)), changes }
-}
-
-/** A file that is hostcertd's, whatever it holds when it is taken back: the timer writes it, too. */
-async function ownChange(step: string, path: string, content: string): Promise<FileChange | null> {
-  const change = fileChange({ step, path, content, mode: PUBLIC }, await readState(path))
-  return change === null ? null : { ...change, isOwn: true }
 }
 
 /** Whether logins by user certificate depend on it: what `unenroll --keep-user-ca` leaves. */

@@ -155,7 +155,7 @@ export async function enroll(
   const planned = async (of: HostFacts): Promise<Planned> => {
     // The CA of another host lets other users in.
     const isSameHost = (current.enrollment?.host_id ?? hostId) === hostId
-    const userCa = userCaKey && (await planUserCa(userCaKey, after.config.userCa, isSameHost, wanted.now))
+    const userCa = userCaKey && planUserCa(userCaKey, after.config.userCa, isSameHost, wanted.now, of)
     return planChanges({ ...wanted, text: after.text, hostId, cas, userCa }, of)
   }
   let { changes, notes } = await planned(facts)

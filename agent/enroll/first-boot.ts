@@ -4,10 +4,11 @@ import { AgentError, messageOf } from '../cert/errors.ts'
 import { reasonOf } from '../cert/text.ts'
 import { ENROLLMENT_FILE, judgeCopied, readEnrollment, readMachineIdentity } from '../host/enrollment.ts'
 import { pathsMatching } from '../host/files.ts'
+import { privatePathsOf } from '../host/key-pairs.ts'
 import { systemClock } from '../host/machine.ts'
 import type { Clock } from '../renewal/ports.ts'
 import type { Change } from './change.ts'
-import { refuseOneHost } from './current.ts'
+import { configuredHostKeys, refuseOneHost } from './current.ts'
 import { enroll, type Enrolled } from './enroll.ts'
 import { putFileState } from './files.ts'
 import { optionsOf, readTemplate, RETURN_FILE, type Template, TEMPLATE_FILE } from './template.ts'
@@ -19,7 +20,6 @@ const ATTEMPTS_FILE = '/run/hostcertd-enroll/attempts'
 /** More than the 30 s in which the issuer counts wrong secrets: three of them lock the identity. */
 const SHORTEST_PAUSE_SECONDS = 31
 const LONGEST_PAUSE_SECONDS = 300
-const HOST_KEYS = '/etc/ssh/ssh_host_*_key.pub'
 const HOST_KEYS_SECONDS = 60
 /** Host keys are made one after the other: when no new one appears for this long, all are there. */
 const SETTLED_SECONDS = 3
@@ -58,7 +58,6 @@ export async function enrollAtBoot(
   } catch (error) {
     // A person who stops the service and starts it again wants no pause.
     if (signal.aborted) await writeAttempts(0)
-    else await logWhatFollows(log)
     throw error
   }
 }
@@ -154,16 +153,14 @@ async function removeTemplate({ journal }: Pick<EnrollTools, 'journal'>): Promis
   throw new AgentError('STORE_FAILED', `the journal still contains the template: ${whys}`)
 }
 
-/** How this goes on, and where a person can change that. */
-async function logWhatFollows(log: BootOptions['log']): Promise<void> {
+/** After an attempt that failed: how this goes on, and where a person can change that. */
+export async function nextAttempt(): Promise<string> {
   const isOfImage = await fs.access(TEMPLATE_FILE).then(
     () => true,
     () => false,
   )
   const options = isOfImage ? `; the options are in ${TEMPLATE_FILE} (--take-over is "take_over": true)` : ''
-  log(
-    `this attempt failed, and the service tries again; to try at once: systemctl restart hostcertd-enroll${options}`,
-  )
+  return `this attempt failed, and the service tries again; to try at once: systemctl restart hostcertd-enroll${options}`
 }
 
 /** @returns how many attempts failed before; null: this is the first since the boot */
@@ -195,20 +192,34 @@ export function jitterOf(machineId: string, most: number): number {
   return (digest.readUInt32BE() / 2 ** 32) * most
 }
 
-/** @throws AgentError HOST_KEY_UNREADABLE when there are none after a minute */
+/**
+ * Those that the configuration names, by either half: enroll writes a public one that is missing.
+ *
+ * @throws AgentError HOST_KEY_UNREADABLE when there are none after a minute
+ */
 async function waitForHostKeys(clock: Clock, signal: AbortSignal): Promise<void> {
+  const patterns = await configuredHostKeys()
+  // That the configuration cannot be used is said by enroll.
+  if (patterns === null) return
   const since = clock.uptime()
   let seen = ''
   let changedAt = since
   for (;;) {
-    const now = (await pathsMatching(HOST_KEYS).catch(() => [])).join(' ')
+    const now = (await hostKeyPaths(patterns)).join(' ')
     if (now !== seen) [seen, changedAt] = [now, clock.uptime()]
     if (seen !== '' && clock.uptime() - changedAt >= SETTLED_SECONDS) return
     if (clock.uptime() - since > HOST_KEYS_SECONDS && seen === '')
       throw new AgentError(
         'HOST_KEY_UNREADABLE',
-        `no host key matches ${HOST_KEYS}: generate them with \`ssh-keygen -A\``,
+        `no host key matches ${patterns.join(', ')}: generate them with \`ssh-keygen -A\`, or correct host_keys`,
       )
     await clock.sleep(1000, signal)
   }
+}
+
+/** What cannot be listed yet is not there yet. */
+async function hostKeyPaths(patterns: readonly string[]): Promise<readonly string[]> {
+  const publicHalves = patterns.map(async (pattern) => pathsMatching(pattern).catch(() => []))
+  const privateHalves = await privatePathsOf(patterns).catch(() => [])
+  return [...(await Promise.all(publicHalves)).flat(), ...privateHalves].toSorted()
 }

@@ -2,8 +2,8 @@ import { AgentError } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
 import type { Change, FileChange } from './change.ts'
 import type { Pinned } from './current.ts'
-import { CA_TIMER, type UserCaPlan } from './enroll-user-ca.ts'
-import { COPIES, FOLDERS, type HostFacts, known, UNIT } from './facts.ts'
+import type { UserCaPlan } from './enroll-user-ca.ts'
+import { CA_TIMER, COPIES, FOLDERS, type HostFacts, known, UNIT } from './facts.ts'
 import { fileChange, folderChange, pinsChange, proxyChange, PUBLIC, SECRET } from './plan-files.ts'
 import {
   type Enrolling,
@@ -13,6 +13,7 @@ import {
   notesOfEphemeral,
 } from './plan-machine.ts'
 import { ofOthers } from './service-state.ts'
+import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import { planSshd } from './sshd.ts'
 import { CONFIG_FILE, CREDENTIALS_FOLDER, DEFAULTS_FILE, type EnrollTools } from './wanted.ts'
 
@@ -64,13 +65,14 @@ export function planChanges(wanted: Wanted, facts: HostFacts): Planned {
     ...sshd.changes,
     enrollmentChange(wanted, machine, facts),
     ...ephemeral,
-    ...(userCa === null ? [] : timerChanges(facts)),
+    ...(options.userCa ? timerChanges(facts) : []),
   ].filter((change) => change !== null)
   return {
     notes: [
       ...sshd.notes,
       ...(machine.copied === null ? [] : [`${machine.copied}; enroll accepts it as it is`]),
       ...otherPins(wanted),
+      ...(options.userCa && userCa === null ? [LATER_USER_CA] : []),
       ...notesOfEphemeral(options, machine, ephemeral),
     ],
     changes: [...changes, ...serviceChanges(changes.length > 0, wanted.hostId, facts)],
@@ -98,6 +100,8 @@ function configurationChanges(
     fileChange({ step, path: CONFIG_FILE, content: text, mode: PUBLIC }, at(CONFIG_FILE)),
   ]
 }
+
+const LATER_USER_CA = `once the host is registered, the issuer is asked for its user CA, which is then installed as well: ${USER_CA_FILE}, ${USER_CA_DROP_IN}`
 
 /** `--ca-fingerprint` says which CA signs, and takes no other out of the file of an administrator. */
 function otherPins({ pinned: { path, keys }, options: { caFingerprints } }: Wanted): readonly string[] {

@@ -1,9 +1,6 @@
 import { AgentError } from '../cert/errors.ts'
-import { loadConfig } from '../config/load.ts'
-import { problemLine } from '../config/problem.ts'
 import { ENROLLMENT_FILE, readEnrollment } from '../host/enrollment.ts'
-import { type Settings, withSettings } from './configuration.ts'
-import { refuseOneHost } from './current.ts'
+import { configuredWith, type Current, readCurrent, readPinned, refuseOneHost } from './current.ts'
 import { stateOf } from './facts.ts'
 import { loginSettings, type LoginSettings, readSecrets } from './login-settings.ts'
 import { fileChange, proxyChange, SECRET } from './plan-files.ts'
@@ -12,7 +9,6 @@ import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
 import { type Template, TEMPLATE_FILE, templateText } from './template.ts'
 import { makeOrUndo, undoEarlier } from './undoing.ts'
 import {
-  CONFIG_FILE,
   DEFAULTS_FILE,
   type EnrollOptions,
   type EnrollTools,
@@ -55,7 +51,8 @@ export async function prepareImage(
     )
   await undoEarlier(tools, options.mode)
   await refuseOneHost()
-  const login = loginSettings(options, null)
+  const current = await readCurrent(tools)
+  const login = loginSettings(options, current.method)
   const proxy = proxyChange(environment, await stateOf(DEFAULTS_FILE))
   const hasSecrets = login.secrets.length > 0 || proxy?.isSecret === true
   if (!isShared && (hasSecrets || SHARED_METHODS.includes(options.method ?? '')))
@@ -63,7 +60,7 @@ export async function prepareImage(
       'CONFIG_INVALID',
       'every copy of the image would have the same secret: log in by what the platform gives to each machine (aws, gcp, azure, kubernetes, …), or add --shared-secret',
     )
-  await checkConfiguration(options, login, environment)
+  await checkConfiguration(options, current, login, environment)
 
   const content = templateText(templateOf(options, login, await readSecrets(login, person, signal)))
   const file = fileChange(
@@ -124,21 +121,18 @@ function templateOf(
 /** Check the configuration that each copy will have: at the first boot, no person is there to correct it. */
 async function checkConfiguration(
   options: EnrollOptions,
+  current: Current,
   { settings }: LoginSettings,
   environment: EnrollTools['environment'],
 ): Promise<void> {
-  const all: Settings = [
-    ...settingsOf(options, settings),
-    [['issuer', 'ssh_host_id'], NO_HOST],
-    [['verify', 'principals'], [EXAMPLE_NAME]],
-  ]
-  const loaded = await loadConfig({
-    path: CONFIG_FILE,
+  const { config } = await configuredWith(
+    current,
+    [
+      ...settingsOf(options, settings),
+      [['issuer', 'ssh_host_id'], NO_HOST],
+      [['verify', 'principals'], [EXAMPLE_NAME]],
+    ],
     environment,
-    checkPinnedCas: false,
-    mainText: withSettings(null, all),
-    keepsCredentialNames: true,
-  })
-  if (loaded.kind === 'invalid')
-    throw new AgentError('CONFIG_INVALID', loaded.problems.map(problemLine).join('; '))
+  )
+  await readPinned(config)
 }

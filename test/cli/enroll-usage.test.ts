@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
 import { hostcertd } from './hostcertd.ts'
 import { parseOnly } from './in-process.ts'
@@ -46,9 +47,9 @@ describe.concurrent('options that contradict each other', () => {
     { args: [...IMAGE, '--ephemeral'], says: '--ephemeral needs --register' },
     {
       args: ['--from-template', '--check'],
-      says: '--from-template takes no other option, but --check is given',
+      says: '--from-template takes no other option than --yes, but --check is given',
     },
-    { args: ['--from-template', '--json', '--yes'], says: '--from-template takes no other option' },
+    { args: ['--from-template', '--json', '--yes'], says: 'no other option than --yes, but --json is given' },
     { args: ['--json'], says: '--json asks nothing: add --yes, --check or --dry-run' },
   ])('$args', async ({ args, says }) => expectUsageError(args, says))
 })
@@ -80,4 +81,14 @@ test('what does not contradict itself goes on', async () => {
   const { status, stderr } = await parseOnly(args)
   expect(status).toBe(1)
   expect(stderr).toMatch(/must be run as root|was to end before that/)
+})
+
+test('what the service of the first boot runs goes on', async () => {
+  const unit = await readFile(new URL('../../systemd/hostcertd-enroll.service', import.meta.url), 'utf8')
+  const [, words = ''] = /^ExecStart=.*\/hostcertd\.js (.+)$/m.exec(unit) ?? []
+  expect(words).toContain('enroll --from-template')
+  expect(await parseOnly(words.split(' '))).toMatchObject({
+    status: 0,
+    stderr: 'nothing to do: there is no /etc/hostcertd/enroll.json\n',
+  })
 })

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { chmod, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { Mode } from '../../agent/enroll/show.ts'
 import type { Template } from '../../agent/enroll/template.ts'
 import { generateKey, signCertificate } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
@@ -23,16 +24,31 @@ interface Issuer {
 
 /** What `first-boot-in-place.ts` is given. */
 export interface Attempting {
+  /** Instead of the service: `enroll --template` in a mode, or a call that is interrupted. */
+  readonly prepares: Preparing | null
   readonly issuer: Issuer & { readonly ca: string; readonly caKey: string }
   /** The service is stopped in that wait of more than a second, counted from 1. */
   readonly stopsAfter?: number
   readonly isTemplateBusy?: boolean
 }
 
+export type Preparing = Mode | 'interrupted'
+
+/** What `enroll --template` did. */
+export interface PreparedImage {
+  /** `CODE: message`; null: it ended well. */
+  readonly error: string | null
+  readonly changed: boolean | null
+  readonly isDone: boolean | null
+  readonly log: readonly string[]
+}
+
 /** What a start of the service did. */
 export interface Attempted {
   /** `CODE: message`; null: it ended well. */
   readonly error: string | null
+  /** How it goes on after an error. */
+  readonly next: string | null
   /** Null: it did not enroll. */
   readonly hostId: string | null
   readonly log: readonly string[]
@@ -68,7 +84,7 @@ const TEMPLATE: Partial<Template> & { readonly version: 1 } = {
   jitter_seconds: 0,
 }
 
-/** A copy of an image, with /etc, /var/lib and /run of its own, in a mount namespace. */
+/** A machine that becomes an image, or a copy of one, with /etc, /var/lib and /run of its own, in a mount namespace. */
 export interface BootHost extends AsyncDisposable {
   readonly path: (name: string) => string
   readonly write: (name: string, content: string) => Promise<void>
@@ -76,8 +92,10 @@ export interface BootHost extends AsyncDisposable {
   readonly writeTemplate: (changed?: Partial<Template>) => Promise<void>
   /** Into /etc/ssh, for its host key. */
   readonly certify: (hostId: string) => Promise<void>
+  /** On the machine that becomes the image. */
+  readonly prepare: (prepares: Preparing) => Promise<PreparedImage>
   /** systemd starts hostcertd-enroll.service. */
-  readonly start: (issuer?: Issuer, how?: Omit<Attempting, 'issuer'>) => Promise<Attempted>
+  readonly start: (issuer?: Issuer, how?: Omit<Attempting, 'issuer' | 'prepares'>) => Promise<Attempted>
 }
 
 export async function makeBootHost(): Promise<BootHost> {
@@ -98,6 +116,15 @@ export async function makeBootHost(): Promise<BootHost> {
   await generateKey(hostKey, 'ed25519', '')
   const ca = path('ca')
   const caKey = await generateKey(ca, 'ed25519', '')
+  const run = <Result>(given: Attempting): Promise<Result> =>
+    new Promise((resolve, reject) => {
+      const env = { ...process.env, PATH: `${path('bin')}:${process.env['PATH'] ?? ''}` }
+      const argv = ['-m', 'sh', '-c', ENTER, folder.path, process.execPath, PROGRAM]
+      const child = execFile('/usr/bin/unshare', argv, { env }, (error, stdout) =>
+        error === null ? resolve(JSON.parse(stdout) as Result) : reject(error),
+      )
+      child.stdin?.end(JSON.stringify(given))
+    })
   return {
     path,
     write,
@@ -107,16 +134,9 @@ export async function makeBootHost(): Promise<BootHost> {
       const wish = { ca, publicKey: `${hostKey}.pub`, keyId: `host-${hostId}`, principals: [NAMES.host] }
       await writeFile(`${hostKey}-cert.pub`, `${await signCertificate(wish)}\n`)
     },
-    start: (issuer = {}, how = {}) =>
-      new Promise((resolve, reject) => {
-        const env = { ...process.env, PATH: `${path('bin')}:${process.env['PATH'] ?? ''}` }
-        const argv = ['-m', 'sh', '-c', ENTER, folder.path, process.execPath, PROGRAM]
-        const child = execFile('/usr/bin/unshare', argv, { env }, (error, stdout) =>
-          error === null ? resolve(JSON.parse(stdout)) : reject(error),
-        )
-        const given: Attempting = { ...how, issuer: { ...issuer, ca, caKey } }
-        child.stdin?.end(JSON.stringify(given))
-      }),
+    prepare: async (prepares) => run<PreparedImage>({ prepares, issuer: { ca, caKey } }),
+    start: async (issuer = {}, how = {}) =>
+      run<Attempted>({ ...how, prepares: null, issuer: { ...issuer, ca, caKey } }),
     [Symbol.asyncDispose]: folder.remove,
   }
 }

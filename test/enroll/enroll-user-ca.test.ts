@@ -112,6 +112,31 @@ describe('enroll --user-ca', () => {
     })
   })
 
+  test('of a host that would be registered: it is said that a user CA comes later, and the timer is a step', async () => {
+    const options = { hostId: null, project: NAMES.project, register: { ttl: null, alias: null } }
+    const later = expect.stringMatching(
+      /^note: once the host is registered, .* user CA.*user-ca\.pub/,
+    ) as string
+    const { told, steps } = await host.look({ options: { ...options, ...ANY }, userCa: ca })
+    expect(told).toContainEqual(later)
+    expect(steps.map(({ detail }) => detail)).toContain('hostcertd-ca.timer')
+    expect((await host.look({ options })).told).not.toContainEqual(later)
+    expect((await host.look({ options: ANY, userCa: ca })).told).not.toContainEqual(later)
+  })
+
+  test('a timer that is masked is found before the issuer is asked', async () => {
+    const looked = await host.look({ options: ANY, systemctl: { isEnabled: ['masked', 1] } })
+    expect(looked).toMatchObject({ error: expect.stringContaining('hostcertd-ca.timer is masked') as string })
+  })
+
+  test('what is in place counts: the CA before stays for the overlap', async () => {
+    const files = { [KEYS]: `${other}\n` }
+    const looked = await host.look({ files, options: ANY, userCa: ca })
+    expect(looked.files[KEYS]?.content).toContain(other)
+    expect(looked.files[KEYS]?.content).toContain(ca)
+    expect(JSON.parse(looked.files[STATUS]?.content ?? '')).toMatchObject({ cas: [{}, {}] })
+  })
+
   test('the line of add-host goes only when the same key is put in place, and not without --user-ca', async () => {
     const line = `TrustedUserCAKeys ${LEFTOVER}\n`
     const files = { [SSHD]: `${BEFORE}${line}`, [LEFTOVER]: `${ca}\n` }

@@ -3,16 +3,21 @@ import { json } from 'node:stream/consumers'
 import { AgentError } from '../../agent/cert/errors.ts'
 import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import { failureLine } from '../../agent/cli/context.ts'
-import { enrollAtBoot } from '../../agent/enroll/first-boot.ts'
+import { enrollAtBoot, nextAttempt } from '../../agent/enroll/first-boot.ts'
 import { openJournal } from '../../agent/enroll/journal.ts'
-import type { EnrollTools } from '../../agent/enroll/wanted.ts'
+import { prepareImage } from '../../agent/enroll/prepare-image.ts'
+import type { EnrollOptions, EnrollTools } from '../../agent/enroll/wanted.ts'
 import type { ExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import { signCertificate } from '../support/ssh-keygen.ts'
-import { type Attempted, type Attempting, NAMES } from './boot-host.ts'
+import { type Attempted, type Attempting, NAMES, type PreparedImage, type Preparing } from './boot-host.ts'
+import { fileChange, fileState } from './small-host.ts'
 
-/** A program of boot-host.ts: runs where /etc, /var/lib and /run are a test's own; one start of the first boot's service. */
+/**
+ * A program of boot-host.ts: runs where /etc, /var/lib and /run are a test's own; one start of the first boot's service, or
+ * what makes the image.
+ */
 
-const { issuer, stopsAfter, isTemplateBusy } = (await json(process.stdin)) as Attempting
+const { prepares, issuer, stopsAfter, isTemplateBusy } = (await json(process.stdin)) as Attempting
 const hosts = { ...issuer.hosts }
 const log: string[] = []
 const sleeps: number[] = []
@@ -96,13 +101,54 @@ const openTools = async (): Promise<EnrollTools & AsyncDisposable> => {
   }
 }
 
+const OPTIONS: EnrollOptions = {
+  url: 'https://issuer.example.com',
+  hostId: null,
+  project: 'ssh',
+  hostname: null,
+  register: { ttl: null, alias: null },
+  fromCertificate: false,
+  method: 'aws',
+  login: { identity_id: '2b5dd1f5-7a4f-4b3a-9a0c-6e7e0b9d3c11' },
+  adminTokenFile: null,
+  caFile: null,
+  caFingerprints: [],
+  takeOver: false,
+  onCopy: null,
+  mode: 'yes',
+  waitSeconds: 1,
+}
+
+const textOf = (error: unknown): string => (error instanceof AgentError ? failureLine(error) : String(error))
+
+async function start(): Promise<Attempted> {
+  const attempted = { log, sleeps, asked, hosts }
+  try {
+    const enrolled = await enrollAtBoot(
+      { clock, log: (text) => void log.push(text), openTools },
+      stopped.signal,
+    )
+    return { ...attempted, error: null, hostId: enrolled?.hostId ?? null, next: null }
+  } catch (error) {
+    return { ...attempted, error: textOf(error), hostId: null, next: await nextAttempt() }
+  }
+}
+
+async function prepare(what: Preparing): Promise<PreparedImage> {
+  await using tools = await openTools()
+  try {
+    if (what === 'interrupted') {
+      await tools.journal.begin().make(fileChange('/etc/left', null, fileState('left\n')))
+      return { error: null, changed: null, isDone: null, log }
+    }
+    const { changed, isDone } = await prepareImage({ ...OPTIONS, mode: what }, false, tools, stopped.signal)
+    return { error: null, changed, isDone, log }
+  } catch (error) {
+    return { error: textOf(error), changed: null, isDone: null, log }
+  }
+}
+
 // A mount point cannot be removed.
 const template = '/etc/hostcertd/enroll.json'
 if (isTemplateBusy === true) execFileSync('/usr/bin/mount', ['--bind', template, template])
-const attempted: Attempted = { error: null, hostId: null, log, sleeps, asked, hosts }
-const result = await enrollAtBoot({ clock, log: (text) => void log.push(text), openTools }, stopped.signal)
-  .then((enrolled) => ({ hostId: enrolled?.hostId ?? null }))
-  .catch((error: unknown) => ({
-    error: error instanceof AgentError ? failureLine(error) : String(error),
-  }))
-process.stdout.write(JSON.stringify({ ...attempted, ...result }))
+process.stdout.write(JSON.stringify(prepares === null ? await start() : await prepare(prepares)))

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { type BootHost, FILES, makeBootHost, NAMES } from './boot-host.ts'
 
@@ -20,9 +20,7 @@ test('a registration whose answer was lost is not taken for its own, until the t
   expect(lost.error).toMatch(
     /^ISSUER_REJECTED: web1\.example\.com is registered already, as 9d20adfd.*got no answer/,
   )
-  expect(lost.log.join('\n')).toMatch(
-    /tries again; .*restart.* in \/etc\/hostcertd\/enroll\.json \(--take-over is/,
-  )
+  expect(lost.next).toMatch(/tries again; .*restart.* in \/etc\/hostcertd\/enroll\.json \(--take-over is/)
   // And again, later each time.
   const pauses: number[] = []
   for (let attempt = 2; attempt <= 4; attempt++) {
@@ -107,11 +105,10 @@ test('a machine that a person enrolled in the meantime stays as it is, and the t
 test('a template that cannot be removed is named, with a code', async () => {
   await using host = await makeBootHost()
   await host.writeTemplate()
-  const { error, log } = await host.start({}, { isTemplateBusy: true })
+  const { error } = await host.start({}, { isTemplateBusy: true })
   expect(error).toMatch(
     /^STORE_FAILED: cannot remove \/etc\/hostcertd\/enroll\.json, which may contain secrets: /,
   )
-  expect(log.join('\n')).toContain('tries again')
   expect(await host.start({ hosts: { [NAMES.host]: NAMES.otherId } })).toMatchObject({
     error: null,
     asked: [],
@@ -148,6 +145,41 @@ test('an ephemeral machine whose host was deleted registers it again, by the wor
     host_id: NAMES.otherId,
     ephemeral: true,
   })
+})
+
+test('the host keys that it waits for are those that the configuration names', async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate()
+  const conf = 'etc/hostcertd/conf.d/50-keys.yaml'
+  await host.write(conf, 'host_keys: /etc/ssh/keys/*_key.pub\n')
+  const { error, asked } = await host.start()
+  expect(asked).toEqual([])
+  expect(error).toMatch(/^HOST_KEY_UNREADABLE: no host key matches \/etc\/ssh\/keys\/\*_key\.pub: /)
+  await mkdir(host.path('etc/ssh/keys'))
+  await rename(host.path('etc/ssh/ssh_host_ed25519_key'), host.path('etc/ssh/keys/host_key'))
+  await host.write(
+    'etc/ssh/sshd_config',
+    'Include /etc/ssh/sshd_config.d/*.conf\nHostKey /etc/ssh/keys/host_key\n',
+  )
+  await rename(host.path('etc/ssh/ssh_host_ed25519_key.pub'), host.path('etc/ssh/keys/host_key.pub'))
+  expect(await host.start()).toMatchObject({ error: null, hostId: NAMES.otherId })
+})
+
+test('a host key whose public half is missing counts, as enroll writes that', async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate()
+  await rm(host.path('etc/ssh/ssh_host_ed25519_key.pub'))
+  expect(await host.start()).toMatchObject({ error: null, hostId: NAMES.otherId })
+  expect(existsSync(host.path('etc/ssh/ssh_host_ed25519_key.pub'))).toBe(true)
+})
+
+test('a setting of the configuration that is invalid is named, not waited for', async () => {
+  await using host = await makeBootHost()
+  await host.writeTemplate()
+  await host.write(FILES.config, 'host_keys: 7\n')
+  const { error, sleeps } = await host.start()
+  expect(error).toMatch(/^CONFIG_INVALID: host_keys/)
+  expect(sleeps).toEqual([])
 })
 
 test('without a record that the machine is ephemeral, nothing is registered again', async () => {

@@ -21,6 +21,19 @@ ${/```yaml\n(- name: trust the host CAs\n[^]*?)```/
   ?.replace(/^(?=.)/gm, '    ')
   .replace('/etc/ssh/ssh_known_hosts', "'{{ path }}'")}`
 
+test('what the role installs a file as, it removes again', async () => {
+  const tasks = async (name: string): Promise<string> =>
+    readFile(resolve(`packaging/fleet/ansible/roles/hostcertd/tasks/${name}.yml`), 'utf8')
+  const written = [...(await tasks('install')).matchAll(/^ +dest: "?(.+?)"?$/gm)].flatMap(([, path = '']) =>
+    path.includes('{{ hostcertd_package | splitext | last }}')
+      ? ['.deb', '.rpm'].map((end) => path.replace(/\{\{.*\}\}/, end))
+      : [path],
+  )
+  expect(written.length).toBeGreaterThan(4)
+  const removed = [...(await tasks('remove')).matchAll(/^ +- (\/.+)$/gm)].map(([, path = '']) => path)
+  expect(removed).toEqual(expect.arrayContaining(written))
+})
+
 describe('Ansible', needsRoot, () => {
   beforeAll(async () => command(['sh', resolve('test/support/ensure-tools.sh'), 'ansible']), FIVE_MINUTES)
 

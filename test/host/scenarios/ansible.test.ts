@@ -5,11 +5,13 @@ import { makeTemporaryFolder } from '../../support/temporary-folder.ts'
 import { command, tryCommand } from '../support/commands.ts'
 import { enrollOptions, installFromDebian, makeRepository } from '../support/fleet.ts'
 import { bootHost, type Host } from '../support/host.ts'
+import { packages } from '../support/installed-host.ts'
 import { outside } from '../support/network.ts'
 import { describeOnEachRelease } from '../support/releases.ts'
 import { servedCertificates } from '../support/served.ts'
 
 const TEN_MINUTES = 600_000
+const NO_REPOSITORY = { hostcertd_repository: '', hostcertd_repository_key: '' }
 
 describeOnEachRelease('the Ansible role', (release) => {
   test(
@@ -65,6 +67,16 @@ describeOnEachRelease('the Ansible role', (release) => {
       expect(await servedCertificates(host)).toEqual([])
       expect(await host.container.try(['test', '-e', '/usr/bin/hostcertd'])).toMatchObject({ status: 1 })
       expect(await play(...absent)).toMatchObject({ failed: 0, changed: 0 })
+
+      const fromFile = [
+        '--extra-vars',
+        JSON.stringify({ ...NO_REPOSITORY, hostcertd_package: packages().deb }),
+      ]
+      expect(await play(...fromFile)).toMatchObject({ failed: 0 })
+      expect(await host.client.verifyAll()).toEqual([])
+      expect(await play(...fromFile)).toMatchObject({ failed: 0, changed: 0 })
+      expect(await play(...fromFile, ...absent)).toMatchObject({ failed: 0 })
+      expect(await host.container.sh('ls /var/cache')).not.toContain('hostcertd')
       for (const { output } of [planned, first, refused]) expect(output).not.toContain(secret)
       expect(await host.container.run(['journalctl', '--no-pager'])).not.toContain(secret)
     },
