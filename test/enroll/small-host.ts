@@ -121,7 +121,7 @@ export async function makeSmallHost(): Promise<SmallHost> {
 export async function enroll(host: SmallHost, journal: Journal): Promise<void> {
   const run = journal.begin()
   const changes = await host.changes()
-  await run.note(changes.filter(({ kind }) => kind === 'copies' || kind === 'service'))
+  await run.note(changes.filter(({ kind }) => kind === 'sshd' || kind === 'copies' || kind === 'service'))
   for (const change of changes) await run.make(change)
   const copies = join(host.etc, 'ssh', 'hostcertd')
   await fs.mkdir(copies)
