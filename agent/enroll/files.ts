@@ -1,17 +1,9 @@
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
-import { basename, dirname } from 'node:path'
+import { dirname } from 'node:path'
 import { systemCodeOf } from '../cert/text.ts'
-import {
-  type FileOperations,
-  isGone,
-  makeFolder,
-  readUpTo,
-  removeLeftovers,
-  replaceFile,
-  syncFolder,
-} from '../host/files.ts'
+import { type FileOperations, isGone, makeFolder, readUpTo, replaceFile, syncFolder } from '../host/files.ts'
 import type { FileChange, FileState, FolderChange } from './change.ts'
 import { linesNotPutBack, takeOutOwnLines } from './own-lines.ts'
 
@@ -153,16 +145,6 @@ export async function putFileState(
   try {
     await operations.unlink(path)
     await syncFolder(dirname(path), operations)
-  } catch (error) {
-    if (!isGone(error)) throw error
-  }
-}
-
-/** Remove temporary files that an interrupted call left beside a file. Only the holder of the lock may. */
-export async function sweepBeside(path: string): Promise<void> {
-  const wanted = new RegExp(`^${basename(path).replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')}\\.hostcertd-`)
-  try {
-    await removeLeftovers(dirname(path), 0, wanted)
   } catch (error) {
     if (!isGone(error)) throw error
   }
