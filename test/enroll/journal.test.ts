@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -9,7 +10,7 @@ import { AgentError } from '../../agent/cert/errors.ts'
 import type { Access, FileState } from '../../agent/enroll/change.ts'
 import { readFileState } from '../../agent/enroll/files.ts'
 import { type Journal, openJournal, readJournal, type Undone } from '../../agent/enroll/journal.ts'
-import { needsRoot } from '../support/skip.ts'
+import { needsRoot, runsIf } from '../support/skip.ts'
 import { type Fault, faultyOperations } from './faulty-operations.ts'
 import {
   enroll,
@@ -22,6 +23,8 @@ import {
 } from './small-host.ts'
 
 const JOURNAL = new URL('../../agent/enroll/journal.ts', import.meta.url).href
+
+const PYTHON = '/usr/bin/python3'
 
 /** Hundreds of runs, each with a lock by a program. */
 const SLOW = { timeout: 240_000 }
@@ -468,6 +471,48 @@ test('an owner is given, and given back', needsRoot, async () => {
   expect(await readFileState(config)).toEqual({ ...NEW, uid: 7, gid: 9, mode: 0o4750 })
   await journal.undoUnfinished()
   expect(await readFileState(config)).toEqual(before)
+})
+
+describe('an ACL and other extended attributes', () => {
+  const python = (program: string, ...args: readonly string[]): string =>
+    execFileSync(
+      'python3',
+      ['-c', `import os, struct, sys\npath = sys.argv[1]\n${program}`, config, ...args],
+      {
+        encoding: 'utf8',
+      },
+    )
+  // user::rw- user:1234:r-- group::r-- mask::r-- other::---
+  const set = `
+entries = [(1, 6, 2**32 - 1), (2, 4, 1234), (4, 4, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1)]
+acl = struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *entry) for entry in entries)
+os.setxattr(path, 'system.posix_acl_access', acl)
+os.setxattr(path, 'user.note', b'mine')`
+  const attributes = (): string =>
+    python('print([(name, os.getxattr(path, name)) for name in sorted(os.listxattr(path))])')
+
+  test.each([
+    { name: 'stay with mode and owner', mode: 0o640, isKept: true },
+    { name: 'go with the mode', mode: 0o600, isKept: false },
+  ])(
+    '$name, also when that is undone',
+    runsIf(existsSync(PYTHON), `${PYTHON} is missing`),
+    async ({ mode, isKept }) => {
+      python(set)
+      const before = attributes()
+      expect(before).toContain('user.note')
+      await using journal = await host.open()
+      const old = await readFileState(config)
+      expect(old?.mode).toBe(0o640)
+      await journal.begin().make(fileChange(config, old, fileState('new\n', mode)))
+      expect(attributes()).toBe(isKept ? before : '[]\n')
+      expect(await readFileState(config)).toEqual(fileState('new\n', mode))
+      expect((await fs.stat(config)).mtimeMs).toBeGreaterThan(Date.now() - 60_000)
+      await journal.undoUnfinished()
+      expect(await readFileState(config)).toEqual(old)
+      expect(attributes()).toBe(isKept ? before : '[]\n')
+    },
+  )
 })
 
 describe('the owner and mode of a folder', () => {
