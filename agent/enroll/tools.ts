@@ -6,7 +6,7 @@ import { oneLine, reasonOf } from '../cert/text.ts'
 import { type Config, isProxyVariable } from '../config/config.ts'
 import { problemLine } from '../config/problem.ts'
 import { readConfigFiles } from '../config/read-files.ts'
-import { command } from '../config/values.ts'
+import { command as commandSetting } from '../config/values.ts'
 import { createPassLock } from '../host/lock.ts'
 import { createHostNames, systemClock } from '../host/machine.ts'
 import { findProgram } from '../host/programs.ts'
@@ -207,7 +207,7 @@ async function readReloadCommand(configFile: string): Promise<readonly string[] 
   const { file, value } = settings.findLast((setting) => setting.value !== undefined) ?? {}
   if (file === undefined) return null
   for (const path of [file, dirname(file), dirname(configFile)]) await refuseShared(path)
-  const parsed = v.safeParse(command, value)
+  const parsed = v.safeParse(commandSetting, value)
   if (!parsed.success) throw new Error(`${file}: sshd.reload_command ${parsed.issues[0].message}`)
   return parsed.output
 }
