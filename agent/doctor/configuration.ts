@@ -68,7 +68,7 @@ export async function examinePinnedCas({ host }: Examined): Promise<Finding[]> {
 }
 
 /**
- * Whether `enroll` was cut off. A host that was enrolled by hand has no journal.
+ * Whether `enroll` or `unenroll` was cut off. A host that was enrolled by hand has no journal.
  *
  * @param folder of the journal, which only root can read
  */
@@ -76,12 +76,13 @@ export async function examineJournal(folder: string): Promise<Finding[]> {
   try {
     const runs = await readJournal(folder)
     if (runs.every(({ isFinished }) => isFinished)) return []
-    const message = `hostcertd enroll was interrupted, and what it changed on this host is not undone yet (or it is still running)`
+    const message =
+      'hostcertd enroll or unenroll was interrupted, and what enroll changed on this host is not undone yet (or it is still running)'
     return [
       warning(
         'configuration',
         message,
-        'as root: `hostcertd enroll` or `hostcertd unenroll` undoes it first',
+        'as root: `hostcertd enroll` undoes it and enrolls this host again; `hostcertd unenroll` only undoes it',
       ),
     ]
   } catch (error) {

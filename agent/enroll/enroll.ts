@@ -244,8 +244,9 @@ async function make(
 ): Promise<void> {
   const { person, clock, untilServed } = tools
   let since = clock.now()
-  // By the new configuration a service that runs already, or is started by a boot, gets certificates before it is told to.
-  await run.note(changes.filter(({ kind }) => kind === 'copies' || kind === 'service'))
+  // By the new configuration a service that runs already, or is started by a boot, gets certificates before it is told to,
+  // and sshd reads them: undoing ends with a reload whatever was made by then.
+  await run.note(changes.filter(({ kind }) => kind === 'sshd' || kind === 'copies' || kind === 'service'))
   for (const change of changes) {
     if (change.kind === 'service') await requireAccepted(tools, signal)
     signal.throwIfAborted()

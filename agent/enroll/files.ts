@@ -1,18 +1,11 @@
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
-import { basename, dirname } from 'node:path'
+import { dirname } from 'node:path'
 import { systemCodeOf } from '../cert/text.ts'
-import {
-  type FileOperations,
-  isGone,
-  makeFolder,
-  readUpTo,
-  removeLeftovers,
-  replaceFile,
-  syncFolder,
-} from '../host/files.ts'
-import type { FileChange, FileState, FolderChange } from './change.ts'
+import { type FileOperations, isGone, makeFolder, readUpTo, replaceFile, syncFolder } from '../host/files.ts'
+import { runProgram } from '../host/programs.ts'
+import type { Access, FileChange, FileState, FolderChange } from './change.ts'
 import { linesNotPutBack, takeOutOwnLines } from './own-lines.ts'
 
 /** Something is in a file's place that enroll neither follows, nor replaces, nor removes: an administrator has to. */
@@ -37,7 +30,7 @@ export async function readFileState(
   isFolderCorrected = false,
 ): Promise<FileState | null> {
   try {
-    if (!isFolderCorrected) await refuseSharedFolder(dirname(path))
+    if (!isFolderCorrected) await refuseShared(dirname(path))
     // Opening a device can have effects, hence lstat first.
     refuseUnlessFile(await fs.lstat(path))
     const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY } = constants
@@ -70,12 +63,17 @@ function refuseUnlessFile(stats: Stats): void {
 /** What is in such a folder may be of anybody. */
 export class SharedFolder extends Obstacle {}
 
-/** Whoever else may write to a folder could put a link in the place of a file in it. */
-async function refuseSharedFolder(folder: string): Promise<void> {
-  const { uid, gid, mode } = await fs.stat(folder)
+/**
+ * Whoever else may write to a folder could put a link in the place of a file in it.
+ *
+ * @param path of a file or folder
+ * @throws SharedFolder; Error of the system call
+ */
+export async function refuseShared(path: string): Promise<void> {
+  const { uid, gid, mode } = await fs.stat(path)
   const isForeign = uid !== 0 && uid !== process.geteuid?.()
   const isShared = (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && gid !== 0 && gid !== process.getegid?.())
-  if (isForeign || isShared) throw new SharedFolder(`other users than root may write to ${folder}`)
+  if (isForeign || isShared) throw new SharedFolder(`other users than root may write to ${path}`)
 }
 
 export function isSameState(one: FileState | null, other: FileState | null): boolean {
@@ -140,14 +138,22 @@ export async function setFolderAccess(
   }
 }
 
-/** Put a file in place, durably, or remove it. Who calls this has seen that a regular file or nothing is there. */
+/**
+ * Put a file in place, durably, or remove it. Who calls this has seen that a regular file or nothing is there. A file that
+ * keeps its mode and owner keeps its ACL, other extended attributes and security label as well; one that gets another mode
+ * is to be accessible as that says, and loses them.
+ */
 export async function putFileState(
   path: string,
   state: FileState | null,
   operations: FileOperations,
 ): Promise<void> {
   if (state !== null) {
-    await replaceFile(path, state.content, state.mode, operations, state)
+    const rename: FileOperations['rename'] = async (from, to) => {
+      await copyAttributes(path, String(from), state)
+      await operations.rename(from, to)
+    }
+    await replaceFile(path, state.content, state.mode, { ...operations, rename }, state)
     return
   }
   try {
@@ -158,14 +164,19 @@ export async function putFileState(
   }
 }
 
-/** Remove temporary files that an interrupted call left beside a file. Only the holder of the lock may. */
-export async function sweepBeside(path: string): Promise<void> {
-  const wanted = new RegExp(`^${basename(path).replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')}\\.hostcertd-`)
-  try {
-    await removeLeftovers(dirname(path), 0, wanted)
-  } catch (error) {
-    if (!isGone(error)) throw error
-  }
+const CP_MILLISECONDS = 10_000
+
+/**
+ * Node cannot read them. Mode and owner are copied too, for an ACL is part of the mode; they are the same. Of a cp that
+ * is not GNU's nothing is expected.
+ *
+ * @param to has the content already, which only those may read who may read the old file
+ */
+async function copyAttributes(from: string, to: string, { mode, uid, gid }: Access): Promise<void> {
+  const old = await fs.lstat(from).catch(() => null)
+  if (old?.isFile() !== true || (old.mode & 0o7777) !== mode || old.uid !== uid || old.gid !== gid) return
+  const argv = ['cp', '--attributes-only', '--preserve=all', '--no-preserve=timestamps,links', '--', from, to]
+  await runProgram(argv, { timeoutMilliseconds: CP_MILLISECONDS })
 }
 
 const NOT_EMPTY: readonly (string | null)[] = ['ENOTEMPTY', 'EEXIST']

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import * as v from 'valibot'
 import { AgentError } from '../cert/errors.ts'
 import { quote, reasonOf } from '../cert/text.ts'
-import type { Change, FileState } from './change.ts'
+import type { Change, FileState, ServiceChange } from './change.ts'
 import { readFileState, SharedFolder } from './files.ts'
 
 /** A change of a run, with what its undoing needs besides. */
@@ -15,9 +15,15 @@ export interface Entry {
    * taken out twice.
    */
   merge: { readonly from: FileState; readonly target: FileState | null } | null
+  /**
+   * Of a service, what it was when the undoing of a finished run began: what an administrator changed since enroll stays.
+   * Left out: that is not known, or it was enroll that was interrupted, which may have stopped it.
+   */
+  readonly found?: ServiceChange['before']
 }
 
 export interface Run {
+  /** False: it was interrupted, or its undoing was. */
   isFinished: boolean
   entries: Entry[]
 }
@@ -43,6 +49,7 @@ const fileState = v.strictObject({
   ...access,
 })
 const maybeState = v.nullable(fileState)
+const unitState = v.strictObject({ isEnabled: v.boolean(), isActive: v.boolean() })
 const change = v.variant('kind', [
   v.strictObject({
     kind: v.literal('file'),
@@ -66,7 +73,7 @@ const change = v.variant('kind', [
     kind: v.literal('service'),
     step: v.string(),
     unit: v.pipe(v.string(), v.regex(/^[A-Za-z0-9@_.:][A-Za-z0-9@_.:\\-]*$/)),
-    before: v.strictObject({ isEnabled: v.boolean(), isActive: v.boolean() }),
+    before: unitState,
     replaced: v.exactOptional(
       v.strictObject({
         folder: absolutePath,
@@ -93,6 +100,7 @@ const entry = v.object({
   change,
   folders: v.array(absolutePath),
   merge: v.nullable(v.strictObject({ from: fileState, target: maybeState })),
+  found: v.exactOptional(unitState),
 })
 const runs = v.array(v.object({ isFinished: v.boolean(), entries: v.array(entry) }))
 const document = v.object({ version: v.number(), sha256: v.string(), runs: v.unknown() })
@@ -147,6 +155,7 @@ export function textOfRuns(all: readonly Run[]): string {
         change: documentOf(one.change),
         folders: one.folders,
         merge: one.merge && { from: stateDocument(one.merge.from), target: stateDocument(one.merge.target) },
+        found: one.found,
       })),
     })),
   )

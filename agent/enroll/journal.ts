@@ -5,9 +5,10 @@ import { reasonOf } from '../cert/text.ts'
 import { type FileOperations, makeFolder, replaceFile } from '../host/files.ts'
 import { createPassLock } from '../host/lock.ts'
 import type { Change, RegistrationChange } from './change.ts'
-import { isSameState, putFileState, readFileState, removeEmptyFolders, sweepBeside } from './files.ts'
+import { isSameState, putFileState, readFileState, removeEmptyFolders } from './files.ts'
 import { withoutSecrets } from './forget-secrets.ts'
 import { type Entry, LARGEST_JOURNAL_BYTES, loadRuns, type Run, textOfRuns } from './journal-format.ts'
+import { sweepBeside } from './leftovers.ts'
 import { createPerformer, filesOf, foldersFor, type Left, type Performers, placeOf } from './perform.ts'
 
 /*
@@ -65,9 +66,11 @@ export interface Journal extends AsyncDisposable {
   /** Undo what an interrupted or failed run left. May be called again, and is a no-op when there is nothing. */
   undoUnfinished(): Promise<Undone>
   /**
-   * Undo all runs, but for registrations at the issuer.
+   * Undo all runs, but for registrations at the issuer. What is undone is written into the journal as unfinished first, so
+   * that the next call goes on if this one is interrupted.
    *
    * @param keep of those changes nothing is undone either, and they stay in the journal
+   * @throws AgentError STORE_FAILED when that cannot be written: nothing is undone then
    */
   undoAll(keep?: (change: Change) => boolean): Promise<Undone>
   /**
@@ -209,7 +212,10 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
         const oldest = about.at(-1)?.change
         if (unit === null || oldest?.kind !== 'service' || oldest.before.isActive !== thoseActiveBefore)
           continue
-        await attempt(about, unit, async () => performer.undoService(oldest))
+        const founds = about.map(({ found }) => found)
+        // The newest; but an interrupted enroll may have stopped it.
+        const found = founds.includes(undefined) ? null : (founds[0] ?? null)
+        await attempt(about, unit, async () => performer.undoService(oldest, found))
       }
     }
 
@@ -223,13 +229,43 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       await attempt([one], place, () => undoEntry(one))
     }
     const aboutSshd = entries.filter(({ change: { kind } }) => kind === 'sshd')
-    if (aboutSshd.length > 0) await attempt(aboutSshd, 'sshd', async () => performer.undoSshd())
+    // What failed may be a file of sshd's: when it is undone later, sshd has to read that as well.
+    const isLast = blocked.size === 0
+    if (aboutSshd.length > 0) await attempt(isLast ? aboutSshd : [], 'sshd', async () => performer.undoSshd())
     await undoServices(true)
     if (unsaved !== null && !(await trySave()))
       left.push({ path, why: `what was undone cannot be noted: ${reasonOf(unsaved)}` })
     // A run that noted nothing has nothing to undo either.
     all = all.filter((run) => run.entries.length > 0)
     return { changes, left }
+  }
+
+  /** Part what is undone from what is kept, and mark it: before anything is undone. */
+  const markUndoing = async (isUndone: (change: Change) => boolean): Promise<void> => {
+    const marked: Run[] = []
+    for (const run of all) {
+      const undone = run.entries.filter(({ change }) => isUndone(change))
+      if (!run.isFinished || undone.length === 0) {
+        marked.push(run)
+        continue
+      }
+      const kept = run.entries.filter((one) => !undone.includes(one))
+      if (kept.length > 0) marked.push({ isFinished: true, entries: kept })
+      marked.push({ isFinished: false, entries: await Promise.all(undone.map(withFound)) })
+    }
+    if (marked.every((run) => all.includes(run))) return
+    const before = all
+    all = marked
+    try {
+      await save()
+    } catch (error) {
+      all = before
+      throw failed(`cannot write ${path}`, error)
+    }
+  }
+  const withFound = async (one: Entry): Promise<Entry> => {
+    const found = one.change.kind === 'service' ? await performer.stateOf(one.change.unit) : null
+    return found === null ? one : { ...one, found }
   }
 
   const newestFirst = (of: readonly Run[]): Entry[] => of.flatMap(({ entries }) => entries).toReversed()
@@ -260,8 +296,11 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       }
     },
     undoUnfinished: async () => undo(newestFirst(all.filter(({ isFinished }) => !isFinished))),
-    undoAll: async (keep = () => false) =>
-      undo(newestFirst(all).filter(({ change }) => change.kind !== 'registration' && !keep(change))),
+    async undoAll(keep = () => false) {
+      const isUndone = (change: Change): boolean => change.kind !== 'registration' && !keep(change)
+      await markUndoing(isUndone)
+      return undo(newestFirst(all).filter(({ change }) => isUndone(change)))
+    },
     async setRegistrations(registrations) {
       for (const run of all) run.entries = run.entries.filter((one) => one.change.kind !== 'registration')
       const entries = registrations.map((change) => ({ change, folders: [], merge: null }))

@@ -13,10 +13,10 @@ import {
   putFileState,
   readFileState,
   setFolderAccess,
-  sweepBeside,
   undoingOf,
 } from './files.ts'
 import type { Entry } from './journal-format.ts'
+import { sweepAfterHelper, sweepBeside } from './leftovers.ts'
 import { removeServiceFiles, removeServiceState, writeServiceFiles } from './service-state.ts'
 
 /** What a change needs besides files. */
@@ -24,7 +24,7 @@ export interface Performers {
   /** `systemctl` with these arguments; left out: the real one. */
   readonly systemctl?: (
     args: readonly string[],
-  ) => Promise<Pick<ProgramResult, 'status' | 'failure' | 'stderr'>>
+  ) => Promise<Pick<ProgramResult, 'status' | 'failure' | 'stderr'> & { readonly stdout?: string }>
   /** `sshd -t`, then a reload. @returns why sshd did not read its configuration; null when it did */
   readonly reloadSshd?: () => Promise<string | null>
 }
@@ -50,8 +50,13 @@ export interface Performer {
   /** @throws Error with why sshd did not read its configuration */
   undoSshd(): Promise<void>
   stop(unit: string): Promise<void>
-  /** @throws Error with what systemctl said */
-  undoService(change: ServiceChange): Promise<void>
+  /** What of a unit can be taken back: null when that is not known. */
+  stateOf(unit: string): Promise<ServiceChange['before'] | null>
+  /**
+   * @param found when the undoing began; null: whatever it is, it goes back to what it was before
+   * @throws Error with what systemctl said
+   */
+  undoService(change: ServiceChange, found: ServiceChange['before'] | null): Promise<void>
 }
 
 /** One for each request of the service; `systemctl stop` is content when there is none. */
@@ -107,10 +112,15 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     // It goes on without the service that asked it to, and would make copies again that are removed here.
     await call(['stop', ROOT_HELPERS])
     const earlier = new Map(before.map(({ path: copy, state }) => [copy, state]))
-    const found = await Promise.all(paths.map(pathsOf))
     let failure: unknown = null
+    for (const pattern of paths)
+      await sweepAfterHelper(pattern, operations).catch((error: unknown) => {
+        failure ??= error
+      })
+    const found = await Promise.all(paths.map(pathsOf))
     for (const copy of new Set([...found.flat(), ...earlier.keys()])) {
       try {
+        await sweepBeside(copy)
         const state = earlier.get(copy) ?? null
         const now = await readFileState(copy)
         // What was renewed since is newer than what was there before.
@@ -162,9 +172,13 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       if (why !== null) throw new Error(why)
     },
     stop: async (unit) => call(['stop', unit]),
-    async undoService(change) {
+    async stateOf(unit) {
+      const { status, stdout = '' } = await systemctl(['show', '--property=ActiveState,UnitFileState', unit])
+      return status === 0 ? unitStateIn(stdout) : null
+    },
+    async undoService(change, found) {
       if (change.replaced !== undefined) await writeServiceFiles(change.replaced)
-      for (const args of callsToUndo(change)) await call(args)
+      for (const args of callsToUndo(change, found)) await call(args)
     },
   }
 }
@@ -218,9 +232,30 @@ function callsToMake({ unit, before, replaced }: ServiceChange): readonly (reado
   return [...(before.isEnabled ? [] : [['enable', unit]]), ...start, ['reload-or-restart', unit]]
 }
 
-function callsToUndo({ unit, before }: ServiceChange): readonly (readonly string[])[] {
-  if (!before.isActive) return [before.isEnabled ? ['stop', unit] : ['disable', '--now', unit]]
-  return [...(before.isEnabled ? [] : [['disable', unit]]), ['reload-or-restart', unit]]
+/** By the time of these calls it is stopped. */
+function callsToUndo(
+  { unit, before }: ServiceChange,
+  found: ServiceChange['before'] | null,
+): readonly (readonly string[])[] {
+  // Masked, say, or disabled since: there is nothing to disable, and systemctl may refuse to.
+  const disable = before.isEnabled || found?.isEnabled === false ? [] : [['disable', unit]]
+  if (before.isActive)
+    return [...disable, ...(found?.isActive === false ? [] : [['reload-or-restart', unit]])]
+  return disable.length > 0 ? [['disable', '--now', unit]] : [['stop', unit]]
+}
+
+/**
+ * The unit by two properties of org.freedesktop.systemd1(5): a line for each, in any order.
+ *
+ * @returns `isActive` is false when it was stopped; one that failed, or is being started again, counts as active, for
+ * nobody stopped it
+ */
+function unitStateIn(text: string): ServiceChange['before'] | null {
+  const { ActiveState: active = '', UnitFileState: file = '' } = Object.fromEntries(
+    text.split('\n').map((line) => line.split('=', 2)),
+  ) as Record<string, string | undefined>
+  if (active === '' || file === '') return null
+  return { isEnabled: file === 'enabled', isActive: !['inactive', 'deactivating'].includes(active) }
 }
 
 async function runSystemctl(args: readonly string[]): Promise<ProgramResult> {

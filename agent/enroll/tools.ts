@@ -1,16 +1,23 @@
 import { readdir, readFile, readlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import * as v from 'valibot'
 import { AgentError, messageOf } from '../cert/errors.ts'
-import { oneLine } from '../cert/text.ts'
+import { oneLine, reasonOf } from '../cert/text.ts'
 import { type Config, isProxyVariable } from '../config/config.ts'
+import { problemLine } from '../config/problem.ts'
+import { readConfigFiles } from '../config/read-files.ts'
+import { command as commandSetting } from '../config/values.ts'
 import { createPassLock } from '../host/lock.ts'
 import { createHostNames, systemClock } from '../host/machine.ts'
 import { findProgram } from '../host/programs.ts'
 import { makeRuntimeFolder, SshdConfiguration } from '../host/sshd-files.ts'
 import { createSshd } from '../host/sshd.ts'
 import { createExchangeClient, type ExchangeClientOptions } from '../issuer/exchange-client.ts'
+import { valueAt } from './configuration.ts'
+import { refuseShared } from './files.ts'
 import { type Journal, openJournal, readJournal } from './journal.ts'
 import { isReadOnly, type Mode, type Person } from './show.ts'
-import { type EnrollTools, SSHD_CONFIG } from './wanted.ts'
+import { CONFIG_FILE, type EnrollTools, SSHD_CONFIG } from './wanted.ts'
 
 const FOLDER = '/var/lib/hostcertd-enroll'
 const LOCK = `${FOLDER}/lock`
@@ -54,7 +61,7 @@ export function hostTools({
     openExchange,
     untilServed,
     testSshd,
-    reloadSshd,
+    reloadSshd: reloadConfiguredSshd,
   }
 }
 
@@ -83,7 +90,7 @@ export async function openTools(
     signal,
     performers: {
       // An undoing goes on whatever signal comes.
-      reloadSshd: async () => reloadSshd(new AbortController().signal),
+      reloadSshd: async () => reloadConfiguredSshd(new AbortController().signal),
     },
   })
     .catch(async (error: unknown) => {
@@ -168,6 +175,41 @@ export async function reloadSshd(
     if (systemClock.uptime() + outcome.retrySeconds > until) return 'it was reloaded too often just now'
     await systemClock.sleep(outcome.retrySeconds * 1000, signal)
   }
+}
+
+/**
+ * By `sshd.reload_command` of this host, else by the root helper. It is read now: enroll does not set it, so it is the
+ * same before a change of the configuration, after it, and when that is undone.
+ *
+ * @returns why sshd did not read its configuration; null when it did
+ */
+export async function reloadConfiguredSshd(
+  signal: AbortSignal,
+  configFile = CONFIG_FILE,
+): Promise<string | null> {
+  let reloadCommand: readonly string[] | null
+  try {
+    reloadCommand = await readReloadCommand(configFile)
+  } catch (error) {
+    return `which command reloads sshd is not known: ${reasonOf(error)}`
+  }
+  return reloadSshd(signal, reloadCommand)
+}
+
+/**
+ * The command, whatever else is wrong with the configuration. The daemon runs it as its own user; enroll, like
+ * `ca refresh`, runs it as root, so only a file that nobody but root can change may name it.
+ */
+async function readReloadCommand(configFile: string): Promise<readonly string[] | null> {
+  const { files, complete, problems } = await readConfigFiles(configFile)
+  if (!complete) throw new Error(problems.map(problemLine).join('; '))
+  const settings = files.map(({ file, tree }) => ({ file, value: valueAt(tree, ['sshd', 'reload_command']) }))
+  const { file, value } = settings.findLast((setting) => setting.value !== undefined) ?? {}
+  if (file === undefined) return null
+  for (const path of [file, dirname(file), dirname(configFile)]) await refuseShared(path)
+  const parsed = v.safeParse(commandSetting, value)
+  if (!parsed.success) throw new Error(`${file}: sshd.reload_command ${parsed.issues[0].message}`)
+  return parsed.output
 }
 
 async function testSshd(signal: AbortSignal): Promise<string | null> {

@@ -40,6 +40,8 @@ export interface Looking {
   readonly isThere: boolean
   /** Written while a person thinks about the question, which is answered by yes. */
   readonly meanwhile: Readonly<Record<string, string>>
+  /** The step before which enroll fails, and undoes what it did; null: none. */
+  readonly failsBefore: string | null
 }
 
 /** What `enroll --dry-run` says and shows. */
@@ -52,6 +54,8 @@ export interface Looked extends Pick<Enrolled, 'hostId' | 'steps' | 'knownHosts'
   readonly access: Readonly<Record<string, string>>
   /** What a person was asked: secrets. */
   readonly asked: readonly string[]
+  /** Calls of systemctl, and reloads of sshd, to make changes and to undo them. */
+  readonly calls: readonly string[]
 }
 
 /** What systemctl prints, and its exit status. */
@@ -66,6 +70,7 @@ export interface Wish {
   readonly systemctl?: { readonly isEnabled?: Word; readonly isActive?: Word }
   readonly isThere?: boolean
   readonly meanwhile?: Readonly<Record<string, string>>
+  readonly failsBefore?: string
 }
 
 const OPTIONS: EnrollOptions = {
@@ -147,7 +152,7 @@ export class EnrollHost implements AsyncDisposable {
     return `${await signCertificate(all)}\n`
   }
 
-  /** `enroll --dry-run`. Files stay from one call to the next. */
+  /** `enroll`, by default with `--dry-run`. Files stay from one call to the next. */
   async look({
     files = {},
     options,
@@ -156,6 +161,7 @@ export class EnrollHost implements AsyncDisposable {
     userCa = '',
     isThere = false,
     meanwhile = {},
+    failsBefore,
   }: Wish = {}): Promise<Looked> {
     const { isEnabled = ['disabled', 1], isActive = ['inactive', 3] } = systemctl
     for (const [verb, [word, status]] of Object.entries({ 'is-enabled': isEnabled, 'is-active': isActive }))
@@ -172,6 +178,7 @@ export class EnrollHost implements AsyncDisposable {
       issuer: { hostId: NAMES.hostId, ca: this.path('ca'), caKey: this.caKeys[0], userCa },
       isThere,
       meanwhile,
+      failsBefore: failsBefore ?? null,
     }
     this.#program.stdin.write(`${JSON.stringify(given)}\n`)
     const { value, done } = await this.#lines.next()

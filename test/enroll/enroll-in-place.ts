@@ -12,7 +12,7 @@ import type { ExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import { signCertificate } from '../support/ssh-keygen.ts'
 import { type Looked, type Looking, NAMES } from './enroll-host.ts'
 
-/** A program of enroll-host.ts: runs where /etc and /var/lib are a test's own, and there does `enroll --dry-run`. */
+/** A program of enroll-host.ts: runs where /etc and /var/lib are a test's own, and there does `enroll`. */
 
 const NO_USER_CA = {
   code: 'USER_CA_INVALID',
@@ -24,7 +24,8 @@ const NO_USER_CA = {
 
 const never = async (): Promise<never> => Promise.reject(new Error('nobody asks for that'))
 
-async function look({ files, options, environment, issuer, isThere, meanwhile }: Looking): Promise<Looked> {
+async function look(looking: Looking): Promise<Looked> {
+  const { files, options, environment, issuer, isThere, meanwhile, failsBefore } = looking
   for (const [path, { content, mode, owner }] of Object.entries(files)) {
     await mkdir(dirname(path), { recursive: true })
     await writeFile(path, content)
@@ -68,7 +69,10 @@ async function look({ files, options, environment, issuer, isThere, meanwhile }:
   }
   const person: EnrollTools['person'] = {
     isThere,
-    tell: (line) => told.push(line),
+    tell(line) {
+      told.push(line)
+      if (line === failsBefore) throw new Error('cut off')
+    },
     show: (all) => (changes = all),
     async agrees() {
       await writeMeanwhile()
@@ -81,9 +85,19 @@ async function look({ files, options, environment, issuer, isThere, meanwhile }:
     },
     input: never,
   }
+  const calls: string[] = []
   await using journal = await openJournal({
     folder: '/var/lib/hostcertd-enroll',
-    performers: {},
+    performers: {
+      async systemctl(args) {
+        calls.push(args.join(' '))
+        return { status: 0, failure: null, stderr: '' }
+      },
+      async reloadSshd() {
+        calls.push('reload sshd')
+        return null
+      },
+    },
   })
   const tools: EnrollTools = {
     version: '0',
@@ -114,6 +128,7 @@ async function look({ files, options, environment, issuer, isThere, meanwhile }:
       error: null,
       told,
       asked,
+      calls,
       hostId,
       steps,
       knownHosts,
@@ -122,7 +137,7 @@ async function look({ files, options, environment, issuer, isThere, meanwhile }:
     }
   } catch (error) {
     const nothing = { hostId: null, steps: [], knownHosts: [], files: {}, access: {} }
-    return { ...nothing, error: messageOf(error), told, asked }
+    return { ...nothing, error: messageOf(error), told, asked, calls }
   }
 }
 

@@ -471,3 +471,19 @@ describe('the service', () => {
     })
   })
 })
+
+test('cut off behind the configuration, which a service may follow by itself, sshd is reloaded once that is undone', async () => {
+  const failsBefore = 'record which machine this is'
+  const { error, told, calls } = await host.look({ options: { mode: 'yes' }, failsBefore })
+  expect(error).toBe('cut off')
+  expect(told.slice(-3)).toEqual([
+    'write the configuration',
+    failsBefore,
+    expect.stringMatching(/^undone: what was changed \(.*reload sshd.*\)$/),
+  ])
+  expect(calls.filter((call) => !call.startsWith('stop '))).toEqual([
+    'disable --now hostcertd.service',
+    'reload sshd',
+  ])
+  await expect(readFile(host.path('etc/hostcertd/hostcertd.yaml'))).rejects.toThrow('ENOENT')
+})

@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -9,11 +10,21 @@ import { AgentError } from '../../agent/cert/errors.ts'
 import type { Access, FileState } from '../../agent/enroll/change.ts'
 import { readFileState } from '../../agent/enroll/files.ts'
 import { type Journal, openJournal, readJournal, type Undone } from '../../agent/enroll/journal.ts'
-import { needsRoot } from '../support/skip.ts'
+import { needsRoot, runsIf } from '../support/skip.ts'
 import { type Fault, faultyOperations } from './faulty-operations.ts'
-import { enroll, fileChange, fileState, makeSmallHost, type SmallHost, SSHD_CONFIG } from './small-host.ts'
+import {
+  enroll,
+  fileChange,
+  fileState,
+  isNotedFirst,
+  makeSmallHost,
+  type SmallHost,
+  SSHD_CONFIG,
+} from './small-host.ts'
 
 const JOURNAL = new URL('../../agent/enroll/journal.ts', import.meta.url).href
+
+const PYTHON = '/usr/bin/python3'
 
 /** Hundreds of runs, each with a lock by a program. */
 const SLOW = { timeout: 240_000 }
@@ -86,7 +97,7 @@ test('unenroll takes back everything, byte for byte, with mode and owner, and th
   expect(run?.changes).toEqual((await readJournal(host.state))[0]?.changes)
   const undone = await unenroll(host)
   expect(undone.left).toEqual([])
-  expect(undone.changes).toHaveLength(7)
+  expect(undone.changes).toHaveLength(8)
   expect(undone.changes[0]?.kind).toBe('service')
   await expectAsBefore(host, before, 'at the end')
   expect(await unenroll(host)).toEqual({ changes: [], left: [] })
@@ -123,25 +134,46 @@ test(
       )
       await fs.chmod(file, 0o640)
     }
+    const kinds = [
+      { isEdited: false, wasActive: false },
+      { isEdited: true, wasActive: false },
+      { isEdited: false, wasActive: true },
+    ]
     let edited: Record<string, unknown> | null = null
-    for (const isEdited of [false, true]) {
+    for (const { isEdited, wasActive } of kinds) {
       for (const fault of [null, ...stops((await stepsOf('unenroll', 'stop')) + (isEdited ? 4 : 0))]) {
         await using one = await makeSmallHost()
-        const before = await one.snapshot()
+        one.service.isEnabled = one.service.isActive = wasActive
+        const before = await stateOf(one)
         {
           await using journal = await one.open()
           await enroll(one, journal)
         }
         if (isEdited) await edit(one)
+        const enrolled = await stateOf(one)
         if (fault !== null) {
           const faulty = faultyOperations(fault)
           await using journal = await one.open(faulty)
           await Promise.race([faulty.stopped, journal.undoAll()])
         }
-        expect({ fault, left: (await unenroll(one)).left }).toEqual({ fault, left: [] })
-        const files = normalized(await one.snapshot(), one)
-        if (isEdited) edited ??= files
-        expect({ fault, files }).toEqual({ fault, files: isEdited ? edited : normalized(before, one) })
+        const runs = await readJournal(one.state)
+        const isSeen = runs.some(({ isFinished }) => !isFinished)
+        // Nobody would finish it.
+        const whole = isSeen || runs.length === 0 ? enrolled : await stateOf(one)
+        expect({ fault, wasActive, ...whole }).toEqual({ fault, wasActive, ...enrolled })
+        {
+          await using journal = await one.open()
+          const { left } = await (isSeen ? journal.undoUnfinished() : journal.undoAll())
+          expect({ fault, left }).toEqual({ fault, left: [] })
+        }
+        const now = await stateOf(one)
+        if (isEdited) edited ??= now.files
+        expect({ fault, wasActive, ...now }).toEqual({
+          fault,
+          wasActive,
+          service: before.service,
+          files: isEdited ? edited : before.files,
+        })
         expect(await readJournal(one.state)).toEqual([])
       }
     }
@@ -151,6 +183,11 @@ test(
     })
   },
 )
+
+async function stateOf(one: SmallHost) {
+  const service = { isEnabled: one.service.isEnabled, isActive: one.service.isActive }
+  return { files: normalized(await one.snapshot(), one), service }
+}
 
 function normalized(files: Record<string, unknown>, { etc }: SmallHost): Record<string, unknown> {
   return JSON.parse(JSON.stringify(files).replaceAll(etc, 'ETC')) as Record<string, unknown>
@@ -182,6 +219,7 @@ test(
   'an error at any step of unenroll is named, keeps nothing else from being undone, and the next call ends it',
   SLOW,
   async () => {
+    let unbegun = 0
     for (const fault of errors(await stepsOf('unenroll', 'EIO'))) {
       await using one = await makeSmallHost()
       const before = await one.snapshot()
@@ -191,17 +229,24 @@ test(
       }
       {
         await using journal = await one.open(faultyOperations(fault))
-        const { changes, left } = await journal.undoAll()
-        // A file that was changed twice is one of them: what is older waits for what failed.
-        expect({ fault, undone: changes.length >= 5, left: left.length <= 1 }).toEqual({
-          fault,
-          undone: true,
-          left: true,
-        })
+        const enrolled = await stateOf(one)
+        const undone = await journal.undoAll().catch((error: unknown) => error as AgentError)
+        if (undone instanceof AgentError) unbegun += 1
+        // If it could not be written that it begins, nothing is undone. A file that was changed twice is one of them: what
+        // is older waits for what failed.
+        const judged =
+          undone instanceof AgentError
+            ? [
+                undone.message.startsWith(`cannot write ${one.journal}: `),
+                isDeepStrictEqual(await stateOf(one), enrolled),
+              ]
+            : [undone.changes.length >= 5, undone.left.length <= 1]
+        expect({ fault, judged }).toEqual({ fault, judged: [true, true] })
       }
       expect((await unenroll(one)).left).toEqual([])
       await expectAsBefore(one, before, fault)
     }
+    expect(unbegun).toBeGreaterThan(5)
   },
 )
 
@@ -428,6 +473,48 @@ test('an owner is given, and given back', needsRoot, async () => {
   expect(await readFileState(config)).toEqual(before)
 })
 
+describe('an ACL and other extended attributes', () => {
+  const python = (program: string, ...args: readonly string[]): string =>
+    execFileSync(
+      'python3',
+      ['-c', `import os, struct, sys\npath = sys.argv[1]\n${program}`, config, ...args],
+      {
+        encoding: 'utf8',
+      },
+    )
+  // user::rw- user:1234:r-- group::r-- mask::r-- other::---
+  const set = `
+entries = [(1, 6, 2**32 - 1), (2, 4, 1234), (4, 4, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1)]
+acl = struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *entry) for entry in entries)
+os.setxattr(path, 'system.posix_acl_access', acl)
+os.setxattr(path, 'user.note', b'mine')`
+  const attributes = (): string =>
+    python('print([(name, os.getxattr(path, name)) for name in sorted(os.listxattr(path))])')
+
+  test.each([
+    { name: 'stay with mode and owner', mode: 0o640, isKept: true },
+    { name: 'go with the mode', mode: 0o600, isKept: false },
+  ])(
+    '$name, also when that is undone',
+    runsIf(existsSync(PYTHON), `${PYTHON} is missing`),
+    async ({ mode, isKept }) => {
+      python(set)
+      const before = attributes()
+      expect(before).toContain('user.note')
+      await using journal = await host.open()
+      const old = await readFileState(config)
+      expect(old?.mode).toBe(0o640)
+      await journal.begin().make(fileChange(config, old, fileState('new\n', mode)))
+      expect(attributes()).toBe(isKept ? before : '[]\n')
+      expect(await readFileState(config)).toEqual(fileState('new\n', mode))
+      expect((await fs.stat(config)).mtimeMs).toBeGreaterThan(Date.now() - 60_000)
+      await journal.undoUnfinished()
+      expect(await readFileState(config)).toEqual(old)
+      expect(attributes()).toBe(isKept ? before : '[]\n')
+    },
+  )
+})
+
 describe('the owner and mode of a folder', () => {
   const accessOf = async (path: string): Promise<Access> => {
     const { mode, uid, gid } = await fs.stat(path)
@@ -649,12 +736,11 @@ test('copies that were there before stay, renewed or not, and others of that nam
 test('what a service makes by itself, before it is told to, is undone: it is stopped first', async () => {
   const before = await host.snapshot()
   const changes = await host.changes()
-  const isLater = ({ kind }: { readonly kind: string }): boolean => kind === 'copies' || kind === 'service'
   {
     await using journal = await host.open()
     const run = journal.begin()
-    await run.note(changes.filter(isLater))
-    await run.make(changes[1]!)
+    await run.note(changes.filter(isNotedFirst))
+    await run.make(changes[0]!)
     expect(host.service.calls).toEqual([])
   }
   // A power cut, and the next boot.
@@ -662,6 +748,8 @@ test('what a service makes by itself, before it is told to, is undone: it is sto
   const copies = join(host.etc, 'ssh', 'hostcertd')
   await fs.mkdir(copies)
   await fs.writeFile(join(copies, 'ssh_host_ed25519_key-cert.pub'), 'certificate\n')
+  await fs.writeFile(join(host.etc, 'ssh', 'sshd_config.d', '40-hostcertd.conf'), 'HostCertificate x\n')
+  await host.readBySshd()
   await fs.writeFile(join(host.kept, 'attempts.json'), 'new\n')
   await using journal = await host.open()
   expect((await journal.undoUnfinished()).left).toEqual([])
@@ -703,6 +791,36 @@ test('a root helper that is still running is ended before its copies are removed
   expect(await host.snapshot()).toEqual(before)
 })
 
+test('what a killed root helper left is removed, and nothing else that has such a name', async () => {
+  const [copies, dropIns] = ['hostcertd', 'sshd_config.d'].map((name) => join(host.etc, 'ssh', name)) as [
+    string,
+    string,
+  ]
+  const copy = join(copies, 'a-cert.pub')
+  await fs.mkdir(join(copies, '.install.theirs', 'kept'), { recursive: true })
+  await fs.mkdir(join(copies, '.install.tHeir5'))
+  await fs.writeFile(copy, 'before\n')
+  await fs.writeFile(join(copies, '.install.tHeir5', 'mine'), 'mine\n')
+  await fs.writeFile(join(copies, '.install.ABCDEF'), 'a file\n')
+  await fs.symlink(dropIns, join(copies, '.install.abcdef'))
+  await fs.writeFile(join(dropIns, '.41-other.conf.before'), 'mine\n')
+  const before = await host.snapshot()
+  await using journal = await host.open()
+  const run = journal.begin()
+  const paths = [join(copies, '*-cert.pub'), join(dropIns, '40-hostcertd.conf')]
+  const states = [{ path: copy, state: await readFileState(copy) }]
+  await run.make({ kind: 'copies', step: 'copies', paths, before: states, state: null })
+  await run.finish()
+  await fs.mkdir(join(copies, '.install.aB3dE9'))
+  for (const name of ['certificate', 'drop-in', 'kept', 'public'])
+    await fs.writeFile(join(copies, '.install.aB3dE9', name), 'x\n')
+  await fs.writeFile(join(copies, '.install.tHeir5', 'public'), 'x\n')
+  await fs.writeFile(join(copies, '.a-cert.pub.hostcertd-0123456789ab.tmp'), 'x\n')
+  await fs.writeFile(join(dropIns, '.40-hostcertd.conf.before'), '')
+  expect((await journal.undoAll()).left).toEqual([])
+  expect(await host.snapshot()).toEqual(before)
+})
+
 test.each([
   { isEnabled: false, isActive: false, made: ['enable --now U'], undone: ['disable --now U'] },
   { isEnabled: true, isActive: false, made: ['enable --now U'], undone: ['stop U'] },
@@ -733,6 +851,59 @@ test.each([
   const ends = before.isActive ? undone : undone.map((call) => `${call} *`)
   expect(order).toEqual([...made, 'reload-or-restart U *', 'stop U *', ...ends])
   expect(left).toEqual([])
+})
+
+const ENROLLED = { ActiveState: 'active', UnitFileState: 'enabled' }
+
+test.each([
+  { was: 'off', now: ENROLLED, undone: ['stop U', 'disable --now U'] },
+  { was: 'off', now: { ...ENROLLED, UnitFileState: 'disabled' }, undone: ['stop U', 'stop U'] },
+  { was: 'off', now: { ActiveState: 'inactive', UnitFileState: 'masked' }, undone: ['stop U', 'stop U'] },
+  { was: 'on', now: ENROLLED, undone: ['stop U', 'reload-or-restart U'] },
+  { was: 'on', now: { ...ENROLLED, ActiveState: 'failed' }, undone: ['stop U', 'reload-or-restart U'] },
+  { was: 'on', now: { ...ENROLLED, ActiveState: 'inactive' }, undone: ['stop U'] },
+  { was: 'on', now: { ActiveState: 'inactive', UnitFileState: 'masked' }, undone: ['stop U'] },
+  // Not known, as with a unit that is not there.
+  {
+    was: 'on',
+    now: { ActiveState: 'inactive', UnitFileState: '' },
+    undone: ['stop U', 'reload-or-restart U'],
+  },
+])('a service that was $was, and is now $now', async ({ was, now, undone }) => {
+  const isOn = was === 'on'
+  let calls: string[] = []
+  let isKilled = true
+  const performers = {
+    systemctl: async (args: readonly string[]) => {
+      const stdout = Object.entries(now).map((property) => `${property.join('=')}\n`)
+      if (args[0] === 'show') return { status: 0, failure: null, stderr: '', stdout: stdout.join('') }
+      calls.push(args.join(' '))
+      if (isKilled && args[0] === 'stop') now = { ...now, ActiveState: 'inactive' }
+      return { status: isKilled && calls.length > 1 ? 1 : 0, failure: null, stderr: '' }
+    },
+  }
+  {
+    await using journal = await openJournal({ folder: host.state, performers })
+    const run = journal.begin()
+    await run.make({
+      kind: 'service',
+      step: 's',
+      unit: 'U',
+      before: { isEnabled: isOn, isActive: isOn },
+    })
+    await run.finish()
+    calls = []
+    await journal.undoAll()
+  }
+  // What the interrupted call stopped, nobody else did.
+  expect(calls).toEqual(undone)
+  isKilled = false
+  calls = []
+  await using journal = await openJournal({ folder: host.state, performers })
+  const isLeft = journal.runs.length > 0
+  expect((await journal.undoUnfinished()).left).toEqual([])
+  expect(calls).toEqual(isLeft ? undone : [])
+  expect(isLeft).toBe(undone.length > 1)
 })
 
 test('sshd is reloaded once, after all files are as before, and again by the next call if that failed', async () => {

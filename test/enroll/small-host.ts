@@ -17,7 +17,9 @@ export interface SmallHost extends AsyncDisposable {
   readonly kept: string
   readonly journal: string
   readonly service: { isEnabled: boolean; isActive: boolean; calls: string[] }
-  /** Of /etc and of what the service keeps, by path: all that must be as before. */
+  /** sshd reads its configuration. */
+  readBySshd(): Promise<void>
+  /** Of /etc and of what the service keeps, by path, and what sshd has read: all that must be as before. */
   snapshot(): Promise<Record<string, unknown>>
   open(faulty?: FaultyOperations): Promise<Journal>
   /** All kinds of changes, as one call of enroll makes them. */
@@ -49,15 +51,35 @@ export async function makeSmallHost(): Promise<SmallHost> {
   await fs.writeFile(join(kept, 'certs', 'old'), 'old\n')
   const service = { isEnabled: false, isActive: false, calls: [] as string[] }
 
+  const configOfSshd = async (): Promise<string> => {
+    const files = ['sshd_config', 'sshd_config.d/40-hostcertd.conf'].map((name) => at('ssh', name))
+    return (await Promise.all(files.map((file) => fs.readFile(file, 'latin1').catch(() => '')))).join()
+  }
+  let readConfig = await configOfSshd()
+  const readBySshd = async (): Promise<void> => {
+    readConfig = await configOfSshd()
+  }
+
   const performersWith = ({ step }: FaultyOperations): Performers => ({
-    systemctl: (args) =>
-      step(async () => {
+    systemctl: async (args) => {
+      if (args[0] === 'show') {
+        const stdout = `ActiveState=${service.isActive ? 'active' : 'inactive'}\nUnitFileState=${service.isEnabled ? 'enabled' : 'disabled'}\n`
+        return { status: 0, failure: null, stderr: '', stdout }
+      }
+      return step(async () => {
         service.calls.push(args.join(' '))
         const [verb] = args
         if (verb === 'enable' || verb === 'disable') service.isEnabled = verb === 'enable'
         if (args.includes('--now')) service.isActive = verb === 'enable'
         if (verb === 'stop') service.isActive = false
+        if (verb === 'start' || verb === 'reload-or-restart') service.isActive = true
         return { status: 0, failure: null, stderr: '' }
+      })
+    },
+    reloadSshd: () =>
+      step(async () => {
+        await readBySshd()
+        return null
       }),
   })
 
@@ -70,6 +92,7 @@ export async function makeSmallHost(): Promise<SmallHost> {
     }
     for (const name of (await fs.readdir(kept, { recursive: true })).sort())
       found[`kept/${name}`] = (await fs.lstat(join(kept, name))).isFile()
+    found['what sshd has read'] = readConfig
     return found
   }
 
@@ -84,6 +107,7 @@ export async function makeSmallHost(): Promise<SmallHost> {
         isSecret: true,
         isCredential: true,
       },
+      { kind: 'sshd', step: 'reload sshd' },
       fileChange(at('ssh', 'sshd_config'), config, once),
       fileChange(at('ssh', 'sshd_config'), once, twice),
       fileChange(at('ssh', 'leftover'), await readFileState(at('ssh', 'leftover')), null),
@@ -109,6 +133,7 @@ export async function makeSmallHost(): Promise<SmallHost> {
     kept,
     journal: join(state, 'journal.json'),
     service,
+    readBySshd,
     snapshot,
     changes,
     open: (faulty = faultyOperations()) =>
@@ -117,11 +142,16 @@ export async function makeSmallHost(): Promise<SmallHost> {
   }
 }
 
+/** What others may bring about before enroll does. */
+export function isNotedFirst({ kind }: Change): boolean {
+  return kind === 'sshd' || kind === 'copies' || kind === 'service'
+}
+
 /** What enroll does: all changes, and the helper its copies. */
 export async function enroll(host: SmallHost, journal: Journal): Promise<void> {
   const run = journal.begin()
   const changes = await host.changes()
-  await run.note(changes.filter(({ kind }) => kind === 'copies' || kind === 'service'))
+  await run.note(changes.filter(isNotedFirst))
   for (const change of changes) await run.make(change)
   const copies = join(host.etc, 'ssh', 'hostcertd')
   await fs.mkdir(copies)
@@ -130,5 +160,6 @@ export async function enroll(host: SmallHost, journal: Journal): Promise<void> {
   await fs.mkdir(join(host.kept, 'certs', 'more'))
   for (const name of ['attempts.json', 'certs/old', 'certs/new-cert.pub', 'certs/more/a'])
     await fs.writeFile(join(host.kept, name), 'new\n')
+  await host.readBySshd()
   await run.finish()
 }

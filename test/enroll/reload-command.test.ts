@@ -1,0 +1,58 @@
+import * as fs from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { reloadConfiguredSshd } from '../../agent/enroll/tools.ts'
+import { needsRoot } from '../support/skip.ts'
+import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
+
+let folder: TemporaryFolder
+const at = (...names: string[]): string => join(folder.path, ...names)
+const reload = async () => reloadConfiguredSshd(new AbortController().signal, at('hostcertd.yaml'))
+const command = (...argv: readonly string[]): string =>
+  `sshd:\n  reload_command: ${JSON.stringify(argv)}\nno_such_setting: 1\n`
+beforeEach(async () => {
+  folder = await makeTemporaryFolder()
+  await fs.mkdir(at('conf.d'))
+})
+afterEach(() => folder.remove())
+
+test('sshd is reloaded by reload_command, whatever else the configuration says; conf.d counts', async () => {
+  await fs.writeFile(at('hostcertd.yaml'), command('/bin/sh', '-c', 'exit 3'))
+  expect(await reload()).toMatch(/^reload_command failed: \/bin\/sh ended with status 3/)
+  await fs.writeFile(at('conf.d', '1.yaml'), command('/usr/bin/touch', at('reloaded')))
+  expect(await reload()).toBeNull()
+  await fs.access(at('reloaded'))
+  // It is there before hostcertd.yaml, and when that is taken back.
+  await fs.rm(at('reloaded'))
+  await fs.rm(at('hostcertd.yaml'))
+  expect(await reload()).toBeNull()
+  await fs.access(at('reloaded'))
+})
+
+test.each([
+  { name: 'no list', text: 'sshd:\n  reload_command: /bin/true\n', why: /sshd\.reload_command must/ },
+  { name: 'no absolute path', text: command('touch', 'x'), why: /absolute path/ },
+  { name: 'no YAML', text: 'sshd: [\n', why: /hostcertd\.yaml/ },
+])('a configuration with $name is not taken for one without a command', async ({ text, why }) => {
+  await fs.writeFile(at('hostcertd.yaml'), text)
+  const said = await reload()
+  expect(said).toMatch(/^which command reloads sshd is not known: /)
+  expect(said).toMatch(why)
+})
+
+test('a command that others than root could name is not run', needsRoot, async () => {
+  const file = at('hostcertd.yaml')
+  await fs.writeFile(file, command('/usr/bin/touch', at('reloaded')))
+  for (const [path, mode, owner] of [
+    [file, 0o666, 0],
+    [file, 0o644, 7],
+    [folder.path, 0o777, 0],
+  ] as const) {
+    await fs.chmod(path, mode)
+    await fs.chown(path, owner, 0)
+    expect(await reload()).toContain(`other users than root may write to ${path}`)
+    await fs.chown(path, 0, 0)
+    await fs.chmod(path, 0o755)
+  }
+  expect(await fs.readdir(folder.path)).not.toContain('reloaded')
+})
