@@ -139,7 +139,7 @@ export async function ownHostId(
   const enrollment = await readEnrollment(enrollmentFile).catch((error: unknown) => {
     throw new AgentError('STORE_FAILED', `${messageOf(error)}; ${name}`, { cause: error })
   })
-  const hostId = enrollment?.host_id ?? registeredIn(runs).at(-1)
+  const hostId = enrollment?.host_id ?? registeredIn(runs, url).at(-1)
   if (hostId !== undefined) return hostId
   throw new AgentError('CONFIG_INVALID', name)
 }

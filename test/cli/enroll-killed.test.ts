@@ -34,7 +34,10 @@ interface Machine extends AsyncDisposable {
   readonly journal: () => Promise<readonly JournalRun[]>
 }
 
-async function makeMachine(): Promise<Machine> {
+/** @param permissions of the identity; by default it may read and register all hosts */
+async function makeMachine(
+  permissions: Parameters<LocalIssuer['addToken']>[0] = { mayRead: 'all', mayCreate: true },
+): Promise<Machine> {
   const folder = await makeTemporaryFolder()
   const at = (...names: string[]): string => join(folder.path, ...names)
   for (const name of [...FOLDERS, 'issuer', 'etc/ssh', 'etc/hostcertd/conf.d'])
@@ -46,7 +49,7 @@ async function makeMachine(): Promise<Machine> {
   await writeFile(at('systemctl'), SYSTEMCTL, { mode: 0o755 })
 
   const issuer = await startLocalIssuer({ folder: at('issuer') })
-  await writeFile(at('token'), issuer.addToken({ mayRead: 'all', mayCreate: true }))
+  await writeFile(at('token'), issuer.addToken(permissions))
   const daemon = await startFakeDaemon({
     '/livez': LIVE,
     get '/status'() {
@@ -168,4 +171,44 @@ test.each<{ name: string; fault: Fault; says: RegExp }>([
   const { status, stderr } = await endOf(machine.enroll())
   expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(says) })
   expect(await machine.journal()).toEqual([])
+})
+
+const REFUSED: Fault = {
+  status: 422,
+  body: { reqId: 'req-1', error: 'ValidationFailure', message: 'not now' },
+}
+
+test(
+  'what was registered before a later step failed is used by the next enroll, without the right to read it',
+  canRun,
+  async () => {
+    await using machine = await makeMachine({ mayCreate: true })
+    const { issuer } = machine
+    issuer.failNext(REFUSED, 1, 'issue')
+    const failed = await endOf(machine.enroll())
+    expect(failed).toEqual({ status: 1, stderr: expect.stringContaining(`registered ${HOSTNAME}`) })
+    const hostId = issuer.hosts[HOSTNAME] ?? ''
+    expect(registrations(await machine.journal())).toMatchObject([{ hostname: HOSTNAME, hostId }])
+
+    const again = await endOf(machine.enroll())
+    const says = expect.stringContaining(`${HOSTNAME} is enrolled: sshd presents its certificates`)
+    expect(again).toEqual({ status: 0, stderr: says })
+    expect(again.stderr).not.toContain('registered')
+    expect(issuer.hosts).toEqual({ [HOSTNAME]: hostId })
+    expect(
+      issuer.requests.filter(({ method, path }) => method === 'POST' && path === '/api/v1/ssh/hosts'),
+    ).toHaveLength(1)
+  },
+)
+
+test('what was registered before, and deleted at the issuer since, is registered again', canRun, async () => {
+  await using machine = await makeMachine({ mayCreate: true })
+  const { issuer } = machine
+  issuer.failNext(REFUSED, 1, 'issue')
+  expect(await endOf(machine.enroll())).toMatchObject({ status: 1 })
+  const hostId = issuer.hosts[HOSTNAME] ?? ''
+  issuer.removeHost(hostId)
+  const again = await endOf(machine.enroll())
+  expect(again).toEqual({ status: 0, stderr: expect.stringContaining(`registered ${HOSTNAME}`) })
+  expect(issuer.hosts[HOSTNAME]).not.toBe(hostId)
 })
