@@ -2,9 +2,12 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
+import { textOfRuns } from '../../agent/enroll/journal-format.ts'
 import { type JournalRun, readJournal } from '../../agent/enroll/journal.ts'
 import { type Fault, type LocalIssuer, startLocalIssuer } from '../support/local-issuer.ts'
 import { isRoot, runsIf } from '../support/skip.ts'
@@ -14,6 +17,7 @@ import { LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
 import { environmentWith, exitOf, PROGRAM } from './hostcertd.ts'
 
 const HOSTNAME = 'web1.example.com'
+const ID = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
 const FOLDERS = ['etc', 'lib', 'run']
 const SYSTEMCTL_FILE = '/usr/bin/systemctl'
 const ENTER = `mount --bind "$0/etc" /etc && mount --bind "$0/lib" /var/lib && mount --bind "$0/run" /run &&
@@ -31,6 +35,9 @@ case $1 in is-enabled) echo disabled; exit 1 ;; is-active) echo inactive; exit 3
 interface Machine extends AsyncDisposable {
   readonly issuer: LocalIssuer
   readonly enroll: (...options: readonly string[]) => ChildProcess
+  readonly run: (...line: readonly string[]) => ChildProcess
+  /** Where a file of it is: `etc/default/hostcertd`. */
+  readonly path: (name: string) => string
   readonly journal: () => Promise<readonly JournalRun[]>
 }
 
@@ -60,8 +67,15 @@ async function makeMachine(
     at('etc', 'hostcertd', 'conf.d', 'port.yaml'),
     JSON.stringify({ health: { listen: daemon.listen } }),
   )
+  const run: Machine['run'] = (...line) =>
+    spawn('/usr/bin/unshare', ['-m', 'sh', '-c', ENTER, folder.path, process.execPath, PROGRAM, ...line], {
+      env: environmentWith({}),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
   return {
     issuer,
+    run,
+    path: at,
     enroll: (...options) => {
       const wanted = [
         '--url',
@@ -73,11 +87,7 @@ async function makeMachine(
         HOSTNAME,
       ]
       const login = ['--auth', 'token', '--token-file', at('token')]
-      const program = [process.execPath, PROGRAM, 'enroll', '--yes', ...wanted, ...login, ...options]
-      return spawn('/usr/bin/unshare', ['-m', 'sh', '-c', ENTER, folder.path, ...program], {
-        env: environmentWith({}),
-        stdio: ['ignore', 'pipe', 'pipe'],
-      })
+      return run('enroll', '--yes', ...wanted, ...login, ...options)
     },
     journal: async () => readJournal(at('lib', 'hostcertd-enroll')),
     [Symbol.asyncDispose]: async () => {
@@ -212,3 +222,55 @@ test('what was registered before, and deleted at the issuer since, is registered
   expect(again).toEqual({ status: 0, stderr: expect.stringContaining(`registered ${HOSTNAME}`) })
   expect(issuer.hosts[HOSTNAME]).not.toBe(hostId)
 })
+
+test(
+  'unenroll deletes the host by the proxy of the service, which it takes back before; interrupted, it says how to delete it',
+  canRun,
+  async () => {
+    await using machine = await makeMachine()
+    const tunnels: string[] = []
+    const proxy = createServer().on('connect', ({ url = '' }) => tunnels.push(url))
+    proxy.listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    const { port } = proxy.address() as AddressInfo
+    const content = Buffer.from(`HTTPS_PROXY=http://127.0.0.1:${port}\n`)
+    const after = { content, mode: 0o644, uid: 0, gid: 0 }
+    const change = {
+      kind: 'file',
+      step: 'use the proxy',
+      path: '/etc/default/hostcertd',
+      before: null,
+      after,
+      isSecret: false,
+    } as const
+    const entries = [{ change, folders: [], merge: null }]
+    for (const folder of ['etc/default', 'lib/hostcertd-enroll']) await mkdir(machine.path(folder))
+    await writeFile(machine.path('etc/default/hostcertd'), content)
+    await writeFile(
+      machine.path('lib/hostcertd-enroll/journal.json'),
+      textOfRuns([{ isFinished: true, entries }]),
+      { mode: 0o600 },
+    )
+    await writeFile(
+      machine.path('etc/hostcertd/hostcertd.yaml'),
+      JSON.stringify({
+        issuer: { url: 'https://issuer.example.com', ssh_host_id: ID },
+        auth: { method: 'token', token_file: machine.path('token') },
+      }),
+    )
+
+    const program = machine.run('unenroll', '--yes', '--delete-host')
+    const ended = endOf(program)
+    await expect.poll(() => tunnels, { timeout: 60_000 }).toEqual(['issuer.example.com:443'])
+    expect(existsSync(machine.path('etc/default/hostcertd'))).toBe(false)
+    program.kill('SIGINT')
+    const { status, stderr } = await ended
+    expect(status).toBe(1)
+    expect(stderr).toContain(
+      `on this host all was taken back, but the host may still be at the issuer: hostcertd unenroll --delete-host --host-id ${ID} --url https://issuer.example.com --admin-token-file FILE\n`,
+    )
+    expect(stderr).toMatch(/ended by SIGINT\n$/)
+    proxy.closeAllConnections()
+    proxy.close()
+  },
+)
