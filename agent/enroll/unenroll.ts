@@ -132,8 +132,8 @@ async function deleteAtLast(
   try {
     return await deletion.run(signal)
   } catch (error) {
-    if (!(error instanceof AgentError)) {
-      // A signal: its reason is all that the verb says then.
+    // The reason of a signal is all that the verb says then, also when the exchange, which gets it too, failed by it first.
+    if (signal.aborted || !(error instanceof AgentError)) {
       person.tell(`on this host all was taken back, but the host may still be at the issuer: ${again}`)
       throw error
     }
