@@ -15,6 +15,7 @@ import { generateKey } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
 import { environmentWith, exitOf, PROGRAM } from './hostcertd.ts'
+import { isInstalled } from './typed.ts'
 
 const HOSTNAME = 'web1.example.com'
 const ID = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
@@ -26,6 +27,10 @@ const OF_THE_SYSTEM = ['passwd', 'group', 'nsswitch.conf', 'ld.so.cache']
 const canRun = runsIf(
   isRoot && existsSync(SYSTEMCTL_FILE),
   'only root can run it, where there is a systemctl',
+)
+const canType = runsIf(
+  isRoot && existsSync(SYSTEMCTL_FILE) && (await isInstalled('script')),
+  'only root can run it, where there are systemctl and script(1)',
 )
 /** Of a service that is neither enabled nor active, and that starts. */
 const SYSTEMCTL = `#!/bin/sh
@@ -274,3 +279,24 @@ test(
     proxy.close()
   },
 )
+
+test.each([
+  { key: 'Ctrl-C', typed: '\u0003', says: 'ended by SIGINT' },
+  { key: 'Ctrl-D', typed: '\u0004', says: 'CREDENTIAL_UNREADABLE: the client secret is empty' },
+])('$key instead of a secret: $says', canType, async ({ typed, says }) => {
+  await using machine = await makeMachine()
+  const wanted = ['--url', machine.issuer.url, '--host-id', ID, '--hostname', HOSTNAME]
+  const login = ['--auth', 'universal-auth', '--client-id', ID]
+  const line = [process.execPath, PROGRAM, 'enroll', ...wanted, ...login]
+  const inside = ['unshare', '-m', 'sh', '-c', `'${ENTER}'`, machine.path(''), ...line].join(' ')
+  const program = spawn('script', ['-qec', inside, '/dev/null'], { env: environmentWith({}), stdio: 'pipe' })
+  let said = ''
+  program.stdout.on('data', (part) => (said += String(part)))
+  await expect.poll(() => said, { timeout: 60_000 }).toContain('client secret: ')
+  program.stdin.write(typed)
+  const status = await exitOf(program)
+  expect({ status, said: said.trimEnd().split('\r\n').at(-1) }).toEqual({
+    status: 1,
+    said: expect.stringContaining(says) as string,
+  })
+})
