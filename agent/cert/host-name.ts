@@ -57,17 +57,23 @@ const UNIT_SECONDS: Readonly<Record<string, number>> = {
 const LONGEST_SECONDS = 2 ** 31 - 1
 const SHORTEST_SECONDS = 60
 
+/** @returns seconds; null when it is not a whole number and one of s, m, h, d, w, y */
+export function certificateTtlSeconds(text: string): number | null {
+  const [, count, unit = ''] = /^(\d{1,10})([smhdwy])$/.exec(text) ?? []
+  const seconds = UNIT_SECONDS[unit]
+  return count === undefined || seconds === undefined ? null : Number(count) * seconds
+}
+
 /**
  * The lifetime of a host's certificates at the server: one whole number and one of s, m, h, d, w, y.
  *
  * @returns the text, for the server. `why` goes on after the name of the option
  */
 export function readCertificateTtl(text: string): Reading<string> {
-  const [, count, unit = ''] = /^(\d{1,10})([smhdwy])$/.exec(text) ?? []
   const refuse = (why: string): Reading<string> => ({ ok: false, why: `${quote(text)} ${why}` })
-  if (count === undefined)
+  const seconds = certificateTtlSeconds(text)
+  if (seconds === null)
     return refuse('is not a lifetime: write a whole number and s, m, h, d, w or y, such as 30d')
-  const seconds = Number(count) * (UNIT_SECONDS[unit] ?? 1)
   if (seconds < SHORTEST_SECONDS) return refuse('is shorter than a minute')
   return seconds > LONGEST_SECONDS ? refuse('is longer than 68 years') : { ok: true, value: text }
 }

@@ -1,11 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { escapeControls } from '../cert/text.ts'
 import { parseTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { LONGEST_WAIT_SECONDS } from '../enroll/patience.ts'
 import type { EnrollTools } from '../enroll/wanted.ts'
-import { isStopped, readinessOf, type StatusDocument } from '../renewal/status-document.ts'
-import { type CliContext, type ConfigOption, EXIT, observeOnce, requireConfig } from './context.ts'
-import { daemonStatus, sshdDown } from './daemon-client.ts'
+import {
+  type CertificateStatus,
+  isStopped,
+  readinessOf,
+  type StatusDocument,
+} from '../renewal/status-document.ts'
+import {
+  type CliContext,
+  type ConfigOption,
+  EXIT,
+  failureLine,
+  observeOnce,
+  requireConfig,
+} from './context.ts'
+import { askDaemon, type DaemonAnswer, sshdDown } from './daemon-client.ts'
 
 /** The daemon is asked often; sshd, without a daemon, rarely: it limits how often a client connects (PerSourcePenalties). */
 const ASK_DAEMON_MILLISECONDS = 250
@@ -25,6 +38,15 @@ export interface WaitTimeout {
   readonly text: string
 }
 
+/** What was seen last. */
+interface Seen {
+  readonly status: StatusDocument | null
+  /** Of the daemon: then the status is not its own, or one without a configuration. */
+  readonly isFirstPass: boolean
+}
+
+const NOTHING_SEEN: Seen = { status: null, isFirstPass: false }
+
 /** `wait`: until every host key's certificate is served. */
 export async function wait(context: CliContext, options: WaitOptions, signal: AbortSignal): Promise<number> {
   const { seconds, text } = options.timeout
@@ -33,11 +55,11 @@ export async function wait(context: CliContext, options: WaitOptions, signal: Ab
   const config = await requireConfig(context, options)
   await context.dropPrivileges(config.stateDirectory)
   const readStatus = createStatusReader(context, config)
-  let last: StatusDocument | null = null
+  let last: Seen = NOTHING_SEEN
   try {
     for (;;) {
       last = await readStatus(limit)
-      if (isServed(last)) return EXIT.ok
+      if (last.status !== null && isServed(last.status)) return EXIT.ok
       await sleep(ASK_DAEMON_MILLISECONDS, undefined, { signal: limit })
     }
   } catch (error) {
@@ -62,18 +84,20 @@ export function createUntilServed(
 ): EnrollTools['untilServed'] {
   return async ({ health, verify }, { since, seconds }, signal) => {
     const wanted = { since: Math.floor(since), principals: verify.principals ?? [] }
-    let last: StatusDocument | null = null
+    let last = NOTHING_SEEN
     let nextOwn = performance.now() + ASK_SSHD_MILLISECONDS
     const began = performance.now()
     let until = began + seconds * 1000
     for (;;) {
-      let status = await daemonStatus(health.listen, signal)
+      const daemon = await askDaemon(health.listen, signal)
+      let status = statusIn(daemon)
       if (status === null && performance.now() >= nextOwn) {
         status = await withoutDaemon(signal)
         nextOwn = performance.now() + ASK_SSHD_MILLISECONDS
       }
-      last = status ?? last
-      const missing = last !== null && isServed(last) ? whatIsOld(last, wanted) : whatIsMissing(last)
+      last = { status: status ?? last.status, isFirstPass: isFirstPass(daemon) }
+      const missing =
+        last.status !== null && isServed(last.status) ? whatIsOld(last.status, wanted) : whatIsMissing(last)
       if (missing === null) return null
       if (status !== null) until = Math.max(until, untilLater(status, began))
       if (performance.now() > until) return missing
@@ -107,21 +131,20 @@ function whatIsOld(
 }
 
 /** The status from the daemon; without a daemon, from this process, and not too often. */
-function createStatusReader(
-  context: CliContext,
-  config: Config,
-): (signal: AbortSignal) => Promise<StatusDocument> {
+function createStatusReader(context: CliContext, config: Config): (signal: AbortSignal) => Promise<Seen> {
   const asksSshd = config.sshd.address !== 'none'
   const interval = asksSshd ? ASK_SSHD_MILLISECONDS : ASK_DAEMON_MILLISECONDS
   let own: { readonly status: StatusDocument; readonly at: number } | null = null
   return async (signal) => {
-    const fromDaemon = await daemonStatus(config.health.listen, signal)
-    if (fromDaemon !== null) return fromDaemon
+    const daemon = await askDaemon(config.health.listen, signal)
+    const fromDaemon = statusIn(daemon)
+    const about = { isFirstPass: isFirstPass(daemon) }
+    if (fromDaemon !== null) return { status: fromDaemon, ...about }
     if (own === null || performance.now() >= own.at + interval) {
       const { status } = await observeOnce(context, config, asksSshd, signal)
       own = { status, at: performance.now() }
     }
-    return own.status
+    return { status: own.status, ...about }
   }
 }
 
@@ -132,21 +155,47 @@ function isServed(status: StatusDocument): boolean {
   return readiness.reason !== 'evidence-old' && status.sshd.state !== 'down'
 }
 
-function whatIsMissing(status: StatusDocument | null): string {
+function statusIn(daemon: DaemonAnswer): StatusDocument | null {
+  return daemon.kind === 'runs' ? daemon.status : null
+}
+
+/** Whether the daemon is there and has completed no pass with a configuration: what it does is not in its status yet. */
+function isFirstPass(daemon: DaemonAnswer): boolean {
+  if (daemon.kind === 'hangs') return daemon.lastTurn === null
+  if (daemon.kind !== 'runs') return false
+  return daemon.status === null || (!daemon.status.enrolled && !isStopped(daemon.status))
+}
+
+const FIRST_PASS =
+  'the daemon has not completed its first pass with this configuration; `journalctl -u hostcertd` shows what it does'
+
+function whatIsMissing({ status, isFirstPass: isFirst }: Seen): string {
+  const open = status === null ? '' : openKeys(status)
+  if (isFirst) return open === '' ? FIRST_PASS : `${open}; ${FIRST_PASS}`
   if (status === null) return 'the status could not be read in that time'
   if (isStopped(status)) return 'not enrolled: this machine was copied'
-  if (!status.enrolled) return 'the daemon reports that this host is not enrolled'
-  const counted = status.certificates.filter(({ state }) => state !== 'ignored')
-  const open = counted.filter(({ state }) => state !== 'valid' && state !== 'due')
-  if (open.length > 0) {
-    return open
-      .map(({ host_key, state, reason }) => `${host_key} is ${state}${reason === null ? '' : ` (${reason})`}`)
-      .join(', ')
-  }
+  if (open !== '') return open
+  const counted = countedIn(status)
   if (counted.length === 0) return 'no host key can be issued a certificate'
   const unknown = counted.map(({ served }) => served?.unknown ?? null).find((why) => why !== null)
   return (
     sshdDown(status) ??
     `sshd was not seen to present them recently${unknown === undefined ? '' : `: ${unknown}`}`
   )
+}
+
+function countedIn({ certificates }: StatusDocument): readonly CertificateStatus[] {
+  return certificates.filter(({ state }) => state !== 'ignored')
+}
+
+/** Host keys without a valid certificate, and then the last errors, each once; empty when there are none. */
+function openKeys(status: StatusDocument): string {
+  const open = countedIn(status).filter(({ state }) => state !== 'valid' && state !== 'due')
+  const keys = open.map(
+    ({ host_key, state, reason }) => `${host_key} is ${state}${reason === null ? '' : ` (${reason})`}`,
+  )
+  const errors = open.flatMap(({ last_error: error }) =>
+    error === null ? [] : [failureLine({ code: error.code, message: escapeControls(error.message) })],
+  )
+  return [keys.join(', '), ...new Set(errors)].filter((text) => text !== '').join('; ')
 }

@@ -82,6 +82,17 @@ export interface RegistrationChange {
   /** Null: the issuer was asked to, or was about to be, and its answer is not known. */
   readonly hostId: string | null
   readonly hostname: string
+  /** Left out: without an answer, or recorded by a version that did not know it. */
+  readonly at?: RegisteredAt
+}
+
+/** Where a host was registered. */
+export interface RegisteredAt {
+  /** `issuer.url`. */
+  readonly url: string
+  readonly projectId: string
+  /** Id or slug, as it was asked for. */
+  readonly project: string
 }
 
 /**

@@ -1,17 +1,24 @@
 import { join } from 'node:path'
 import { AgentError, messageOf } from '../cert/errors.ts'
-import type { HttpIssuerConfig, LoginBy } from '../config/config.ts'
+import { type HttpIssuerConfig, isProxyVariable, type LoginBy, PROXY_VARIABLES } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { readIssuerUrl } from '../config/values.ts'
 import { ENROLLMENT_FILE, judgeCopied, readEnrollment, readMachineIdentity } from '../host/enrollment.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import { type Settings, withSettings } from './configuration.ts'
+import { valueIn } from './environment-file.ts'
 import type { JournalRun } from './journal.ts'
 import { administratorLogin, loginSettings, readSecrets } from './login-settings.ts'
 import { Patience } from './patience.ts'
 import { registeredIn } from './registering.ts'
-import { CONFIG_FILE, CREDENTIALS_FOLDER, type EnrollOptions, type EnrollTools } from './wanted.ts'
+import {
+  CONFIG_FILE,
+  CREDENTIALS_FOLDER,
+  DEFAULTS_FILE,
+  type EnrollOptions,
+  type EnrollTools,
+} from './wanted.ts'
 
 /** What names the host and the issuer; what is left out is what this host is configured with. */
 export type DeleteOptions = Pick<
@@ -66,7 +73,8 @@ export async function readDeletion(
     usesOwnLogin && here !== null
       ? { issuer: here, secrets: await credentialsOf(here) }
       : await issuerFor({ ...options, url }, hostId, here, tools, signal)
-  const open = () => openExchange({ ...issuer, sshHostId: hostId }, secrets)
+  const proxy = await proxiesHere(tools)
+  const open = () => openExchange({ ...issuer, sshHostId: hostId }, secrets, proxy)
   return {
     hostId,
     url,
@@ -139,7 +147,7 @@ export async function ownHostId(
   const enrollment = await readEnrollment(enrollmentFile).catch((error: unknown) => {
     throw new AgentError('STORE_FAILED', `${messageOf(error)}; ${name}`, { cause: error })
   })
-  const hostId = enrollment?.host_id ?? registeredIn(runs).at(-1)
+  const hostId = enrollment?.host_id ?? registeredIn(runs, url).at(-1)
   if (hostId !== undefined) return hostId
   throw new AgentError('CONFIG_INVALID', name)
 }
@@ -163,6 +171,26 @@ async function loadHere({ environment }: Pick<EnrollTools, 'environment'>): Prom
 /** @returns null when this host has no issuer over HTTP, or no valid configuration */
 function httpIssuerIn(loaded: LoadedConfig): HttpIssuerConfig | null {
   return loaded.kind === 'ok' && loaded.config.issuer.kind === 'http' ? loaded.config.issuer : null
+}
+
+/** The proxies of the service, by its environment file, which may be gone when the host is deleted; those of ours count first. */
+async function proxiesHere({
+  environment,
+}: Pick<EnrollTools, 'environment'>): Promise<Readonly<Record<string, string>> | undefined> {
+  if (Object.entries(environment).some(([name, value = '']) => isProxyVariable(name) && value !== ''))
+    return undefined
+  // Without it, as without what systemd cannot read in it, the exchange has its own, or none.
+  const text = await readBoundedFile(DEFAULTS_FILE, SMALL_FILE_BYTES).catch(() => '')
+  try {
+    const names = PROXY_VARIABLES.flatMap((name) => [name, name.toLowerCase()])
+    const found = names.flatMap((name) => {
+      const value = valueIn(text, name)
+      return value === null ? [] : [[name, value] as const]
+    })
+    return found.length === 0 ? undefined : Object.fromEntries(found)
+  } catch {
+    return undefined
+  }
 }
 
 /** What the issuer's login takes from the credential folder: it is gone when the host is deleted. */

@@ -79,7 +79,7 @@ export async function enroll(
   const likelyId = options.hostId ?? current.hostId ?? certified
   const hostname = await hostnameOf(options.hostname, likelyId, current, certificates, tools)
   const wish = wishOf(options, current, hostname, certificates, base, tools)
-  const knownId = wish.hostId ?? wish.configuredId
+  const knownId = wish.hostId ?? wish.configuredId ?? wish.registeredId
   const before = await configuredFor(knownId ?? NO_HOST, hostname)
   const pinned = await readPinned(before.config)
   const secrets = { ...options.atBoot?.secrets, ...(await readSecrets(login, person, signal)) }
@@ -122,10 +122,11 @@ export async function enroll(
   let cas = pinned.keys
   let userCaKey: PublicKey | null = null
   try {
-    const hosts = recordRegistrations(finding, journal)
+    const hosts = recordRegistrations(finding, journal, before.issuer.url)
     found = await findHost(wish, hosts, patience, !isReadOnly(options.mode), signal)
     if (found.kind === 'found') {
       if (found.isNew) person.tell(`registered ${hostname} at the issuer, as ${found.id}`)
+      for (const note of found.notes) person.tell(`note: ${note}`)
       // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
       // shows only by its own login, and a token that is not kept issues none.
       const isOther = knownId !== null && found.id !== knownId

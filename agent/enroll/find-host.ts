@@ -1,6 +1,8 @@
 import { AgentError } from '../cert/errors.ts'
+import { certificateTtlSeconds } from '../cert/host-name.ts'
 import { quote } from '../cert/text.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
+import { type HostQuestion, isUuid, type RegisteredHost } from '../issuer/host-questions.ts'
 import type { Patience } from './patience.ts'
 
 /** Which host of the issuer's this machine is to be. */
@@ -18,18 +20,26 @@ export interface HostWish {
   readonly ownIds: readonly string[]
   /** The id in the configuration, when it is for this name at this issuer. */
   readonly configuredId: string | null
+  /** The id under which this machine registered that name, in that project of that issuer. */
+  readonly registeredId: string | null
   /** Whether this machine began to register that name and has no answer, so that a host of it may be its own. */
   readonly isUnanswered: () => boolean
 }
 
 export type FoundHost =
-  | { readonly kind: 'found'; readonly id: string; readonly isNew: boolean }
+  | {
+      readonly kind: 'found'
+      readonly id: string
+      readonly isNew: boolean
+      /** What is otherwise at the issuer than `register` wants, for people. */
+      readonly notes: readonly string[]
+    }
   /** Nothing is registered when nothing may be changed. */
   | { readonly kind: 'would-register' }
 
 /**
  * Find or register the host. Registers first: only when the name is taken, the issuer is asked for the list of all hosts.
- * A configured host that was deleted at the issuer is registered again.
+ * A host that is configured, or that this machine registered before, is registered again if it was deleted at the issuer.
  *
  * @param mayRegister false: only look
  * @throws AgentError with what has to be done
@@ -41,11 +51,14 @@ export async function findHost(
   mayRegister: boolean,
   signal: AbortSignal,
 ): Promise<FoundHost> {
-  const { hostId, project, hostname, register, configuredId } = wish
-  if (hostId !== null) return { kind: 'found', id: hostId, isNew: false }
+  const { hostId, project, hostname, register, configuredId, registeredId } = wish
+  if (hostId !== null) return found(hostId)
   const mayReplace = project !== null && register !== null
   if (configuredId !== null && !(mayReplace && (await isDeleted(configuredId, exchange, patience, signal))))
-    return { kind: 'found', id: configuredId, isNew: false }
+    return found(configuredId)
+  // Without the right to read, the issuer would only say that the name is taken.
+  if (registeredId !== null && registeredId !== configuredId)
+    if (!(await isDeleted(registeredId, exchange, patience, signal))) return found(registeredId)
   if (project === null)
     throw new AgentError(
       'CONFIG_INVALID',
@@ -53,29 +66,57 @@ export async function findHost(
     )
   if (register === null || !mayRegister) {
     const byName = { kind: 'name', project, hostname } as const
-    const found = await patience.ask(
+    const answer = await patience.ask(
       async (limit) => exchange.findHost({ by: byName }, limit),
       signal,
       // Without a permission the issuer shows an empty list: whether there are hosts is not known.
       ({ visible }) => (visible === 0 && register === null ? 'no host of the project is visible' : null),
     )
-    if (found.host !== null) {
-      if (register === null || isOwn(found.host.id, wish))
-        return { kind: 'found', id: found.host.id, isNew: false }
-      throw taken(found.host.id, wish)
+    if (answer.host !== null) {
+      if (register === null || isOwn(answer.host.id, wish)) return found(answer.host.id)
+      throw taken(answer.host.id, wish)
     }
-    if (register === null) throw notFound(wish, found)
+    if (register === null) throw notFound(wish, answer)
     if (!mayRegister) return { kind: 'would-register' }
   }
   const question = { project, hostname, ...register }
   const answer = await patience.ask(async (limit) => exchange.registerHost(question, limit), signal)
-  if (answer.kind === 'registered') return { kind: 'found', id: answer.host.id, isNew: true }
+  if (answer.kind === 'registered') return found(answer.host.id, true, differencesOf(question, answer.host))
   if (answer.what === 'alias') {
     const message = `the alias ${quote(register.alias ?? '')} is already used by ${answer.host.hostname}: choose another --alias`
     throw new AgentError('ISSUER_REJECTED', message)
   }
-  if (isOwn(answer.host.id, wish)) return { kind: 'found', id: answer.host.id, isNew: false }
+  if (isOwn(answer.host.id, wish)) return found(answer.host.id, false, differencesOf(question, answer.host))
   throw taken(answer.host.id, wish)
+}
+
+function found(id: string, isNew = false, notes: readonly string[] = []): FoundHost {
+  return { kind: 'found', id, isNew, notes }
+}
+
+/**
+ * What a host has otherwise than it was asked for: an issuer may ignore what it does not know. A lifetime that cannot be
+ * read is not compared.
+ */
+function differencesOf(
+  { hostname, project, ttl, alias }: HostQuestion<'register-host'>,
+  host: RegisteredHost,
+): string[] {
+  const notes: string[] = []
+  if (isUuid(project) && host.projectId.toLowerCase() !== project.toLowerCase())
+    notes.push(`${hostname} is in the project ${host.projectId} at the issuer, not in ${project}`)
+  if (ttl !== null && host.hostCertTtl === null)
+    notes.push(`the issuer does not say whether certificates of ${hostname} are valid for ${ttl}`)
+  const [asked, given] = [ttl, host.hostCertTtl].map((text) => certificateTtlSeconds(text ?? ''))
+  if (asked !== null && given !== null && asked !== given)
+    notes.push(
+      `certificates of ${hostname} are valid for ${host.hostCertTtl} by the issuer's settings, not for ${ttl}`,
+    )
+  if (alias !== null && host.alias === null)
+    notes.push(`the issuer does not say whether ${hostname} has the alias ${quote(alias)}`)
+  else if (alias !== null && host.alias !== alias)
+    notes.push(`${hostname} has the alias ${quote(host.alias ?? '')} at the issuer, not ${quote(alias)}`)
+  return notes
 }
 
 /** Only by the word of the issuer itself, whose answers have an id; a host that may not be read is there. */

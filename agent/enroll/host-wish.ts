@@ -3,7 +3,7 @@ import { readHostName } from '../cert/host-name.ts'
 import type { Configured, Current } from './current.ts'
 import type { HostWish } from './find-host.ts'
 import type { OwnCertificate } from './own-host-keys.ts'
-import { isUnanswered, registeredIn } from './registering.ts'
+import { isUnanswered, registeredAs, registeredIn } from './registering.ts'
 import type { EnrollOptions, EnrollTools } from './wanted.ts'
 
 /** Names that the host with an id has by what is on this machine; null: nothing says. */
@@ -75,6 +75,7 @@ export function wishOf(
       current.hostId ?? '',
     ],
     configuredId: isSame ? current.hostId : null,
+    registeredId: registeredAs(journal.runs, { url: issuer.url, project: options.project, hostname }),
     isUnanswered: () => isUnanswered(journal, hostname),
   }
 

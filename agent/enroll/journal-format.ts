@@ -96,12 +96,24 @@ const change = v.variant('kind', [
   }),
   v.strictObject({ kind: v.literal('sshd'), step: v.string() }),
 ])
-const entry = v.object({
-  change,
-  folders: v.array(absolutePath),
-  merge: v.nullable(v.strictObject({ from: fileState, target: maybeState })),
-  found: v.exactOptional(unitState),
-})
+/**
+ * `registeredAt` belongs to a registration, but stands beside it: hostcertd 0.1 refuses a change with a member that it does
+ * not know, and leaves out such a member of an entry.
+ */
+const entry = v.pipe(
+  v.object({
+    change,
+    folders: v.array(absolutePath),
+    merge: v.nullable(v.strictObject({ from: fileState, target: maybeState })),
+    found: v.exactOptional(unitState),
+    registeredAt: v.exactOptional(v.object({ url: v.string(), projectId: v.string(), project: v.string() })),
+  }),
+  v.transform(({ registeredAt: at, ...rest }) =>
+    at === undefined || rest.change.kind !== 'registration'
+      ? rest
+      : { ...rest, change: { ...rest.change, at } },
+  ),
+)
 const runs = v.array(v.object({ isFinished: v.boolean(), entries: v.array(entry) }))
 const document = v.object({ version: v.number(), sha256: v.string(), runs: v.unknown() })
 
@@ -156,6 +168,8 @@ export function textOfRuns(all: readonly Run[]): string {
         folders: one.folders,
         merge: one.merge && { from: stateDocument(one.merge.from), target: stateDocument(one.merge.target) },
         found: one.found,
+        // JSON leaves it out where there is none.
+        registeredAt: one.change.kind === 'registration' ? one.change.at : undefined,
       })),
     })),
   )
@@ -174,9 +188,10 @@ function documentOf(written: Change): unknown {
       const before = written.before.map(({ path, state }) => ({ path, state: stateDocument(state) }))
       return { ...written, before }
     }
+    case 'registration':
+      return { ...written, at: undefined }
     case 'folder':
     case 'service':
-    case 'registration':
     case 'sshd':
       return written
   }

@@ -15,7 +15,7 @@ export interface Person {
   readonly show: (changes: readonly Change[]) => void
   /** @returns whether the answer was yes; no by default */
   readonly agrees: (question: string, signal: AbortSignal) => Promise<boolean>
-  /** A text that is not shown while it is typed. */
+  /** A text that is not shown while it is typed. Ctrl-C interrupts the program. */
   readonly secret: (question: string, signal: AbortSignal) => Promise<string>
   /** All of standard input. */
   readonly input: () => Promise<string>
@@ -81,6 +81,8 @@ export function personAt({ input, output, colour, tell }: Terminal): Person {
     if (!isShown) output.write(question)
     const echo = isShown ? output : new Writable({ write: (_, __, done) => done() })
     const lines = createInterface({ input, output: echo, terminal: true })
+    // The terminal hands on Ctrl-C as it is. To a question it is a no; instead of a secret it is what it is elsewhere.
+    if (!isShown) lines.once('SIGINT', () => process.kill(process.pid, 'SIGINT'))
     try {
       const answer = await lines.question(isShown ? question : '', { signal })
       if (!isShown) output.write('\n')
@@ -88,7 +90,7 @@ export function personAt({ input, output, colour, tell }: Terminal): Person {
     } catch (error) {
       output.write('\n')
       signal.throwIfAborted()
-      // Ctrl-C and Ctrl-D, which the terminal hands on as they are.
+      // Ctrl-C at a question, and Ctrl-D.
       if ((error as Error).name === 'AbortError') return ''
       throw error
     } finally {

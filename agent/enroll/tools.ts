@@ -49,8 +49,7 @@ export function hostTools({
   untilServed,
   ...way
 }: ToolsOptions): Omit<EnrollTools, 'journal'> {
-  const proxy = proxiesIn(environment)
-  const openExchange: EnrollTools['openExchange'] = (issuer, credentials) =>
+  const openExchange: EnrollTools['openExchange'] = (issuer, credentials, proxy = proxiesIn(environment)) =>
     createExchangeClient({ ...way, settings: { issuer, log, credentials, proxy }, clock: systemClock })
   return {
     version,

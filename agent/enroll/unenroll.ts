@@ -71,7 +71,7 @@ export async function unenroll(
     person.tell(`the host ${deletes.hostId} is not deleted: first the rest has to be taken back`)
     return { ...result, left, isDone: true }
   }
-  person.tell(await deleteAtLast(deletes, signal))
+  person.tell(await deleteAtLast(deletes, person, signal))
   await forgetHost(journal, deletes.hostId)
   return { ...result, left, isDone: true }
 }
@@ -122,17 +122,23 @@ function questionOf({ hostId, url }: Deletion): string {
 }
 
 /** This host has forgotten by now how to log in. */
-async function deleteAtLast(deletion: Deletion, signal: AbortSignal): Promise<string> {
+async function deleteAtLast(
+  deletion: Deletion,
+  person: EnrollTools['person'],
+  signal: AbortSignal,
+): Promise<string> {
+  const { hostId, url } = deletion
+  const again = `hostcertd unenroll --delete-host --host-id ${hostId} --url ${url} --admin-token-file FILE`
   try {
     return await deletion.run(signal)
   } catch (error) {
-    if (!(error instanceof AgentError)) throw error
-    const again = `hostcertd unenroll --delete-host --host-id ${deletion.hostId} --url ${deletion.url} --admin-token-file FILE`
-    throw new AgentError(
-      error.code,
-      `${messageOf(error)}; on this host all was taken back, but the host is still at the issuer: ${again}`,
-      { cause: error },
-    )
+    // The reason of a signal is all that the verb says then, also when the exchange, which gets it too, failed by it first.
+    if (signal.aborted || !(error instanceof AgentError)) {
+      person.tell(`on this host all was taken back, but the host may still be at the issuer: ${again}`)
+      throw error
+    }
+    const message = `${messageOf(error)}; on this host all was taken back, but the host is still at the issuer: ${again}`
+    throw new AgentError(error.code, message, { cause: error })
   }
 }
 

@@ -93,10 +93,12 @@ export interface EnrollTools {
    * An exchange as a user of its own.
    *
    * @param secrets of `credential:NAME`, by name
+   * @param proxy variables; left out: those of the environment, or if it has none, those of the exchange's own
    */
   readonly openExchange: (
     issuer: HttpIssuerConfig,
     secrets: Readonly<Record<string, string>>,
+    proxy?: Readonly<Record<string, string>>,
   ) => ExchangeClient
   /**
    * @param limits only what is seen since then counts; that is waited for so long, and longer while the issuer says "later"

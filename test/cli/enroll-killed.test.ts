@@ -2,9 +2,12 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
+import { textOfRuns } from '../../agent/enroll/journal-format.ts'
 import { type JournalRun, readJournal } from '../../agent/enroll/journal.ts'
 import { type Fault, type LocalIssuer, startLocalIssuer } from '../support/local-issuer.ts'
 import { isRoot, runsIf } from '../support/skip.ts'
@@ -12,8 +15,10 @@ import { generateKey } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
 import { environmentWith, exitOf, PROGRAM } from './hostcertd.ts'
+import { isInstalled } from './typed.ts'
 
 const HOSTNAME = 'web1.example.com'
+const ID = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
 const FOLDERS = ['etc', 'lib', 'run']
 const SYSTEMCTL_FILE = '/usr/bin/systemctl'
 const ENTER = `mount --bind "$0/etc" /etc && mount --bind "$0/lib" /var/lib && mount --bind "$0/run" /run &&
@@ -23,6 +28,10 @@ const canRun = runsIf(
   isRoot && existsSync(SYSTEMCTL_FILE),
   'only root can run it, where there is a systemctl',
 )
+const canType = runsIf(
+  isRoot && existsSync(SYSTEMCTL_FILE) && (await isInstalled('script')),
+  'only root can run it, where there are systemctl and script(1)',
+)
 /** Of a service that is neither enabled nor active, and that starts. */
 const SYSTEMCTL = `#!/bin/sh
 case $1 in is-enabled) echo disabled; exit 1 ;; is-active) echo inactive; exit 3 ;; esac`
@@ -31,10 +40,16 @@ case $1 in is-enabled) echo disabled; exit 1 ;; is-active) echo inactive; exit 3
 interface Machine extends AsyncDisposable {
   readonly issuer: LocalIssuer
   readonly enroll: (...options: readonly string[]) => ChildProcess
+  readonly run: (...line: readonly string[]) => ChildProcess
+  /** Where a file of it is: `etc/default/hostcertd`. */
+  readonly path: (name: string) => string
   readonly journal: () => Promise<readonly JournalRun[]>
 }
 
-async function makeMachine(): Promise<Machine> {
+/** @param permissions of the identity; by default it may read and register all hosts */
+async function makeMachine(
+  permissions: Parameters<LocalIssuer['addToken']>[0] = { mayRead: 'all', mayCreate: true },
+): Promise<Machine> {
   const folder = await makeTemporaryFolder()
   const at = (...names: string[]): string => join(folder.path, ...names)
   for (const name of [...FOLDERS, 'issuer', 'etc/ssh', 'etc/hostcertd/conf.d'])
@@ -46,7 +61,7 @@ async function makeMachine(): Promise<Machine> {
   await writeFile(at('systemctl'), SYSTEMCTL, { mode: 0o755 })
 
   const issuer = await startLocalIssuer({ folder: at('issuer') })
-  await writeFile(at('token'), issuer.addToken({ mayRead: 'all', mayCreate: true }))
+  await writeFile(at('token'), issuer.addToken(permissions))
   const daemon = await startFakeDaemon({
     '/livez': LIVE,
     get '/status'() {
@@ -57,8 +72,15 @@ async function makeMachine(): Promise<Machine> {
     at('etc', 'hostcertd', 'conf.d', 'port.yaml'),
     JSON.stringify({ health: { listen: daemon.listen } }),
   )
+  const run: Machine['run'] = (...line) =>
+    spawn('/usr/bin/unshare', ['-m', 'sh', '-c', ENTER, folder.path, process.execPath, PROGRAM, ...line], {
+      env: environmentWith({}),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
   return {
     issuer,
+    run,
+    path: at,
     enroll: (...options) => {
       const wanted = [
         '--url',
@@ -70,11 +92,7 @@ async function makeMachine(): Promise<Machine> {
         HOSTNAME,
       ]
       const login = ['--auth', 'token', '--token-file', at('token')]
-      const program = [process.execPath, PROGRAM, 'enroll', '--yes', ...wanted, ...login, ...options]
-      return spawn('/usr/bin/unshare', ['-m', 'sh', '-c', ENTER, folder.path, ...program], {
-        env: environmentWith({}),
-        stdio: ['ignore', 'pipe', 'pipe'],
-      })
+      return run('enroll', '--yes', ...wanted, ...login, ...options)
     },
     journal: async () => readJournal(at('lib', 'hostcertd-enroll')),
     [Symbol.asyncDispose]: async () => {
@@ -168,4 +186,117 @@ test.each<{ name: string; fault: Fault; says: RegExp }>([
   const { status, stderr } = await endOf(machine.enroll())
   expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(says) })
   expect(await machine.journal()).toEqual([])
+})
+
+const REFUSED: Fault = {
+  status: 422,
+  body: { reqId: 'req-1', error: 'ValidationFailure', message: 'not now' },
+}
+
+test(
+  'what was registered before a later step failed is used by the next enroll, without the right to read it',
+  canRun,
+  async () => {
+    await using machine = await makeMachine({ mayCreate: true })
+    const { issuer } = machine
+    issuer.failNext(REFUSED, 1, 'issue')
+    const failed = await endOf(machine.enroll())
+    expect(failed).toEqual({ status: 1, stderr: expect.stringContaining(`registered ${HOSTNAME}`) })
+    const hostId = issuer.hosts[HOSTNAME] ?? ''
+    expect(registrations(await machine.journal())).toMatchObject([{ hostname: HOSTNAME, hostId }])
+
+    const again = await endOf(machine.enroll())
+    const says = expect.stringContaining(`${HOSTNAME} is enrolled: sshd presents its certificates`)
+    expect(again).toEqual({ status: 0, stderr: says })
+    expect(again.stderr).not.toContain('registered')
+    expect(issuer.hosts).toEqual({ [HOSTNAME]: hostId })
+    expect(
+      issuer.requests.filter(({ method, path }) => method === 'POST' && path === '/api/v1/ssh/hosts'),
+    ).toHaveLength(1)
+  },
+)
+
+test('what was registered before, and deleted at the issuer since, is registered again', canRun, async () => {
+  await using machine = await makeMachine({ mayCreate: true })
+  const { issuer } = machine
+  issuer.failNext(REFUSED, 1, 'issue')
+  expect(await endOf(machine.enroll())).toMatchObject({ status: 1 })
+  const hostId = issuer.hosts[HOSTNAME] ?? ''
+  issuer.removeHost(hostId)
+  const again = await endOf(machine.enroll())
+  expect(again).toEqual({ status: 0, stderr: expect.stringContaining(`registered ${HOSTNAME}`) })
+  expect(issuer.hosts[HOSTNAME]).not.toBe(hostId)
+})
+
+test(
+  'unenroll deletes the host by the proxy of the service, which it takes back before; interrupted, it says how to delete it',
+  canRun,
+  async () => {
+    await using machine = await makeMachine()
+    const tunnels: string[] = []
+    const proxy = createServer().on('connect', ({ url = '' }) => tunnels.push(url))
+    proxy.listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    const { port } = proxy.address() as AddressInfo
+    const content = Buffer.from(`HTTPS_PROXY=http://127.0.0.1:${port}\n`)
+    const after = { content, mode: 0o644, uid: 0, gid: 0 }
+    const change = {
+      kind: 'file',
+      step: 'use the proxy',
+      path: '/etc/default/hostcertd',
+      before: null,
+      after,
+      isSecret: false,
+    } as const
+    const entries = [{ change, folders: [], merge: null }]
+    for (const folder of ['etc/default', 'lib/hostcertd-enroll']) await mkdir(machine.path(folder))
+    await writeFile(machine.path('etc/default/hostcertd'), content)
+    await writeFile(
+      machine.path('lib/hostcertd-enroll/journal.json'),
+      textOfRuns([{ isFinished: true, entries }]),
+      { mode: 0o600 },
+    )
+    await writeFile(
+      machine.path('etc/hostcertd/hostcertd.yaml'),
+      JSON.stringify({
+        issuer: { url: 'https://issuer.example.com', ssh_host_id: ID },
+        auth: { method: 'token', token_file: machine.path('token') },
+      }),
+    )
+
+    const program = machine.run('unenroll', '--yes', '--delete-host')
+    const ended = endOf(program)
+    await expect.poll(() => tunnels, { timeout: 60_000 }).toEqual(['issuer.example.com:443'])
+    expect(existsSync(machine.path('etc/default/hostcertd'))).toBe(false)
+    program.kill('SIGINT')
+    const { status, stderr } = await ended
+    expect(status).toBe(1)
+    expect(stderr).toContain(
+      `on this host all was taken back, but the host may still be at the issuer: hostcertd unenroll --delete-host --host-id ${ID} --url https://issuer.example.com --admin-token-file FILE\n`,
+    )
+    expect(stderr).toMatch(/ended by SIGINT\n$/)
+    proxy.closeAllConnections()
+    proxy.close()
+  },
+)
+
+test.each([
+  { key: 'Ctrl-C', typed: '\u0003', says: 'ended by SIGINT' },
+  { key: 'Ctrl-D', typed: '\u0004', says: 'CREDENTIAL_UNREADABLE: the client secret is empty' },
+])('$key instead of a secret: $says', canType, async ({ typed, says }) => {
+  await using machine = await makeMachine()
+  const wanted = ['--url', machine.issuer.url, '--host-id', ID, '--hostname', HOSTNAME]
+  const login = ['--auth', 'universal-auth', '--client-id', ID]
+  const line = [process.execPath, PROGRAM, 'enroll', ...wanted, ...login]
+  const inside = ['unshare', '-m', 'sh', '-c', `'${ENTER}'`, machine.path(''), ...line].join(' ')
+  const program = spawn('script', ['-qec', inside, '/dev/null'], { env: environmentWith({}), stdio: 'pipe' })
+  let said = ''
+  program.stdout.on('data', (part) => (said += String(part)))
+  await expect.poll(() => said, { timeout: 60_000 }).toContain('client secret: ')
+  program.stdin.write(typed)
+  const status = await exitOf(program)
+  expect({ status, said: said.trimEnd().split('\r\n').at(-1) }).toEqual({
+    status: 1,
+    said: expect.stringContaining(says) as string,
+  })
 })

@@ -79,6 +79,9 @@ const UNSEEN: ServedStatus = {
   unknown: 'no common MAC',
 }
 
+/** Of a daemon without a configuration. */
+const NOT_ENROLLED = statusAnswer([], {}, { enrolled: false, machine: { copied: null } })
+
 function valid(host_key: string, served: ServedStatus): CertificateStatus {
   return {
     host_key,
@@ -155,6 +158,56 @@ test.concurrent.each<{
   const result = await host.verb(['wait', '--timeout', missing === null ? '60s' : '4s'])
   const stderr = missing === null ? '' : `not all certificates are served after 4s: ${missing}\n`
   expect(result).toEqual({ status: missing === null ? 0 : 1, stdout: '', stderr })
+})
+
+const FIRST_PASS =
+  'the daemon has not completed its first pass with this configuration; `journalctl -u hostcertd` shows what it does'
+const LAST_ERROR = {
+  code: 'ISSUER_UNREACHABLE',
+  message: 'no route\nto it',
+  at: '2026-11-23T13:00:00Z',
+} as const
+
+test.concurrent('by what the daemon says: the last errors, each once', async () => {
+  const failed = (name: string, last_error: CertificateStatus['last_error']): CertificateStatus => ({
+    ...valid(name, UNSEEN),
+    state: 'absent',
+    last_error,
+  })
+  const keys = [failed('a', LAST_ERROR), failed('b', LAST_ERROR), failed('c', null)]
+  await using host = await makeHostWithDaemon(statusAnswer(keys))
+  const { stderr } = await host.verb(['wait', '--timeout', '2s'])
+  expect(stderr).toBe(
+    'not all certificates are served after 2s: a is absent, b is absent, c is absent; ISSUER_UNREACHABLE: no route\\nto it\n',
+  )
+})
+
+test.concurrent.each([
+  {
+    name: 'before it, with what this process sees',
+    status: { status: 503, body: '{"error":"starting"}' },
+    livez: LIVE,
+    missing: `ssh_host_ed25519_key is absent; ${FIRST_PASS}`,
+  },
+  { name: 'after others without a configuration', status: NOT_ENROLLED, livez: LIVE, missing: FIRST_PASS },
+  {
+    name: 'when it hangs in it',
+    status: { status: 503, body: '{"error":"starting"}' },
+    livez: { status: 503, body: '{"status":"fail","last_turn":null}' },
+    missing: `ssh_host_ed25519_key is absent; ${FIRST_PASS}`,
+  },
+])('during the first pass of the daemon that is said: $name', async ({ status, livez, missing }) => {
+  await using host = await makeHostWithDaemon(status, livez)
+  const { stderr } = await host.verb(['wait', '--timeout', '4s'])
+  expect(stderr).toBe(`not all certificates are served after 4s: ${missing}\n`)
+})
+
+test.concurrent('enroll waits: during the first pass of the daemon that is said', async () => {
+  for (const status of [NOT_ENROLLED, { status: 503, body: '{"error":"starting"}' }]) {
+    await using daemon = await startFakeDaemon({ '/status': status, '/livez': LIVE })
+    const [host = '', port] = daemon.listen.split(':')
+    expect(await waitOfEnroll({ kind: 'tcp', host, port: Number(port) }, null)).toBe(FIRST_PASS)
+  }
 })
 
 /** What enroll waits for: its names, seen since it told the service. */

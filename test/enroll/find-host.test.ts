@@ -17,6 +17,7 @@ const WISH: HostWish = {
   takeOver: false,
   ownIds: [],
   configuredId: null,
+  registeredId: null,
   isUnanswered: () => false,
 }
 const REGISTER = { ttl: null, alias: null }
@@ -76,7 +77,7 @@ async function look(
   return { ...(await result), asked: asked.join(' '), waited: clock.now(), said }
 }
 
-const isOurs = { kind: 'found', id: OURS, isNew: false }
+const isOurs = { kind: 'found', id: OURS, isNew: false, notes: [] }
 
 test('a grant that takes effect after ten seconds is waited for, whichever way the issuer lacks it', async () => {
   for (const lacking of [FORBIDDEN, NO_PROJECT, found(null, 0)]) {
@@ -163,6 +164,90 @@ test('a configured host that was deleted at the issuer is registered again, if t
   })
   expect(await look({ configuredId: OURS }, {})).toMatchObject({ host: isOurs, asked: '' })
 })
+
+test('what this machine registered is its own, without the right to read it, until the issuer says that it was deleted', async () => {
+  const NEW = { ...HOST, id: '0c1efcfc-434c-4c43-80e3-53c9eae6672a' }
+  const registered = [{ kind: 'registered', host: NEW } as const]
+  for (const register of [REGISTER, null])
+    for (const one of [FORBIDDEN, found(HOST, 1)])
+      expect(await look({ registeredId: OURS, register }, { found: [one] })).toMatchObject({
+        host: isOurs,
+        asked: 'find',
+        said: [],
+      })
+  expect(
+    await look({ registeredId: OURS, register: REGISTER }, { found: [DELETED], registered }),
+  ).toMatchObject({
+    host: { kind: 'found', id: NEW.id, isNew: true },
+    asked: 'find register',
+  })
+  // A proxy does not know.
+  expect(await look({ registeredId: OURS, register: REGISTER }, { found: [NO_PROJECT] })).toMatchObject({
+    error: 'the issuer says ISSUER_NOT_FOUND',
+    asked: expect.not.stringContaining('register') as string,
+  })
+  // The configured one was deleted, and this took its place in a call that failed then.
+  const both = { configuredId: NEW.id, registeredId: OURS, register: REGISTER }
+  expect(await look(both, { found: [DELETED, FORBIDDEN] })).toMatchObject({
+    host: isOurs,
+    asked: 'find find',
+  })
+  expect(await look(both, { found: [FORBIDDEN] })).toMatchObject({ host: { id: NEW.id }, asked: 'find' })
+  const same = { configuredId: OURS, registeredId: OURS, register: REGISTER }
+  expect(await look(same, { found: [DELETED], registered })).toMatchObject({ asked: 'find register' })
+})
+
+test.each([
+  {
+    name: 'as asked for',
+    ttl: '30d',
+    alias: 'web',
+    host: { hostCertTtl: '2592000s', alias: 'web' },
+    want: [],
+  },
+  { name: 'not asked for', ttl: null, alias: null, host: { hostCertTtl: '1y', alias: 'www' }, want: [] },
+  {
+    name: 'another lifetime and another alias',
+    ttl: '30d',
+    alias: 'web',
+    host: { hostCertTtl: '1y', alias: 'www' },
+    want: [
+      "certificates of web1.example.com are valid for 1y by the issuer's settings, not for 30d",
+      'web1.example.com has the alias "www" at the issuer, not "web"',
+    ],
+  },
+  {
+    name: 'neither',
+    ttl: '30d',
+    alias: 'web',
+    host: { hostCertTtl: null, alias: null },
+    want: [
+      'the issuer does not say whether certificates of web1.example.com are valid for 30d',
+      'the issuer does not say whether web1.example.com has the alias "web"',
+    ],
+  },
+  { name: 'a lifetime in other words', ttl: '30d', alias: null, host: { hostCertTtl: '1 month' }, want: [] },
+  {
+    name: 'another project',
+    ttl: null,
+    alias: null,
+    host: { projectId: OURS },
+    want: [`web1.example.com is in the project ${OURS} at the issuer, not in ${PROJECT}`],
+  },
+])(
+  'what the issuer registered otherwise is noted, and no failure: $name',
+  async ({ ttl, alias, host, want }) => {
+    const wish = { project: PROJECT, register: { ttl, alias } }
+    const given = { ...HOST, ...host }
+    expect(await look(wish, { registered: [{ kind: 'registered', host: given }] })).toMatchObject({
+      host: { kind: 'found', id: OURS, isNew: true, notes: want },
+    })
+    const taken = [{ kind: 'taken', what: 'hostname', host: given } as const]
+    expect(await look({ ...wish, ownIds: [OURS] }, { registered: taken })).toMatchObject({
+      host: { kind: 'found', id: OURS, isNew: false, notes: want },
+    })
+  },
+)
 
 test('what the configuration or an option names is not asked for', async () => {
   expect(await look({ hostId: OURS }, {})).toMatchObject({ asked: '', host: isOurs })

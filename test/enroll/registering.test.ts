@@ -1,3 +1,6 @@
+import { createHash } from 'node:crypto'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { ErrorCode } from '../../agent/cert/errors.ts'
 import type { Change } from '../../agent/enroll/change.ts'
@@ -7,6 +10,7 @@ import {
   forgetUnanswered,
   isUnanswered,
   recordRegistrations,
+  registeredAs,
   registeredIn,
 } from '../../agent/enroll/registering.ts'
 import type { Mode } from '../../agent/enroll/show.ts'
@@ -25,6 +29,7 @@ const HOST = {
   alias: null,
   hostCertTtl: null,
 }
+const URL = 'https://issuer.example.com'
 const QUESTION = { project: PROJECT, hostname: HOSTNAME, alias: null, ttl: null }
 const TAKEN = { kind: 'taken', what: 'hostname', host: HOST } as const
 const REGISTERED = { kind: 'registered', host: HOST } as const
@@ -45,7 +50,12 @@ beforeEach(async () => {
 afterEach(() => host[Symbol.asyncDispose]())
 
 /** @param answer null: it never comes, for the call is ended */
-async function register(journal: Journal, answer: Answer | null, hostname = HOSTNAME): Promise<void> {
+async function register(
+  journal: Journal,
+  answer: Answer | null,
+  hostname = HOSTNAME,
+  project = PROJECT,
+): Promise<void> {
   const exchange = {
     findHost: () => Promise.reject(new Error('nobody asks')),
     registerHost: async () => {
@@ -58,8 +68,8 @@ async function register(journal: Journal, answer: Answer | null, hostname = HOST
     },
   }
   const { signal } = new AbortController()
-  const registered = await recordRegistrations(exchange, journal)
-    .registerHost({ ...QUESTION, hostname }, signal)
+  const registered = await recordRegistrations(exchange, journal, URL)
+    .registerHost({ ...QUESTION, hostname, project }, signal)
     .catch(() => null)
   expect(registered).toBe(answer)
 }
@@ -94,7 +104,7 @@ test('a signal that fires before the issuer is asked leaves no record', async ()
     findHost: () => Promise.reject(new Error('nobody asks')),
     registerHost: () => Promise.reject(new Error('nobody asks this either')),
   }
-  const asked = recordRegistrations(exchange, journal).registerHost(QUESTION, stop.signal)
+  const asked = recordRegistrations(exchange, journal, URL).registerHost(QUESTION, stop.signal)
   stop.abort(new Error('enough'))
   await expect(asked).rejects.toThrow('enough')
   expect(journal.runs).toEqual([])
@@ -105,7 +115,14 @@ test('the id is added to the record, which is the only one, and stays', async ()
   await using journal = await host.open()
   await register(journal, LOST)
   await register(journal, REGISTERED)
-  const record = { kind: 'registration', step: `register ${HOSTNAME}`, hostId: HOST.id, hostname: HOSTNAME }
+  const at = { url: URL, projectId: PROJECT, project: PROJECT }
+  const record = {
+    kind: 'registration',
+    step: `register ${HOSTNAME}`,
+    hostId: HOST.id,
+    hostname: HOSTNAME,
+    at,
+  }
   expect(changesOf(journal)).toEqual([record])
   expect(registeredIn(journal.runs)).toEqual([HOST.id])
   expect((await journal.undoAll()).changes).toEqual([])
@@ -113,6 +130,61 @@ test('the id is added to the record, which is the only one, and stays', async ()
   expect(changesOf(journal)).toEqual([record])
   await forgetHost(journal, HOST.id)
   expect(await readJournal(host.state)).toEqual([])
+})
+
+test('where a host was registered is known to the next call, and to no other wish', async () => {
+  {
+    await using journal = await host.open()
+    await register(journal, REGISTERED, HOSTNAME, 'servers')
+    await register(journal, null, 'web2.example.com', 'servers')
+  }
+  const runs = await readJournal(host.state)
+  const wish = { url: URL, project: 'servers', hostname: HOSTNAME }
+  expect(registeredAs(runs, wish)).toBe(HOST.id)
+  expect(registeredAs(runs, { ...wish, project: PROJECT.toUpperCase() })).toBe(HOST.id)
+  for (const other of [
+    { url: 'https://other.example.com' },
+    { project: 'SERVERS' },
+    { project: null },
+    { hostname: 'web2.example.com' },
+    { hostname: 'web3.example.com' },
+  ])
+    expect(registeredAs(runs, { ...wish, ...other })).toBeNull()
+  expect(registeredIn(runs, URL)).toEqual([HOST.id])
+  expect(registeredIn(runs, 'https://other.example.com')).toEqual([])
+})
+
+test('hostcertd 0.1 and this version read the journals of each other', async () => {
+  {
+    await using journal = await host.open()
+    await register(journal, REGISTERED)
+  }
+  const file = join(host.state, 'journal.json')
+  const written = JSON.parse(await readFile(file, 'utf8')) as {
+    runs: { entries: Record<string, unknown>[] }[]
+  }
+  // It refuses a change with a member that it does not know, and leaves out those of an entry.
+  const change = { kind: 'registration', step: `register ${HOSTNAME}`, hostId: HOST.id, hostname: HOSTNAME }
+  expect(written.runs).toEqual([
+    {
+      isFinished: true,
+      entries: [
+        {
+          change,
+          folders: [],
+          merge: null,
+          registeredAt: { url: URL, projectId: PROJECT, project: PROJECT },
+        },
+      ],
+    },
+  ])
+  const older = JSON.stringify([{ isFinished: true, entries: [{ change, folders: [], merge: null }] }])
+  const sha256 = createHash('sha256').update(older).digest('hex')
+  await writeFile(file, `{"version":1,"sha256":"${sha256}","runs":${older}}\n`)
+  const runs = await readJournal(host.state)
+  expect(runs).toEqual([{ isFinished: true, changes: [change] }])
+  expect(registeredAs(runs, { url: URL, project: PROJECT, hostname: HOSTNAME })).toBeNull()
+  expect(registeredIn(runs, URL)).toEqual([HOST.id])
 })
 
 test('those without an answer are forgotten, and nothing else is', async () => {
@@ -136,7 +208,10 @@ test('a record that cannot be written is an error before the issuer is asked', a
     findHost: () => Promise.reject(new Error('nobody asks')),
     registerHost: () => Promise.reject(new Error('nobody asks this either')),
   }
-  const asked = recordRegistrations(exchange, journal).registerHost(QUESTION, new AbortController().signal)
+  const asked = recordRegistrations(exchange, journal, URL).registerHost(
+    QUESTION,
+    new AbortController().signal,
+  )
   await expect(asked).rejects.toMatchObject({ code: 'STORE_FAILED' })
 })
 

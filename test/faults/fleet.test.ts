@@ -151,6 +151,7 @@ async function enrollHost(
     takeOver: false,
     ownIds: [],
     configuredId: null,
+    registeredId: null,
     isUnanswered: () => false,
   }
   const found = await findHost(wish, exchange, patience, true, NEVER)
