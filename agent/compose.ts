@@ -74,7 +74,10 @@ export function composeDaemon(
     metrics,
     serviceManager: createServiceManager({ log }),
     configureLog: (changed) => stderrLog.configure({ ...logSettings(changed), version: version.version }),
-    composeHost: (current) => composeHost(current, log, metrics, exchange),
+    composeHost: (current) => {
+      metrics.userCa(current.userCa.install)
+      return composeHost(current, log, metrics, exchange)
+    },
     startTicker: (expression, onTick) => startTicker(expression, onTick, log),
     startWatcher: async (current, onChange) => startWatcher(current, onChange, log),
     startHealthServer: async (health, sources) => startHealthServer(health, sources, version, log, metrics),

@@ -83,7 +83,7 @@ const context: CliContext = {
     return hostTools(await toolsOptions())
   },
   makeRevocationList,
-  refreshCas: async (load, signal) => {
+  refreshCas: async (load, isNow, signal) => {
     const { lockHost, reloadSshd } = await import('./enroll/tools.ts')
     const { refreshCas } = await import('./enroll/ca-refresh.ts')
     const release = await lockHost(signal)
@@ -96,7 +96,7 @@ const context: CliContext = {
       const reload = async (until: AbortSignal) => reloadSshd(until, config.sshd.reloadCommand)
       const tools = { clock: systemClock, log: daemonLog(config, version), source, reloadSshd: reload }
       try {
-        return await refreshCas(config, tools, signal)
+        return await refreshCas(config, tools, isNow, signal)
       } finally {
         source.end()
       }

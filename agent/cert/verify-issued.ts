@@ -164,6 +164,13 @@ export function isUsableByClients(principal: string): boolean {
   return !/[A-Z]/.test(principal)
 }
 
+/** What is to be said wherever names with upper-case letters are seen; null when there are none. */
+export function upperCaseWarning(principals: readonly string[]): string | null {
+  const names = principals.filter((principal) => !isUsableByClients(principal))
+  if (names.length === 0) return null
+  return `ssh looks for host names in lower case, so no client accepts the certificate for ${names.map(quote).join(', ')}`
+}
+
 function findNotNewer(cert: Certificate, inPlace: Certificate | null): Failure | null {
   if (!concernsSameKeyAndCa(cert, inPlace)) return null
   if (cert.blob.equals(inPlace.blob)) {
@@ -180,11 +187,8 @@ function findNotNewer(cert: Certificate, inPlace: Certificate | null): Failure |
 
 function warningsOf(cert: Certificate, inPlace: Certificate | null, now: UnixSeconds): string[] {
   const warnings: string[] = []
-  const capitals = cert.principals.filter((principal) => !isUsableByClients(principal))
-  if (capitals.length > 0) {
-    const names = capitals.map(quote).join(', ')
-    warnings.push(`ssh looks for host names in lower case, so no client accepts the certificate for ${names}`)
-  }
+  const inUpperCase = upperCaseWarning(cert.principals)
+  if (inUpperCase !== null) warnings.push(inUpperCase)
   if (CAS_REFUSED_BY_DEFAULT.includes(cert.signatureAlgorithm)) {
     const setting = `CASignatureAlgorithms=+${cert.signatureAlgorithm}`
     warnings.push(`the CA is a post-quantum key: only clients with ${setting} accept the certificate`)

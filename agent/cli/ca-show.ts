@@ -1,5 +1,6 @@
 import { certAuthorityLine, hostPatternsOf } from '../cert/known-hosts.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
+import { upperCaseWarning } from '../cert/verify-issued.ts'
 import type { HostKeyView } from '../renewal/judge.ts'
 import { trustedCas } from '../renewal/trusted-cas.ts'
 import { type CliContext, type ConfigOption, EXIT, observeOnce, requireConfig, VerbError } from './context.ts'
@@ -46,6 +47,8 @@ export async function caShow(
     )
   if (hosts.length === 0)
     throw new VerbError('no certificate names this host yet: name the hosts by --hosts PATTERN')
+  const inUpperCase = upperCaseWarning(certificates.flatMap(({ principals }) => principals))
+  if (inUpperCase !== null) context.err(`warning: ${inUpperCase}`)
   if (facts.pinned === null)
     context.err(
       `warning: verify.host_ca_file pins no CA; shown is what ${trusted === null ? 'signed the certificates in place' : 'the issuer published'}: compare the fingerprint before clients trust it: ${cas.map(({ fingerprint }) => fingerprint).join(', ')}`,

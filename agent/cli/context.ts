@@ -3,7 +3,6 @@ import type { UnixSeconds } from '../cert/time.ts'
 import { type Config, issuerFactsOf } from '../config/config.ts'
 import { configPathFrom, loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
-import type { Refreshed } from '../enroll/ca-refresh.ts'
 import type { Mode } from '../enroll/show.ts'
 import type { EnrollTools } from '../enroll/wanted.ts'
 import { askSshd } from '../renewal/ask-sshd.ts'
@@ -37,11 +36,13 @@ export interface CliContext {
   /** A revocation list of OpenSSH by key ids. Throws an Error that says why there is none. */
   readonly makeRevocationList: (keyIds: readonly string[]) => Promise<Buffer>
   /**
-   * One attempt of `ca refresh`, while no `enroll` or `unenroll` is at work.
+   * One run of `ca refresh`, while no `enroll` or `unenroll` is at work.
    *
    * @param load the configuration, read under their lock
+   * @param isNow the issuer is asked whenever it was asked last
+   * @returns whether all went well; what did not is logged
    */
-  readonly refreshCas: (load: () => Promise<Config>, signal: AbortSignal) => Promise<Refreshed>
+  readonly refreshCas: (load: () => Promise<Config>, isNow: boolean, signal: AbortSignal) => Promise<boolean>
   /** For the metrics: null when there was none, or that is not known. */
   readonly lastUserCaSuccess: () => Promise<UnixSeconds | null>
   /** The command that starts an exchange with the issuer as a child. */

@@ -1,6 +1,7 @@
 import { request, type RequestOptions } from 'node:http'
 import { CLOCKS_DIFFER, ERRORS, SSHD_DOWN } from '../cert/errors.ts'
 import { hostAndPort, reasonOf, systemCodeOf } from '../cert/text.ts'
+import { upperCaseWarning } from '../cert/verify-issued.ts'
 import type { Config, HealthListen } from '../config/config.ts'
 import { isStopped, SKEW_WARNING_SECONDS, type StatusDocument } from '../renewal/status-document.ts'
 
@@ -185,6 +186,7 @@ export function remarksOn(document: StatusDocument, answer: DaemonAnswer, { heal
     ...onHelper(document),
     ...onIssuer(document),
     ...onClock(document),
+    ...onNames(document),
   ]
 }
 
@@ -270,6 +272,11 @@ function onIssuer({ issuer: { url, reachable } }: StatusDocument): Remark[] {
       remedy: '`hostcertd doctor` shows where the connection to it fails',
     },
   ]
+}
+
+function onNames({ certificates }: StatusDocument): Remark[] {
+  const text = upperCaseWarning([...new Set(certificates.flatMap(({ principals }) => principals))])
+  return text === null ? [] : [{ text, remedy: 'register the host at the issuer in lower case' }]
 }
 
 function onClock({ issuer: { clock_skew_seconds: skew } }: StatusDocument): Remark[] {

@@ -3,6 +3,7 @@ import { AgentError, type ErrorCode, messageOf } from '../cert/errors.ts'
 import { type Certificate, isSignatureValid, parseCertificate } from '../cert/host-certificate.ts'
 import { escapeControls } from '../cert/text.ts'
 import { formatCertificateTime, formatDuration, type UnixSeconds } from '../cert/time.ts'
+import { upperCaseWarning } from '../cert/verify-issued.ts'
 import { type CliContext, type ConfigOption, EXIT, readConfig } from './context.ts'
 
 /** What `inspect --json` prints for one file; the names are the interface's. */
@@ -144,6 +145,7 @@ export function formatInspection(entries: readonly InspectEntry[], now?: UnixSec
 function formatEntry(entry: InspectEntry, now: UnixSeconds | undefined): string {
   const name = entry.file === '-' ? 'standard input' : escapeControls(entry.file)
   if ('error' in entry) return `${name}:\n  ${entry.error.code} ${escapeControls(entry.error.message)}`
+  const inUpperCase = entry.type === 'host' ? upperCaseWarning(entry.principals) : null
   const rows: (readonly [label: string, value: string])[] = [
     ['type', `${entry.type} certificate`],
     ['key', `${entry.key_type} ${entry.public_key_fingerprint}`],
@@ -155,6 +157,7 @@ function formatEntry(entry: InspectEntry, now: UnixSeconds | undefined): string 
     ...optionRow('extensions', entry.extensions),
     ['CA', `${entry.ca_key_type} ${entry.ca_fingerprint}`],
     ['signature', signatureText(entry)],
+    ...(inUpperCase === null ? [] : [['warning', inUpperCase] as const]),
   ]
   return [`${name}:`, ...rows.map(([label, value]) => `  ${label.padEnd(12)}${value}`)].join('\n')
 }

@@ -14,7 +14,7 @@ const SIGN = /^hostcertd_build_info\{/m
 
 /**
  * `metrics write`: the metrics in a file for node_exporter's textfile collector. From the daemon when it runs; else
- * what can be seen without it, which has neither counters nor the loop's last turn.
+ * what can be seen without it, which has neither counters nor the loop's last turn. sshd is not asked.
  */
 export async function metricsWrite(
   context: CliContext,
@@ -44,7 +44,10 @@ async function metricsText(context: CliContext, config: Config | null, signal: A
   }
   const fromDaemon = await getFromDaemon(config.health.listen, '/metrics', signal)
   if (fromDaemon !== null && SIGN.test(fromDaemon)) return fromDaemon
-  const { status } = await observeOnce(context, config, true, signal)
+  metrics.userCa(config.userCa.install)
+  // Each question is a connection that counts against sshd's limits, and this may run every minute: what the daemon or
+  // `renew` last saw is in the record.
+  const { status } = await observeOnce(context, config, false, signal)
   metrics.status(status)
   return metrics.metricsText()
 }

@@ -4,6 +4,7 @@ import * as v from 'valibot'
 import { messageOf } from '../cert/errors.ts'
 import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
 import { quote, systemCodeOf } from '../cert/text.ts'
+import { upperCaseWarning } from '../cert/verify-issued.ts'
 import { isPattern, pathsMatching } from '../host/files.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { longestGapDays } from '../host/schedule.ts'
@@ -180,8 +181,10 @@ function locate({ keys, message }: KeyProblem, files: readonly ConfigFile[]): Pr
   return { path: pathText(keys), message, ...(from === undefined ? {} : { file: from.file }) }
 }
 
-function warningsOf({ health: { listen }, issuer: { timeout }, renewal }: Settings): string[] {
+function warningsOf({ health: { listen }, issuer: { timeout }, renewal, verify }: Settings): string[] {
   const warnings: string[] = []
+  const inUpperCase = upperCaseWarning(verify.principals ?? [])
+  if (inUpperCase !== null) warnings.push(`verify.principals: ${inUpperCase}`)
   if (longestGapDays(renewal.maintenance) > LONGEST_MAINTENANCE_GAP_DAYS)
     warnings.push(
       `renewal.maintenance: there is no window for more than ${LONGEST_MAINTENANCE_GAP_DAYS} days at times; only overdue certificates are renewed meanwhile`,

@@ -69,6 +69,13 @@ const commandIssuer = section({
   command,
 })
 
+const userCa = {
+  install: v.optional(yesOrNo, false),
+  overlap: v.optional(textAs(readDuration), '14d'),
+  fingerprints: v.optional(anyListOf(textAs(readKeyFingerprint))),
+  revoked: v.optional(anyListOf(textAs(readKeyFingerprint))),
+}
+
 const otherSections = {
   host_keys: hostKeys,
   certificates: optionalSection({
@@ -98,17 +105,26 @@ const otherSections = {
     format: v.optional(oneOf(['auto', 'journal', 'pretty', 'json']), 'auto'),
   }),
   enrollment: optionalSection({ on_copy: v.optional(oneOf(['warn', 'stop']), 'warn') }),
-  user_ca: optionalSection({
-    install: v.optional(yesOrNo, false),
-    overlap: v.optional(textAs(readDuration), '14d'),
-    fingerprints: v.optional(anyListOf(textAs(readKeyFingerprint))),
-    revoked: v.optional(anyListOf(textAs(readKeyFingerprint))),
-  }),
+  user_ca: optionalSection(userCa),
   state_directory: v.optional(absolutePath, '/var/lib/hostcertd'),
 }
 
 const overHttp = section({ issuer: httpIssuer, auth: authSection, ...otherSections })
-const byCommand = section({ issuer: commandIssuer, auth: excluded, ...otherSections })
+const byCommand = section({
+  issuer: commandIssuer,
+  auth: excluded,
+  ...otherSections,
+  user_ca: optionalSection({
+    ...userCa,
+    install: v.optional(
+      v.pipe(
+        yesOrNo,
+        v.check((install) => !install, 'conflicts with issuer.command: such a program names no user CA'),
+      ),
+      false,
+    ),
+  }),
+})
 
 /**
  * The configuration as it is written, every key with its default: interface of the program, "Configuration". Which keys
@@ -174,7 +190,7 @@ export const LONGEST_TIMEOUT_SECONDS = 60
 
 /** The configuration by the names that the program uses. */
 export function toConfig(settings: Settings, context: ConfigContext): Config {
-  const { renewal, verify, sshd, user_ca: userCa } = settings
+  const { renewal, verify, sshd, user_ca: policy } = settings
   return {
     issuer: toIssuer(settings, context),
     hostKeys: settings.host_keys,
@@ -199,10 +215,10 @@ export function toConfig(settings: Settings, context: ConfigContext): Config {
     log: settings.log,
     enrollment: { onCopy: settings.enrollment.on_copy },
     userCa: {
-      install: userCa.install,
-      overlapSeconds: userCa.overlap,
-      fingerprints: userCa.fingerprints ?? [],
-      revoked: userCa.revoked ?? [],
+      install: policy.install,
+      overlapSeconds: policy.overlap,
+      fingerprints: policy.fingerprints ?? [],
+      revoked: policy.revoked ?? [],
     },
     stateDirectory: settings.state_directory,
   }

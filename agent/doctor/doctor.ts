@@ -48,6 +48,7 @@ import { examineHostKeys } from './host-key-files.ts'
 import { examineNames } from './names.ts'
 import { examineReload, examineServed } from './served.ts'
 import { examineSshdConfig } from './sshd-config.ts'
+import { examineUserCa } from './user-ca.ts'
 import { examineWayToIssuer } from './way-to-issuer.ts'
 
 const SERVICE = 'hostcertd.service'
@@ -160,6 +161,7 @@ async function examine(
     ...(await examineDirectories(examined, await sandboxOf(examined))),
     await examineDaemon(examined),
     ...sshdConfig.findings,
+    ...(await examineUserCa(examined)),
     ...reload,
     ...examineServed(examined, views, { listen, remedies, reload, isConfigurationKnown }),
     ...(await examineSelinux(placesSshdReads(examined, views), signal)),

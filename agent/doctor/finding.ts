@@ -20,6 +20,7 @@ export const STEPS = [
   'directory',
   'daemon',
   'sshd-config',
+  'user-ca',
   'reload',
   'served',
   'selinux',

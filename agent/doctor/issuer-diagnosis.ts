@@ -110,8 +110,16 @@ function caFinding(keys: readonly PublicKey[], { pinned }: DiagnosisQuestion): I
   const { file } = pinned
   if (pinned.keys === null) return ok('issuer', `${signs} (the pinned CA cannot be read)`)
   const known = parseCaKeys(pinned.keys.join('\n'))
-  if (keys.some((key) => known.some(({ blob }) => blob.equals(key.blob))))
-    return ok('issuer', `${signs}, as pinned`)
+  const strange = keys.filter((key) => !known.some(({ blob }) => blob.equals(key.blob)))
+  if (strange.length === 0) return ok('issuer', `${signs}, as pinned`)
+  if (strange.length < keys.length) {
+    const notPinned = strange.map(({ fingerprint }) => fingerprint).join(', ')
+    return warning(
+      'issuer',
+      `${signs}, of which ${file} does not pin ${notPinned}`,
+      `ask the administrators of the issuer: if it is genuine, add it to ${file} before the issuer signs with it`,
+    )
+  }
   const ours = known.map(({ fingerprint }) => fingerprint).join(', ')
   return failure(
     'issuer',

@@ -1,5 +1,4 @@
-import { quote } from '../cert/text.ts'
-import { isUsableByClients } from '../cert/verify-issued.ts'
+import { isUsableByClients, upperCaseWarning } from '../cert/verify-issued.ts'
 import { isLoopback } from '../config/values.ts'
 import { runProgram } from '../host/programs.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
@@ -57,11 +56,7 @@ export function judgeNames(principals: readonly string[], host: HostNames): read
   const upper = principals.filter((name) => !isUsableByClients(name))
   return [
     ...upper.map((name) =>
-      warning(
-        'names',
-        `the certificate is for ${quote(name)}: clients look for names in lower case, so none accepts it by that name`,
-        `register ${name.toLowerCase()} at the issuer`,
-      ),
+      warning('names', upperCaseWarning([name]) ?? '', `register ${name.toLowerCase()} at the issuer`),
     ),
     ...usable.map((name) => judgePrincipal(name, host)),
     ...judgeOtherNames(usable, host),

@@ -1,13 +1,15 @@
+import { createHash } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AgentError, type Failure, messageOf } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
-import { formatTime } from '../cert/time.ts'
+import { formatTime, parseTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { readUserCaStatus, type UserCaStatus, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
-import type { Clock, IssuerFailure, Log } from '../renewal/ports.ts'
+import type { Clock, Log } from '../renewal/ports.ts'
+import { isSkewed } from '../renewal/status-document.ts'
 import {
   documentOf,
   installUserCas,
@@ -17,6 +19,7 @@ import {
   requireKeygenAccepts,
   USER_CA_PLACES,
   type UserCaPlaces,
+  whyNotRoots,
   write,
 } from './user-ca-files.ts'
 import { decideUserCas, type UserCa } from './user-ca.ts'
@@ -25,61 +28,112 @@ export interface CaRefreshTools {
   readonly clock: Pick<Clock, 'now'>
   readonly log: Log
   /** The issuer, asked by an exchange that does not run as root. */
-  readonly source: Pick<ExchangeClient, 'userCa' | 'hostCa'>
+  readonly source: Pick<ExchangeClient, 'userCa' | 'hostCa' | 'health'>
   /** @returns why sshd did not read its configuration; null when it did */
   readonly reloadSshd: (signal: AbortSignal) => Promise<string | null>
   readonly places?: UserCaPlaces
 }
 
-/** `later`: the issuer failed in a way that may pass by itself, after so many seconds at least. */
-export type Refreshed =
-  | { readonly kind: 'done' }
-  | { readonly kind: 'failed' }
-  | { readonly kind: 'later'; readonly seconds: number }
+const NOTHING: UserCaStatus = {
+  version: 1,
+  last_attempt: '',
+  last_success: null,
+  error: null,
+  cas: [],
+  reload_pending: false,
+}
 
 /**
  * Bring the user CAs up to date if `user_ca.install` is set, and say when the issuer names a host CA that is not pinned.
- * As root. Errors are logged.
+ * The issuer is asked once a day, and after a failure at each run; what the configuration says is done at each run, and so
+ * is what an earlier run could not finish. As root. Errors are logged.
  *
+ * @param isNow the issuer is asked whenever it was asked last
+ * @returns whether all went well; if not, the next run of the timer tries again
  * @throws the signal's reason
  */
 export async function refreshCas(
   config: Config,
   tools: CaRefreshTools,
+  isNow: boolean,
   signal: AbortSignal,
-): Promise<Refreshed> {
-  const user = config.userCa.install ? await refreshUserCas(config, tools, signal) : await skip(tools)
-  const host = await newsOfHostCas(config, tools, signal)
-  return user.kind === 'done' ? host : user
+): Promise<boolean> {
+  const { clock, log, places = USER_CA_PLACES } = tools
+  const before = await statusBefore(places, log)
+  const isTurn = (last: string | null): boolean =>
+    isNow || isTurnOf(config.issuer.kind === 'http' ? config.issuer.sshHostId : '', last, clock.now())
+  const after = config.userCa.install
+    ? await refreshUserCas(
+        config,
+        tools,
+        before,
+        before.error !== null || isTurn(before.last_success),
+        signal,
+      )
+    : await skip(config, tools, before)
+  const lastNews = before.host_cas_at ?? null
+  if (config.verify.hostCaFile === null || !isTurn(lastNews)) return after.error === null
+  if (!(await newsOfHostCas(config.verify.hostCaFile, tools, signal))) return false
+  await write(places.status, userCaStatusText({ ...after, host_cas_at: formatTime(clock.now()) }))
+  return after.error === null
 }
 
-const DONE: Refreshed = { kind: 'done' }
+const DAY_SECONDS = 86_400
 
-/** What is in place stays. The status goes: that nothing succeeds any more is no reason for an alert. */
-async function skip({ log, places = USER_CA_PLACES }: CaRefreshTools): Promise<Refreshed> {
-  log.info({}, 'user_ca.install is false: the user CAs were not refreshed')
-  await rm(places.status, { force: true })
-  return DONE
+/**
+ * Whether a time of the day has come, or passed, since the issuer last answered. Each host has its own, so that a fleet
+ * spreads over the day.
+ *
+ * @param hostId at the issuer
+ * @param last RFC 3339; null: never
+ */
+export function isTurnOf(hostId: string, last: string | null, now: UnixSeconds): boolean {
+  const at = last === null ? null : parseTime(last)
+  // One in the future is of a clock that was wrong.
+  if (at === null || !(at <= now)) return true
+  const ownTime = createHash('sha256').update(hostId).digest().readUInt32BE(0) % DAY_SECONDS
+  const dayOf = (time: UnixSeconds): number => Math.floor((time - ownTime) / DAY_SECONDS)
+  return dayOf(now) > dayOf(at)
 }
 
+/** What is in place stays. Of the status only the news of host CAs: no success any more is no reason for an alert. */
+async function skip(
+  { verify: { hostCaFile } }: Config,
+  { clock, places = USER_CA_PLACES }: CaRefreshTools,
+  { host_cas_at = null }: UserCaStatus,
+): Promise<UserCaStatus> {
+  const status = { ...NOTHING, last_attempt: formatTime(clock.now()) ?? '', host_cas_at }
+  if (hostCaFile === null) await rm(places.status, { force: true })
+  else await write(places.status, userCaStatusText(status))
+  return status
+}
+
+/** @returns what it came to, which is in the status file */
 async function refreshUserCas(
   { issuer, sshd, userCa: policy }: Config,
   tools: CaRefreshTools,
+  before: UserCaStatus,
+  isTurn: boolean,
   signal: AbortSignal,
-): Promise<Refreshed> {
+): Promise<UserCaStatus> {
   const { clock, log, source, places = USER_CA_PLACES } = tools
-  const answer = await source.userCa({ hostId: issuer.kind === 'http' ? issuer.sshHostId : '' }, signal)
+  const hostId = issuer.kind === 'http' ? issuer.sshHostId : ''
+  const answer = isTurn ? await source.userCa({ hostId }, signal) : null
+  if (answer === null)
+    log.info({ last_success: before.last_success }, 'the issuer was asked for the user CA today already')
   const now = clock.now()
-  const before = await statusBefore(places, log)
   let status: UserCaStatus = { ...before, last_attempt: formatTime(now) ?? '', error: null }
-  const failures: Failure[] = answer.kind === 'failed' ? [answer.failure] : []
+  const failures: Failure[] = answer?.kind === 'failed' ? [answer.failure] : []
   try {
     const { known, skipped } = await readKnown(places, before.cas)
     for (const line of skipped)
       log.warn({}, `${places.file}:${line} is no key that hostcertd can use, and is removed`)
-    const named = answer.kind === 'user-ca' ? await usable(answer.key, places, failures, signal) : null
-    const { cas, refused } = decideUserCas(known, named, policy, now)
+    const named = answer?.kind === 'user-ca' ? await usable(answer.key, places, failures, signal) : null
+    const time = answer === null ? null : comparedTime(source.health().clockSkewSeconds, now)
+    const { cas, refused } = decideUserCas(known, named, policy, time)
     if (refused !== null) failures.push({ code: 'USER_CA_INVALID', message: refused })
+    if (named !== null && time === null && cas.length > 1)
+      log.warn({ clock_skew_seconds: source.health().clockSkewSeconds }, CLOCK_UNKNOWN)
     const isReloadPending = status.reload_pending || !(await isDropInInPlace(places))
     status = { ...status, cas: cas.map(documentOf), reload_pending: isReloadPending }
     // Where none is known and none is named there is nothing to put in place.
@@ -90,7 +144,7 @@ async function refreshUserCas(
       logChanges(known, cas, log)
       if (isReloadPending && sshd.reload === 'never')
         log.warn({}, 'sshd has to be reloaded before it uses the user CAs, and sshd.reload is never')
-      else if (isReloadPending) await reload(tools, signal)
+      else if (isReloadPending) await reload(sshd.reloadCommand, tools, signal)
       // While another line wins, a later run has to reload sshd again.
       await requireEffect(places, log)
       status = { ...status, reload_pending: false }
@@ -101,21 +155,27 @@ async function refreshUserCas(
   }
   for (const { code, message } of failures) log.error({ code }, message)
   const [failure] = failures
-  if (failure === undefined) status = { ...status, last_success: status.last_attempt }
-  else status = { ...status, error: { code: failure.code, message: failure.message } }
+  if (failure !== undefined) status = { ...status, error: { code: failure.code, message: failure.message } }
+  else if (answer !== null) status = { ...status, last_success: status.last_attempt }
   await write(places.status, userCaStatusText(status))
-  if (failure === undefined) return DONE
-  return answer.kind === 'failed' ? laterIf(answer.failure) : { kind: 'failed' }
+  return status
+}
+
+const CLOCK_UNKNOWN =
+  "this host's clock could not be compared with the issuer's, or they differ: until they agree, no overlap of a user CA begins or ends"
+
+/** The time, if the issuer has the same: one run of a wrong clock would end an overlap, or begin it in the past. */
+function comparedTime(skewSeconds: number | null, now: UnixSeconds): UnixSeconds | null {
+  return skewSeconds === null || isSkewed(skewSeconds) ? null : now
 }
 
 async function statusBefore({ status }: UserCaPlaces, log: Log): Promise<UserCaStatus> {
-  const nothing = { version: 1, last_attempt: '', last_success: null, error: null, cas: [] } as const
   try {
-    return (await readUserCaStatus(status)) ?? { ...nothing, cas: [], reload_pending: false }
+    return (await readUserCaStatus(status)) ?? NOTHING
   } catch (error) {
     log.warn({}, `${messageOf(error)}; a CA that the issuer no longer names stays for another overlap`)
     // Once too often does no harm.
-    return { ...nothing, cas: [], reload_pending: true }
+    return { ...NOTHING, reload_pending: true }
   }
 }
 
@@ -152,9 +212,18 @@ function logChanges(before: readonly UserCa[], after: readonly UserCa[], log: Lo
   if (after.length === 0) log.warn({}, 'every user CA is revoked: sshd accepts no user certificate')
 }
 
-/** @throws AgentError SSHD_RELOAD_FAILED */
-async function reload({ reloadSshd }: CaRefreshTools, signal: AbortSignal): Promise<void> {
-  const why = await reloadSshd(signal)
+/**
+ * By the root helper, or by `sshd.reload_command`, which then runs as root: the configuration is root's. A program that
+ * another user can replace is refused, for the daemon runs it as that user perhaps.
+ *
+ * @throws AgentError SSHD_RELOAD_FAILED
+ */
+async function reload(
+  command: readonly string[] | null,
+  { reloadSshd }: CaRefreshTools,
+  signal: AbortSignal,
+): Promise<void> {
+  const why = (await whyNotRoots(command ?? [])) ?? (await reloadSshd(signal))
   if (why !== null) throw new AgentError('SSHD_RELOAD_FAILED', why)
 }
 
@@ -165,18 +234,21 @@ async function requireEffect(places: UserCaPlaces, log: Log): Promise<void> {
   if (problem !== null) throw new AgentError('SSHD_CONFIG_INVALID', problem)
 }
 
-/** A host CA is never pinned by itself: whoever answers for the issuer could have any certificate trusted. */
+/**
+ * A host CA is never pinned by itself: whoever answers for the issuer could have any certificate trusted.
+ *
+ * @returns whether the issuer and the file could be read; if not, that is logged
+ */
 async function newsOfHostCas(
-  { verify: { hostCaFile } }: Config,
+  hostCaFile: string,
   { source, log }: CaRefreshTools,
   signal: AbortSignal,
-): Promise<Refreshed> {
-  if (hostCaFile === null) return DONE
+): Promise<boolean> {
   const answer = await source.hostCa(signal)
-  if (!answer.ok && answer.noSuchRoute) return DONE
+  if (!answer.ok && answer.noSuchRoute) return true
   if (!answer.ok) {
     log.error({ code: answer.failure.code }, `the host CA is not known: ${answer.failure.message}`)
-    return laterIf(answer.failure)
+    return false
   }
   try {
     const pinned = await readCaKeys(hostCaFile)
@@ -186,14 +258,10 @@ async function newsOfHostCas(
           { ca_fingerprint: fingerprint },
           `the issuer names the host CA ${fingerprint}, which is not pinned: if it is genuine, add it to ${hostCaFile} before the issuer signs with it`,
         )
-    return DONE
+    return true
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
     log.error({ code: error.code }, error.message)
-    return { kind: 'failed' }
+    return false
   }
-}
-
-function laterIf({ next, retryAfterSeconds }: IssuerFailure): Refreshed {
-  return next === 'issuer-backoff' ? { kind: 'later', seconds: retryAfterSeconds ?? 0 } : { kind: 'failed' }
 }

@@ -1,5 +1,5 @@
 import * as fs from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { dirname, isAbsolute, join } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { oneLine, reasonOf } from '../cert/text.ts'
@@ -190,7 +190,7 @@ async function installDropIn(
     check.kind === 'ok' ? await lostBy({ sshdConfig, file }, cas) : `sshd does not accept it: ${check.why}`
   if (why === null) return
   try {
-    await putFileState(dropIn, isThere ? null : before, fs)
+    await putBack(dropIn, isThere ? null : before)
   } catch (error) {
     const message = `${why}; and ${dropIn} cannot be taken back: ${reasonOf(error)}`
     throw new AgentError('SSHD_CONFIG_INVALID', message, { cause: error })
@@ -198,9 +198,15 @@ async function installDropIn(
   throw new AgentError('SSHD_CONFIG_INVALID', `${dropIn} was taken back: ${why}`)
 }
 
+/** As root's, whoever it belonged to: sshd reads it as root, and the unit may not give files away. */
+async function putBack(dropIn: string, state: FileState | null): Promise<void> {
+  if (state === null) await putFileState(dropIn, null, fs)
+  else await replaceFile(dropIn, state.content, state.mode)
+}
+
 /** @throws AgentError SSHD_CONFIG_INVALID if it is not because of the drop-in, which stays then */
 async function requireOther(sshdConfig: string, dropIn: string, text: string): Promise<void> {
-  await putFileState(dropIn, null, fs)
+  await putBack(dropIn, null)
   const without = await checkSshd(sshdConfig)
   if (without.kind === 'ok') return
   await write(dropIn, text)
@@ -256,4 +262,22 @@ export async function readEffect({ sshdConfig, file, dropIn }: UserCaPlaces): Pr
       ? `sshd does not read ${dropIn}; add this line at the top of ${sshdConfig}, and reload sshd: Include ${dropIn}`
       : `${describe(first)} is read first, so sshd does not use the user CAs in ${file}; remove that line, and reload sshd`
   return { problem, notes }
+}
+
+/**
+ * Whether only root can change what a command line runs: the program, and what else it names by a path.
+ *
+ * @returns what another user can change; null when there is nothing
+ */
+export async function whyNotRoots(command: readonly string[]): Promise<string | null> {
+  for (const word of command.filter(isAbsolute)) {
+    // What is not there, or no file at all, cannot be run.
+    const real = await fs.realpath(word).catch(() => null)
+    for (let path = real; path !== null; path = path === dirname(path) ? null : dirname(path)) {
+      const { uid, mode } = await fs.stat(path)
+      if (uid !== 0 || (mode & 0o022) !== 0)
+        return `reload_command was not run as root: other users than root can change ${path}`
+    }
+  }
+  return null
 }

@@ -5,7 +5,7 @@ import type { UserCaPolicy } from '../config/config.ts'
 /** A CA whose user certificates sshd accepts. */
 export interface UserCa {
   readonly key: PublicKey
-  /** Since when the issuer has named another one; null: it is the one that the issuer named last. */
+  /** Since when the issuer has named another one; null: it is the one that the issuer named last, or its overlap has not begun. */
   readonly unnamedSince: UnixSeconds | null
 }
 
@@ -24,12 +24,13 @@ export interface UserCaDecision {
  *
  * @param known those in place
  * @param answer what the issuer names; null when that is not known
+ * @param now null while this host's clock cannot be relied on: then no overlap begins or ends
  */
 export function decideUserCas(
   known: readonly UserCa[],
   answer: PublicKey | null,
   policy: UserCaPolicy,
-  now: UnixSeconds,
+  now: UnixSeconds | null,
 ): UserCaDecision {
   const refused = answer === null ? null : whyRefused(answer, policy)
   const named = refused === null ? answer : null
@@ -41,7 +42,10 @@ export function decideUserCas(
   const others = permitted
     .filter(({ key }) => !isSame(key, named))
     // A time in the future is of a clock that was wrong.
-    .map(({ key, unnamedSince }) => ({ key, unnamedSince: Math.min(unnamedSince ?? now, now) }))
+    .map(({ key, unnamedSince }) => ({
+      key,
+      unnamedSince: now === null ? unnamedSince : Math.min(unnamedSince ?? now, now),
+    }))
     .filter((ca) => isLasting(ca, policy, now))
   return { cas: [...others, { key: named, unnamedSince: null }], refused }
 }
@@ -54,8 +58,12 @@ function whyRefused({ fingerprint }: PublicKey, { fingerprints, revoked }: UserC
   return null
 }
 
-function isLasting({ unnamedSince }: UserCa, { overlapSeconds }: UserCaPolicy, now: UnixSeconds): boolean {
-  return unnamedSince === null || now - unnamedSince < overlapSeconds
+function isLasting(
+  { unnamedSince }: UserCa,
+  { overlapSeconds }: UserCaPolicy,
+  now: UnixSeconds | null,
+): boolean {
+  return unnamedSince === null || now === null || now - unnamedSince < overlapSeconds
 }
 
 function isSame(one: PublicKey, other: PublicKey): boolean {

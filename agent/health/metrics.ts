@@ -76,6 +76,11 @@ export class PrometheusMetrics implements Metrics {
   )
   readonly #turn = this.#single('loop_last_turn_timestamp_seconds', 'When the loop last completed a turn')
 
+  readonly #userCa = this.#single(
+    'user_ca_enabled',
+    'Always 1: user_ca.install is true; none where it is not',
+  )
+
   /** @param lastUserCaSuccess read at each scrape: root's timer succeeds, not the daemon */
   constructor(
     build: BuildInfo,
@@ -106,6 +111,11 @@ export class PrometheusMetrics implements Metrics {
   /** Everything in the Prometheus text format. */
   async metricsText(): Promise<string> {
     return this.#registry.metrics()
+  }
+
+  /** @param isInstalled `user_ca.install` */
+  userCa(isInstalled: boolean): void {
+    setOrRemove(this.#userCa, isInstalled ? 1 : null)
   }
 
   renewal(hostKey: string, result: 'ok' | ErrorCode): void {

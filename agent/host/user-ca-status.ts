@@ -24,12 +24,14 @@ const statusSchema = v.object({
   cas: v.array(
     v.object({
       fingerprint: v.string(),
-      /** Since when the issuer has named another one; null: it named this one last. */
+      /** Since when the issuer has named another one; null: it named this one last, or the overlap has not begun. */
       unnamed_since: v.nullable(time),
     }),
   ),
   /** Whether sshd has to read its configuration again, to learn of the drop-in. */
   reload_pending: v.boolean(),
+  /** When the issuer last named the host CAs; null or missing: never. */
+  host_cas_at: v.optional(v.nullable(time)),
 })
 
 /** `ca-status.json`. Fields that another version adds are ignored. */

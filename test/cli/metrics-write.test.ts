@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { chown, lstat, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { needsRoot } from '../support/skip.ts'
@@ -56,6 +56,32 @@ test.each([
   } finally {
     server.close()
   }
+})
+
+test('sshd is never connected to: this runs every minute', async () => {
+  const sshd = createTcpServer((connection) => connection.destroy())
+  const connected: unknown[] = []
+  sshd.on('connection', (connection) => connected.push(connection.remoteAddress))
+  sshd.listen(0, '127.0.0.1')
+  await once(sshd, 'listening')
+  try {
+    const { port } = sshd.address() as AddressInfo
+    await using host = await makeBareHost({ sshd: { address: `127.0.0.1:${port}`, reload: 'never' } })
+    await host.certify(ED25519)
+    const file = join(host.folder, 'hostcertd.prom')
+    expect(await host.verb(['metrics', 'write', file])).toMatchObject({ status: 0 })
+    expect(await readFile(file, 'utf8')).toContain('hostcertd_certificate_not_after_timestamp_seconds{')
+    expect(connected).toEqual([])
+  } finally {
+    sshd.close()
+  }
+})
+
+test('whether user CAs are kept', async () => {
+  await using host = await makeBareHost({ user_ca: { install: true } })
+  const file = join(host.folder, 'hostcertd.prom')
+  expect(await host.verb(['metrics', 'write', file])).toMatchObject({ status: 0 })
+  expect(await readFile(file, 'utf8')).toMatch(/^hostcertd_user_ca_enabled 1$/m)
 })
 
 test('what lies in its place is replaced, a symlink not followed', async () => {

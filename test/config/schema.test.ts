@@ -193,6 +193,16 @@ describe('issuer.command', () => {
         expect.stringMatching(/^log\.level: must be one of/),
       ],
     },
+    {
+      name: 'with a user CA',
+      text: 'issuer: {command: [/bin/sign]}\nuser_ca: {install: true, overlap: 3d}',
+      want: ['user_ca.install: conflicts with issuer.command: such a program names no user CA'],
+    },
+    {
+      name: 'with settings of one that is off',
+      text: 'issuer: {command: [/bin/sign]}\nuser_ca: {overlap: 3d}',
+      want: [],
+    },
     { name: 'empty', text: 'issuer: {command: []}', want: ['issuer.command: must not be empty'] },
     { name: 'no list', text: 'issuer: {command: /bin/sign}', want: ['issuer.command: must be a list'] },
     {

@@ -82,7 +82,12 @@ describe('which names clients can use', () => {
     {
       name: 'upper case',
       principals: ['WEB1.example.com'],
-      want: [['warning', /for "WEB1\.example\.com": clients look for names in lower case/]],
+      want: [
+        [
+          'warning',
+          /ssh looks for host names in lower case, so no client accepts the certificate for "WEB1\.example\.com"$/,
+        ],
+      ],
     },
     {
       name: 'upper case, and the same in lower case',

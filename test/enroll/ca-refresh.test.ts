@@ -1,11 +1,12 @@
 import { execFile, spawn } from 'node:child_process'
-import { chmod, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { parseCaKeys, type PublicKey } from '../../agent/cert/public-key.ts'
-import type { CaRefreshTools } from '../../agent/enroll/ca-refresh.ts'
+import { type CaRefreshTools, isTurnOf } from '../../agent/enroll/ca-refresh.ts'
 import { lastUserCaSuccess } from '../../agent/host/user-ca-status.ts'
 import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import type { IssuerFailure } from '../../agent/renewal/ports.ts'
@@ -31,9 +32,17 @@ function failure(next: IssuerFailure['next']): IssuerFailure {
   }
 }
 
-/** @param user a public key line; null: the issuer cannot be reached */
-function naming(user: string | null, host: readonly string[] = []): CaRefreshTools['source'] {
+/**
+ * @param user a public key line; null: the issuer cannot be reached
+ * @param skew the issuer's clock minus ours; null: it did not say
+ */
+function naming(
+  user: string | null,
+  host: readonly string[] = [],
+  skew: number | null = user === null ? null : 0,
+): CaRefreshTools['source'] {
   return {
+    health: () => ({ reachable: null, lastSuccess: null, clockSkewSeconds: skew }),
     userCa: async () =>
       user === null
         ? { kind: 'failed', failure: failure('issuer-backoff') }
@@ -51,13 +60,13 @@ describe('logins by user certificates, with a real sshd', () => {
     const [one, two] = [await host.makeCa('one'), await host.makeCa('two')]
     expect(await host.logsIn('one')).toBe(false)
 
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'done' })
+    expect(await host.refresh(naming(one))).toBe(true)
     expect(await host.keys()).toEqual([one])
     expect(await host.logsIn('one')).toBe(true)
     expect(await host.sshd.reloadCount()).toBe(1)
 
     await host.clock.advance(DAY)
-    expect(await host.refresh(naming(two))).toEqual({ kind: 'done' })
+    expect(await host.refresh(naming(two))).toBe(true)
     expect(await host.keys()).toEqual([one, two])
     expect([await host.logsIn('one'), await host.logsIn('two')]).toEqual([true, true])
 
@@ -82,7 +91,7 @@ describe('logins by user certificates, with a real sshd', () => {
     await host.refresh(naming(two))
     expect(await host.logsIn('one')).toBe(true)
     const revoked = [keyIn(one).fingerprint]
-    expect(await host.refresh(naming(null), { revoked })).toEqual({ kind: 'later', seconds: 0 })
+    expect(await host.refresh(naming(null), { revoked })).toBe(false)
     expect([await host.logsIn('one'), await host.logsIn('two')]).toEqual([false, true])
 
     // The last one, too: then sshd accepts none, and the drop-in keeps another line from being used instead.
@@ -98,13 +107,113 @@ describe('logins by user certificates, with a real sshd', () => {
     const [one, two] = [await host.makeCa('one'), await host.makeCa('two')]
     const fingerprints = [keyIn(one).fingerprint]
     await host.refresh(naming(one), { fingerprints })
-    expect(await host.refresh(naming(two), { fingerprints })).toEqual({ kind: 'failed' })
+    expect(await host.refresh(naming(two), { fingerprints })).toBe(false)
     expect(await host.keys()).toEqual([one])
     expect(await host.logsIn('two')).toBe(false)
     expect(host.log.lines.filter(({ level }) => level === 'error')).toMatchObject([
       { fields: { code: 'USER_CA_INVALID' }, message: expect.stringContaining(keyIn(two).fingerprint) },
     ])
     expect(await host.status()).toMatchObject({ error: { code: 'USER_CA_INVALID' } })
+  })
+})
+
+describe('when the issuer is asked', () => {
+  test('by the timer: once a day at the time of this host, and after a failure at each run', async () => {
+    await using host = await makeUserCaHost()
+    const one = await host.makeCa('one')
+    let asked = 0
+    const counting = (user: string | null): CaRefreshTools['source'] => {
+      const source = naming(user)
+      return {
+        ...source,
+        userCa: async (...question) => {
+          asked += 1
+          return source.userCa(...question)
+        },
+      }
+    }
+    /** @returns whether it was asked */
+    const byTimer = async (user: string | null): Promise<boolean> => {
+      asked = 0
+      const isWell = await host.refresh(counting(user), { isByTimer: true })
+      expect(isWell).toBe(user !== null || asked === 0)
+      return asked > 0
+    }
+    expect([await byTimer(one), await byTimer(one)]).toEqual([true, false])
+    await host.clock.advance(DAY)
+    expect([await byTimer(null), await byTimer(null), await byTimer(one)]).toEqual([true, true, true])
+    expect(await byTimer(null)).toBe(false)
+    asked = 0
+    await host.refresh(counting(one))
+    expect(asked).toBe(1)
+  })
+
+  test('what the configuration revokes, and a drop-in that is gone, do not wait for that', async () => {
+    await using host = await makeUserCaHost()
+    const [one, two] = [await host.makeCa('one'), await host.makeCa('two')]
+    await host.refresh(naming(one))
+    await host.refresh(naming(two))
+    await rm(host.places.dropIn)
+    const revoked = [keyIn(one).fingerprint]
+    const source = { ...naming(null), userCa: async () => expect.unreachable('it was asked just now') }
+    expect(await host.refresh(source, { isByTimer: true, revoked })).toBe(true)
+    expect([await host.logsIn('one'), await host.logsIn('two')]).toEqual([false, true])
+    expect((await stat(host.places.dropIn)).isFile()).toBe(true)
+  })
+
+  test('each host has its own time; a clock that was ahead, or a status without a time, never keeps it from asking', () => {
+    const now = 20_000 * DAY
+    const at = (seconds: number): string => new Date((now + seconds) * 1000).toISOString()
+    const hosts = Array.from({ length: 2400 }, (_, index) => `host-${index}`)
+    const turns = (seconds: number): number =>
+      hosts.filter((host) => isTurnOf(host, at(-seconds), now)).length
+    expect([turns(0), turns(DAY)]).toEqual([0, 2400])
+    expect(turns(3600)).toBeGreaterThan(50)
+    expect(turns(3600)).toBeLessThan(150)
+    expect(hosts.filter((host) => isTurnOf(host, null, now))).toHaveLength(2400)
+    expect(hosts.filter((host) => isTurnOf(host, at(1), now))).toHaveLength(2400)
+    expect(hosts.filter((host) => isTurnOf(host, 'nonsense', now))).toHaveLength(2400)
+  })
+})
+
+describe('an overlap, and a clock that is wrong', () => {
+  test.each([
+    { name: 'behind the issuer', days: -400, skew: 400 * DAY },
+    { name: 'ahead of it', days: 400, skew: -400 * DAY },
+    { name: 'not compared', days: 400, skew: null },
+  ])('neither begins nor ends it: $name', async ({ days, skew }) => {
+    await using host = await makeUserCaHost()
+    const [one, two] = [await host.makeCa('one'), await host.makeCa('two')]
+    await host.refresh(naming(one))
+
+    await host.clock.advance(days * DAY)
+    expect(await host.refresh(naming(two, [], skew))).toBe(true)
+    expect(await host.status()).toMatchObject({ cas: [{ unnamed_since: null }, { unnamed_since: null }] })
+    expect(host.log.messages('warn')).toEqual([expect.stringContaining('no overlap of a user CA begins')])
+    await host.clock.advance(-days * DAY)
+    await host.refresh(naming(two))
+    expect(await host.status()).toMatchObject({
+      cas: [{ unnamed_since: new Date(host.clock.now() * 1000).toISOString().replace('.000Z', 'Z') }, {}],
+    })
+
+    await host.clock.advance(days * DAY)
+    await host.refresh(naming(two, [], skew))
+    expect(await host.keys()).toEqual([one, two])
+    await host.clock.advance((14 - days) * DAY)
+    await host.refresh(naming(two))
+    expect(await host.keys()).toEqual([two])
+  })
+
+  test('also while the issuer refuses, by the date of its refusal', async () => {
+    await using host = await makeUserCaHost()
+    const [one, two] = [await host.makeCa('one'), await host.makeCa('two')]
+    await host.refresh(naming(one))
+    await host.refresh(naming(two))
+    await host.clock.advance(15 * DAY)
+    await host.refresh(naming(null))
+    expect(await host.keys()).toEqual([one, two])
+    await host.refresh(naming(null, [], 0))
+    expect(await host.keys()).toEqual([two])
   })
 })
 
@@ -135,7 +244,7 @@ test('what the issuer may answer instead of a user CA: nothing changes, and an e
   const refresh = async () => host.refresh(source, { sshHostId })
   try {
     issuer.failNext({ status: 200, body: one }, 1, 'user-ca')
-    expect(await refresh()).toEqual({ kind: 'done' })
+    expect(await refresh()).toBe(true)
     const before = [await readFile(host.places.file, 'utf8'), await readFile(host.places.dropIn, 'utf8')]
     const first = await lastUserCaSuccess(host.places.status)
     expect(first).toBe(host.clock.now())
@@ -178,7 +287,7 @@ test('what the issuer may answer instead of a user CA: nothing changes, and an e
       await host.clock.advance(60)
       host.log.lines.length = 0
       issuer.failNext(fault, 1, 'user-ca')
-      expect((await refresh()).kind, name).not.toBe('done')
+      expect(await refresh(), name).toBe(false)
       expect(
         host.log.lines.filter(({ level }) => level === 'error'),
         name,
@@ -204,12 +313,12 @@ test('a key that ssh-keygen does not accept is not put in place', async () => {
   const source = naming('')
   const key = { type: 'ssh-ed25519', blob, fingerprint: 'SHA256:x' } as const
   const hostile = { ...source, userCa: async () => ({ kind: 'user-ca', key }) as const }
-  expect(await host.refresh(hostile)).toEqual({ kind: 'failed' })
+  expect(await host.refresh(hostile)).toBe(false)
   expect(await host.keys()).toBeNull()
   const longest = { ...key, blob: Buffer.alloc(13 * 1024) }
-  expect(await host.refresh({ ...source, userCa: async () => ({ kind: 'user-ca', key: longest }) })).toEqual({
-    kind: 'failed',
-  })
+  expect(await host.refresh({ ...source, userCa: async () => ({ kind: 'user-ca', key: longest }) })).toBe(
+    false,
+  )
   expect(host.log.messages('error')).toEqual([
     expect.stringContaining('ssh-keygen does not accept SHA256:x'),
     expect.stringContaining('longer than 16 KiB'),
@@ -221,7 +330,7 @@ describe('sshd', () => {
     const rival = '/etc/ssh/other-ca.pub'
     await using host = await makeUserCaHost(`TrustedUserCAKeys ${rival}`)
     const one = await host.makeCa('one')
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'failed' })
+    expect(await host.refresh(naming(one))).toBe(false)
     expect(host.log.messages('error')).toEqual([
       `${host.sshd.configPath}:1: TrustedUserCAKeys ${rival} is read first, so sshd does not use the user CAs in ${host.places.file}; remove that line, and reload sshd`,
     ])
@@ -244,7 +353,7 @@ describe('sshd', () => {
     await writeFile(host.sshd.configPath, `${config}TrustedUserCAKeys ${rival}\n`)
     await run(host.sshd.reloadScript)
     const logsIn = await host.logsIn('other')
-    expect((await host.refresh(naming(one))).kind).toBe(isLost ? 'failed' : 'done')
+    expect(await host.refresh(naming(one))).toBe(!isLost)
     expect(await host.logsIn('other')).toBe(logsIn)
     expect((await stat(host.places.dropIn).catch(() => null)) === null).toBe(isLost)
     const named = host.log
@@ -258,11 +367,11 @@ describe('sshd', () => {
     const one = await host.makeCa('one')
     await host.refresh(naming(one), { reload: async () => 'not yet' })
     await host.sshd.breakConfig()
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'failed' })
+    expect(await host.refresh(naming(one))).toBe(false)
     // That is not because of the drop-in, which stays.
     expect((await stat(host.places.dropIn)).isFile()).toBe(true)
     await host.sshd.mendConfig()
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'done' })
+    expect(await host.refresh(naming(one))).toBe(true)
     expect(await host.logsIn('one')).toBe(true)
 
     const strange = { ...host.places, file: join(host.folder, 'with "quote/user-ca.pub') }
@@ -280,10 +389,10 @@ describe('sshd', () => {
     const one = await host.makeCa('one')
     const config = await readFile(host.sshd.configPath, 'utf8')
     await writeFile(host.sshd.configPath, `${config}Match User nobody\n  TrustedUserCAKeys /etc/ssh/x.pub\n`)
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'done' })
+    expect(await host.refresh(naming(one))).toBe(true)
     expect(host.log.messages('warn')).toEqual([expect.stringContaining('below a Match line')])
     await writeFile(host.sshd.configPath, config.replace(/^Include.*$/m, ''))
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'failed' })
+    expect(await host.refresh(naming(one))).toBe(false)
     expect(host.log.messages('error')).toEqual([
       `sshd does not read ${host.places.dropIn}; add this line at the top of ${host.sshd.configPath}, and reload sshd: Include ${host.places.dropIn}`,
     ])
@@ -293,7 +402,7 @@ describe('sshd', () => {
     await using host = await makeUserCaHost()
     const one = await host.makeCa('one')
     await host.sshd.breakConfig()
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'failed' })
+    expect(await host.refresh(naming(one))).toBe(false)
     expect(await stat(host.places.dropIn).catch(() => null)).toBeNull()
     expect(host.log.messages('error')).toEqual([
       expect.stringMatching(
@@ -312,30 +421,69 @@ describe('sshd', () => {
     )
     expect(await readFile(host.places.dropIn, 'utf8')).toBe('# before\n')
 
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'done' })
+    expect(await host.refresh(naming(one))).toBe(true)
     expect(await host.logsIn('one')).toBe(true)
   })
+
+  test(
+    'a drop-in of another user is put back as root’s: no file of sshd’s should be his',
+    needsRoot,
+    async () => {
+      await using host = await makeUserCaHost()
+      const strange = { ...host.places, file: join(host.folder, 'with "quote/user-ca.pub') }
+      await mkdir(join(host.folder, 'with "quote'))
+      await writeFile(host.places.dropIn, '# before\n')
+      await chown(host.places.dropIn, 65_534, 65_534)
+      const { installUserCas } = await import('../../agent/enroll/user-ca-files.ts')
+      await expect(installUserCas([], strange, false, new AbortController().signal)).rejects.toThrow(
+        /was taken back/,
+      )
+      expect(await readFile(host.places.dropIn, 'utf8')).toBe('# before\n')
+      expect(await stat(host.places.dropIn)).toMatchObject({ uid: 0, gid: 0, mode: 0o100644 })
+    },
+  )
 
   test('a reload that failed is made up for by the next run, also when nothing else changes', async () => {
     await using host = await makeUserCaHost()
     const one = await host.makeCa('one')
-    expect(await host.refresh(naming(one), { reload: async () => 'too often' })).toEqual({ kind: 'failed' })
+    expect(await host.refresh(naming(one), { reload: async () => 'too often' })).toBe(false)
     expect(await host.status()).toMatchObject({
       reload_pending: true,
       error: { code: 'SSHD_RELOAD_FAILED', message: 'too often' },
     })
     expect(await host.logsIn('one')).toBe(false)
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'done' })
+    expect(await host.refresh(naming(one))).toBe(true)
     expect(await host.logsIn('one')).toBe(true)
     await host.refresh(naming(one))
     expect(await host.sshd.reloadCount()).toBe(1)
+  })
+
+  test('a reload command that another user can change is not run as root', needsRoot, async () => {
+    await using host = await makeUserCaHost()
+    const one = await host.makeCa('one')
+    const program = join(host.folder, 'reload-sshd')
+    await writeFile(program, '#!/bin/sh\n', { mode: 0o755 })
+    const reload = async () => expect.unreachable('it was run')
+    const wish = { reload, reloadCommand: [program] }
+    expect(await host.refresh(naming(one), wish)).toBe(false)
+    // The folder of the test is below one in which everyone may write.
+    expect(host.log.messages('error')).toEqual([
+      `reload_command was not run as root: other users than root can change ${tmpdir()}`,
+    ])
+    const { reload: _, ...ofRoot } = { ...wish, reloadCommand: ['/bin/true', 'now'] }
+    expect(await host.refresh(naming(one), ofRoot)).toBe(true)
+    await chown(program, 65_534, 0)
+    expect(await host.refresh(naming(one), wish)).toBe(true)
+    await rm(host.places.dropIn)
+    expect(await host.refresh(naming(one), wish)).toBe(false)
+    expect(host.log.messages('error').at(-1)).toContain(`other users than root can change ${program}`)
   })
 
   test('sshd.reload: never', async () => {
     await using host = await makeUserCaHost()
     const reload = async () => 'asked to reload'
     const wish = { reload, reloads: 'never' } as const
-    expect(await host.refresh(naming(await host.makeCa('one')), wish)).toEqual({ kind: 'done' })
+    expect(await host.refresh(naming(await host.makeCa('one')), wish)).toBe(true)
     expect(host.log.messages('warn')).toEqual([expect.stringContaining('sshd.reload is never')])
   })
 
@@ -353,7 +501,7 @@ describe('sshd', () => {
     await expect.poll(async () => host.status().catch(() => null)).toMatchObject({ reload_pending: true })
     expect(await host.keys()).toBeNull()
     holder.stdin.end()
-    expect(await refreshing).toEqual({ kind: 'done' })
+    expect(await refreshing).toBe(true)
     expect(await host.keys()).toEqual([one])
   })
 })
@@ -400,7 +548,7 @@ describe('files', () => {
     const target = join(host.folder, 'target')
     await writeFile(target, 'keep')
     await symlink(target, host.places.file)
-    expect(await host.refresh(naming(one))).toEqual({ kind: 'failed' })
+    expect(await host.refresh(naming(one))).toBe(false)
     expect(await readFile(target, 'utf8')).toBe('keep')
     expect(host.log.messages('error')).toEqual([
       `cannot read ${host.places.file}: it is a symbolic link, not a regular file`,
@@ -431,7 +579,7 @@ describe('files', () => {
     await using host = await makeUserCaHost()
     const one = await host.makeCa('one')
     await host.refresh(naming(one))
-    expect(await host.refresh(naming(null), { install: false })).toEqual({ kind: 'done' })
+    expect(await host.refresh(naming(null), { install: false })).toBe(true)
     expect(await host.keys()).toEqual([one])
     expect(await lastUserCaSuccess(host.places.status)).toBeNull()
   })
@@ -443,16 +591,23 @@ test('news of host CAs: one that is not pinned is a warning with its fingerprint
   const hostCaFile = join(host.folder, 'host-ca.pub')
   await writeFile(hostCaFile, `${pinned}\n`)
   const wish = { install: false, hostCaFile }
-  expect(await host.refresh(naming(null, [pinned]), wish)).toEqual({ kind: 'done' })
+  expect(await host.refresh(naming(null, [pinned]), wish)).toBe(true)
   expect(host.log.messages('warn')).toEqual([])
-  expect(await host.refresh(naming(null, [pinned, other]), wish)).toEqual({ kind: 'done' })
+  expect(await host.refresh(naming(null, [pinned, other]), wish)).toBe(true)
   expect(host.log.messages('warn')).toEqual([
     `the issuer names the host CA ${keyIn(other).fingerprint}, which is not pinned: if it is genuine, add it to ${hostCaFile} before the issuer signs with it`,
   ])
   expect(await readFile(hostCaFile, 'utf8')).toBe(`${pinned}\n`)
-  expect(await host.refresh(naming(null), wish)).toEqual({ kind: 'failed' })
+  // Once a day, also without a user CA.
+  const byTimer = { ...wish, isByTimer: true }
+  expect(await host.refresh(naming(null), byTimer)).toBe(true)
+  expect(host.log.messages('error')).toEqual([])
+  await host.clock.advance(DAY)
+  expect(await host.refresh(naming(null), byTimer)).toBe(false)
+  host.log.lines.length = 0
+  expect(await host.refresh(naming(null), wish)).toBe(false)
   await rm(hostCaFile)
-  expect(await host.refresh(naming(null, [pinned]), wish)).toEqual({ kind: 'failed' })
+  expect(await host.refresh(naming(null, [pinned]), wish)).toBe(false)
   expect(host.log.messages('error')).toEqual([
     'the host CA is not known: cannot reach it',
     expect.stringContaining(hostCaFile),

@@ -4,7 +4,7 @@ import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Config, UserCaPolicy } from '../../agent/config/config.ts'
-import { type CaRefreshTools, refreshCas, type Refreshed } from '../../agent/enroll/ca-refresh.ts'
+import { type CaRefreshTools, refreshCas } from '../../agent/enroll/ca-refresh.ts'
 import type { UserCaPlaces } from '../../agent/enroll/user-ca-files.ts'
 import { ManualClock } from '../fakes/manual-clock.ts'
 import { RecordingLog } from '../fakes/recording-log.ts'
@@ -25,7 +25,7 @@ export interface UserCaHost extends AsyncDisposable {
   readonly clock: ManualClock
   readonly log: RecordingLog
   /** One run, with what the issuer says. */
-  refresh(source: CaRefreshTools['source'], wish?: Wish): Promise<Refreshed>
+  refresh(source: CaRefreshTools['source'], wish?: Wish): Promise<boolean>
   /** A new CA. @returns its public key line, without a comment */
   makeCa(name: string): Promise<string>
   /** Whether a user certificate of this CA logs in. */
@@ -43,6 +43,9 @@ export interface Wish extends Partial<UserCaPolicy> {
   readonly reloads?: Config['sshd']['reload']
   readonly hostCaFile?: string
   readonly sshHostId?: string
+  readonly reloadCommand?: readonly string[]
+  /** As the timer runs it; else as with `--now`. */
+  readonly isByTimer?: boolean
 }
 
 /** @param extraConfig first in sshd's configuration, before the drop-ins */
@@ -80,11 +83,12 @@ export async function makeUserCaHost(extraConfig = ''): Promise<UserCaHost> {
     refresh: async (source, { install = true, reload = reloadSshd, ...wish } = {}) => {
       const config = {
         issuer: { kind: 'http', sshHostId: wish.sshHostId ?? '' },
-        sshd: { reload: wish.reloads ?? 'auto' },
+        sshd: { reload: wish.reloads ?? 'auto', reloadCommand: wish.reloadCommand ?? null },
         verify: { hostCaFile: wish.hostCaFile ?? null },
         userCa: { install, overlapSeconds: 14 * DAY, fingerprints: [], revoked: [], ...wish },
       } as unknown as Config
-      return refreshCas(config, { clock, log, source, reloadSshd: reload, places }, NEVER)
+      const tools = { clock, log, source, reloadSshd: reload, places }
+      return refreshCas(config, tools, wish.isByTimer !== true, NEVER)
     },
     makeCa: async (name) => generateKey(at(name), 'ed25519', ''),
     logsIn: async (ca) => {

@@ -102,9 +102,31 @@ describe('which user CAs are trusted', () => {
       cas: [old(one, 1)],
       refused: /revoked lists/,
     },
+    {
+      name: 'another, by a clock that is not known',
+      known: [current(one)],
+      answer: two,
+      now: null,
+      cas: [current(one), current(two)],
+    },
+    {
+      name: 'after its overlap, by a clock that is not known',
+      known: [old(one, 15), current(two)],
+      answer: two,
+      now: null,
+      cas: [old(one, 15), current(two)],
+    },
+    {
+      name: 'revoked, by a clock that is not known',
+      known: [old(one, 1), current(two)],
+      answer: null,
+      now: null,
+      policy: revoking(one),
+      cas: [current(two)],
+    },
     { name: 'the only one revoked', known: [current(one)], answer: null, policy: revoking(one), cas: [] },
-  ])('$name', ({ known, answer, policy = POLICY, cas, refused }) => {
-    const decision = decideUserCas(known, answer, policy, NOW)
+  ])('$name', ({ known, answer, policy = POLICY, now = NOW, cas, refused }) => {
+    const decision = decideUserCas(known, answer, policy, now)
     expect(decision.cas).toEqual(cas)
     expect(decision.refused ?? '').toMatch(refused ?? /^$/)
   })
@@ -122,13 +144,14 @@ describe('which user CAs are trusted', () => {
         fc.subarray(all),
         fc.subarray(all),
         fc.integer({ min: 0, max: 30 }),
-        (known, answer, pins, revoked, days) => {
+        fc.constantFrom(NOW, null),
+        (known, answer, pins, revoked, days, now) => {
           const policy = {
             overlapSeconds: days * DAY,
             fingerprints: pinning(...pins).fingerprints,
             revoked: revoking(...revoked).revoked,
           }
-          const { cas } = decideUserCas(known, answer, policy, NOW)
+          const { cas } = decideUserCas(known, answer, policy, now)
           const trusted = cas.map(({ key }) => key)
           expect(trusted.filter((key) => revoked.includes(key))).toEqual([])
           expect(new Set(trusted).size).toBe(trusted.length)
@@ -136,7 +159,7 @@ describe('which user CAs are trusted', () => {
           expect(trusted.length > 0 || !isOneLeft).toBe(true)
           const added = trusted.filter((key) => !known.some((before) => before.key === key))
           expect(added.every((key) => key === answer && (pins.length === 0 || pins.includes(key)))).toBe(true)
-          expect(decideUserCas(cas, answer, policy, NOW).cas).toEqual(cas)
+          expect(decideUserCas(cas, answer, policy, now).cas).toEqual(cas)
         },
       ),
     )

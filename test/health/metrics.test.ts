@@ -105,6 +105,7 @@ test('before anything has happened there is the build, and a histogram of nothin
     hostcertd_wait_until_timestamp_seconds: 'gauge',
     hostcertd_machine_copied: 'gauge',
     hostcertd_user_ca_last_success_timestamp_seconds: 'gauge',
+    hostcertd_user_ca_enabled: 'gauge',
     hostcertd_loop_last_turn_timestamp_seconds: 'gauge',
   })
   const others = samples.filter(({ name }) => !name.startsWith('hostcertd_issuer_request_duration'))
@@ -359,6 +360,16 @@ test('the last success of the user CAs, read anew at each scrape: no series whil
   for (let scrape = 0; scrape < 4; scrape++)
     seen.push((await samplesOf(metrics, 'user_ca_last_success_timestamp_seconds')).map(({ value }) => value))
   expect(seen).toEqual([[], [1000], [2000], []])
+})
+
+test('whether user CAs are kept: no series where they are not', async () => {
+  const metrics = newMetrics()
+  const seen: (readonly number[])[] = []
+  for (const isInstalled of [false, true, false]) {
+    metrics.userCa(isInstalled)
+    seen.push((await samplesOf(metrics, 'user_ca_enabled')).map(({ value }) => value))
+  }
+  expect(seen).toEqual([[], [1], []])
 })
 
 test('whether the machine was copied: no series while that is not known', async () => {

@@ -25,7 +25,7 @@ test('each alert fires when it should and not otherwise', needsPromtool, async (
 test('every alert has a test of its own', () => {
   const alerts = [...read('hostcertd.rules.yml').matchAll(/- alert: (\w+)/g)].map(([, name]) => name)
   const tests = read('hostcertd.rules.test.yml')
-  expect(alerts).toHaveLength(18)
+  expect(alerts).toHaveLength(19)
   for (const alert of alerts) expect(tests).toMatch(new RegExp(`alertname(: |=")${alert}\\b`))
 })
 

@@ -220,6 +220,5 @@ export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
     ...writing('/run/hostcertd-textfile/probe'),
     ...reading('/etc/ssh/ssh_host_ed25519_key.pub'),
     ...sockets({ AF_INET: 2, AF_INET6: 10 }),
-    'ask sshd what it presents': ASKED_SSHD,
   },
 }
