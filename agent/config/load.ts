@@ -7,7 +7,7 @@ import { quote, systemCodeOf } from '../cert/text.ts'
 import { isPattern, pathsMatching } from '../host/files.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { longestGapDays } from '../host/schedule.ts'
-import type { Config } from './config.ts'
+import { type Config, isLoopback } from './config.ts'
 import type { CredentialContext } from './credential-reference.ts'
 import {
   hasPath,
@@ -28,7 +28,7 @@ import {
   type Settings,
   toConfig,
 } from './schema.ts'
-import { isLoopback, isAbsolutePath } from './values.ts'
+import { isAbsolutePath } from './values.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
