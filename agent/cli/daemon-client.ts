@@ -50,15 +50,6 @@ export async function askDaemon(listen: HealthListen, signal: AbortSignal): Prom
   return { kind: 'hangs', lastTurn: live.kind === 'answered' ? lastTurnIn(parse(live.body)) : null }
 }
 
-/** @returns null unless the daemon runs and has completed a pass recently */
-export async function daemonStatus(
-  listen: HealthListen,
-  signal: AbortSignal,
-): Promise<StatusDocument | null> {
-  const answer = await askDaemon(listen, signal)
-  return answer.kind === 'runs' ? answer.status : null
-}
-
 /**
  * One of the daemon's routes.
  *

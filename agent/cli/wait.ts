@@ -90,7 +90,7 @@ export function createUntilServed(
     let until = began + seconds * 1000
     for (;;) {
       const daemon = await askDaemon(health.listen, signal)
-      let status = statusIn(daemon)
+      let status = statusFrom(daemon)
       if (status === null && performance.now() >= nextOwn) {
         status = await withoutDaemon(signal)
         nextOwn = performance.now() + ASK_SSHD_MILLISECONDS
@@ -137,7 +137,7 @@ function createStatusReader(context: CliContext, config: Config): (signal: Abort
   let own: { readonly status: StatusDocument; readonly at: number } | null = null
   return async (signal) => {
     const daemon = await askDaemon(config.health.listen, signal)
-    const fromDaemon = statusIn(daemon)
+    const fromDaemon = statusFrom(daemon)
     const about = { isFirstPass: isFirstPass(daemon) }
     if (fromDaemon !== null) return { status: fromDaemon, ...about }
     if (own === null || performance.now() >= own.at + interval) {
@@ -155,7 +155,8 @@ function isServed(status: StatusDocument): boolean {
   return readiness.reason !== 'evidence-old' && status.sshd.state !== 'down'
 }
 
-function statusIn(daemon: DaemonAnswer): StatusDocument | null {
+/** Null unless the daemon runs and has completed a pass recently. */
+function statusFrom(daemon: DaemonAnswer): StatusDocument | null {
   return daemon.kind === 'runs' ? daemon.status : null
 }
 

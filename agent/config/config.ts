@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net'
 import type { RenewalPolicy } from '../renewal/certificate-state.ts'
 
 /** The configuration, complete and checked; `config.example.yaml` explains every key. */
@@ -86,6 +87,12 @@ export const PROXY_VARIABLES: readonly string[] = ['HTTPS_PROXY', 'HTTP_PROXY', 
 
 export function isProxyVariable(name: string): boolean {
   return PROXY_VARIABLES.includes(name.toUpperCase())
+}
+
+/** Whether only this host can be meant: 127.0.0.0/8, ::1 and `localhost`; an IPv6 address without its brackets. */
+export function isLoopback(host: string): boolean {
+  if (isIPv4(host)) return host.startsWith('127.')
+  return host === '::1' || host.toLowerCase() === 'localhost'
 }
 
 export type HealthListen =

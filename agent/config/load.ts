@@ -8,7 +8,7 @@ import { upperCaseWarning } from '../cert/verify-issued.ts'
 import { isPattern, pathsMatching } from '../host/files.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { longestGapDays } from '../host/schedule.ts'
-import type { Config } from './config.ts'
+import { type Config, isLoopback } from './config.ts'
 import type { CredentialContext } from './credential-reference.ts'
 import {
   hasPath,
@@ -29,7 +29,7 @@ import {
   type Settings,
   toConfig,
 } from './schema.ts'
-import { isLoopback, isAbsolutePath } from './values.ts'
+import { isAbsolutePath } from './values.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 

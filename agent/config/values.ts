@@ -4,7 +4,7 @@ import * as v from 'valibot'
 import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
 import { quote } from '../cert/text.ts'
 import { parseDuration } from '../cert/time.ts'
-import type { Config, HealthListen } from './config.ts'
+import { type Config, type HealthListen, isLoopback } from './config.ts'
 import { isTree } from './problem.ts'
 
 /** Nothing that is set here has a use for a newline, a NUL or half of a surrogate pair, which end in surprises further on. */
@@ -205,12 +205,6 @@ function isHostName(given: string): boolean {
   // What ends in a number is meant as an IPv4 address (WHATWG URL, "ends in a number"), and then must be one.
   if (/(?:^|\.)\d+\.?$/.test(given)) return isIPv4(given)
   return /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$/.test(given)
-}
-
-/** Whether only this host can be meant: 127.0.0.0/8, ::1 and `localhost`; an IPv6 address without its brackets. */
-export function isLoopback(host: string): boolean {
-  if (isIPv4(host)) return host.startsWith('127.')
-  return host === '::1' || host.toLowerCase() === 'localhost'
 }
 
 /** Where to ask what sshd serves. */

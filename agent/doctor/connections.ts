@@ -5,8 +5,8 @@ import { connect as connectTls, type SecureContext } from 'node:tls'
 import { messageOf } from '../cert/errors.ts'
 import { hostAndPort, reasonOf, systemCodeOf } from '../cert/text.ts'
 import { tlsReason } from '../issuer/http-exchange.ts'
-import { TlsRoots } from '../issuer/http.ts'
 import { type Endpoint, endpointOf } from '../issuer/proxy.ts'
+import { TlsRoots } from '../issuer/tls-roots.ts'
 import { findingsOf, type TlsFindings } from './tls.ts'
 
 /** The result of one step; `code` is Node's. */

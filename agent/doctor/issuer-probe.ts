@@ -3,9 +3,10 @@ import { type Answer, parseObject } from '../issuer/answer.ts'
 import { authenticatorOf, HttpIssuer, type IssuerOptions } from '../issuer/client.ts'
 import { answerFailure, localFailure } from '../issuer/failures.ts'
 import { answerOf, HttpExchange, transportFailure } from '../issuer/http-exchange.ts'
-import { authorityOf, send, TlsRoots } from '../issuer/http.ts'
+import { authorityOf, send } from '../issuer/http.ts'
 import { HealthRecord } from '../issuer/issuer-health.ts'
 import { Secrets } from '../issuer/secrets.ts'
+import { TlsRoots } from '../issuer/tls-roots.ts'
 import type { Issuer, IssuerFailure } from '../renewal/ports.ts'
 
 type LoginAnswer = { readonly ok: true } | { readonly ok: false; readonly failure: IssuerFailure }

@@ -1,5 +1,5 @@
 import { isUsableByClients, upperCaseWarning } from '../cert/verify-issued.ts'
-import { isLoopback } from '../config/values.ts'
+import { isLoopback } from '../config/config.ts'
 import { runProgram } from '../host/programs.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
 import { type Finding, ok, skipped, unknown, warning } from './finding.ts'

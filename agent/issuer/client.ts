@@ -14,13 +14,13 @@ import type {
 import { type Answer, parseObject } from './answer.ts'
 import { answerFailure, invalidAnswer, isTokenRefused, localFailure, saysNoSuchRoute } from './failures.ts'
 import { HttpExchange, type Outcome } from './http-exchange.ts'
-import { TlsRoots } from './http.ts'
 import { HealthRecord } from './issuer-health.ts'
 import { readCredentialFile, type ReadCredentialFile } from './logins/credential-file.ts'
 import { AccessTokenFile, type Authenticator, LoginSession } from './logins/login.ts'
 import { methodOf } from './logins/methods.ts'
 import { proxyPasswords } from './proxy.ts'
 import { Secrets } from './secrets.ts'
+import { TlsRoots } from './tls-roots.ts'
 
 export interface IssuerOptions {
   /** No slash at the end; https, or http to a loopback address. */

@@ -3,10 +3,11 @@ import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Clock, IssuerFailure, Log, Metrics } from '../renewal/ports.ts'
 import { type Answer, parseErrorBody, parseObject, parseRetryAfter, type Route } from './answer.ts'
 import { localFailure, plainText, refusedByTls } from './failures.ts'
-import { authorityOf, type RawReply, send, type TlsRoots } from './http.ts'
+import { authorityOf, type RawReply, send } from './http.ts'
 import type { HealthRecord } from './issuer-health.ts'
 import { LONGEST_TOKEN } from './logins/credential-file.ts'
 import type { Secrets } from './secrets.ts'
+import type { TlsRoots } from './tls-roots.ts'
 
 /** Where a login goes instead of the issuer's URL, and the certificate that TLS shows there. */
 export interface MutualTls {

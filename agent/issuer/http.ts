@@ -1,12 +1,10 @@
-import { X509Certificate } from 'node:crypto'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
-import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import { Agent, errors, ProxyAgent, request, type Dispatcher } from 'undici'
 import { AgentError } from '../cert/errors.ts'
-import { reasonOf } from '../cert/text.ts'
-import { readBoundedFile, fileVersion } from '../host/files.ts'
+import { isLoopback } from '../config/config.ts'
 import { endpointOf, proxyFor, proxyProblem } from './proxy.ts'
+import type { ClientCertificate, TlsRoots } from './tls-roots.ts'
 
 /** Most answers are below 2 KiB; more than this is not read. */
 const BODY_LIMIT_BYTES = 64 * 1024
@@ -25,12 +23,6 @@ interface RawRequest {
   readonly mutualTls?: ClientCertificate | null
   /** Called before the first byte of the request is sent, over a connection that stands. */
   readonly onSend?: () => void
-}
-
-/** Both in PEM form. */
-interface ClientCertificate {
-  readonly certificate: string
-  readonly key: string
 }
 
 export interface RawReply {
@@ -129,7 +121,7 @@ async function openDispatcher(
     timeout: 0,
   }
   if (url.protocol === 'http:') {
-    if (!isLoopback(url.hostname)) {
+    if (!isLoopback(endpointOf(url).host)) {
       throw new AgentError(
         'CONFIG_INVALID',
         `issuer.url ${url.origin} is http: to a host that is not loopback`,
@@ -156,10 +148,6 @@ async function openDispatcher(
     requestTls: tls,
     proxyTls,
   })
-}
-
-function isLoopback(hostname: string): boolean {
-  return hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname)
 }
 
 /** The hard bound: undici keeps an aborted request in its queue for as long as it waits for a connection. */
@@ -211,100 +199,5 @@ async function reportingSend<T>({ onSend }: Pick<RawRequest, 'onSend'>, work: ()
     return await work()
   } finally {
     unsubscribe(SENDING, onSending)
-  }
-}
-
-/** A whole system's bundle is about 250 KiB. */
-const CA_FILE_LIMIT_BYTES = 1024 * 1024
-
-export const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g
-
-/**
- * Whom TLS trusts: the system's store (Node's own list where there is none), NODE_EXTRA_CA_CERTS, and `ca_file`.
- * The context is built at first use and again when `ca_file` changes. Node reads the system's store once a process.
- */
-export class TlsRoots {
-  readonly #caFile: string | null
-  #built: { readonly version: string; readonly context: SecureContext } | null = null
-
-  constructor(caFile: string | null) {
-    this.#caFile = caFile
-  }
-
-  /** @throws AgentError CONFIG_INVALID when `ca_file` cannot be read or is not PEM */
-  async context(): Promise<SecureContext> {
-    const version = this.#caFile === null ? '' : await versionOf(this.#caFile)
-    if (this.#built?.version === version) return this.#built.context
-    const context = createSecureContext({ ca: await this.#all() })
-    this.#built = { version, context }
-    return context
-  }
-
-  /**
-   * One that shows a client certificate too.
-   *
-   * @throws AgentError CONFIG_INVALID as {@link context} does; OpenSSL's error when key and certificate do not fit
-   */
-  async contextWith({ certificate, key }: ClientCertificate): Promise<SecureContext> {
-    return createSecureContext({ ca: await this.#all(), cert: certificate, key })
-  }
-
-  /**
-   * The certificates themselves, for a diagnosis.
-   *
-   * @throws AgentError CONFIG_INVALID as {@link context} does
-   */
-  async certificates(): Promise<{
-    readonly inCaFile: X509Certificate[]
-    readonly inStore: X509Certificate[]
-  }> {
-    const parse = (pem: string): X509Certificate => new X509Certificate(pem)
-    return { inCaFile: (await this.#inCaFile()).map(parse), inStore: commonRoots().map(parse) }
-  }
-
-  async #all(): Promise<string[]> {
-    return [...new Set([...commonRoots(), ...(await this.#inCaFile())])]
-  }
-
-  async #inCaFile(): Promise<string[]> {
-    return this.#caFile === null ? [] : readCaFile(this.#caFile)
-  }
-}
-
-function commonRoots(): string[] {
-  const system = getCACertificates('system')
-  return [...(system.length > 0 ? system : getCACertificates('bundled')), ...getCACertificates('extra')]
-}
-
-/** Differs when the file was written to or replaced. */
-async function versionOf(path: string): Promise<string> {
-  // Reading it reports why.
-  return fileVersion(path).catch(() => 'unreadable')
-}
-
-/** Node takes a file without any certificate for an empty list, so each one is looked at here. */
-async function readCaFile(path: string): Promise<string[]> {
-  let text: string
-  try {
-    text = await readBoundedFile(path, CA_FILE_LIMIT_BYTES)
-  } catch (error) {
-    throw new AgentError('CONFIG_INVALID', `cannot read issuer.ca_file ${path}: ${reasonOf(error)}`, {
-      cause: error,
-    })
-  }
-  const certificates = text.match(PEM_CERTIFICATE) ?? []
-  if (certificates.length === 0) {
-    throw new AgentError('CONFIG_INVALID', `issuer.ca_file ${path} holds no certificate in PEM form`)
-  }
-  const damaged = certificates.findIndex((certificate) => !isCertificate(certificate))
-  if (damaged === -1) return certificates
-  throw new AgentError('CONFIG_INVALID', `certificate ${damaged + 1} in issuer.ca_file ${path} is damaged`)
-}
-
-function isCertificate(pem: string): boolean {
-  try {
-    return new X509Certificate(pem).raw.length > 0
-  } catch {
-    return false
   }
 }

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { isLoopback } from '../../agent/config/config.ts'
 import {
   readAbsolutePath,
   readArgument,
@@ -10,7 +11,6 @@ import {
   readUuid,
   readWindow,
   readWord,
-  isLoopback,
   readHealthHost,
   readHealthListen,
   readIssuerUrl,
