@@ -6,24 +6,21 @@ import type { PublicKey } from '../cert/public-key.ts'
 import type { Config } from '../config/config.ts'
 import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
 import type { Change } from './change.ts'
-import type { Settings } from './configuration.ts'
-import { type Configured, configuredWith, readCurrent, readPinned, requireAll } from './current.ts'
 import { askUserCa, planUserCa } from './enroll-user-ca.ts'
-import { gatherFacts, type HostFacts } from './facts.ts'
+import type { HostFacts } from './facts.ts'
 import { findHost, type FoundHost } from './find-host.ts'
-import { hostnameOf, wishOf } from './host-wish.ts'
 import type { OpenRun } from './journal.ts'
-import { administratorLogin, loginSettings, readSecrets } from './login-settings.ts'
-import { firstOf, ownCertificates, ownHostKeys } from './own-host-keys.ts'
+import { administratorLogin } from './login-settings.ts'
 import { Patience } from './patience.ts'
 import { NEEDS_REGISTER } from './plan-machine.ts'
 import { planChanges, type Planned } from './plan.ts'
+import { CHANGED_MEANWHILE, isOfSshd, prepare, type Prepared, requireAccepted } from './prepare.ts'
 import { proveCa } from './prove-ca.ts'
 import { forgetUnanswered, recordRegistrations, unansweredText } from './registering.ts'
 import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
 import { isUnfinished, makeOrUndo, undoEarlier } from './undoing.ts'
 import { requireKeygenAccepts } from './user-ca-files.ts'
-import { CONFIG_FILE, type EnrollOptions, type EnrollTools, NO_HOST, settingsOf } from './wanted.ts'
+import { type EnrollOptions, type EnrollTools, NO_HOST } from './wanted.ts'
 
 export interface Enrolled {
   readonly changed: boolean
@@ -47,7 +44,7 @@ export async function enroll(
   tools: EnrollTools,
   signal: AbortSignal,
 ): Promise<Enrolled> {
-  const { environment, journal, person, clock } = tools
+  const { journal, person, clock } = tools
   // Of a template, which a person may have edited.
   if (options.ephemeral === true && (options.register === null || options.project === null))
     throw new AgentError('CONFIG_INVALID', NEEDS_REGISTER)
@@ -56,59 +53,48 @@ export async function enroll(
   // What would be registered now could not be written into the journal.
   if (!isReadOnly(options.mode) && isUnfinished(journal)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
 
-  // Whatever is wrong with the configuration or on this host is found before a person or the issuer is asked.
-  const current = await readCurrent(tools)
-  if (!current.isConfigured) requireAll(options, current)
-  const login = loginSettings(options, current.method)
-  const configuredFor = async (hostId: string | null, hostname: string | null): Promise<Configured> => {
-    // Names that a person added stay.
-    const isNew = hostname !== null && current.principals?.includes(hostname) !== true
-    const settings: Settings = [
-      ...settingsOf(options, login.settings),
-      ...(hostId === null ? [] : ([[['issuer', 'ssh_host_id'], hostId]] as const)),
-      ...(isNew ? ([[['verify', 'principals'], [hostname]]] as const) : []),
-    ]
-    return configuredWith(current, settings, environment)
+  const prepared = await prepare(options, tools, signal)
+  const proven = await prove(prepared, options, tools, signal)
+  const { config, planFor } = await decide(prepared, proven, options, signal)
+  let { changes, notes } = planFor(prepared.facts)
+  for (const note of notes) person.tell(`note: ${note}`)
+  const enrolled = present(prepared, proven, config, changes, isToUndo, person)
+  if (changes.length === 0) {
+    if (!isReadOnly(options.mode)) await forgetOthers(prepared.hostname, tools)
+    return { ...enrolled, isDone: !isToUndo }
   }
-  const isFound = current.hostId === null && (options.project !== null || options.fromCertificate)
-  const base = await configuredFor(options.hostId ?? (isFound ? NO_HOST : null), options.hostname)
-  const hostKeys = await ownHostKeys(base.config, signal)
-  const hostKey = firstOf(hostKeys, base.config)
-  const certificates = await ownCertificates(hostKeys)
-  const certified = options.fromCertificate ? (certificates[0]?.hostId ?? null) : null
-  const likelyId = options.hostId ?? current.hostId ?? certified
-  const hostname = await hostnameOf(options.hostname, likelyId, current, certificates, tools)
-  const wish = wishOf(options, current, hostname, certificates, base, tools)
-  const knownId = wish.hostId ?? wish.configuredId ?? wish.registeredId
-  const before = await configuredFor(knownId ?? NO_HOST, hostname)
-  const pinned = await readPinned(before.config)
-  const secrets = { ...options.atBoot?.secrets, ...(await readSecrets(login, person, signal)) }
+  if (!(await agrees(options.mode, changes, person, signal))) return { ...enrolled, isDone: false }
+  // A person, or an issuer that said "later", may have taken an hour.
+  if (options.mode === 'ask' || clock.uptime() - prepared.gatheredAt > FRESH_SECONDS) {
+    const shown = changes
+    changes = planFor(await prepared.gather()).changes
+    if (!isSameDiff(shown, changes)) throw new AgentError('STORE_FAILED', CHANGED_MEANWHILE)
+  }
+  await makeOrUndo(tools, async (run) => make(run, withReload(changes), config, options, tools, signal))
+  await forgetOthers(prepared.hostname, tools)
+  return { ...enrolled, isDone: true }
+}
 
-  const wanted = {
-    secrets,
-    pinned,
-    hostname,
-    options,
-    environment,
-    enrollment: current.enrollment,
-    now: clock.now(),
-    by: environment['SUDO_USER'] ?? environment['USER'] ?? 'root',
-    version: tools.version,
-  }
-  const gather = async (): Promise<HostFacts> =>
-    gatherFacts(before.config, Object.keys(secrets), pinned.path, signal)
-  const gatheredAt = clock.uptime()
-  const facts = await gather()
-  // A secret may have been waited for.
-  const isAsRead = (path: string, text: string | null): boolean =>
-    (facts.files.get(path)?.content.toString('utf8') ?? null) === text
-  if (!isAsRead(CONFIG_FILE, current.text) || !isAsRead(pinned.path, pinned.text))
-    throw new AgentError('STORE_FAILED', CHANGED_MEANWHILE)
-  const rehearsed = planChanges(
-    { ...wanted, text: before.text, hostId: knownId ?? NO_HOST, cas: pinned.keys, userCa: null },
-    facts,
-  )
-  if (!rehearsed.changes.some(isOfSshd)) await requireAccepted(tools, signal)
+/** What the issuer said. */
+interface Proven {
+  readonly found: FoundHost
+  /** The CAs to pin, the one that signed first. */
+  readonly cas: readonly PublicKey[]
+  readonly userCaKey: PublicKey | null
+}
+
+/**
+ * Find or register the host, and have one certificate issued and verified.
+ *
+ * @throws AgentError; the signal's reason
+ */
+async function prove(
+  { wish, hostname, hostKey, knownId, before, wanted: { secrets, pinned } }: Prepared,
+  options: EnrollOptions,
+  tools: EnrollTools,
+  signal: AbortSignal,
+): Promise<Proven> {
+  const { journal, person } = tools
   const { adminTokenFile } = options
   const administrator = adminTokenFile === null ? null : await administratorLogin(adminTokenFile, person)
 
@@ -118,54 +104,78 @@ export async function enroll(
     administrator?.secrets ?? secrets,
   )
   let issuing = finding
-  let found: FoundHost
-  let cas = pinned.keys
-  let userCaKey: PublicKey | null = null
   try {
     const hosts = recordRegistrations(finding, journal, before.issuer.url)
-    found = await findHost(wish, hosts, patience, !isReadOnly(options.mode), signal)
-    if (found.kind === 'found') {
-      if (found.isNew) person.tell(`registered ${hostname} at the issuer, as ${found.id}`)
-      for (const note of found.notes) person.tell(`note: ${note}`)
-      // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
-      // shows only by its own login, and a token that is not kept issues none.
-      const isOther = knownId !== null && found.id !== knownId
-      if (administrator !== null || isOther) {
-        finding.end()
-        issuing = tools.openExchange({ ...before.issuer, sshHostId: found.id }, secrets)
-      }
-      const { principals } = before.config.verify
-      cas = await proveCa(options, pinned.keys, hostKey, principals, issuing, { ...tools, patience }, signal)
-      if (options.userCa) {
-        userCaKey = await askUserCa(issuing, found.id, patience, signal)
-        const { fingerprint, type } = userCaKey
-        if (!options.userCa.fingerprints.includes(fingerprint))
-          person.tell(
-            `users can log in by certificates of the user CA ${fingerprint} (${type}): compare it with the one that you know, and to allow no other, add --user-ca-fingerprint ${fingerprint}`,
-          )
-      }
+    const found = await findHost(wish, hosts, patience, !isReadOnly(options.mode), signal)
+    if (found.kind !== 'found') return { found, cas: pinned.keys, userCaKey: null }
+    if (found.isNew) person.tell(`registered ${hostname} at the issuer, as ${found.id}`)
+    for (const note of found.notes) person.tell(`note: ${note}`)
+    // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
+    // shows only by its own login, and a token that is not kept issues none.
+    const isOther = knownId !== null && found.id !== knownId
+    if (administrator !== null || isOther) {
+      finding.end()
+      issuing = tools.openExchange({ ...before.issuer, sshHostId: found.id }, secrets)
     }
+    const { principals } = before.config.verify
+    const cas = await proveCa(
+      options,
+      pinned.keys,
+      hostKey,
+      principals,
+      issuing,
+      { ...tools, patience },
+      signal,
+    )
+    const userCaKey = options.userCa ? await askUserCa(issuing, found.id, patience, signal) : null
+    if (userCaKey !== null && options.userCa?.fingerprints.includes(userCaKey.fingerprint) === false)
+      person.tell(
+        `users can log in by certificates of the user CA ${userCaKey.fingerprint} (${userCaKey.type}): compare it with the one that you know, and to allow no other, add --user-ca-fingerprint ${userCaKey.fingerprint}`,
+      )
+    return { found, cas, userCaKey }
   } finally {
     for (const exchange of new Set([finding, issuing])) exchange.end()
   }
+}
 
+/**
+ * The configuration that is to be, and what has to change for it on a host with the facts given.
+ *
+ * @throws AgentError; the signal's reason
+ */
+async function decide(
+  { hostname, wanted, configuredFor }: Prepared,
+  { found, cas, userCaKey }: Proven,
+  options: EnrollOptions,
+  signal: AbortSignal,
+): Promise<{ readonly config: Config; readonly planFor: (facts: HostFacts) => Planned }> {
   const hostId = found.kind === 'found' ? found.id : NO_HOST
-  const after = await configuredFor(hostId, hostname)
+  const { text, config } = await configuredFor(hostId, hostname)
   if (userCaKey !== null && !isReadOnly(options.mode))
     await requireKeygenAccepts(userCaKey, dirname(USER_CA_STATUS_FILE), signal)
-  const planned = async (of: HostFacts): Promise<Planned> => {
+  const planFor = (facts: HostFacts): Planned => {
     // The CA of another host lets other users in.
-    const isSameHost = (current.enrollment?.host_id ?? hostId) === hostId
-    const userCa = userCaKey && planUserCa(userCaKey, after.config.userCa, isSameHost, wanted.now, of)
-    return planChanges({ ...wanted, text: after.text, hostId, cas, userCa }, of)
+    const isSameHost = (wanted.enrollment?.host_id ?? hostId) === hostId
+    const userCa = userCaKey && planUserCa(userCaKey, config.userCa, isSameHost, wanted.now, facts)
+    return planChanges({ ...wanted, text, hostId, cas, userCa }, facts)
   }
-  let { changes, notes } = await planned(facts)
-  for (const note of notes) person.tell(`note: ${note}`)
+  return { config, planFor }
+}
+
+/** What is done, or would be. */
+function present(
+  { hostname }: Prepared,
+  { found, cas }: Proven,
+  { verify }: Config,
+  changes: readonly Change[],
+  isToUndo: boolean,
+  person: EnrollTools['person'],
+): Omit<Enrolled, 'isDone'> {
   const isRegistering = found.kind === 'would-register' || found.isNew
   if (found.kind === 'would-register')
     person.tell(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
-  const hosts = hostPatternsOf(after.config.verify.principals ?? [hostname])
-  const enrolled = {
+  const hosts = hostPatternsOf(verify.principals ?? [hostname])
+  return {
     changed: isRegistering || changes.length > 0 || isToUndo,
     hostId: found.kind === 'found' ? found.id : null,
     hostname,
@@ -178,26 +188,10 @@ export async function enroll(
     ],
     knownHosts: found.kind === 'found' ? cas.map((ca) => certAuthorityLine(hosts, ca)) : [],
   }
-  if (changes.length === 0) {
-    if (!isReadOnly(options.mode)) await forgetOthers(hostname, tools)
-    return { ...enrolled, isDone: !isToUndo }
-  }
-  if (!(await agrees(options.mode, changes, person, signal))) return { ...enrolled, isDone: false }
-  // A person, or an issuer that said "later", may have taken an hour.
-  if (options.mode === 'ask' || clock.uptime() - gatheredAt > FRESH_SECONDS) {
-    const shown = changes
-    changes = (await planned(await gather())).changes
-    if (!isSameDiff(shown, changes)) throw new AgentError('STORE_FAILED', CHANGED_MEANWHILE)
-  }
-  await makeOrUndo(tools, async (run) => make(run, withReload(changes), after.config, options, tools, signal))
-  await forgetOthers(hostname, tools)
-  return { ...enrolled, isDone: true }
 }
 
 /** What was read so long ago may be another by now. */
 const FRESH_SECONDS = 60
-const CHANGED_MEANWHILE =
-  'somebody changed this host while enroll waited, so nothing was written: run this again'
 
 /** Whether the same files are changed in the same way; what services keep may differ. */
 function isSameDiff(one: readonly Change[], other: readonly Change[]): boolean {
@@ -224,15 +218,6 @@ async function forgetOthers(hostname: string, { journal, person }: EnrollTools):
 function withReload(changes: readonly Change[]): readonly Change[] {
   const first = changes.findIndex((change) => change.kind === 'copies' || isOfSshd(change))
   return first === -1 ? changes : changes.toSpliced(first, 0, { kind: 'sshd', step: 'reload sshd' })
-}
-
-function isOfSshd(change: Change): boolean {
-  return change.kind === 'file' && change.path.startsWith('/etc/ssh/')
-}
-
-async function requireAccepted({ testSshd }: EnrollTools, signal: AbortSignal): Promise<void> {
-  const why = await testSshd(signal)
-  if (why !== null) throw new AgentError('SSHD_CONFIG_INVALID', `sshd refuses its configuration: ${why}`)
 }
 
 async function make(
