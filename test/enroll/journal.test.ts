@@ -135,9 +135,8 @@ test(
       await fs.chmod(file, 0o640)
     }
     const kinds = [
-      { isEdited: false, wasActive: false },
-      { isEdited: true, wasActive: false },
       { isEdited: false, wasActive: true },
+      { isEdited: true, wasActive: false },
     ]
     let edited: Record<string, unknown> | null = null
     for (const { isEdited, wasActive } of kinds) {
@@ -587,16 +586,19 @@ test.each<{ name: string; put: (path: string) => unknown; why: string }>([
     expect((await fs.lstat(config)).isFile()).toBe(false)
     expect(await fs.readFile(leftover, 'utf8')).toBe('TrustedUserCAKeys /old\n')
     await using journal = await host.open()
-    const made = journal.begin().make(fileChange(config, null, NEW))
-    await expect(made).rejects.toThrow(
-      `cannot change ${config}: it is ${why.replace(/^a? ?/, 'a')}`.slice(0, 20),
-    )
+    expect(() => journal.begin()).toThrow('is not undone yet')
     await fs.rm(config, { recursive: true })
     await fs.writeFile(config, NEW.content)
     await fs.chmod(config, NEW.mode)
     expect((await journal.undoAll()).left).toEqual([])
     expect(await readFileState(config)).toEqual(OLD)
     expect(journal.runs).toEqual([])
+    await fs.rm(config)
+    await put(config)
+    const made = journal.begin().make(fileChange(config, null, NEW))
+    await expect(made).rejects.toThrow(
+      `cannot change ${config}: it is ${why.replace(/^a? ?/, 'a')}`.slice(0, 20),
+    )
   },
 )
 
