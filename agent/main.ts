@@ -84,7 +84,8 @@ const context: CliContext = {
   },
   makeRevocationList,
   refreshCas: async (load, isNow, signal) => {
-    const { lockHost, reloadSshd } = await import('./enroll/tools.ts')
+    const { reloadSshd } = await import('./enroll/reload.ts')
+    const { lockHost } = await import('./enroll/tools.ts')
     const { refreshCas } = await import('./enroll/ca-refresh.ts')
     const release = await lockHost(signal)
     try {
@@ -122,7 +123,7 @@ async function toolsOptions(): Promise<ToolsOptions> {
     input: process.stdin,
     output: stderr,
     colour: stderr.isTTY && (environment['NO_COLOR'] ?? '') === '',
-    tell: context.err,
+    print: context.err,
   })
   const log = { level: 'warn', format: 'pretty' } as const
   // It works on the configuration of the host only, so the unit's exchange does, however that file is named. Where there

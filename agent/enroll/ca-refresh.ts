@@ -19,7 +19,6 @@ import {
   requireKeygenAccepts,
   USER_CA_PLACES,
   type UserCaPlaces,
-  whyNotRoots,
   write,
 } from './user-ca-files.ts'
 import { decideUserCas, type UserCa } from './user-ca.ts'
@@ -144,7 +143,7 @@ async function refreshUserCas(
       logChanges(known, cas, log)
       if (isReloadPending && sshd.reload === 'never')
         log.warn({}, 'sshd has to be reloaded before it uses the user CAs, and sshd.reload is never')
-      else if (isReloadPending) await reload(sshd.reloadCommand, tools, signal)
+      else if (isReloadPending) await reload(tools, signal)
       // While another line wins, a later run has to reload sshd again.
       await requireEffect(places, log)
       status = { ...status, reload_pending: false }
@@ -212,18 +211,9 @@ function logChanges(before: readonly UserCa[], after: readonly UserCa[], log: Lo
   if (after.length === 0) log.warn({}, 'every user CA is revoked: sshd accepts no user certificate')
 }
 
-/**
- * By the root helper, or by `sshd.reload_command`, which then runs as root: the configuration is root's. A program that
- * another user can replace is refused, for the daemon runs it as that user perhaps.
- *
- * @throws AgentError SSHD_RELOAD_FAILED
- */
-async function reload(
-  command: readonly string[] | null,
-  { reloadSshd }: CaRefreshTools,
-  signal: AbortSignal,
-): Promise<void> {
-  const why = (await whyNotRoots(command ?? [])) ?? (await reloadSshd(signal))
+/** @throws AgentError SSHD_RELOAD_FAILED */
+async function reload({ reloadSshd }: CaRefreshTools, signal: AbortSignal): Promise<void> {
+  const why = await reloadSshd(signal)
   if (why !== null) throw new AgentError('SSHD_RELOAD_FAILED', why)
 }
 

@@ -93,7 +93,7 @@ export async function readDeletion(
     async run(stop) {
       const exchange = open()
       try {
-        const patience = new Patience(clock, person.tell)
+        const patience = new Patience(clock, person.print)
         const { wasThere } = await patience.ask(async (limit) => exchange.deleteHost({ hostId }, limit), stop)
         return wasThere ? `deleted the host ${hostId} at ${url}` : `${url} has no host ${hostId} any more`
       } finally {

@@ -57,7 +57,7 @@ export async function enroll(
   const proven = await prove(prepared, options, tools, signal)
   const { config, planFor } = await decide(prepared, proven, options, signal)
   let { changes, notes } = planFor(prepared.facts)
-  for (const note of notes) person.tell(`note: ${note}`)
+  for (const note of notes) person.print(`note: ${note}`)
   const enrolled = present(prepared, proven, config, changes, isToUndo, person)
   if (changes.length === 0) {
     if (!isReadOnly(options.mode)) await forgetOthers(prepared.hostname, tools)
@@ -98,7 +98,7 @@ async function prove(
   const { adminTokenFile } = options
   const administrator = adminTokenFile === null ? null : await administratorLogin(adminTokenFile, person)
 
-  const patience = new Patience(tools.clock, person.tell)
+  const patience = new Patience(tools.clock, person.print)
   const finding = tools.openExchange(
     { ...before.issuer, auth: administrator?.auth ?? before.issuer.auth, sshHostId: knownId ?? '' },
     administrator?.secrets ?? secrets,
@@ -108,8 +108,8 @@ async function prove(
     const hosts = recordRegistrations(finding, journal, before.issuer.url)
     const found = await findHost(wish, hosts, patience, !isReadOnly(options.mode), signal)
     if (found.kind !== 'found') return { found, cas: pinned.keys, userCaKey: null }
-    if (found.isNew) person.tell(`registered ${hostname} at the issuer, as ${found.id}`)
-    for (const note of found.notes) person.tell(`note: ${note}`)
+    if (found.isNew) person.print(`registered ${hostname} at the issuer, as ${found.id}`)
+    for (const note of found.notes) person.print(`note: ${note}`)
     // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
     // shows only by its own login, and a token that is not kept issues none.
     const isOther = knownId !== null && found.id !== knownId
@@ -129,7 +129,7 @@ async function prove(
     )
     const userCaKey = options.userCa ? await askUserCa(issuing, found.id, patience, signal) : null
     if (userCaKey !== null && options.userCa?.fingerprints.includes(userCaKey.fingerprint) === false)
-      person.tell(
+      person.print(
         `users can log in by certificates of the user CA ${userCaKey.fingerprint} (${userCaKey.type}): compare it with the one that you know, and to allow no other, add --user-ca-fingerprint ${userCaKey.fingerprint}`,
       )
     return { found, cas, userCaKey }
@@ -173,7 +173,7 @@ function present(
 ): Omit<Enrolled, 'isDone'> {
   const isRegistering = found.kind === 'would-register' || found.isNew
   if (found.kind === 'would-register')
-    person.tell(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
+    person.print(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
   const hosts = hostPatternsOf(verify.principals ?? [hostname])
   return {
     changed: isRegistering || changes.length > 0 || isToUndo,
@@ -206,11 +206,11 @@ const NOT_UNDONE = 'changes of an earlier call could not be undone: fix the erro
 async function forgetOthers(hostname: string, { journal, person }: EnrollTools): Promise<void> {
   try {
     const others = (await forgetUnanswered(journal)).filter((name) => name !== hostname)
-    for (const name of others) person.tell(unansweredText(name))
+    for (const name of others) person.print(unansweredText(name))
   } catch (error) {
     if (!(error instanceof AgentError)) throw error
     // All else is done; the next call does this.
-    person.tell(`note: ${error.message}`)
+    person.print(`note: ${error.message}`)
   }
 }
 
@@ -236,7 +236,7 @@ async function make(
   for (const change of changes) {
     if (change.kind === 'service') await requireAccepted(tools, signal)
     signal.throwIfAborted()
-    if (change.kind !== 'sshd') person.tell(change.step)
+    if (change.kind !== 'sshd') person.print(change.step)
     since = clock.now()
     await run.make(change)
   }
@@ -245,7 +245,7 @@ async function make(
     const why = await tools.reloadSshd(signal)
     if (why !== null) throw new AgentError('SSHD_RELOAD_FAILED', `sshd was not reloaded: ${why}`)
   }
-  person.tell('waiting until sshd presents the certificates')
+  person.print('waiting until sshd presents the certificates')
   const missing = await untilServed(config, { since, seconds: waitSeconds }, signal)
   if (missing !== null) throw new AgentError('SSHD_NOT_SERVING', missing)
 }

@@ -86,7 +86,7 @@ async function forgetHosts({ journal, person }: Pick<EnrollTools, 'journal' | 'p
   const ids = registeredIn(journal.runs)
   await journal.setRegistrations([])
   if (ids.length > 0)
-    person.tell(
+    person.print(
       `note: copies of this machine are not the host that it registered (${ids.join(', ')}): delete that at the issuer if nothing uses it`,
     )
 }

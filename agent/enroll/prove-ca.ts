@@ -65,10 +65,10 @@ export async function proveCa(
     throw new AgentError(error.code, message, { cause: error })
   })
   if (named === null)
-    person.tell('the issuer has no route that names its host CA: only the certificate itself shows it')
+    person.print('the issuer has no route that names its host CA: only the certificate itself shows it')
   else if (!named.some(({ blob }) => blob.equals(ca.blob))) refuse('and the issuer names another one')
-  person.tell(`this host's certificates are signed by the CA ${ca.fingerprint} (${ca.type})`)
-  person.tell(
+  person.print(`this host's certificates are signed by the CA ${ca.fingerprint} (${ca.type})`)
+  person.print(
     mode === 'yes'
       ? 'it is trusted because the issuer was verified by TLS; compare it with the CA that your clients trust'
       : 'compare it with the CA that your clients trust',

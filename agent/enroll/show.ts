@@ -10,7 +10,7 @@ export interface Person {
   /** Whether questions can be asked: input and messages are a terminal. */
   readonly isThere: boolean
   /** A message, a line or more. */
-  readonly tell: (text: string) => void
+  readonly print: (text: string) => void
   /** What changes, in colour on a terminal. */
   readonly show: (changes: readonly Change[]) => void
   /** @returns whether the answer was yes; no by default */
@@ -72,10 +72,10 @@ interface Terminal {
   readonly input: NodeJS.ReadStream
   readonly output: NodeJS.WriteStream
   readonly colour: boolean
-  readonly tell: (text: string) => void
+  readonly print: (text: string) => void
 }
 
-export function personAt({ input, output, colour, tell }: Terminal): Person {
+export function personAt({ input, output, colour, print }: Terminal): Person {
   const ask = async (question: string, isShown: boolean, signal: AbortSignal): Promise<string> => {
     // What it does not show itself, readline would erase.
     if (!isShown) output.write(question)
@@ -99,7 +99,7 @@ export function personAt({ input, output, colour, tell }: Terminal): Person {
   }
   return {
     isThere: input.isTTY && output.isTTY,
-    tell,
+    print,
     show: (changes) => void output.write(`${describe(changes, colour)}\n`),
     agrees: async (question, signal) =>
       /^y(?:es)?$/i.test((await ask(`${question} [y/N] `, true, signal)).trim()),

@@ -1,23 +1,16 @@
 import { readdir, readFile, readlink } from 'node:fs/promises'
-import { dirname } from 'node:path'
-import * as v from 'valibot'
 import { AgentError, messageOf } from '../cert/errors.ts'
-import { oneLine, reasonOf } from '../cert/text.ts'
+import { oneLine } from '../cert/text.ts'
 import { type Config, isProxyVariable } from '../config/config.ts'
-import { problemLine } from '../config/problem.ts'
-import { readConfigFiles } from '../config/read-files.ts'
-import { command as commandSetting } from '../config/values.ts'
 import { createPassLock } from '../host/lock.ts'
 import { createHostNames, systemClock } from '../host/machine.ts'
 import { findProgram } from '../host/programs.ts'
 import { makeRuntimeFolder, SshdConfiguration } from '../host/sshd-files.ts'
-import { createSshd } from '../host/sshd.ts'
 import { createExchangeClient, type ExchangeClientOptions } from '../issuer/exchange-client.ts'
-import { valueAt } from './configuration.ts'
-import { refuseShared } from './files.ts'
 import { type Journal, openJournal, readJournal } from './journal.ts'
+import { reloadConfiguredSshd } from './reload.ts'
 import { isReadOnly, type Mode, type Person } from './show.ts'
-import { CONFIG_FILE, type EnrollTools, SSHD_CONFIG } from './wanted.ts'
+import { type EnrollTools, SSHD_CONFIG } from './wanted.ts'
 
 const FOLDER = '/var/lib/hostcertd-enroll'
 const LOCK = `${FOLDER}/lock`
@@ -25,8 +18,6 @@ const LOCK = `${FOLDER}/lock`
 const LOCK_MILLISECONDS = 60_000
 /** The lock is free at once, as a rule. */
 const TELL_MILLISECONDS = 3_000
-/** A little more than the minute over which the root helper limits reloads. */
-const LONGEST_RELOAD_SECONDS = 90
 
 /** What the verb gives to it. */
 export interface ToolsOptions extends Pick<
@@ -79,7 +70,7 @@ export async function openTools(
   const telling = systemClock.sleep(TELL_MILLISECONDS, opened.signal).then(
     async () => {
       const holder = await holderOf(LOCK)
-      person.tell(`waiting for another enroll or unenroll to finish${holder === null ? '' : `: ${holder}`}`)
+      person.print(`waiting for another enroll or unenroll to finish${holder === null ? '' : `: ${holder}`}`)
     },
     () => {},
   )
@@ -153,62 +144,6 @@ export async function holderOf(file: string): Promise<string | null> {
  */
 export async function lockHost(signal: AbortSignal): Promise<() => Promise<void>> {
   return createPassLock({ stateDirectory: FOLDER }).acquire(LOCK_MILLISECONDS, signal)
-}
-
-/**
- * By the root helper, which tests the configuration first; what it is too busy for is waited for.
- *
- * @param reloadCommand instead of the helper
- * @returns why sshd did not read its configuration; null when it did
- */
-export async function reloadSshd(
-  signal: AbortSignal,
-  reloadCommand: readonly string[] | null = null,
-): Promise<string | null> {
-  const sshd = createSshd({ reloadCommand })
-  const until = systemClock.uptime() + LONGEST_RELOAD_SECONDS
-  for (;;) {
-    const outcome = await sshd.reload(signal)
-    if (outcome.kind === 'failed') return outcome.failure.message
-    if (outcome.kind === 'done') return null
-    if (systemClock.uptime() + outcome.retrySeconds > until) return 'it was reloaded too often just now'
-    await systemClock.sleep(outcome.retrySeconds * 1000, signal)
-  }
-}
-
-/**
- * By `sshd.reload_command` of this host, else by the root helper. It is read now: enroll does not set it, so it is the
- * same before a change of the configuration, after it, and when that is undone.
- *
- * @returns why sshd did not read its configuration; null when it did
- */
-export async function reloadConfiguredSshd(
-  signal: AbortSignal,
-  configFile = CONFIG_FILE,
-): Promise<string | null> {
-  let reloadCommand: readonly string[] | null
-  try {
-    reloadCommand = await readReloadCommand(configFile)
-  } catch (error) {
-    return `which command reloads sshd is not known: ${reasonOf(error)}`
-  }
-  return reloadSshd(signal, reloadCommand)
-}
-
-/**
- * The command, whatever else is wrong with the configuration. The daemon runs it as its own user; enroll, like
- * `ca refresh`, runs it as root, so only a file that nobody but root can change may name it.
- */
-async function readReloadCommand(configFile: string): Promise<readonly string[] | null> {
-  const { files, complete, problems } = await readConfigFiles(configFile)
-  if (!complete) throw new Error(problems.map(problemLine).join('; '))
-  const settings = files.map(({ file, tree }) => ({ file, value: valueAt(tree, ['sshd', 'reload_command']) }))
-  const { file, value } = settings.findLast((setting) => setting.value !== undefined) ?? {}
-  if (file === undefined) return null
-  for (const path of [file, dirname(file), dirname(configFile)]) await refuseShared(path)
-  const parsed = v.safeParse(commandSetting, value)
-  if (!parsed.success) throw new Error(`${file}: sshd.reload_command ${parsed.issues[0].message}`)
-  return parsed.output
 }
 
 async function testSshd(signal: AbortSignal): Promise<string | null> {

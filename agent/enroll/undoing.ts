@@ -8,8 +8,8 @@ type Tools = Pick<EnrollTools, 'journal' | 'person'>
 /** Undo what is not finished; what cannot be undone is said. */
 export async function undo({ journal, person }: Tools, what: string): Promise<void> {
   const { changes, left } = await journal.undoUnfinished()
-  if (changes.length > 0) person.tell(`undone: ${what} (${changes.map(({ step }) => step).join(', ')})`)
-  for (const { path, why } of left) person.tell(`not undone: ${path}: ${why}`)
+  if (changes.length > 0) person.print(`undone: ${what} (${changes.map(({ step }) => step).join(', ')})`)
+  for (const { path, why } of left) person.print(`not undone: ${path}: ${why}`)
 }
 
 /** Whether a call was interrupted, or could not undo what it did. */
@@ -21,7 +21,7 @@ export function isUnfinished({ runs }: EnrollTools['journal']): boolean {
 export async function undoEarlier(tools: Tools, mode: Mode): Promise<void> {
   if (!isReadOnly(mode)) await undo(tools, 'an earlier call that was interrupted')
   else if (isUnfinished(tools.journal))
-    tools.person.tell(
+    tools.person.print(
       'an earlier call was interrupted, or is still running: what it changed would be undone first',
     )
 }
@@ -39,7 +39,7 @@ export async function makeOrUndo(tools: Tools, make: (run: OpenRun) => Promise<v
     await run.finish()
   } catch (error) {
     await undo(tools, 'what was changed').catch((other: unknown) =>
-      person.tell(`the next call undoes what was changed; it failed now: ${messageOf(other)}`),
+      person.print(`the next call undoes what was changed; it failed now: ${messageOf(other)}`),
     )
     throw error
   }

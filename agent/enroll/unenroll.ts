@@ -54,24 +54,24 @@ export async function unenroll(
   if (
     changes.some(({ kind, ...about }) => kind === 'file' && 'path' in about && about.path === USER_CA_DROP_IN)
   ) {
-    person.tell(LOGINS_END)
+    person.print(LOGINS_END)
     if (mode === 'ask' && !(await person.agrees('End logins by user certificate?', signal)))
       return { ...result, isDone: false }
   }
   signal.throwIfAborted()
   const { left } = await journal.undoAll(isKept)
-  for (const { path, why } of left) person.tell(`not taken back: ${path}: ${why}`)
+  for (const { path, why } of left) person.print(`not taken back: ${path}: ${why}`)
   await reportUnanswered({ journal, person })
   const isRestLeft = toUndo().length > 0
   if (isRestLeft)
-    person.tell('the journal keeps what failed: remove its cause, then run `hostcertd unenroll` again')
+    person.print('the journal keeps what failed: remove its cause, then run `hostcertd unenroll` again')
   if (deletes === null) return { ...result, left, isDone: true }
 
   if (isRestLeft) {
-    person.tell(`the host ${deletes.hostId} is not deleted: first the rest has to be taken back`)
+    person.print(`the host ${deletes.hostId} is not deleted: first the rest has to be taken back`)
     return { ...result, left, isDone: true }
   }
-  person.tell(await deleteAtLast(deletes, person, signal))
+  person.print(await deleteAtLast(deletes, person, signal))
   await forgetHost(journal, deletes.hostId)
   return { ...result, left, isDone: true }
 }
@@ -80,7 +80,7 @@ const LOGINS_END =
   'logins by user certificate end: whoever has no other way to log in to this host is locked out; --keep-user-ca keeps them'
 /** What this machine is not any more, and the issuer may have. */
 async function reportUnanswered({ journal, person }: Pick<EnrollTools, 'journal' | 'person'>): Promise<void> {
-  for (const hostname of await forgetUnanswered(journal)) person.tell(unansweredText(hostname))
+  for (const hostname of await forgetUnanswered(journal)) person.print(unansweredText(hostname))
 }
 
 /**
@@ -100,7 +100,7 @@ export async function deleteHost(
   const question = questionOf(deletes)
   if (mode === 'ask' && !(await person.agrees(`${question[0]?.toUpperCase()}${question.slice(1)}?`, signal)))
     return { ...result, isDone: false }
-  person.tell(await deletes.run(signal))
+  person.print(await deletes.run(signal))
   return { ...result, isDone: true }
 }
 
@@ -134,7 +134,7 @@ async function deleteAtLast(
   } catch (error) {
     // The reason of a signal is all that the verb says then, also when the exchange, which gets it too, failed by it first.
     if (signal.aborted || !(error instanceof AgentError)) {
-      person.tell(`on this host all was taken back, but the host may still be at the issuer: ${again}`)
+      person.print(`on this host all was taken back, but the host may still be at the issuer: ${again}`)
       throw error
     }
     const message = `${messageOf(error)}; on this host all was taken back, but the host is still at the issuer: ${again}`

@@ -1,5 +1,5 @@
 import * as fs from 'node:fs/promises'
-import { dirname, isAbsolute, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { oneLine, reasonOf } from '../cert/text.ts'
@@ -262,22 +262,4 @@ export async function readEffect({ sshdConfig, file, dropIn }: UserCaPlaces): Pr
       ? `sshd does not read ${dropIn}; add this line at the top of ${sshdConfig}, and reload sshd: Include ${dropIn}`
       : `${describe(first)} is read first, so sshd does not use the user CAs in ${file}; remove that line, and reload sshd`
   return { problem, notes }
-}
-
-/**
- * Whether only root can change what a command line runs: the program, and what else it names by a path.
- *
- * @returns what another user can change; null when there is nothing
- */
-export async function whyNotRoots(command: readonly string[]): Promise<string | null> {
-  for (const word of command.filter(isAbsolute)) {
-    // What is not there, or no file at all, cannot be run.
-    const real = await fs.realpath(word).catch(() => null)
-    for (let path = real; path !== null; path = path === dirname(path) ? null : dirname(path)) {
-      const { uid, mode } = await fs.stat(path)
-      if (uid !== 0 || (mode & 0o022) !== 0)
-        return `reload_command was not run as root: other users than root can change ${path}`
-    }
-  }
-  return null
 }

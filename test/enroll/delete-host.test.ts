@@ -88,7 +88,7 @@ test('a host is gone when the issuer says so, not when a proxy has nothing at th
         openExchange: () => exchange as ExchangeClient,
         person: {
           isThere: false,
-          tell: () => {},
+          print: () => {},
           show: () => {},
           agrees: async () => false,
           secret: async () => '',

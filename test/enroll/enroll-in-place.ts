@@ -69,7 +69,7 @@ async function look(looking: Looking): Promise<Looked> {
   }
   const person: EnrollTools['person'] = {
     isThere,
-    tell(line) {
+    print(line) {
       told.push(line)
       if (line === failsBefore) throw new Error('cut off')
     },

@@ -182,7 +182,7 @@ describe('unenroll', () => {
     const tools = {
       person: {
         isThere: true,
-        tell: (text: string) => void told.push(text),
+        print: (text: string) => void told.push(text),
         show: () => {},
         agrees: async (question: string) => {
           asked.push(question)

@@ -90,7 +90,7 @@ const openTools = async (): Promise<EnrollTools & AsyncDisposable> => {
     version: 'test',
     environment: {},
     clock,
-    person: { ...person, tell: (text) => void log.push(text) },
+    person: { ...person, print: (text) => void log.push(text) },
     journal,
     hostNames: async () => [NAMES.host],
     openExchange: () => exchange as ExchangeClient,

@@ -12,7 +12,7 @@ import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
 const PERSON: Person = {
   isThere: false,
-  tell: () => {},
+  print: () => {},
   show: () => {},
   agrees: async () => false,
   secret: async () => '',

@@ -55,10 +55,10 @@ async function prove(answers: readonly HostCa[], caFingerprints: readonly string
     issue: async () => ({ ok: true, signedKey, serialNumber: null, requestId: null }),
     hostCa: async () => answers[Math.min(asked++, answers.length - 1)] ?? failed('ISSUER_BUSY'),
   }
-  const tell = (text: string): void => void said.push(text)
+  const print = (text: string): void => void said.push(text)
   const person = {
     isThere: false,
-    tell,
+    print,
     show: () => {},
     agrees: async () => false,
     secret: async () => '',
@@ -71,7 +71,7 @@ async function prove(answers: readonly HostCa[], caFingerprints: readonly string
     own,
     [NAME],
     exchange,
-    { clock, person, patience: new Patience(clock, tell) },
+    { clock, person, patience: new Patience(clock, print) },
     new AbortController().signal,
   )
     .then(

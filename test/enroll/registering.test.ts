@@ -217,7 +217,7 @@ test('a record that cannot be written is an error before the issuer is asked', a
 
 describe('unenroll', () => {
   const said: string[] = []
-  const person = { isThere: false, tell: (text: string) => said.push(text), show: () => {} }
+  const person = { isThere: false, print: (text: string) => said.push(text), show: () => {} }
   const run = async (journal: Journal, mode: Mode) => {
     said.length = 0
     const tools = { journal, person } as unknown as EnrollTools

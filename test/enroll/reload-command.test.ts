@@ -1,7 +1,8 @@
 import * as fs from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { reloadConfiguredSshd } from '../../agent/enroll/tools.ts'
+import { reloadConfiguredSshd, reloadSshd } from '../../agent/enroll/reload.ts'
 import { needsRoot } from '../support/skip.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
@@ -36,7 +37,7 @@ test.each([
 ])('a configuration with $name is not taken for one without a command', async ({ text, why }) => {
   await fs.writeFile(at('hostcertd.yaml'), text)
   const said = await reload()
-  expect(said).toMatch(/^which command reloads sshd is not known: /)
+  expect(said).toMatch(/^how sshd is reloaded is not known: /)
   expect(said).toMatch(why)
 })
 
@@ -54,5 +55,26 @@ test('a command that others than root could name is not run', needsRoot, async (
     await fs.chown(path, 0, 0)
     await fs.chmod(path, 0o755)
   }
+  expect(await fs.readdir(folder.path)).not.toContain('reloaded')
+})
+
+test('a command that others than root can change is not run', needsRoot, async () => {
+  const program = at('reload-sshd')
+  await fs.writeFile(program, `#!/bin/sh\ntouch ${at('reloaded')}\n`, { mode: 0o755 })
+  const run = async () => reloadSshd(new AbortController().signal, [program])
+  const refusal = 'reload_command was not run as root: other users than root can change'
+  // The folder of the test is below one in which everyone may write.
+  expect(await run()).toBe(`${refusal} ${tmpdir()}`)
+  await fs.chown(program, 65_534, 0)
+  expect(await run()).toBe(`${refusal} ${program}`)
+  expect(await fs.readdir(folder.path)).not.toContain('reloaded')
+})
+
+test('sshd.reload: never: it is not reloaded', async () => {
+  await fs.writeFile(
+    at('hostcertd.yaml'),
+    `${command('/usr/bin/touch', at('reloaded'))}`.replace('sshd:', 'sshd:\n  reload: never'),
+  )
+  expect(await reload()).toBeNull()
   expect(await fs.readdir(folder.path)).not.toContain('reloaded')
 })
