@@ -9,7 +9,6 @@ import { readCaKeys } from '../host/pinned-cas.ts'
 import { readUserCaStatus, type UserCaStatus, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Clock, Log } from '../renewal/ports.ts'
-import { isSkewed } from '../renewal/status-document.ts'
 import {
   documentOf,
   installUserCas,
@@ -21,7 +20,7 @@ import {
   type UserCaPlaces,
   write,
 } from './user-ca-files.ts'
-import { decideUserCas, type UserCa } from './user-ca.ts'
+import { comparedTime, decideUserCas, type UserCa } from './user-ca.ts'
 
 export interface CaRefreshTools {
   readonly clock: Pick<Clock, 'now'>
@@ -162,11 +161,6 @@ async function refreshUserCas(
 
 const CLOCK_UNKNOWN =
   "this host's clock could not be compared with the issuer's, or they differ: until they agree, no overlap of a user CA begins or ends"
-
-/** The time, if the issuer has the same: one run of a wrong clock would end an overlap, or begin it in the past. */
-function comparedTime(skewSeconds: number | null, now: UnixSeconds): UnixSeconds | null {
-  return skewSeconds === null || isSkewed(skewSeconds) ? null : now
-}
 
 async function statusBefore({ status }: UserCaPlaces, log: Log): Promise<UserCaStatus> {
   try {

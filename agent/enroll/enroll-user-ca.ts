@@ -10,7 +10,7 @@ import type { Patience } from './patience.ts'
 import { fileChange, PUBLIC } from './plan-files.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import { documentOf, USER_CA_PLACES, userCaDropIn } from './user-ca-files.ts'
-import { decideUserCas, userCaText } from './user-ca.ts'
+import { comparedTime, decideUserCas, userCaText } from './user-ca.ts'
 
 export interface UserCaPlan {
   /** Of the CAs that are to be in place. */
@@ -34,6 +34,7 @@ export async function askUserCa(
  * as it is to be. Pure.
  *
  * @param isSameHost false: those in place are of another host, and go
+ * @param clockSkewSeconds from the issuer; null: not known, so that no overlap begins or ends
  * @throws AgentError USER_CA_INVALID when it may not be
  */
 export function planUserCa(
@@ -41,9 +42,15 @@ export function planUserCa(
   policy: UserCaPolicy,
   isSameHost: boolean,
   now: UnixSeconds,
+  clockSkewSeconds: number | null,
   { files, userCas }: Pick<HostFacts, 'files' | 'userCas'>,
 ): UserCaPlan {
-  const { cas, refused } = decideUserCas(isSameHost ? userCas : [], key, policy, now)
+  const { cas, refused } = decideUserCas(
+    isSameHost ? userCas : [],
+    key,
+    policy,
+    comparedTime(clockSkewSeconds, now),
+  )
   if (refused !== null) throw new AgentError('USER_CA_INVALID', refused)
   const at = formatTime(now) ?? ''
   const status = {

@@ -81,6 +81,8 @@ interface Proven {
   /** The CAs to pin, the one that signed first. */
   readonly cas: readonly PublicKey[]
   readonly userCaKey: PublicKey | null
+  /** Of this host's clock and the issuer's; null: not known. */
+  readonly clockSkewSeconds: number | null
 }
 
 /**
@@ -107,7 +109,7 @@ async function prove(
   try {
     const hosts = recordRegistrations(finding, journal, before.issuer.url)
     const found = await findHost(wish, hosts, patience, !isReadOnly(options.mode), signal)
-    if (found.kind !== 'found') return { found, cas: pinned.keys, userCaKey: null }
+    if (found.kind !== 'found') return { found, cas: pinned.keys, userCaKey: null, clockSkewSeconds: null }
     if (found.isNew) person.print(`registered ${hostname} at the issuer, as ${found.id}`)
     for (const note of found.notes) person.print(`note: ${note}`)
     // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
@@ -132,7 +134,7 @@ async function prove(
       person.print(
         `users can log in by certificates of the user CA ${userCaKey.fingerprint} (${userCaKey.type}): compare it with the one that you know, and to allow no other, add --user-ca-fingerprint ${userCaKey.fingerprint}`,
       )
-    return { found, cas, userCaKey }
+    return { found, cas, userCaKey, clockSkewSeconds: issuing.health().clockSkewSeconds }
   } finally {
     for (const exchange of new Set([finding, issuing])) exchange.end()
   }
@@ -145,7 +147,7 @@ async function prove(
  */
 async function decide(
   { hostname, wanted, configuredFor }: Prepared,
-  { found, cas, userCaKey }: Proven,
+  { found, cas, userCaKey, clockSkewSeconds }: Proven,
   options: EnrollOptions,
   signal: AbortSignal,
 ): Promise<{ readonly config: Config; readonly planFor: (facts: HostFacts) => Planned }> {
@@ -156,7 +158,8 @@ async function decide(
   const planFor = (facts: HostFacts): Planned => {
     // The CA of another host lets other users in.
     const isSameHost = (wanted.enrollment?.host_id ?? hostId) === hostId
-    const userCa = userCaKey && planUserCa(userCaKey, config.userCa, isSameHost, wanted.now, facts)
+    const userCa =
+      userCaKey && planUserCa(userCaKey, config.userCa, isSameHost, wanted.now, clockSkewSeconds, facts)
     return planChanges({ ...wanted, text, hostId, cas, userCa }, facts)
   }
   return { config, planFor }

@@ -117,7 +117,10 @@ export function ephemeralChanges(
     !isEphemeral || text === undefined
       ? null
       : fileChange({ step, path: RETURN_FILE, content: text, mode: SECRET }, there)
-  return [...(back === null ? [] : [back]), ...ephemeralUnitChanges(options, isNewSecret, ephemeralService)]
+  return [
+    ...(back === null ? [] : [back]),
+    ...ephemeralUnitChanges(options, isEphemeral && isNewSecret, ephemeralService),
+  ]
 }
 
 /** An ephemeral machine stays one without `--ephemeral`. */

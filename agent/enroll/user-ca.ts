@@ -1,6 +1,7 @@
 import { type PublicKey, publicKeyText, readPublicKey, parsePublicKeyLine } from '../cert/public-key.ts'
 import type { UnixSeconds } from '../cert/time.ts'
 import type { UserCaPolicy } from '../config/config.ts'
+import { isSkewed } from '../renewal/status-document.ts'
 
 /** A CA whose user certificates sshd accepts. */
 export interface UserCa {
@@ -48,6 +49,15 @@ export function decideUserCas(
     }))
     .filter((ca) => isLasting(ca, policy, now))
   return { cas: [...others, { key: named, unnamedSince: null }], refused }
+}
+
+/**
+ * The time, if the issuer has the same: one run of a wrong clock would end an overlap, or begin it in the past.
+ *
+ * @param skewSeconds of this host's clock and the issuer's; null: not known
+ */
+export function comparedTime(skewSeconds: number | null, now: UnixSeconds): UnixSeconds | null {
+  return skewSeconds === null || isSkewed(skewSeconds) ? null : now
 }
 
 function whyRefused({ fingerprint }: PublicKey, { fingerprints, revoked }: UserCaPolicy): string | null {

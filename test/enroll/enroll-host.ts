@@ -35,6 +35,7 @@ export interface Looking {
     readonly caKey: string
     /** Empty: none. */
     readonly userCa: string
+    readonly clockSkewSeconds: number | null
   }
   /** Whether there is a terminal. */
   readonly isThere: boolean
@@ -67,6 +68,7 @@ export interface Wish {
   readonly environment?: Readonly<Record<string, string>>
   /** What the issuer names. */
   readonly userCa?: string
+  readonly clockSkewSeconds?: number | null
   readonly systemctl?: { readonly isEnabled?: Word; readonly isActive?: Word }
   readonly isThere?: boolean
   readonly meanwhile?: Readonly<Record<string, string>>
@@ -159,6 +161,7 @@ export class EnrollHost implements AsyncDisposable {
     environment = {},
     systemctl = {},
     userCa = '',
+    clockSkewSeconds = 0,
     isThere = false,
     meanwhile = {},
     failsBefore,
@@ -175,7 +178,7 @@ export class EnrollHost implements AsyncDisposable {
       ),
       options: { ...OPTIONS, ...options },
       environment,
-      issuer: { hostId: NAMES.hostId, ca: this.path('ca'), caKey: this.caKeys[0], userCa },
+      issuer: { hostId: NAMES.hostId, ca: this.path('ca'), caKey: this.caKeys[0], userCa, clockSkewSeconds },
       isThere,
       meanwhile,
       failsBefore: failsBefore ?? null,

@@ -39,27 +39,30 @@ async function look(looking: Looking): Promise<Looked> {
     alias: null,
     hostCertTtl: null,
   }
-  const exchange: Pick<ExchangeClient, 'findHost' | 'registerHost' | 'issue' | 'hostCa' | 'userCa' | 'end'> =
-    {
-      findHost: async () => ({ kind: 'found', project: null, host: null, similar: [], visible: 1 }),
-      registerHost: async () => ({ kind: 'registered', host }),
-      async issue({ publicKey, principals }) {
-        const names = principals.length > 0 ? principals : [NAMES.host]
-        const wish = { keyId: `host-${issuer.hostId}`, principals: names, validity: '-5m:+1h' }
-        return {
-          ok: true,
-          signedKey: await signCertificate({ ...wish, ca: issuer.ca, publicKey }),
-          serialNumber: null,
-          requestId: null,
-        }
-      },
-      userCa: async () =>
-        issuer.userCa === ''
-          ? { kind: 'failed', failure: NO_USER_CA }
-          : { kind: 'user-ca', key: parseCaKeys(issuer.userCa)[0]! },
-      hostCa: async () => ({ ok: true, keys: parseCaKeys(issuer.caKey) }),
-      end: () => {},
-    }
+  const exchange: Pick<
+    ExchangeClient,
+    'findHost' | 'registerHost' | 'issue' | 'hostCa' | 'userCa' | 'health' | 'end'
+  > = {
+    findHost: async () => ({ kind: 'found', project: null, host: null, similar: [], visible: 1 }),
+    registerHost: async () => ({ kind: 'registered', host }),
+    async issue({ publicKey, principals }) {
+      const names = principals.length > 0 ? principals : [NAMES.host]
+      const wish = { keyId: `host-${issuer.hostId}`, principals: names, validity: '-5m:+1h' }
+      return {
+        ok: true,
+        signedKey: await signCertificate({ ...wish, ca: issuer.ca, publicKey }),
+        serialNumber: null,
+        requestId: null,
+      }
+    },
+    userCa: async () =>
+      issuer.userCa === ''
+        ? { kind: 'failed', failure: NO_USER_CA }
+        : { kind: 'user-ca', key: parseCaKeys(issuer.userCa)[0]! },
+    hostCa: async () => ({ ok: true, keys: parseCaKeys(issuer.caKey) }),
+    health: () => ({ reachable: true, lastSuccess: null, clockSkewSeconds: issuer.clockSkewSeconds }),
+    end: () => {},
+  }
 
   const told: string[] = []
   const asked: string[] = []

@@ -137,6 +137,27 @@ describe('enroll --user-ca', () => {
     expect(JSON.parse(looked.files[STATUS]?.content ?? '')).toMatchObject({ cas: [{}, {}] })
   })
 
+  test.each([
+    { clockSkewSeconds: 0, isOver: true },
+    { clockSkewSeconds: -86_400 * 30, isOver: false },
+    { clockSkewSeconds: null, isOver: false },
+  ])(
+    'an overlap ends by a clock that the issuer confirms: $clockSkewSeconds',
+    async ({ clockSkewSeconds, isOver }) => {
+      const [before] = parseCaKeys(other)
+      const cas = [{ fingerprint: before!.fingerprint, unnamed_since: '2026-01-01T00:00:00Z' }]
+      const done = { last_attempt: '2026-01-01T00:00:00Z', last_success: null, error: null }
+      const files = {
+        [CONFIG]: 'user_ca:\n  install: true\n',
+        [KEYS]: `${other}\n`,
+        [STATUS]: JSON.stringify({ version: 1, ...done, cas, reload_pending: false }),
+      }
+      const looked = await host.look({ files, options: ANY, userCa: ca, clockSkewSeconds })
+      expect(looked.error).toBeNull()
+      expect(looked.files[KEYS]?.content.includes(other)).toBe(!isOver)
+    },
+  )
+
   test('the line of add-host goes only when the same key is put in place, and not without --user-ca', async () => {
     const line = `TrustedUserCAKeys ${LEFTOVER}\n`
     const files = { [SSHD]: `${BEFORE}${line}`, [LEFTOVER]: `${ca}\n` }

@@ -50,7 +50,7 @@ function hostOf(hostname: string, id: string) {
   return { id, projectId: NAMES.project, hostname, alias: null, hostCertTtl: null }
 }
 
-const exchange: Pick<ExchangeClient, 'findHost' | 'registerHost' | 'issue' | 'hostCa' | 'end'> = {
+const exchange: Pick<ExchangeClient, 'findHost' | 'registerHost' | 'issue' | 'hostCa' | 'health' | 'end'> = {
   async findHost({ by }) {
     asked.push(`find by ${by.kind}`)
     if (by.kind === 'name') return never()
@@ -75,6 +75,7 @@ const exchange: Pick<ExchangeClient, 'findHost' | 'registerHost' | 'issue' | 'ho
     return { ok: true, signedKey, serialNumber: null, requestId: null }
   },
   hostCa: async () => ({ ok: true, keys: parseCaKeys(issuer.caKey) }),
+  health: () => ({ reachable: true, lastSuccess: null, clockSkewSeconds: 0 }),
   end: () => {},
 }
 

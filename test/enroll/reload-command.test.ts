@@ -73,7 +73,7 @@ test('a command that others than root can change is not run', needsRoot, async (
 test('sshd.reload: never: it is not reloaded', async () => {
   await fs.writeFile(
     at('hostcertd.yaml'),
-    `${command('/usr/bin/touch', at('reloaded'))}`.replace('sshd:', 'sshd:\n  reload: never'),
+    command('/usr/bin/touch', at('reloaded')).replace('sshd:', 'sshd:\n  reload: never'),
   )
   expect(await reload()).toBeNull()
   expect(await fs.readdir(folder.path)).not.toContain('reloaded')
