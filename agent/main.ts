@@ -83,8 +83,8 @@ const context: CliContext = {
     return hostTools(await toolsOptions())
   },
   makeRevocationList,
-  refreshCas: async (load, isNow, signal) => {
-    const { reloadSshd } = await import('./enroll/reload.ts')
+  refreshCas: async (configFile, load, isNow, signal) => {
+    const { reloadConfiguredSshd } = await import('./enroll/reload.ts')
     const { lockHost } = await import('./enroll/tools.ts')
     const { refreshCas } = await import('./enroll/ca-refresh.ts')
     const release = await lockHost(signal)
@@ -94,7 +94,7 @@ const context: CliContext = {
       const way = { ...exchange, socket: unitSocket ?? EXCHANGE_SOCKET, mayBeChild: false }
       const ports = { clock: systemClock, metrics: NO_METRICS }
       const source = createExchangeClient({ ...way, settings: config, ...ports })
-      const reload = async (until: AbortSignal) => reloadSshd(until, config.sshd.reloadCommand)
+      const reload = async (until: AbortSignal) => reloadConfiguredSshd(until, configFile)
       const tools = { clock: systemClock, log: daemonLog(config, version), source, reloadSshd: reload }
       try {
         return await refreshCas(config, tools, isNow, signal)

@@ -42,7 +42,12 @@ export interface CliContext {
    * @param isNow the issuer is asked whenever it was asked last
    * @returns whether all went well; what did not is logged
    */
-  readonly refreshCas: (load: () => Promise<Config>, isNow: boolean, signal: AbortSignal) => Promise<boolean>
+  readonly refreshCas: (
+    configFile: string,
+    load: () => Promise<Config>,
+    isNow: boolean,
+    signal: AbortSignal,
+  ) => Promise<boolean>
   /** For the metrics: null when there was none, or that is not known. */
   readonly lastUserCaSuccess: () => Promise<UnixSeconds | null>
   /** The command that starts an exchange with the issuer as a child. */

@@ -87,14 +87,14 @@ const DAY_SECONDS = 86_400
  */
 export function isTurnOf(hostId: string, last: string | null, now: UnixSeconds): boolean {
   const at = last === null ? null : parseTime(last)
-  // One in the future is of a clock that was wrong.
+  // One in the future was written while the clock was wrong.
   if (at === null || !(at <= now)) return true
   const ownTime = createHash('sha256').update(hostId).digest().readUInt32BE(0) % DAY_SECONDS
   const dayOf = (time: UnixSeconds): number => Math.floor((time - ownTime) / DAY_SECONDS)
   return dayOf(now) > dayOf(at)
 }
 
-/** What is in place stays. Of the status only the news of host CAs: no success any more is no reason for an alert. */
+/** What is in place stays. Of the status, only `host_cas_at` is kept: without `user_ca.install`, a missing success must not raise an alert. */
 async function skip(
   { verify: { hostCaFile } }: Config,
   { clock, places = USER_CA_PLACES }: CaRefreshTools,
@@ -118,7 +118,7 @@ async function refreshUserCas(
   const hostId = issuer.kind === 'http' ? issuer.sshHostId : ''
   const answer = isTurn ? await source.userCa({ hostId }, signal) : null
   if (answer === null)
-    log.info({ last_success: before.last_success }, 'the issuer was asked for the user CA today already')
+    log.info({ last_success: before.last_success }, 'the issuer was already asked for the user CA today')
   const now = clock.now()
   let status: UserCaStatus = { ...before, last_attempt: formatTime(now) ?? '', error: null }
   const failures: Failure[] = answer?.kind === 'failed' ? [answer.failure] : []
@@ -140,12 +140,13 @@ async function refreshUserCas(
       if (isReloadPending) await write(places.status, userCaStatusText(status))
       await installUserCas(cas, places, isReloadPending, signal)
       logChanges(known, cas, log)
-      if (isReloadPending && sshd.reload === 'never')
+      const isPersons = isReloadPending && sshd.reload === 'never'
+      if (isPersons && answer !== null)
         log.warn({}, 'sshd has to be reloaded before it uses the user CAs, and sshd.reload is never')
-      else if (isReloadPending) await reload(tools, signal)
+      else if (isReloadPending && !isPersons) await reload(tools, signal)
       // While another line wins, a later run has to reload sshd again.
       await requireEffect(places, log)
-      status = { ...status, reload_pending: false }
+      status = { ...status, reload_pending: isPersons }
     }
   } catch (error) {
     if (!(error instanceof AgentError)) throw error

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { AgentError, messageOf } from '../cert/errors.ts'
-import { type HttpIssuerConfig, isProxyVariable, type LoginBy, PROXY_VARIABLES } from '../config/config.ts'
+import { type HttpIssuerConfig, type LoginBy, PROXY_VARIABLES } from '../config/config.ts'
 import { loadConfig, type LoadedConfig } from '../config/load.ts'
 import { problemLine } from '../config/problem.ts'
 import { readIssuerUrl } from '../config/values.ts'
@@ -73,7 +73,7 @@ export async function readDeletion(
     usesOwnLogin && here !== null
       ? { issuer: here, secrets: await credentialsOf(here) }
       : await issuerFor({ ...options, url }, hostId, here, tools, signal)
-  const proxy = await proxiesHere(tools)
+  const proxy = await serviceProxies()
   const open = () => openExchange({ ...issuer, sshHostId: hostId }, secrets, proxy)
   return {
     hostId,
@@ -173,12 +173,8 @@ function httpIssuerIn(loaded: LoadedConfig): HttpIssuerConfig | null {
   return loaded.kind === 'ok' && loaded.config.issuer.kind === 'http' ? loaded.config.issuer : null
 }
 
-/** The proxies of the service, by its environment file, which may be gone when the host is deleted; those of ours count first. */
-async function proxiesHere({
-  environment,
-}: Pick<EnrollTools, 'environment'>): Promise<Readonly<Record<string, string>> | undefined> {
-  if (Object.entries(environment).some(([name, value = '']) => isProxyVariable(name) && value !== ''))
-    return undefined
+/** The proxies of the service, by its environment file, which may be gone when the host is deleted. */
+async function serviceProxies(): Promise<Readonly<Record<string, string>> | undefined> {
   // Without it, as without what systemd cannot read in it, the exchange has its own, or none.
   const text = await readBoundedFile(DEFAULTS_FILE, SMALL_FILE_BYTES).catch(() => '')
   try {

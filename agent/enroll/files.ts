@@ -149,11 +149,9 @@ export async function putFileState(
   operations: FileOperations,
 ): Promise<void> {
   if (state !== null) {
-    const rename: FileOperations['rename'] = async (from, to) => {
-      await copyAttributes(path, String(from), state)
-      await operations.rename(from, to)
-    }
-    await replaceFile(path, state.content, state.mode, { ...operations, rename }, state)
+    await replaceFile(path, state.content, state.mode, operations, state, async (temporary) =>
+      copyAttributes(path, temporary, state),
+    )
     return
   }
   try {
@@ -167,8 +165,8 @@ export async function putFileState(
 const CP_MILLISECONDS = 10_000
 
 /**
- * Node cannot read them. Mode and owner are copied too, for an ACL is part of the mode; they are the same. Of a cp that
- * is not GNU's nothing is expected.
+ * Node cannot read them. Mode and owner are copied too, for an ACL is part of the mode; they are the same. A cp other than
+ * GNU's may copy nothing.
  *
  * @param to has the content already, which only those may read who may read the old file
  */

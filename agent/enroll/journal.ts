@@ -240,18 +240,21 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     return { changes, left }
   }
 
-  /** Part what is undone from what is kept, and mark it: before anything is undone. */
+  /** Before anything is undone: separate it from what is kept, and mark it as unfinished. */
   const markUndoing = async (isUndone: (change: Change) => boolean): Promise<void> => {
     const marked: Run[] = []
     for (const run of all) {
       const undone = run.entries.filter(({ change }) => isUndone(change))
-      if (!run.isFinished || undone.length === 0) {
+      const kept = run.entries.filter((one) => !undone.includes(one))
+      if (undone.length === 0 ? run.isFinished : kept.length === 0 && !run.isFinished) {
         marked.push(run)
         continue
       }
-      const kept = run.entries.filter((one) => !undone.includes(one))
+      // What is kept, no later call takes back by itself.
       if (kept.length > 0) marked.push({ isFinished: true, entries: kept })
-      marked.push({ isFinished: false, entries: await Promise.all(undone.map(withFound)) })
+      // An interrupted enroll may have stopped a service.
+      const entries = run.isFinished ? await Promise.all(undone.map(withFound)) : undone
+      if (entries.length > 0) marked.push({ isFinished: false, entries })
     }
     if (marked.every((run) => all.includes(run))) return
     const before = all

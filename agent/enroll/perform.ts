@@ -113,10 +113,6 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     await call(['stop', ROOT_HELPERS])
     const earlier = new Map(before.map(({ path: copy, state }) => [copy, state]))
     let failure: unknown = null
-    for (const pattern of paths)
-      await sweepAfterHelper(pattern, operations).catch((error: unknown) => {
-        failure ??= error
-      })
     const found = await Promise.all(paths.map(pathsOf))
     for (const copy of new Set([...found.flat(), ...earlier.keys()])) {
       try {
@@ -130,6 +126,11 @@ export function createPerformer(performers: Performers, operations: FileOperatio
         failure ??= new Error(`${copy}: ${reasonOf(error)}`, { cause: error })
       }
     }
+    // Last, for the helper's next run restores from these files what sshd has accepted.
+    for (const pattern of paths)
+      await sweepAfterHelper(pattern, operations).catch((error: unknown) => {
+        failure ??= error
+      })
     if (service !== null)
       await removeServiceState(service).catch((error: unknown) => {
         failure ??= error

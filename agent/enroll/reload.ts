@@ -1,10 +1,11 @@
-import { realpath, stat } from 'node:fs/promises'
+import { realpath } from 'node:fs/promises'
 import { dirname, isAbsolute } from 'node:path'
 import * as v from 'valibot'
 import { reasonOf } from '../cert/text.ts'
 import { problemLine } from '../config/problem.ts'
 import { readConfigFiles } from '../config/read-files.ts'
 import { command as commandSetting } from '../config/values.ts'
+import { isGone } from '../host/files.ts'
 import { systemClock } from '../host/machine.ts'
 import { createSshd } from '../host/sshd.ts'
 import { valueAt } from './configuration.ts'
@@ -14,19 +15,11 @@ import { CONFIG_FILE } from './wanted.ts'
 /** A little more than the minute over which the root helper limits reloads. */
 const LONGEST_RELOAD_SECONDS = 90
 
-/**
- * By the root helper, which tests the configuration first; what it is too busy for is waited for.
- *
- * @param reloadCommand instead of the helper. The daemon runs it as its own user, `enroll` and `ca refresh` as root: what
- *   another user can change is not run
- * @returns why sshd did not read its configuration; null when it did
- */
-export async function reloadSshd(
+/** What the root helper is too busy for is waited for. @param reloadCommand null: by the root helper */
+async function reloadSshd(
   signal: AbortSignal,
-  reloadCommand: readonly string[] | null = null,
+  reloadCommand: readonly string[] | null,
 ): Promise<string | null> {
-  const why = await whyNotRoots(reloadCommand ?? [])
-  if (why !== null) return why
   const sshd = createSshd({ reloadCommand })
   const until = systemClock.uptime() + LONGEST_RELOAD_SECONDS
   for (;;) {
@@ -39,8 +32,10 @@ export async function reloadSshd(
 }
 
 /**
- * By `sshd.reload_command` of this host, else by the root helper; not at all with `sshd.reload: never`. That is read now:
- * enroll does not set it, so it is the same before a change of the configuration, after it, and when that is undone.
+ * By `sshd.reload_command` of this host, else by the root helper, which tests sshd's configuration first; not at all with
+ * `sshd.reload: never`. That is read now: enroll does not set it, so it is the same before a change of the configuration,
+ * after it, and when that is undone. The daemon runs the command as its own user, this as root: one that others than root
+ * can change or name is not run.
  *
  * @returns why sshd did not read its configuration; null when it did, or is not to
  */
@@ -57,7 +52,6 @@ export async function reloadConfiguredSshd(
   }
 }
 
-/** Only a file that nobody but root can change may name what root runs. */
 async function readReloadCommand(configFile: string): Promise<readonly string[] | null> {
   const setting = await readSetting(configFile, 'reload_command')
   if (setting === null) return null
@@ -65,6 +59,7 @@ async function readReloadCommand(configFile: string): Promise<readonly string[] 
   for (const path of [file, dirname(file), dirname(configFile)]) await refuseShared(path)
   const parsed = v.safeParse(commandSetting, value)
   if (!parsed.success) throw new Error(`${file}: sshd.reload_command ${parsed.issues[0].message}`)
+  await refuseChangeable(parsed.output)
   return parsed.output
 }
 
@@ -80,19 +75,24 @@ async function readSetting(
 }
 
 /**
- * Whether only root can change what a command line runs: the program, and what else it names by a path.
+ * Refuse a command line that others than root can change: the program, and what else it names by a path, with the folders
+ * above, as written and as links lead there.
  *
- * @returns what another user can change; null when there is nothing
+ * @throws SharedFolder; Error of the system call
  */
-async function whyNotRoots(command: readonly string[]): Promise<string | null> {
+async function refuseChangeable(command: readonly string[]): Promise<void> {
   for (const word of command.filter(isAbsolute)) {
-    // What is not there, or no file at all, cannot be run.
-    const real = await realpath(word).catch(() => null)
-    for (let path = real; path !== null; path = path === dirname(path) ? null : dirname(path)) {
-      const { uid, mode } = await stat(path)
-      if (uid !== 0 || (mode & 0o022) !== 0)
-        return `reload_command was not run as root: other users than root can change ${path}`
+    const real = await realpath(word).catch(() => word)
+    for (const path of new Set([...upwards(word), ...upwards(real)])) {
+      // What is not there is made in a folder that is.
+      await refuseShared(path).catch((error: unknown) => {
+        if (!isGone(error)) throw error
+      })
     }
   }
-  return null
+}
+
+function upwards(path: string): readonly string[] {
+  const above = dirname(path)
+  return above === path ? [path] : [path, ...upwards(above)]
 }

@@ -40,8 +40,10 @@ export function hostTools({
   untilServed,
   ...way
 }: ToolsOptions): Omit<EnrollTools, 'journal'> {
-  const openExchange: EnrollTools['openExchange'] = (issuer, credentials, proxy = proxiesIn(environment)) =>
-    createExchangeClient({ ...way, settings: { issuer, log, credentials, proxy }, clock: systemClock })
+  const openExchange: EnrollTools['openExchange'] = (issuer, credentials, otherwise) => {
+    const proxy = proxiesIn(environment) ?? otherwise
+    return createExchangeClient({ ...way, settings: { issuer, log, credentials, proxy }, clock: systemClock })
+  }
   return {
     version,
     environment,

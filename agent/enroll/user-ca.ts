@@ -42,7 +42,7 @@ export function decideUserCas(
   }
   const others = permitted
     .filter(({ key }) => !isSame(key, named))
-    // A time in the future is of a clock that was wrong.
+    // A time in the future was written while the clock was wrong.
     .map(({ key, unnamedSince }) => ({
       key,
       unnamedSince: now === null ? unnamedSince : Math.min(unnamedSince ?? now, now),

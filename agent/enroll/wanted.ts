@@ -93,7 +93,7 @@ export interface EnrollTools {
    * An exchange as a user of its own.
    *
    * @param secrets of `credential:NAME`, by name
-   * @param proxy variables; left out: those of the environment, or if it has none, those of the exchange's own
+   * @param proxy variables, where the environment has none; left out: those of the exchange's own
    */
   readonly openExchange: (
     issuer: HttpIssuerConfig,

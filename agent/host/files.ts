@@ -29,6 +29,7 @@ export function isTemporaryFile(path: string): boolean {
  *
  * @param mode of the file, whatever the umask
  * @param owner null: who runs this
+ * @param prepare what else is done to the temporary file before it is put in place
  * @throws Error of the system call that failed; the old file is still in place unless that was the last one or two
  */
 export async function replaceFile(
@@ -37,12 +38,13 @@ export async function replaceFile(
   mode: number,
   operations: FileOperations = fs,
   owner: Owner | null = null,
+  prepare: (temporary: string) => Promise<void> = async () => {},
 ): Promise<void> {
   const folder = dirname(path)
   await removeLeftovers(folder, LEFTOVER_AGE_MILLISECONDS)
   const temporary = join(folder, `.${basename(path)}.hostcertd-${randomBytes(6).toString('hex')}.tmp`)
   try {
-    await writeThrough(temporary, content, mode, operations, owner)
+    await writeThrough(temporary, content, mode, operations, owner, prepare)
     await operations.rename(temporary, path)
   } catch (error) {
     await fs.rm(temporary, { force: true }).catch(ignore)
@@ -78,6 +80,7 @@ async function writeThrough(
   mode: number,
   operations: FileOperations,
   owner: Owner | null,
+  prepare: (path: string) => Promise<void>,
 ): Promise<void> {
   const handle = await operations.open(path, 'wx', 0o600)
   try {
@@ -85,6 +88,7 @@ async function writeThrough(
     // Before the mode: chown(2) clears set-user-ID bits.
     if (owner !== null) await handle.chown(owner.uid, owner.gid)
     await handle.chmod(mode)
+    await prepare(path)
     await handle.sync()
   } finally {
     await handle.close()

@@ -12,7 +12,7 @@ test.each([
   const asked: boolean[] = []
   const context: CliContext = {
     ...inertContext(),
-    refreshCas: async (_load, now) => {
+    refreshCas: async (_file, _load, now) => {
       asked.push(now)
       return isWell
     },

@@ -1,21 +1,21 @@
 import * as fs from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { reloadConfiguredSshd, reloadSshd } from '../../agent/enroll/reload.ts'
+import { reloadConfiguredSshd } from '../../agent/enroll/reload.ts'
 import { needsRoot } from '../support/skip.ts'
-import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
-let folder: TemporaryFolder
-const at = (...names: string[]): string => join(folder.path, ...names)
+/** Not in a folder in which everybody may write, as /tmp is. */
+let folder = ''
+const at = (...names: string[]): string => join(folder, ...names)
 const reload = async () => reloadConfiguredSshd(new AbortController().signal, at('hostcertd.yaml'))
 const command = (...argv: readonly string[]): string =>
   `sshd:\n  reload_command: ${JSON.stringify(argv)}\nno_such_setting: 1\n`
 beforeEach(async () => {
-  folder = await makeTemporaryFolder()
+  folder = await fs.mkdtemp(join(homedir(), '.hostcertd-test-'))
   await fs.mkdir(at('conf.d'))
 })
-afterEach(() => folder.remove())
+afterEach(() => fs.rm(folder, { recursive: true }))
 
 test('sshd is reloaded by reload_command, whatever else the configuration says; conf.d counts', async () => {
   await fs.writeFile(at('hostcertd.yaml'), command('/bin/sh', '-c', 'exit 3'))
@@ -47,7 +47,7 @@ test('a command that others than root could name is not run', needsRoot, async (
   for (const [path, mode, owner] of [
     [file, 0o666, 0],
     [file, 0o644, 7],
-    [folder.path, 0o777, 0],
+    [folder, 0o777, 0],
   ] as const) {
     await fs.chmod(path, mode)
     await fs.chown(path, owner, 0)
@@ -55,19 +55,29 @@ test('a command that others than root could name is not run', needsRoot, async (
     await fs.chown(path, 0, 0)
     await fs.chmod(path, 0o755)
   }
-  expect(await fs.readdir(folder.path)).not.toContain('reloaded')
+  expect(await fs.readdir(folder)).not.toContain('reloaded')
 })
 
 test('a command that others than root can change is not run', needsRoot, async () => {
-  const program = at('reload-sshd')
-  await fs.writeFile(program, `#!/bin/sh\ntouch ${at('reloaded')}\n`, { mode: 0o755 })
-  const run = async () => reloadSshd(new AbortController().signal, [program])
-  const refusal = 'reload_command was not run as root: other users than root can change'
-  // The folder of the test is below one in which everyone may write.
-  expect(await run()).toBe(`${refusal} ${tmpdir()}`)
-  await fs.chown(program, 65_534, 0)
-  expect(await run()).toBe(`${refusal} ${program}`)
-  expect(await fs.readdir(folder.path)).not.toContain('reloaded')
+  await fs.mkdir(at('theirs'))
+  await fs.chown(at('theirs'), 65_534, 0)
+  await fs.symlink('/bin/true', at('theirs', 'link'))
+  await fs.writeFile(at('theirs', 'program'), `#!/bin/sh\ntouch ${at('reloaded')}\n`, { mode: 0o755 })
+  for (const argv of [
+    [at('theirs', 'program')],
+    [at('theirs', 'link')],
+    ['/bin/sh', at('theirs', 'nothing-yet')],
+  ]) {
+    await fs.writeFile(at('hostcertd.yaml'), command(...argv))
+    const said = await reload()
+    expect([argv, said]).toEqual([
+      argv,
+      `how sshd is reloaded is not known: other users than root may write to ${at('theirs')}`,
+    ])
+  }
+  await fs.writeFile(at('hostcertd.yaml'), command('/bin/true', '/tmp/hostcertd-anything'))
+  expect(await reload()).toContain('may write to /tmp')
+  expect(await fs.readdir(folder)).not.toContain('reloaded')
 })
 
 test('sshd.reload: never: it is not reloaded', async () => {
@@ -76,5 +86,5 @@ test('sshd.reload: never: it is not reloaded', async () => {
     command('/usr/bin/touch', at('reloaded')).replace('sshd:', 'sshd:\n  reload: never'),
   )
   expect(await reload()).toBeNull()
-  expect(await fs.readdir(folder.path)).not.toContain('reloaded')
+  expect(await fs.readdir(folder)).not.toContain('reloaded')
 })
