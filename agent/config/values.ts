@@ -28,10 +28,10 @@ export function readAbsolutePath(text: string): Reading<string> {
   return isAbsolutePath(text) ? value(text) : mustBe('an absolute path', text)
 }
 
-/** Any version and variant: the server takes what looks like one, and answers 500 to what does not. */
+/** In lower case. Any version and variant: the server takes what looks like one, and answers 500 to what does not. */
 export function readUuid(text: string): Reading<string> {
   return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)
-    ? value(text)
+    ? value(text.toLowerCase())
     : mustBe('a UUID such as 8c1efcfc-434c-4c43-80e3-53c9eae6672a', text)
 }
 

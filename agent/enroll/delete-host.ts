@@ -32,6 +32,8 @@ export type DeleteTools = Pick<EnrollTools, 'clock' | 'environment' | 'openExcha
 export interface Deletion {
   readonly hostId: string
   readonly url: string
+  /** The file of the issuer's TLS CAs; null: those of the system. */
+  readonly caFile: string | null
   /** False: the issuer has no such host any more. Not known counts as there. */
   readonly isThere: (signal: AbortSignal) => Promise<boolean>
   /**
@@ -78,6 +80,7 @@ export async function readDeletion(
   return {
     hostId,
     url,
+    caFile: issuer.caFile,
     async isThere(stop) {
       const exchange = open()
       try {
@@ -121,8 +124,14 @@ export async function refuseCopy(root = '/'): Promise<void> {
   const enrollment = await readEnrollment(join(root, ENROLLMENT_FILE)).catch((error: unknown) => {
     throw new AgentError('STORE_FAILED', `${messageOf(error)}; ${byHand}`, { cause: error })
   })
-  const copied = enrollment === null ? null : judgeCopied(enrollment, await readMachineIdentity(root))
-  if (copied === null || copied === false) return
+  if (enrollment === null) return
+  const copied = judgeCopied(enrollment, await readMachineIdentity(root))
+  if (copied === false) return
+  if (copied === null)
+    throw new AgentError(
+      'MACHINE_COPIED',
+      `it is not known whether this machine is the one that was enrolled; ${byHand}`,
+    )
   const message = `${copied.message}, so its host at the issuer is that of the other machine; ${byHand}`
   throw new AgentError('MACHINE_COPIED', message)
 }

@@ -1,8 +1,8 @@
 import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { formatTime, type UnixSeconds } from '../cert/time.ts'
-import type { UserCaPolicy } from '../config/config.ts'
-import { USER_CA_STATUS_FILE, userCaStatusText } from '../host/user-ca-status.ts'
+import type { Config } from '../config/config.ts'
+import { USER_CA_STATUS_FILE, userCaStatusIn, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Change, FileChange } from './change.ts'
 import type { HostFacts } from './facts.ts'
@@ -34,23 +34,18 @@ export async function askUserCa(
  * as it is to be. Pure.
  *
  * @param isSameHost false: those in place are of another host, and go
- * @param clockSkewSeconds from the issuer; null: not known, so that no overlap begins or ends
+ * @param clock of this host, and how far from the issuer's; null: not known, so that no overlap begins or ends
  * @throws AgentError USER_CA_INVALID when it may not be
  */
 export function planUserCa(
   key: PublicKey,
-  policy: UserCaPolicy,
+  { userCa: policy, sshd }: Pick<Config, 'userCa' | 'sshd'>,
   isSameHost: boolean,
-  now: UnixSeconds,
-  clockSkewSeconds: number | null,
+  { now, skewSeconds }: { readonly now: UnixSeconds; readonly skewSeconds: number | null },
   { files, userCas }: Pick<HostFacts, 'files' | 'userCas'>,
 ): UserCaPlan {
-  const { cas, refused } = decideUserCas(
-    isSameHost ? userCas : [],
-    key,
-    policy,
-    comparedTime(clockSkewSeconds, now),
-  )
+  const time = comparedTime(skewSeconds, now)
+  const { cas, refused } = decideUserCas(isSameHost ? userCas : [], key, policy, time)
   if (refused !== null) throw new AgentError('USER_CA_INVALID', refused)
   const at = formatTime(now) ?? ''
   const status = {
@@ -58,7 +53,8 @@ export function planUserCa(
     last_attempt: at,
     last_success: at,
     error: null,
-    reload_pending: false,
+    reload_pending: sshd.reload === 'never',
+    host_cas_at: userCaStatusIn(files.get(USER_CA_STATUS_FILE)?.content)?.host_cas_at ?? null,
   } as const
   // hostcertd's own, whatever is in them when they are taken back: the timer writes them, too.
   const ownChange = (step: string, path: string, content: string): FileChange | null => {

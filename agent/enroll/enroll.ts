@@ -91,7 +91,7 @@ interface Proven {
  * @throws AgentError; the signal's reason
  */
 async function prove(
-  { wish, hostname, hostKey, knownId, before, wanted: { secrets, pinned } }: Prepared,
+  { wish, hostname, hostKey, knownId, before, wanted: { secrets, pinned, enrollment } }: Prepared,
   options: EnrollOptions,
   tools: EnrollTools,
   signal: AbortSignal,
@@ -129,7 +129,10 @@ async function prove(
       { ...tools, patience },
       signal,
     )
-    const userCaKey = options.userCa ? await askUserCa(issuing, found.id, patience, signal) : null
+    // The users of the host before are no users of this one.
+    const isOtherHost = enrollment !== null && enrollment.host_id.toLowerCase() !== found.id.toLowerCase()
+    const asksUserCa = options.userCa || (before.config.userCa.install && isOtherHost)
+    const userCaKey = asksUserCa ? await askUserCa(issuing, found.id, patience, signal) : null
     if (userCaKey !== null && options.userCa?.fingerprints.includes(userCaKey.fingerprint) === false)
       person.print(
         `users can log in by certificates of the user CA ${userCaKey.fingerprint} (${userCaKey.type}): compare it with the one that you know, and to allow no other, add --user-ca-fingerprint ${userCaKey.fingerprint}`,
@@ -157,9 +160,10 @@ async function decide(
     await requireKeygenAccepts(userCaKey, dirname(USER_CA_STATUS_FILE), signal)
   const planFor = (facts: HostFacts): Planned => {
     // The CA of another host lets other users in.
-    const isSameHost = (wanted.enrollment?.host_id ?? hostId) === hostId
+    const isSameHost = (wanted.enrollment?.host_id ?? hostId).toLowerCase() === hostId.toLowerCase()
     const userCa =
-      userCaKey && planUserCa(userCaKey, config.userCa, isSameHost, wanted.now, clockSkewSeconds, facts)
+      userCaKey &&
+      planUserCa(userCaKey, config, isSameHost, { now: wanted.now, skewSeconds: clockSkewSeconds }, facts)
     return planChanges({ ...wanted, text, hostId, cas, userCa }, facts)
   }
   return { config, planFor }
@@ -243,8 +247,10 @@ async function make(
     since = clock.now()
     await run.make(change)
   }
+  if (config.sshd.reload === 'never' && changes.some(isOfSshd))
+    person.print('note: sshd.reload is never: reload sshd, which reads its new configuration then')
   // The service does it for new certificates only.
-  if (userCa && changes.some(isOfSshd)) {
+  else if (userCa && changes.some(isOfSshd)) {
     const why = await tools.reloadSshd(signal)
     if (why !== null) throw new AgentError('SSHD_RELOAD_FAILED', `sshd was not reloaded: ${why}`)
   }

@@ -157,7 +157,7 @@ export function known(state: UnitState): { readonly isEnabled: boolean; readonly
 
 /** All that `systemctl is-enabled` and `is-active` print when the answer is no: systemctl(1). */
 const NOT_ENABLED = ['disabled', 'linked', 'linked-runtime', 'not-found']
-const NOT_ACTIVE = ['inactive', 'failed', 'activating', 'deactivating', 'maintenance']
+const NOT_ACTIVE = ['inactive', 'failed', 'deactivating', 'maintenance']
 
 /** A unit that is masked counts as unknown: to disable it again would remove more than enroll added. */
 async function stateOfUnit(unit: string, signal: AbortSignal): Promise<UnitState> {
@@ -171,7 +171,8 @@ async function stateOfUnit(unit: string, signal: AbortSignal): Promise<UnitState
     const word = stdout.trim()
     if (word.startsWith('masked'))
       return { unknown: `${unit} is masked: run \`systemctl unmask ${unit}\` first` }
-    if (status === 0) return true
+    // Between two attempts, too: who put it back as it was would start it.
+    if (status === 0 || word === 'activating') return true
     // Older versions print only a message for a unit that is not there.
     const isAbsent = word === '' && /^Failed to get unit file state for .*: No such file/.test(stderr)
     if (status !== null && (no.includes(word) || isAbsent)) return false

@@ -30,8 +30,12 @@ export async function sweepAfterHelper(pattern: string, operations: FileOperatio
     if (isGone(error)) return []
     throw error
   })
-  const kept = join(folder, `.${basename(pattern)}.before`)
-  if ((await ownKindOf(kept)) === 'file') await operations.unlink(kept)
+  // It works beside the copies, and keeps the drop-in beside itself.
+  if (!basename(pattern).includes('*')) {
+    const kept = join(folder, `.${basename(pattern)}.before`)
+    if ((await ownKindOf(kept)) === 'file') await operations.unlink(kept)
+    return
+  }
   for (const work of names.filter((name) => WORK_FOLDER.test(name)).map((name) => join(folder, name))) {
     if ((await ownKindOf(work)) !== 'folder') continue
     for (const file of WORK_FILES.map((name) => join(work, name)))

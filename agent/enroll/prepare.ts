@@ -14,6 +14,7 @@ import { hostnameOf, wishOf } from './host-wish.ts'
 import { loginSettings, readSecrets } from './login-settings.ts'
 import { firstOf, ownCertificates, ownHostKeys } from './own-host-keys.ts'
 import { planChanges } from './plan.ts'
+import { requireReloadable } from './reload.ts'
 import { CONFIG_FILE, type EnrollOptions, type EnrollTools, NO_HOST, settingsOf } from './wanted.ts'
 
 /** What `enroll` knows of this host before the issuer is asked. */
@@ -68,6 +69,7 @@ export async function prepare(options: EnrollOptions, tools: EnrollTools, signal
     facts,
   )
   if (!rehearsed.changes.some(isOfSshd)) await requireAccepted(tools, signal)
+  await requireReloadable()
   return { hostname, hostKey, wish, knownId, before, wanted, configuredFor, facts, gather, gatheredAt }
 }
 

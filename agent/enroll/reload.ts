@@ -1,6 +1,7 @@
 import { realpath } from 'node:fs/promises'
 import { dirname, isAbsolute } from 'node:path'
 import * as v from 'valibot'
+import { AgentError } from '../cert/errors.ts'
 import { reasonOf } from '../cert/text.ts'
 import { problemLine } from '../config/problem.ts'
 import { readConfigFiles } from '../config/read-files.ts'
@@ -49,6 +50,21 @@ export async function reloadConfiguredSshd(
   } catch (error) {
     signal.throwIfAborted()
     return `how sshd is reloaded is not known: ${reasonOf(error)}`
+  }
+}
+
+/**
+ * What cannot be reloaded later is found first.
+ *
+ * @throws AgentError CONFIG_INVALID when `sshd.reload_command` cannot be run as root
+ */
+export async function requireReloadable(configFile = CONFIG_FILE): Promise<void> {
+  try {
+    await readReloadCommand(configFile)
+  } catch (error) {
+    throw new AgentError('CONFIG_INVALID', `sshd.reload_command cannot be run as root: ${reasonOf(error)}`, {
+      cause: error,
+    })
   }
 }
 

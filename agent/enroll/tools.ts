@@ -142,10 +142,20 @@ export async function holderOf(file: string): Promise<string | null> {
  * Hold the lock of the journal, for `ca refresh`: `unenroll` does not take back what is just being put in place.
  *
  * @returns what gives it free
- * @throws AgentError STORE_FAILED when it is not free in time
+ * @throws AgentError STORE_FAILED when it is not free in time, or an interrupted call is not undone yet
  */
-export async function lockHost(signal: AbortSignal): Promise<() => Promise<void>> {
-  return createPassLock({ stateDirectory: FOLDER }).acquire(LOCK_MILLISECONDS, signal)
+export async function lockHost(signal: AbortSignal, folder = FOLDER): Promise<() => Promise<void>> {
+  const release = await createPassLock({ stateDirectory: folder }).acquire(LOCK_MILLISECONDS, signal)
+  try {
+    // Undoing it would put back user CAs that were taken out meanwhile.
+    if ((await readJournal(folder)).every(({ isFinished }) => isFinished)) return release
+    const message =
+      'an enroll or unenroll was interrupted: run `hostcertd enroll` or `hostcertd unenroll` first'
+    throw new AgentError('STORE_FAILED', message)
+  } catch (error) {
+    await release()
+    throw error
+  }
 }
 
 async function testSshd(signal: AbortSignal): Promise<string | null> {

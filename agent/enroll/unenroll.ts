@@ -127,8 +127,9 @@ async function deleteAtLast(
   person: EnrollTools['person'],
   signal: AbortSignal,
 ): Promise<string> {
-  const { hostId, url } = deletion
-  const again = `hostcertd unenroll --delete-host --host-id ${hostId} --url ${url} --admin-token-file FILE`
+  const { hostId, url, caFile } = deletion
+  const trust = caFile === null ? '' : ` --ca-file ${caFile}`
+  const again = `hostcertd unenroll --delete-host --host-id ${hostId} --url ${url}${trust} --admin-token-file FILE`
   try {
     return await deletion.run(signal)
   } catch (error) {

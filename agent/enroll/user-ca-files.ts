@@ -4,7 +4,7 @@ import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { oneLine, reasonOf } from '../cert/text.ts'
 import { formatTime, parseTime } from '../cert/time.ts'
-import { makeFolder, replaceFile } from '../host/files.ts'
+import { isGone, makeFolder, readBoundedFile, replaceFile } from '../host/files.ts'
 import { createPassLock } from '../host/lock.ts'
 import { findProgram, runProgram } from '../host/programs.ts'
 import { isNone, linesOf, readDirectives, type SshdDirective } from '../host/sshd-directives.ts'
@@ -185,6 +185,11 @@ async function installDropIn(
     await write(dropIn, text)
   }
   const check = await checkSshd(sshdConfig)
+  if (isThere && check.kind === 'unknown')
+    throw new AgentError(
+      'SSHD_CONFIG_INVALID',
+      `it is not known whether sshd accepts ${dropIn}: ${check.why}`,
+    )
   if (isThere && check.kind !== 'ok') await requireOther(sshdConfig, dropIn, text)
   const why =
     check.kind === 'ok' ? await lostBy({ sshdConfig, file }, cas) : `sshd does not accept it: ${check.why}`
@@ -213,6 +218,8 @@ async function requireOther(sshdConfig: string, dropIn: string, text: string): P
   throw new AgentError('SSHD_CONFIG_INVALID', `sshd -t fails: ${without.why}`)
 }
 
+const LARGEST_CA_FILE_BYTES = 1024 * 1024
+
 /** A line whose CAs sshd uses no more once it reads the drop-in first; null: there is none. */
 async function lostBy(
   { sshdConfig, file }: Pick<UserCaPlaces, 'sshdConfig' | 'file'>,
@@ -222,7 +229,15 @@ async function lostBy(
   if (first?.value !== file) return null
   for (const line of others) {
     if (line.value === file || isNone(line)) continue
-    const { keys, skipped } = keysIn((await readState(line.value))?.content.toString('utf8') ?? '')
+    let text: string
+    try {
+      // As sshd does, through links.
+      text = await readBoundedFile(line.value, LARGEST_CA_FILE_BYTES)
+    } catch (error) {
+      if (isGone(error)) continue
+      return `${describe(line)} names CAs that cannot be read (${reasonOf(error)}), and logins by their certificates would end: remove that line, or set user_ca.install to false`
+    }
+    const { keys, skipped } = keysIn(text)
     const isKept = skipped.length === 0 && keys.every((key) => cas.some((ca) => ca.key.blob.equals(key.blob)))
     if (!isKept)
       return `${describe(line)} names other CAs, and logins by their certificates would end: remove that line, or set user_ca.install to false`

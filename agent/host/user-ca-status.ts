@@ -41,6 +41,15 @@ export function userCaStatusText(status: UserCaStatus): string {
   return `${JSON.stringify(status, null, 2)}\n`
 }
 
+/** Of a file that was read already; null when there is none, or it cannot be used. */
+export function userCaStatusIn(content: Buffer | undefined): UserCaStatus | null {
+  try {
+    return content === undefined ? null : v.parse(statusSchema, JSON.parse(content.toString('utf8')))
+  } catch {
+    return null
+  }
+}
+
 /**
  * @returns null when it does not exist
  * @throws Error that says why it cannot be read or used

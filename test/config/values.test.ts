@@ -66,7 +66,7 @@ describe('single values', () => {
   test.each([
     {
       read: readUuid,
-      good: ['8c1efcfc-434c-4c43-80e3-53c9eae6672a', '8C1EFCFC-434C-0000-0000-53C9EAE6672A'],
+      good: ['8c1efcfc-434c-4c43-80e3-53c9eae6672a', '8c1efcfc-434c-0000-0000-53c9eae6672a'],
     },
     { read: readAbsolutePath, good: ['/', '/etc/x y', '/ä'] },
     { read: readArgument, good: ['', '-x', 'a\nb'] },
@@ -78,6 +78,12 @@ describe('single values', () => {
     },
   ])('$read.name takes $good', ({ read, good }) => {
     for (const text of good) expect(outcome(read(text))).toBe(text)
+  })
+
+  test('an id in upper case is the same as in lower case', () => {
+    expect(outcome(readUuid('8C1EFCFC-434C-4C43-80E3-53C9EAE6672A'))).toBe(
+      '8c1efcfc-434c-4c43-80e3-53c9eae6672a',
+    )
   })
 
   test.each([

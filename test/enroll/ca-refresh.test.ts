@@ -361,6 +361,46 @@ describe('sshd', () => {
     expect(named).toHaveLength(isLost ? 1 : 0)
   })
 
+  test('a line that is read later, of a file behind a link, or one that cannot be read: the drop-in is taken back', async () => {
+    await using host = await makeUserCaHost()
+    const [one, other] = [await host.makeCa('one'), await host.makeCa('other')]
+    const [real, rival] = [join(host.folder, 'real.pub'), join(host.folder, 'rival.pub')]
+    await writeFile(real, `${other}\n`)
+    await symlink(real, rival)
+    const config = await readFile(host.sshd.configPath, 'utf8')
+    await writeFile(host.sshd.configPath, `${config}TrustedUserCAKeys ${rival}\n`)
+    const refused = async (): Promise<void> => {
+      expect(await host.refresh(naming(one))).toBe(false)
+      expect(await stat(host.places.dropIn).catch(() => null)).toBeNull()
+    }
+    await refused()
+    await writeFile(real, `${other}\n`.repeat(20_000))
+    await refused()
+    expect(host.log.messages('error').at(-1)).toContain('names CAs that cannot be read')
+    await rm(rival)
+    await mkdir(rival)
+    await refused()
+  })
+
+  test('no answer from `sshd -t` takes no drop-in away', async () => {
+    await using host = await makeUserCaHost()
+    const one = await host.makeCa('one')
+    await host.refresh(naming(one), { reload: async () => 'not yet' })
+    const bin = join(host.folder, 'bin')
+    await mkdir(bin)
+    await writeFile(join(bin, 'sshd'), '#!/bin/sh\nexit 1\n', { mode: 0o755 })
+    const path = process.env['PATH'] ?? ''
+    process.env['PATH'] = `${bin}:${path}`
+    try {
+      expect(await host.refresh(naming(one))).toBe(false)
+    } finally {
+      process.env['PATH'] = path
+    }
+    expect(host.log.messages('error').at(-1)).toMatch(/^it is not known whether sshd accepts /)
+    expect((await stat(host.places.dropIn)).isFile()).toBe(true)
+    expect(await host.refresh(naming(one))).toBe(true)
+  })
+
   test('a drop-in that was written and not tested is tested by the next run', async () => {
     await using host = await makeUserCaHost()
     const one = await host.makeCa('one')

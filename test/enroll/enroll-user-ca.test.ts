@@ -137,6 +137,28 @@ describe('enroll --user-ca', () => {
     expect(JSON.parse(looked.files[STATUS]?.content ?? '')).toMatchObject({ cas: [{}, {}] })
   })
 
+  test('of a host that becomes another host: its user CA takes the place of the one before, asked for or not', async () => {
+    const files = {
+      [CONFIG]: `issuer:\n  url: https://issuer.example.com\n  ssh_host_id: ${NAMES.otherId}\nuser_ca:\n  install: true\n`,
+      [KEYS]: `${other}\n`,
+      '/var/lib/hostcertd-enroll/enrollment.json': JSON.stringify({
+        version: 1,
+        machine_id: 'a'.repeat(32),
+        instance_id: { cloud_init: null, board_asset_tag: null },
+        host_keys: [],
+        enrolled_at: '2026-01-01T00:00:00Z',
+        enrolled_by: 'root',
+        hostcertd: '0',
+        host_id: NAMES.otherId,
+        hostname: NAMES.host,
+        ephemeral: false,
+      }),
+    }
+    const looked = await host.look({ files, userCa: ca })
+    expect(looked.error).toBeNull()
+    expect(looked.files[KEYS]?.content).toBe(userCaTextOf(ca))
+  })
+
   test.each([
     { clockSkewSeconds: 0, isOver: true },
     { clockSkewSeconds: -86_400 * 30, isOver: false },

@@ -10,6 +10,7 @@ import { AgentError } from '../../agent/cert/errors.ts'
 import type { Access, FileState } from '../../agent/enroll/change.ts'
 import { readFileState } from '../../agent/enroll/files.ts'
 import { type Journal, openJournal, readJournal, type Undone } from '../../agent/enroll/journal.ts'
+import { lockHost } from '../../agent/enroll/tools.ts'
 import { needsRoot, runsIf } from '../support/skip.ts'
 import { type Fault, faultyOperations } from './faulty-operations.ts'
 import {
@@ -971,6 +972,39 @@ test('what is to be kept stays in the journal, and is undone when it is no longe
   expect(await fs.readFile(join(host.etc, 'hostcertd', 'credentials', 'secret'), 'utf8')).toBe('hunter2')
   await journal.undoAll()
   await expectAsBefore(host, before, 'at the end')
+})
+
+test('what is to be kept of an interrupted run stays as well, whatever the next call undoes', async () => {
+  {
+    await using journal = await host.open()
+    const run = journal.begin()
+    await run.make(fileChange(config, await readFileState(config), NEW))
+    const path = join(host.etc, 'kept')
+    await run.make({ ...fileChange(path, null, fileState('kept', 0o600)), isSecret: true })
+  }
+  await using journal = await host.open()
+  await journal.undoAll((change) => change.kind === 'file' && change.isSecret)
+  expect(journal.runs.map(({ isFinished, changes }) => [isFinished, changes.length])).toEqual([[true, 1]])
+  expect((await journal.undoUnfinished()).changes).toEqual([])
+  expect(await fs.readFile(join(host.etc, 'kept'), 'utf8')).toBe('kept')
+  expect(await fs.readFile(config, 'utf8')).toBe(SSHD_CONFIG)
+})
+
+test('ca refresh does not run while an interrupted call is not undone', async () => {
+  const refused = async () => lockHost(new AbortController().signal, host.state)
+  {
+    await using journal = await host.open()
+    const run = journal.begin()
+    await run.make(fileChange(config, await readFileState(config), NEW))
+  }
+  await expect(refused()).rejects.toThrow('an enroll or unenroll was interrupted')
+  {
+    await using journal = await host.open()
+    await journal.undoUnfinished()
+  }
+  await (
+    await refused()
+  )()
 })
 
 test('of a credential only a digest is kept once the run is finished, and it is taken back nevertheless', async () => {
