@@ -3,14 +3,14 @@ import { HonestReporter } from './test/support/reporter.ts'
 
 /** Tests of single parts, but with hundreds of runs or programs: too slow for `npm run check`. */
 const THOROUGH = [
-  'test/enroll/{ca-refresh,enroll,first-boot,journal,sshd,template}.test.ts',
+  'test/enroll/{ca-refresh,ca-refresh-killed,enroll,first-boot,journal,sshd,template}.test.ts',
   'test/issuer/{exchange-unit,hosts,login-cloud,logins}.test.ts',
   'test/machine/{served-certificates,served-certificates-faults,watch}.test.ts',
 ]
 
 /**
- * `fast` and `thorough` need little more than Node and ssh-keygen; `cli` and `e2e` run the bundle, `e2e` against a real sshd; `browser`
- * looks at the status page in Chromium; `monitoring` lets a real Prometheus watch real daemons; `packaging` tries the
+ * `fast` needs little more than Node and ssh-keygen; `thorough` also a real sshd; `cli` and `e2e` run the bundle, `e2e` against
+ * a real sshd; `browser` looks at the status page in Chromium; `monitoring` lets a real Prometheus watch real daemons; `packaging` tries the
  * packages, the root helper, and the completions in their shells; `host` boots whole hosts and installs the packages there, as root.
  */
 /** Whole programs on a noisy machine: what fails twice is broken. */

@@ -164,7 +164,7 @@ export function isUsableByClients(principal: string): boolean {
   return !/[A-Z]/.test(principal)
 }
 
-/** What is to be said wherever names with upper-case letters are seen; null when there are none. */
+/** The warning about principals with upper-case letters; null when there are none. */
 export function upperCaseWarning(principals: readonly string[]): string | null {
   const names = principals.filter((principal) => !isUsableByClients(principal))
   if (names.length === 0) return null

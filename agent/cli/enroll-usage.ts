@@ -67,7 +67,7 @@ function conflictIn(given: Given): string | null {
   if (isGiven(AT_BOOT)) {
     const other = Object.keys(given).find((name) => ![AT_BOOT, 'yes', ...WITH_DEFAULT].includes(name))
     if (other !== undefined)
-      return `--from-template takes no other option than --yes, but ${flagOfAttribute(other)} is given`
+      return `--from-template can only be combined with --yes, not with ${flagOfAttribute(other)}`
   }
   for (const { option, with: others, why } of CONFLICTS) {
     const other = isGiven(option) ? others.find(isGiven) : undefined

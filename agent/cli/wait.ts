@@ -41,7 +41,7 @@ export interface WaitTimeout {
 /** What was seen last. */
 interface Seen {
   readonly status: StatusDocument | null
-  /** Of the daemon: then the status is not its own, or one without a configuration. */
+  /** Whether the daemon has yet to complete its first pass; `status` is then not the daemon's, or says not enrolled. */
   readonly isFirstPass: boolean
 }
 

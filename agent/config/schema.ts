@@ -119,7 +119,7 @@ const byCommand = section({
     install: v.optional(
       v.pipe(
         yesOrNo,
-        v.check((install) => !install, 'conflicts with issuer.command: such a program names no user CA'),
+        v.check((install) => !install, 'conflicts with issuer.command, which cannot provide a user CA'),
       ),
       false,
     ),

@@ -77,7 +77,7 @@ export async function examineJournal(folder: string): Promise<Finding[]> {
     const runs = await readJournal(folder)
     if (runs.every(({ isFinished }) => isFinished)) return []
     const message =
-      'hostcertd enroll or unenroll was interrupted, and what enroll changed on this host is not undone yet (or it is still running)'
+      'hostcertd enroll or unenroll was interrupted, and its changes to this host have not been undone yet, or it is still running'
     return [
       warning(
         'configuration',

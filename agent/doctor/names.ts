@@ -53,11 +53,11 @@ export async function examineNames(
  */
 export function judgeNames(principals: readonly string[], host: HostNames): readonly Finding[] {
   const usable = principals.filter(isUsableByClients)
-  const upper = principals.filter((name) => !isUsableByClients(name))
   return [
-    ...upper.map((name) =>
-      warning('names', upperCaseWarning([name]) ?? '', `register ${name.toLowerCase()} at the issuer`),
-    ),
+    ...principals.flatMap((name) => {
+      const text = upperCaseWarning([name])
+      return text === null ? [] : warning('names', text, `register ${name.toLowerCase()} at the issuer`)
+    }),
     ...usable.map((name) => judgePrincipal(name, host)),
     ...judgeOtherNames(usable, host),
   ]

@@ -31,7 +31,7 @@ export type FoundHost =
       readonly kind: 'found'
       readonly id: string
       readonly isNew: boolean
-      /** What is otherwise at the issuer than `register` wants, for people. */
+      /** How the host at the issuer differs from what `register` asked for, for people. */
       readonly notes: readonly string[]
     }
   /** Nothing is registered when nothing may be changed. */
@@ -95,8 +95,8 @@ function found(id: string, isNew = false, notes: readonly string[] = []): FoundH
 }
 
 /**
- * What a host has otherwise than it was asked for: an issuer may ignore what it does not know. A lifetime that cannot be
- * read is not compared.
+ * How a host differs from what was asked for: an issuer may ignore what it does not know. A lifetime that cannot be read
+ * is not compared.
  */
 function differencesOf(
   { hostname, project, ttl, alias }: HostQuestion<'register-host'>,

@@ -73,7 +73,7 @@ export async function prepare(options: EnrollOptions, tools: EnrollTools, signal
   return { hostname, hostKey, wish, knownId, before, wanted, configuredFor, facts, gather, gatheredAt }
 }
 
-/** What is set besides what the configuration says already. Names that a person added stay. */
+/** The settings that enroll adds to the configuration. Names that a person added stay. */
 function settingsFor(
   options: EnrollOptions,
   login: Settings,

@@ -81,7 +81,8 @@ export function personAt({ input, output, colour, print }: Terminal): Person {
     if (!isShown) output.write(question)
     const echo = isShown ? output : new Writable({ write: (_, __, done) => done() })
     const lines = createInterface({ input, output: echo, terminal: true })
-    // The terminal hands on Ctrl-C as it is. To a question it is a no; instead of a secret it is what it is elsewhere.
+    // In raw mode, Ctrl-C arrives as a character. At a question it means no; at a secret prompt it interrupts the program,
+    // as anywhere else.
     if (!isShown) lines.once('SIGINT', () => process.kill(process.pid, 'SIGINT'))
     try {
       const answer = await lines.question(isShown ? question : '', { signal })

@@ -133,12 +133,15 @@ async function deleteAtLast(
   try {
     return await deletion.run(signal)
   } catch (error) {
-    // The reason of a signal is all that the verb says then, also when the exchange, which gets it too, failed by it first.
+    // After a signal, the verb prints only its reason, even if the exchange, which receives the signal too, failed first.
+    // So print this now.
     if (signal.aborted || !(error instanceof AgentError)) {
-      person.print(`on this host all was taken back, but the host may still be at the issuer: ${again}`)
+      person.print(
+        `everything on this host was undone, but the host may still exist at the issuer; to delete it: ${again}`,
+      )
       throw error
     }
-    const message = `${messageOf(error)}; on this host all was taken back, but the host is still at the issuer: ${again}`
+    const message = `${messageOf(error)}; everything on this host was undone, but the host still exists at the issuer; to delete it: ${again}`
     throw new AgentError(error.code, message, { cause: error })
   }
 }

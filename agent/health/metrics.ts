@@ -76,10 +76,7 @@ export class PrometheusMetrics implements Metrics {
   )
   readonly #turn = this.#single('loop_last_turn_timestamp_seconds', 'When the loop last completed a turn')
 
-  readonly #userCa = this.#single(
-    'user_ca_enabled',
-    'Always 1: user_ca.install is true; none where it is not',
-  )
+  readonly #userCa = this.#single('user_ca_enabled', '1 where user_ca.install is true; absent elsewhere')
 
   /** @param lastUserCaSuccess read at each scrape: root's timer succeeds, not the daemon */
   constructor(

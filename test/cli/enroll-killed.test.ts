@@ -272,7 +272,7 @@ test(
     const { status, stderr } = await ended
     expect(status).toBe(1)
     expect(stderr).toContain(
-      `on this host all was taken back, but the host may still be at the issuer: hostcertd unenroll --delete-host --host-id ${ID} --url https://issuer.example.com --admin-token-file FILE\n`,
+      `everything on this host was undone, but the host may still exist at the issuer; to delete it: hostcertd unenroll --delete-host --host-id ${ID} --url https://issuer.example.com --admin-token-file FILE\n`,
     )
     expect(stderr).toMatch(/ended by SIGINT\n$/)
     proxy.closeAllConnections()

@@ -47,9 +47,12 @@ describe.concurrent('options that contradict each other', () => {
     { args: [...IMAGE, '--ephemeral'], says: '--ephemeral needs --register' },
     {
       args: ['--from-template', '--check'],
-      says: '--from-template takes no other option than --yes, but --check is given',
+      says: '--from-template can only be combined with --yes, not with --check',
     },
-    { args: ['--from-template', '--json', '--yes'], says: 'no other option than --yes, but --json is given' },
+    {
+      args: ['--from-template', '--json', '--yes'],
+      says: 'can only be combined with --yes, not with --json',
+    },
     { args: ['--json'], says: '--json asks nothing: add --yes, --check or --dry-run' },
   ])('$args', async ({ args, says }) => expectUsageError(args, says))
 })

@@ -196,13 +196,13 @@ test.concurrent.each([
     livez: { status: 503, body: '{"status":"fail","last_turn":null}' },
     missing: `ssh_host_ed25519_key is absent; ${FIRST_PASS}`,
   },
-])('during the first pass of the daemon that is said: $name', async ({ status, livez, missing }) => {
+])('says that the daemon is still in its first pass: $name', async ({ status, livez, missing }) => {
   await using host = await makeHostWithDaemon(status, livez)
   const { stderr } = await host.verb(['wait', '--timeout', '4s'])
   expect(stderr).toBe(`not all certificates are served after 4s: ${missing}\n`)
 })
 
-test.concurrent('enroll waits: during the first pass of the daemon that is said', async () => {
+test.concurrent('enroll waits: says that the daemon is still in its first pass', async () => {
   for (const status of [NOT_ENROLLED, { status: 503, body: '{"error":"starting"}' }]) {
     await using daemon = await startFakeDaemon({ '/status': status, '/livez': LIVE })
     const [host = '', port] = daemon.listen.split(':')

@@ -196,7 +196,7 @@ describe('issuer.command', () => {
     {
       name: 'with a user CA',
       text: 'issuer: {command: [/bin/sign]}\nuser_ca: {install: true, overlap: 3d}',
-      want: ['user_ca.install: conflicts with issuer.command: such a program names no user CA'],
+      want: ['user_ca.install: conflicts with issuer.command, which cannot provide a user CA'],
     },
     {
       name: 'with settings of one that is off',

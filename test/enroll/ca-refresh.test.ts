@@ -464,23 +464,19 @@ describe('sshd', () => {
     expect(await host.logsIn('one')).toBe(true)
   })
 
-  test(
-    'a drop-in of another user is put back as root’s: no file of sshd’s should be his',
-    needsRoot,
-    async () => {
-      await using host = await makeUserCaHost()
-      const strange = { ...host.places, file: join(host.folder, 'with "quote/user-ca.pub') }
-      await mkdir(join(host.folder, 'with "quote'))
-      await writeFile(host.places.dropIn, '# before\n')
-      await chown(host.places.dropIn, 65_534, 65_534)
-      const { installUserCas } = await import('../../agent/enroll/user-ca-files.ts')
-      await expect(installUserCas([], strange, false, new AbortController().signal)).rejects.toThrow(
-        /was taken back/,
-      )
-      expect(await readFile(host.places.dropIn, 'utf8')).toBe('# before\n')
-      expect(await stat(host.places.dropIn)).toMatchObject({ uid: 0, gid: 0, mode: 0o100644 })
-    },
-  )
+  test('a drop-in owned by another user is restored with root as its owner', needsRoot, async () => {
+    await using host = await makeUserCaHost()
+    const strange = { ...host.places, file: join(host.folder, 'with "quote/user-ca.pub') }
+    await mkdir(join(host.folder, 'with "quote'))
+    await writeFile(host.places.dropIn, '# before\n')
+    await chown(host.places.dropIn, 65_534, 65_534)
+    const { installUserCas } = await import('../../agent/enroll/user-ca-files.ts')
+    await expect(installUserCas([], strange, false, new AbortController().signal)).rejects.toThrow(
+      /was taken back/,
+    )
+    expect(await readFile(host.places.dropIn, 'utf8')).toBe('# before\n')
+    expect(await stat(host.places.dropIn)).toMatchObject({ uid: 0, gid: 0, mode: 0o100644 })
+  })
 
   test('a reload that failed is made up for by the next run, also when nothing else changes', async () => {
     await using host = await makeUserCaHost()

@@ -472,7 +472,7 @@ describe('the service', () => {
   })
 })
 
-test('cut off behind the configuration, which a service may follow by itself, sshd is reloaded once that is undone', async () => {
+test('enroll that fails after writing the configuration reloads sshd when it is undone', async () => {
   const failsBefore = 'record which machine this is'
   const { error, told, calls } = await host.look({ options: { mode: 'yes' }, failsBefore })
   expect(error).toBe('cut off')

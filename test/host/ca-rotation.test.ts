@@ -41,6 +41,7 @@ describeOnEachRelease(
         const listed = await container.run(['ssh-keygen', '-l', '-f', '/root/new-ca.pub'])
         const fingerprint = listed.split(' ')[1] ?? ''
         const news = await container.try(['hostcertd', 'ca', 'refresh', '--now'])
+        expect(news.status).toBe(0)
         expect(`${news.stdout}${news.stderr}`).toContain(fingerprint)
         const refused = await container.try(['hostcertd', 'renew', '--force'])
         expect(`${refused.stdout}${refused.stderr}`).toContain('CERT_CA_MISMATCH')
@@ -59,7 +60,7 @@ describeOnEachRelease(
         await client.trust(`@cert-authority web1.example.com ${newHostCa}`)
         expect(await client.verifyAll()).toEqual([])
 
-        // The user CA: one run later those of both get in.
+        // The user CA: after one run, certificates of the old and of the new CA are accepted.
         await nameUserCa(newUserCaKey)
         await container.run(['hostcertd', 'ca', 'refresh', '--now'])
         expect(await client.logIn('any')).toMatchObject({ stdout: 'hello\n' })

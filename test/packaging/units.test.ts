@@ -48,7 +48,7 @@ async function filterOf(unit: string): Promise<(call: string) => boolean> {
   return (call) => allowed.has(call)
 }
 
-test('hostcertd-ca.service permits what putting a drop-in back needs, which sshd refuses', async () => {
+test('hostcertd-ca.service permits the system calls that restoring a refused drop-in needs', async () => {
   await using folder = await makeTemporaryFolder()
   const at = (name: string): string => join(folder.path, name)
   const key = ['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', at('key')]

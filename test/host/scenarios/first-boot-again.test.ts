@@ -12,9 +12,9 @@ const UNIT = 'hostcertd-enroll.service'
 const ATTEMPT_MILLISECONDS = 300_000
 
 describeOnEachRelease(
-  'attempts of the first boot that fail',
+  'failed attempts of the first boot',
   (release) => {
-    test('are undone in the sandbox of the service and repeated, at once when it is restarted', async () => {
+    test("are undone inside the service's sandbox and retried, immediately after a restart", async () => {
       await using host = await bootHost(release)
       const { container, client, issuer } = host
       await install(host, 'deb')
@@ -53,7 +53,7 @@ describeOnEachRelease(
       // As long as that lasts, no later attempt changes anything.
       await issuer.ask({ do: 'fail-always', fault: { kind: 'hang' }, route: 'issue' })
       const failed = await untilLogged(/^SSHD_NOT_SERVING: /m)
-      expect(failed).toMatch(/^undone: what was changed \(.*start the service|reload the service/m)
+      expect(failed).toMatch(/^undone: what was changed \(.*(?:start|reload) the service/m)
       expect(failed).not.toMatch(/not undone|undoes what was changed/)
       await expectAsBefore()
 
