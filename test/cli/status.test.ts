@@ -82,8 +82,9 @@ test('a failed attempt is told with its last error', async () => {
   await host.verb(['renew'])
   const { status, stdout } = await host.verb(['status'])
   expect(status).toBe(0)
+  // On a busy machine the wait may be over by then.
   const told =
-    /^ssh_host_ed25519_key {2}absent\n {4}ISSUER_UNREACHABLE: .*\n {4}-> Try `curl -v` .*\nnext request to the issuer in \d+s \(ISSUER_UNREACHABLE\)\n$/
+    /^ssh_host_ed25519_key {2}absent\n {4}ISSUER_UNREACHABLE: .*\n {4}-> Try `curl -v` .*\n(?:next request to the issuer in \d+s \(ISSUER_UNREACHABLE\)\n)?$/
   expect(stdout).toMatch(told)
 })
 

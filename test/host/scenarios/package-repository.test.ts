@@ -41,7 +41,7 @@ describeOnEachRelease('docs/installing.md', (release) => {
     const repository = await makeRepository(host, folder.path)
     await using _server = await publish(host, repository, folder.path)
 
-    const [installing] = await follow(host, 'Fedora, RHEL and their relatives')
+    const [installing] = await follow(host, 'Fedora and RHEL')
     const { status, stdout } = await atTerminal(host.container, String(installing), [
       ['Importing', 'y'],
       ['Installed size', 'y'],
@@ -64,7 +64,7 @@ async function publish(host: Host, { key }: Repository, folder: string): Promise
 async function follow({ container }: Host, heading: string): Promise<readonly string[]> {
   const text = await readFile('docs/installing.md', 'utf8')
   const [section = ''] = text.split(`### ${heading}\n`)[1]?.split(/^##/m) ?? []
-  for (const [, path = '', content = ''] of section.matchAll(/^`(\/\S+)`:\n\n```\n([^]*?)^```$/gm))
+  for (const [, path = '', content = ''] of section.matchAll(/`(\/\S+)`:\n\n```\n([^]*?)^```$/gm))
     await container.write(path, content)
   return [...section.matchAll(/^# (.+)$/gm)].map(([, line = '']) => line)
 }
