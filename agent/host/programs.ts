@@ -61,7 +61,8 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
         stdio: ['ignore', 'pipe', 'pipe', ...files],
         detached: ownGroup,
         env: limits.environment ?? process.env,
-        cwd: limits.folder,
+        // Another user may have no access to the folder that root called this in, and find and others fail there.
+        cwd: limits.folder ?? (limits.user === undefined ? undefined : '/'),
         ...limits.user,
       })
     } catch (error) {

@@ -51,6 +51,24 @@ test('a link in it is removed, not followed', async () => {
   expect(await fs.readdir(outside)).toEqual(['theirs'])
 })
 
+test(
+  'it is done wherever root calls it, also where the owner of the folder may not be',
+  needsRoot,
+  async () => {
+    await fs.chmod(temporary.path, 0o755)
+    await fs.chown(folder, 65534, 65534)
+    const mine = join(temporary.path, 'mine')
+    await fs.mkdir(mine, { mode: 0o700 })
+    const before = process.cwd()
+    process.chdir(mine)
+    try {
+      expect(await listServiceState(folder)).toContain('lock')
+    } finally {
+      process.chdir(before)
+    }
+  },
+)
+
 test('it is done as the owner of the folder, who can do no more than before', needsRoot, async () => {
   await fs.chmod(temporary.path, 0o755)
   await fs.chown(folder, 65534, 65534)

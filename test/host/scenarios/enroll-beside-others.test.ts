@@ -118,6 +118,7 @@ describeOnEachRelease('enroll beside other work', (release) => {
       expect(result.steps.map(({ detail }) => detail).filter((detail) => detail.startsWith('/'))).toEqual([
         CONFIG,
         '/var/lib/hostcertd-enroll/enrollment.json',
+        '/etc/ssh/hostcertd/*-cert.pub, /etc/ssh/sshd_config.d/40-hostcertd.conf',
       ])
       expect(await client.verifyAll()).toEqual([])
       expect(await container.try(['hostcertd', 'enroll', '--check'])).toMatchObject({ status: 0 })
