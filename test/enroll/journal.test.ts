@@ -49,9 +49,15 @@ async function stepsOf(what: 'enroll' | 'unenroll', kind: string): Promise<numbe
   return what === 'enroll' ? before : faulty.steps() - before
 }
 
+/** Each fault with `HOSTCERTD_FAULTS=all`; every third one without. */
+const STRIDE = process.env['HOSTCERTD_FAULTS'] === 'all' ? 1 : 3
+const isTried = (_: Fault, index: number): boolean => index % STRIDE === 0
+
 /** A stop behind each of so many steps; before the next one is the same. */
 function stops(steps: number): readonly Fault[] {
-  return Array.from({ length: steps }, (_, index) => ({ kind: 'stop', at: index + 1, isDone: true }))
+  return Array.from({ length: steps }, (_, index) => ({ kind: 'stop', at: index + 1, isDone: true })).filter(
+    isTried,
+  )
 }
 
 const CODES = ['ENOSPC', 'EROFS', 'EIO', 'EACCES'] as const
@@ -64,7 +70,9 @@ function errors(steps: number): readonly Fault[] {
       at: index + 1,
       isDone,
     })),
-  ).flat()
+  )
+    .flat()
+    .filter(isTried)
 }
 
 async function unenroll(one: SmallHost): Promise<Undone> {
@@ -212,7 +220,7 @@ test('an error at any step of enroll is named, and undone', SLOW, async () => {
     expect((await journal.undoUnfinished()).left).toEqual([])
     await expectAsBefore(one, before, fault)
   }
-  expect(failed).toBeGreaterThan(50)
+  expect(failed).toBeGreaterThan(50 / STRIDE)
 })
 
 test(
@@ -246,7 +254,7 @@ test(
       expect((await unenroll(one)).left).toEqual([])
       await expectAsBefore(one, before, fault)
     }
-    expect(unbegun).toBeGreaterThan(5)
+    expect(unbegun).toBeGreaterThan(5 / STRIDE)
   },
 )
 
@@ -344,7 +352,7 @@ test(
   { timeout: 180_000 },
   async () => {
     let at = 1
-    for (let isKilled = true; isKilled; at += 1) {
+    for (let isKilled = true; isKilled; at += STRIDE) {
       await using one = await makeSmallHost()
       const before = await one.snapshot()
       isKilled = await killedAt(one, at)

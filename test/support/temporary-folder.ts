@@ -10,9 +10,13 @@ export interface TemporaryFolder extends AsyncDisposable {
   remove(): Promise<void>
 }
 
-/** Make an empty folder, mode 0755 so that sshd and other users may read in it. */
-export async function makeTemporaryFolder(): Promise<TemporaryFolder> {
-  const path = await realpath(await mkdtemp(join(tmpdir(), 'hostcertd-test-')))
+/**
+ * Make an empty folder, mode 0755 so that sshd and other users may read in it.
+ *
+ * @param parent existing
+ */
+export async function makeTemporaryFolder(parent = tmpdir()): Promise<TemporaryFolder> {
+  const path = await realpath(await mkdtemp(join(parent, 'hostcertd-test-')))
   await chmod(path, 0o755)
   // What is still running may add a file while the folder is emptied.
   const remove = () => rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 })
