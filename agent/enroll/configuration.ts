@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { type Document, isMap, isScalar, isSeq, type Pair, parseDocument, type YAMLMap } from 'yaml'
 import { AgentError } from '../cert/errors.ts'
 import { hasPath, isTree, ownValue, type Tree, type TreeValue } from '../config/problem.ts'
+import type { ConfigFile } from '../config/read-files.ts'
 
 /** A value of the configuration, by the names of the file; null takes the key out. */
 type Setting = string | readonly string[] | boolean | null
@@ -61,11 +62,23 @@ export function comparedWith(
 }
 
 /** What a file sets at a path; undefined: nothing. */
-export function valueAt(tree: Tree, path: readonly string[]): TreeValue | undefined {
+function valueAt(tree: Tree, path: readonly string[]): TreeValue | undefined {
   return path.reduce<TreeValue | undefined>(
     (value, key) => (isTree(value) ? ownValue(value, key) : undefined),
     tree,
   )
+}
+
+/** What counts of a setting: of several files, the last that sets it. @returns null when none does */
+export function settingIn(
+  files: readonly ConfigFile[],
+  path: readonly string[],
+): { readonly file: string; readonly value: TreeValue } | null {
+  const settings = files.flatMap(({ file, tree }) => {
+    const value = valueAt(tree, path)
+    return value === undefined ? [] : [{ file, value }]
+  })
+  return settings.at(-1) ?? null
 }
 
 function parse(text: string): Document {

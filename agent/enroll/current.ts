@@ -11,7 +11,7 @@ import { hostKeys } from '../config/schema.ts'
 import { readIssuerUrl, readUuid } from '../config/values.ts'
 import { type Enrollment, readEnrollment } from '../host/enrollment.ts'
 import { isGone, readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
-import { comparedWith, type Settings, valueAt, withSettings } from './configuration.ts'
+import { comparedWith, settingIn, type Settings, withSettings } from './configuration.ts'
 import { valueIn } from './environment-file.ts'
 import { flagOf, LOGIN_METHODS, LOGIN_OPTIONS, type LoginMethodName } from './login-options.ts'
 import { CONFIG_FILE, DEFAULTS_FILE, type EnrollOptions, type EnrollTools, HOST_CA_FILE } from './wanted.ts'
@@ -58,8 +58,7 @@ export async function readCurrent({ environment }: Pick<EnrollTools, 'environmen
     const message = `${messageOf(error)}; restore that file, or remove it and enroll again`
     throw new AgentError('STORE_FAILED', message, { cause: error })
   })
-  const settingAt = (...path: readonly string[]): TreeValue | undefined =>
-    files.map(({ tree }) => valueAt(tree, path)).findLast((value) => value !== undefined)
+  const settingAt = (...path: readonly string[]): TreeValue | undefined => settingIn(files, path)?.value
   const textAt = (...path: readonly string[]): string => {
     const value = settingAt(...path)
     return typeof value === 'string' ? value : ''
@@ -84,8 +83,7 @@ export async function readCurrent({ environment }: Pick<EnrollTools, 'environmen
 /** @returns `host_keys`, or its default; null when that is not known, which {@link readCurrent} reports */
 export async function configuredHostKeys(): Promise<readonly string[] | null> {
   const { files, complete } = await readConfigFiles(CONFIG_FILE)
-  const value = files.map(({ tree }) => valueAt(tree, ['host_keys'])).findLast((one) => one !== undefined)
-  const patterns = v.safeParse(hostKeys, value)
+  const patterns = v.safeParse(hostKeys, settingIn(files, ['host_keys'])?.value)
   return complete && patterns.success ? patterns.output : null
 }
 

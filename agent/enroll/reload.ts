@@ -4,12 +4,12 @@ import * as v from 'valibot'
 import { AgentError } from '../cert/errors.ts'
 import { reasonOf } from '../cert/text.ts'
 import { problemLine } from '../config/problem.ts'
-import { readConfigFiles } from '../config/read-files.ts'
+import { type ConfigFile, readConfigFiles } from '../config/read-files.ts'
 import { command as commandSetting } from '../config/values.ts'
 import { isGone } from '../host/files.ts'
 import { systemClock } from '../host/machine.ts'
 import { createSshd } from '../host/sshd.ts'
-import { valueAt } from './configuration.ts'
+import { settingIn } from './configuration.ts'
 import { refuseShared } from './files.ts'
 import { CONFIG_FILE } from './wanted.ts'
 
@@ -45,8 +45,9 @@ export async function reloadConfiguredSshd(
   configFile = CONFIG_FILE,
 ): Promise<string | null> {
   try {
-    if ((await readSetting(configFile, 'reload'))?.value === 'never') return null
-    return await reloadSshd(signal, await readReloadCommand(configFile))
+    const files = await readFiles(configFile)
+    if (settingIn(files, ['sshd', 'reload'])?.value === 'never') return null
+    return await reloadSshd(signal, await reloadCommandIn(files, configFile))
   } catch (error) {
     signal.throwIfAborted()
     return `how sshd is reloaded is not known: ${reasonOf(error)}`
@@ -60,7 +61,7 @@ export async function reloadConfiguredSshd(
  */
 export async function requireReloadable(configFile = CONFIG_FILE): Promise<void> {
   try {
-    await readReloadCommand(configFile)
+    await reloadCommandIn(await readFiles(configFile), configFile)
   } catch (error) {
     throw new AgentError('CONFIG_INVALID', `sshd.reload_command cannot be run as root: ${reasonOf(error)}`, {
       cause: error,
@@ -68,8 +69,19 @@ export async function requireReloadable(configFile = CONFIG_FILE): Promise<void>
   }
 }
 
-async function readReloadCommand(configFile: string): Promise<readonly string[] | null> {
-  const setting = await readSetting(configFile, 'reload_command')
+/** Whatever else is wrong with the configuration. */
+async function readFiles(configFile: string): Promise<readonly ConfigFile[]> {
+  const { files, complete, problems } = await readConfigFiles(configFile)
+  if (!complete) throw new Error(problems.map(problemLine).join('; '))
+  return files
+}
+
+/** @returns null when it is not set */
+async function reloadCommandIn(
+  files: readonly ConfigFile[],
+  configFile: string,
+): Promise<readonly string[] | null> {
+  const setting = settingIn(files, ['sshd', 'reload_command'])
   if (setting === null) return null
   const { file, value } = setting
   for (const path of [file, dirname(file), dirname(configFile)]) await refuseShared(path)
@@ -77,17 +89,6 @@ async function readReloadCommand(configFile: string): Promise<readonly string[] 
   if (!parsed.success) throw new Error(`${file}: sshd.reload_command ${parsed.issues[0].message}`)
   await refuseChangeable(parsed.output)
   return parsed.output
-}
-
-/** One of `sshd`, whatever else is wrong with the configuration. @returns null when it is not set */
-async function readSetting(
-  configFile: string,
-  name: string,
-): Promise<{ readonly file: string; readonly value: unknown } | null> {
-  const { files, complete, problems } = await readConfigFiles(configFile)
-  if (!complete) throw new Error(problems.map(problemLine).join('; '))
-  const settings = files.map(({ file, tree }) => ({ file, value: valueAt(tree, ['sshd', name]) }))
-  return settings.findLast(({ value }) => value !== undefined) ?? null
 }
 
 /**

@@ -41,10 +41,14 @@ export function userCaStatusText(status: UserCaStatus): string {
   return `${JSON.stringify(status, null, 2)}\n`
 }
 
+function parse(text: string): UserCaStatus {
+  return v.parse(statusSchema, JSON.parse(text))
+}
+
 /** Of a file that was read already; null when there is none, or it cannot be used. */
 export function userCaStatusIn(content: Buffer | undefined): UserCaStatus | null {
   try {
-    return content === undefined ? null : v.parse(statusSchema, JSON.parse(content.toString('utf8')))
+    return content === undefined ? null : parse(content.toString('utf8'))
   } catch {
     return null
   }
@@ -56,7 +60,7 @@ export function userCaStatusIn(content: Buffer | undefined): UserCaStatus | null
  */
 export async function readUserCaStatus(path = USER_CA_STATUS_FILE): Promise<UserCaStatus | null> {
   try {
-    return v.parse(statusSchema, JSON.parse(await readBoundedFile(path, SMALL_FILE_BYTES)))
+    return parse(await readBoundedFile(path, SMALL_FILE_BYTES))
   } catch (error) {
     if (isGone(error)) return null
     throw new Error(`cannot use ${path}: ${reasonOf(error)}`, { cause: error })

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Enrolled } from '../../agent/enroll/enroll.ts'
 import type { EnrollOptions } from '../../agent/enroll/wanted.ts'
+import type { Enrollment } from '../../agent/host/enrollment.ts'
 import { generateKey, type SignOptions, signCertificate } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder, type TemporaryFolder } from '../support/temporary-folder.ts'
 
@@ -22,6 +23,24 @@ interface File {
   readonly mode?: number
   /** Its user and group; root's when left out. */
   readonly owner?: number
+}
+
+/** `enrollment.json` of the host. */
+export function enrolled(changes: Partial<Enrollment> = {}): string {
+  const enrollment: Enrollment = {
+    version: 1,
+    machine_id: 'a'.repeat(32),
+    instance_id: { cloud_init: null, board_asset_tag: null },
+    host_keys: [],
+    enrolled_at: '2026-01-01T00:00:00Z',
+    enrolled_by: 'root',
+    hostcertd: '0',
+    host_id: NAMES.hostId,
+    hostname: NAMES.host,
+    ephemeral: false,
+    ...changes,
+  }
+  return JSON.stringify(enrollment)
 }
 
 /** What `enroll-in-place.ts` is given. */

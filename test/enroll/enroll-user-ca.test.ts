@@ -7,7 +7,7 @@ import { unenroll } from '../../agent/enroll/unenroll.ts'
 import { userCaText } from '../../agent/enroll/user-ca.ts'
 import type { EnrollTools } from '../../agent/enroll/wanted.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
-import { EnrollHost, NAMES } from './enroll-host.ts'
+import { enrolled, EnrollHost, NAMES } from './enroll-host.ts'
 
 const KEYS = '/etc/ssh/hostcertd/user-ca.pub'
 const DROP_IN = '/etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf'
@@ -141,18 +141,7 @@ describe('enroll --user-ca', () => {
     const files = {
       [CONFIG]: `issuer:\n  url: https://issuer.example.com\n  ssh_host_id: ${NAMES.otherId}\nuser_ca:\n  install: true\n`,
       [KEYS]: `${other}\n`,
-      '/var/lib/hostcertd-enroll/enrollment.json': JSON.stringify({
-        version: 1,
-        machine_id: 'a'.repeat(32),
-        instance_id: { cloud_init: null, board_asset_tag: null },
-        host_keys: [],
-        enrolled_at: '2026-01-01T00:00:00Z',
-        enrolled_by: 'root',
-        hostcertd: '0',
-        host_id: NAMES.otherId,
-        hostname: NAMES.host,
-        ephemeral: false,
-      }),
+      '/var/lib/hostcertd-enroll/enrollment.json': enrolled({ host_id: NAMES.otherId }),
     }
     const looked = await host.look({ files, userCa: ca })
     expect(looked.error).toBeNull()

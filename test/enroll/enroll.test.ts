@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import type { Enrollment } from '../../agent/host/enrollment.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
-import { EnrollHost, type Looked, NAMES } from './enroll-host.ts'
+import { enrolled, EnrollHost, type Looked, NAMES } from './enroll-host.ts'
 
 /** What `enroll` finds and plans on a host, seen by `--dry-run`. */
 
@@ -33,23 +33,6 @@ auth:
 verify:
   principals: [${principals ?? NAMES.host}]
 `
-}
-
-function enrolled(changes: Partial<Enrollment> = {}): string {
-  const enrollment: Enrollment = {
-    version: 1,
-    machine_id: 'a'.repeat(32),
-    instance_id: { cloud_init: null, board_asset_tag: null },
-    host_keys: [],
-    enrolled_at: '2026-01-01T00:00:00Z',
-    enrolled_by: 'root',
-    hostcertd: '0',
-    host_id: NAMES.hostId,
-    hostname: NAMES.host,
-    ephemeral: false,
-    ...changes,
-  }
-  return JSON.stringify(enrollment)
 }
 
 function enrollmentIn(files: Awaited<ReturnType<EnrollHost['look']>>['files']): Partial<Enrollment> {
