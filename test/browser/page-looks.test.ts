@@ -4,11 +4,13 @@ import { barriers, screenshot, useChromium } from './chromium.ts'
 import { RARE_STATES } from './rare-states.ts'
 import { MIXED, NOW, STATES, type ShownState } from './states.ts'
 
-const SIZES = {
-  phone: { width: 360, height: 740 },
-  desktop: { width: 1280, height: 900 },
-} as const
-const SCHEMES = ['light', 'dark'] as const
+const PHONE = { width: 360, height: 740 }
+const DESKTOP = { width: 1280, height: 900 }
+/** Each size and each scheme of colours, not each pair: no style depends on both. */
+const LOOKS = [
+  { size: 'phone', viewport: PHONE, colorScheme: 'light' },
+  { size: 'desktop', viewport: DESKTOP, colorScheme: 'dark' },
+] as const
 
 const open = useChromium()
 
@@ -28,9 +30,7 @@ const TITLES: Readonly<Record<string, string>> = {
 
 const shown: Readonly<Record<string, ShownState>> = { ...STATES, mixed: MIXED, ...RARE_STATES }
 const looks = Object.entries(shown).flatMap(([name, state]) =>
-  Object.entries(SIZES).flatMap(([size, viewport]) =>
-    SCHEMES.map((colorScheme) => ({ name, state, size, viewport, colorScheme })),
-  ),
+  LOOKS.map((look) => ({ name, state, ...look })),
 )
 
 /** Host keys whose name takes more than one line. */
