@@ -139,6 +139,7 @@ function textFor(setting: string): string {
 
 function namesOf(methods: readonly LoginMethodName[]): string {
   const others = LOGIN_METHODS.filter((method) => !methods.includes(method))
+  if (others.length === 0) return 'all methods'
   return others.length < 3 ? `all but ${others.join(', ')}` : methods.join(', ')
 }
 

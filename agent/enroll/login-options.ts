@@ -24,7 +24,10 @@ const option = (setting: string, form: LoginOption['form'], what: string): Login
 })
 
 const organization = option('organization', 'value', 'slug of the organization')
-const clientId = option('client_id', 'value', 'client id')
+const clientId = [
+  option('client_id', 'value', 'client id'),
+  option('client_id_file', 'file', 'file of the client id'),
+]
 const region = option('region', 'value', 'region')
 const keyFile = option('key_file', 'secret', 'private key')
 const jwt = [
@@ -35,12 +38,16 @@ const jwt = [
     'program that prints the JWT, and its arguments (--jwt-command=-x for one that begins with a hyphen)',
   ),
 ]
-const identity = [organization, option('identity_id', 'value', 'id of the machine identity')]
+const identity = [
+  organization,
+  option('identity_id', 'value', 'id of the machine identity'),
+  option('identity_id_file', 'file', 'file of that id'),
+]
 
 /** What each method takes, in the order of the interface's table. The first secret of a method is asked for. */
 export const LOGIN_OPTIONS: Readonly<Record<LoginMethodName, readonly LoginOption[]>> = {
-  'universal-auth': [organization, clientId, option('client_secret_file', 'secret', 'client secret')],
-  token: [option('token_file', 'secret', 'access token')],
+  'universal-auth': [organization, ...clientId, option('client_secret_file', 'secret', 'client secret')],
+  token: [organization, option('token_file', 'secret', 'access token')],
   kubernetes: [...identity, option('token_file', 'file', 'file of the service account token')],
   aws: [
     ...identity,
@@ -50,7 +57,7 @@ export const LOGIN_OPTIONS: Readonly<Record<LoginMethodName, readonly LoginOptio
     option('session_token_file', 'file', 'file of the session token'),
   ],
   gcp: [...identity, option('key_file', 'secret', 'service account key')],
-  azure: [...identity, option('resource', 'value', 'resource'), clientId],
+  azure: [...identity, option('resource', 'value', 'resource'), ...clientId],
   oidc: [...identity, ...jwt],
   jwt: [
     ...identity,
@@ -64,6 +71,7 @@ export const LOGIN_OPTIONS: Readonly<Record<LoginMethodName, readonly LoginOptio
   ldap: [
     ...identity,
     option('username', 'value', 'user name'),
+    option('username_file', 'file', 'file of the user name'),
     option('password_file', 'secret', 'password'),
   ],
   'tls-cert': [
@@ -84,8 +92,18 @@ export const LOGIN_OPTIONS: Readonly<Record<LoginMethodName, readonly LoginOptio
     ...identity,
     option('access_key_id', 'value', 'access key id'),
     option('access_key_secret_file', 'secret', 'access key secret'),
+    option('access_key_id_file', 'secret', 'access key id'),
   ],
 }
+
+/** Settings that exclude each other: to give one is to take the other back. */
+export const ALTERNATIVES: readonly (readonly string[])[] = [
+  ['client_id', 'client_id_file'],
+  ['identity_id', 'identity_id_file'],
+  ['username', 'username_file'],
+  ['access_key_id', 'access_key_id_file'],
+  ['jwt_file', 'jwt_command'],
+]
 
 export const LOGIN_METHODS = Object.keys(LOGIN_OPTIONS) as readonly LoginMethodName[]
 

@@ -5,6 +5,7 @@ import type { LoginBy } from '../config/config.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import type { Settings } from './configuration.ts'
 import {
+  ALTERNATIVES,
   credentialNameOf,
   flagOf,
   LOGIN_OPTIONS,
@@ -52,7 +53,11 @@ export function loginSettings(
   const settings: [readonly ['auth', string], string | readonly string[] | null][] = []
   const secrets: SecretSource[] = []
   if (method !== null) settings.push([['auth', 'method'], method])
-  if (before !== null && before !== wanted) settings.push(...settingsBut(login))
+  const others = Object.keys(login).flatMap((setting) =>
+    ALTERNATIVES.filter((names) => names.includes(setting)).flat(),
+  )
+  const isAnother = before !== null && before !== wanted
+  settings.push(...without(isAnother ? [...FORMS.keys()] : others, login))
 
   for (const [setting, given] of Object.entries(login)) {
     const option = own.find((one) => one.setting === setting) ?? FORMS.get(setting)
@@ -126,10 +131,11 @@ export async function administratorLogin(
 }
 
 /** Of another method, a setting of the same name is another one: the `client_id` of azure is not that of universal-auth. */
-function settingsBut(given: EnrollOptions['login']): [readonly ['auth', string], null][] {
-  return [...FORMS.keys()]
-    .filter((setting) => !(setting in given))
-    .map((setting) => [['auth', setting], null])
+function without(
+  names: readonly string[],
+  given: EnrollOptions['login'],
+): [readonly ['auth', string], null][] {
+  return names.filter((setting) => !(setting in given)).map((setting) => [['auth', setting], null])
 }
 
 function inOneLine(text: string, { setting, what }: Pick<LoginOption, 'setting' | 'what'>): string {

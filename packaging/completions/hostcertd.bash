@@ -15,7 +15,7 @@ _hostcertd() {
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
       --) ended=yes ;;
-      --config | --host-key | --sshd-config | --admin-token-file | --ca-file | --client-secret-file | \
+      --config | --host-key | --sshd-config | --admin-token-file | --ca-file | --client-id-file | --identity-id-file | --username-file | --client-secret-file | \
       --token-file | --access-key-id-file | --secret-access-key-file | --session-token-file | --key-file | \
       --jwt-file | --password-file | --certificate-file | --access-key-secret-file | --timeout | -w | \
       --warning | -c | --critical | --url | --host-id | --project | --hostname | --ttl | --alias | \
@@ -36,7 +36,7 @@ _hostcertd() {
 
   if [[ ! $ended ]]; then
     case $prev in
-      --config | --host-key | --sshd-config | --admin-token-file | --ca-file | --client-secret-file | \
+      --config | --host-key | --sshd-config | --admin-token-file | --ca-file | --client-id-file | --identity-id-file | --username-file | --client-secret-file | \
       --token-file | --access-key-id-file | --secret-access-key-file | --session-token-file | --key-file | \
       --jwt-file | --password-file | --certificate-file | --access-key-secret-file)
         compopt -o default 2>/dev/null
@@ -67,17 +67,17 @@ _hostcertd() {
       options='--config --yes --dry-run --check --json --url --host-id --auth --admin-token-file --ca-file --project
         --from-certificate --hostname --register --ttl --alias --ca-fingerprint --user-ca --user-ca-fingerprint --take-over --on-copy --wait
         --template --shared-secret --ephemeral --jitter
-        --organization --client-id --client-secret-file --token-file --identity-id --region
+        --organization --client-id --client-id-file --client-secret-file --token-file --identity-id --identity-id-file --region
         --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource --jwt-file
-        --jwt-command --issuer --subject --audience --username --password-file --certificate-file --login-url
+        --jwt-command --issuer --subject --audience --username --username-file --password-file --certificate-file --login-url
         --user --tenancy --fingerprint --access-key-id --access-key-secret-file'
       ;;
     unenroll)
       options='--config --yes --dry-run --check --json --url --host-id --auth --admin-token-file --ca-file
         --delete-host --keep-user-ca
-        --organization --client-id --client-secret-file --token-file --identity-id --region
+        --organization --client-id --client-id-file --client-secret-file --token-file --identity-id --identity-id-file --region
         --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource --jwt-file
-        --jwt-command --issuer --subject --audience --username --password-file --certificate-file --login-url
+        --jwt-command --issuer --subject --audience --username --username-file --password-file --certificate-file --login-url
         --user --tenancy --fingerprint --access-key-id --access-key-secret-file'
       ;;
     renew) options='--config --json --host-key --force --dry-run' ;;

@@ -15,9 +15,9 @@ function __hostcertd_at
         switch $word
             case --config --host-key --sshd-config --timeout -w --warning -c --critical --url --host-id --auth \
                 --admin-token-file --ca-file --project --hostname --ttl --alias --ca-fingerprint --user-ca-fingerprint --on-copy \
-                --wait --organization --client-id --client-secret-file --token-file --identity-id --region \
+                --wait --organization --client-id --client-id-file --client-secret-file --token-file --identity-id --identity-id-file --region \
                 --access-key-id-file --secret-access-key-file --session-token-file --key-file --resource \
-                --jwt-file --jwt-command --issuer --subject --audience --username --password-file \
+                --jwt-file --jwt-command --issuer --subject --audience --username --username-file --password-file \
                 --certificate-file --login-url --user --tenancy --fingerprint --access-key-id \
                 --access-key-secret-file --format --hosts
                 set is_value yes
@@ -103,9 +103,11 @@ complete -c hostcertd -n '__hostcertd_at unenroll' -l delete-host -d 'delete the
 complete -c hostcertd -n '__hostcertd_at unenroll' -l keep-user-ca -d 'keep logins by user certificate'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l organization -r -f -d 'slug of the organization'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l client-id -r -f -d 'client id'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l client-id-file -r -F -d 'file of the client id'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l client-secret-file -r -F -d 'client secret'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l token-file -r -F -d 'access token'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l identity-id -r -f -d 'id of the machine identity'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l identity-id-file -r -F -d 'file of that id'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l region -r -f -d 'region'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l access-key-id-file -r -F -d 'access key id'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l secret-access-key-file -r -F -d 'secret access key'
@@ -118,6 +120,7 @@ complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l issuer -r -f -d 'is
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l subject -r -f -d 'subject of the JWT'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l audience -r -f -d 'audience of the JWT'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l username -r -f -d 'user name'
+complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l username-file -r -F -d 'file of the user name'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l password-file -r -F -d 'password'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l certificate-file -r -F -d 'client certificate'
 complete -c hostcertd -n '__hostcertd_at enroll unenroll' -l login-url -r -f -d 'URL of the login'

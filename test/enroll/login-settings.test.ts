@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import {
   administratorLogin,
@@ -71,12 +71,38 @@ test('another method takes over nothing of the one before, not even a setting of
   expect(after).toMatchObject({ client_id: null, client_secret_file: null, organization: null })
 })
 
+test.each([
+  ['client_id', 'client_id_file', 'universal-auth'],
+  ['client_id_file', 'client_id', 'azure'],
+  ['identity_id_file', 'identity_id', 'oidc'],
+  ['username_file', 'username', 'ldap'],
+  ['access_key_id', 'access_key_id_file', 'alicloud'],
+  ['jwt_file', 'jwt_command', 'spiffe'],
+] as const)('%s takes the place of %s', (given, other, method) => {
+  const { settings } = loginSettings({ method: null, login: { [given]: '/run/it' } }, method)
+  expect(settings).toEqual([
+    [['auth', other], null],
+    [['auth', given], '/run/it'],
+  ])
+})
+
+test('the client id in a file of its own: where the file is, not what is in it', () => {
+  const options = {
+    method: 'azure',
+    login: { identity_id_file: 'credential:identity', client_id_file: 'client' },
+  } as const
+  const { settings, secrets } = loginSettings(options, null)
+  expect(secrets).toEqual([])
+  expect(settings).toContainEqual([['auth', 'identity_id_file'], 'credential:identity'])
+  expect(settings).toContainEqual([['auth', 'client_id_file'], resolve('client')])
+})
+
 test('the same method keeps what is left out', () => {
-  const options = { method: 'universal-auth', login: { client_id: 'c' } } as const
+  const options = { method: 'universal-auth', login: { organization: 'acme' } } as const
   const { settings } = loginSettings(options, 'universal-auth')
   expect(settings).toEqual([
     [['auth', 'method'], 'universal-auth'],
-    [['auth', 'client_id'], 'c'],
+    [['auth', 'organization'], 'acme'],
   ])
 })
 
