@@ -18,7 +18,7 @@ import { CHANGED_MEANWHILE, isOfSshd, prepare, type Prepared, requireAccepted } 
 import { proveCa } from './prove-ca.ts'
 import { forgetUnanswered, recordRegistrations, unansweredText } from './registering.ts'
 import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
-import { isUnfinished, makeOrUndo, undoEarlier } from './undoing.ts'
+import { isUnfinished, makeOrUndo, UNDO_STEP, undoEarlier } from './undoing.ts'
 import { requireKeygenAccepts } from './user-ca-files.ts'
 import { type EnrollOptions, type EnrollTools, NO_HOST } from './wanted.ts'
 
@@ -187,9 +187,7 @@ function present(
     hostId: found.kind === 'found' ? found.id : null,
     hostname,
     steps: [
-      ...(isToUndo
-        ? [{ step: 'undo an earlier call that was interrupted', changed: true, detail: 'journal.json' }]
-        : []),
+      ...(isToUndo ? [UNDO_STEP] : []),
       ...(isRegistering ? [{ step: 'register the host', changed: true, detail: hostname }] : []),
       ...stepsOf(changes),
     ],
