@@ -17,6 +17,7 @@ import { planChanges, type Planned } from './plan.ts'
 import { CHANGED_MEANWHILE, isOfSshd, prepare, type Prepared, requireAccepted } from './prepare.ts'
 import { proveCa } from './prove-ca.ts'
 import { forgetUnanswered, recordRegistrations, unansweredText } from './registering.ts'
+import { reloadByHand } from './reload.ts'
 import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
 import { isUnfinished, makeOrUndo, UNDO_STEP, undoEarlier } from './undoing.ts'
 import { requireKeygenAccepts } from './user-ca-files.ts'
@@ -246,7 +247,7 @@ async function make(
     await run.make(change)
   }
   if (config.sshd.reload === 'never' && changes.some(isOfSshd))
-    person.print('note: sshd.reload is never: reload sshd, which reads its new configuration then')
+    person.print(reloadByHand('keeps its previous configuration'))
   // The service does it for new certificates only.
   else if (userCa && changes.some(isOfSshd)) {
     const why = await tools.reloadSshd(signal)
