@@ -5,7 +5,7 @@ import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import * as fc from 'fast-check'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
 import type { Access, FileState } from '../../agent/enroll/change.ts'
 import { readFileState } from '../../agent/enroll/files.ts'
@@ -521,6 +521,34 @@ os.setxattr(path, 'user.note', b'mine')`
       expect(attributes()).toBe(isKept ? before : '[]\n')
     },
   )
+})
+
+describe('an ACL and other extended attributes that cannot be copied', () => {
+  afterEach(() => vi.unstubAllEnvs())
+
+  test.each([
+    { name: 'cp fails', script: 'exit 1', why: 'cp ended with status 1' },
+    {
+      name: 'cp cannot set one',
+      script: 'echo "cp: setting attributes: No" >&2',
+      why: 'cp: setting attributes: No',
+    },
+  ])('are named, and nothing fails: $name', async ({ script, why }) => {
+    const bin = join(host.state, 'bin')
+    await fs.mkdir(bin, { recursive: true })
+    await fs.writeFile(join(bin, 'cp'), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+    vi.stubEnv('PATH', `${bin}:${process.env['PATH'] ?? ''}`)
+    const notes: string[] = []
+    const performers = { note: (text: string) => void notes.push(text) }
+    await using journal = await openJournal({ folder: host.state, performers })
+    const old = await readFileState(config)
+    await journal.begin().make(fileChange(config, old, fileState('new\n', old?.mode)))
+    const note = `note: ${config} may have lost its ACL and other extended attributes: ${why}`
+    expect(notes).toEqual([note])
+    expect(await journal.undoUnfinished()).toMatchObject({ left: [] })
+    expect(notes).toEqual([note, note])
+    expect(await readFileState(config)).toEqual(old)
+  })
 })
 
 describe('the owner and mode of a folder', () => {
