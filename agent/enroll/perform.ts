@@ -16,8 +16,8 @@ import {
   undoingOf,
 } from './files.ts'
 import type { Entry } from './journal-format.ts'
-import { sweepAfterHelper, sweepBeside } from './leftovers.ts'
 import { removeServiceFiles, removeServiceState, writeServiceFiles } from './service-state.ts'
+import { sweepAfterHelper, sweepBeside } from './sweep.ts'
 
 /** What a change needs besides files. */
 export interface Performers {
