@@ -115,6 +115,10 @@ function mayAsk(mode: EnrollOptions['mode'], isThere: boolean): void {
     throw new VerbError('there is no terminal to ask on: add --yes, or --dry-run to see what would change')
 }
 
+/** An earlier call may have been interrupted before it deleted the host. */
+const NO_HOST_HERE =
+  '; nothing on this machine names a host at an issuer: to delete one, add --url URL and --host-id ID'
+
 /** `unenroll`: take it back. */
 export async function unenrollVerb(context: CliContext, given: Given, signal: AbortSignal): Promise<number> {
   const { deleteHost, unenroll } = await import('../enroll/unenroll.ts')
@@ -151,6 +155,6 @@ export async function unenrollVerb(context: CliContext, given: Given, signal: Ab
     result,
     result.changed
       ? 'what enroll did was taken back'
-      : 'there is nothing of enroll on this host to take back: nothing changed',
+      : `there is nothing of enroll on this host to take back: nothing changed${isDeleting && deletion === null ? NO_HOST_HERE : ''}`,
   )
 }

@@ -11,7 +11,7 @@ import { valueIn } from './environment-file.ts'
 import type { JournalRun } from './journal.ts'
 import { administratorLogin, loginSettings, readSecrets } from './login-settings.ts'
 import { Patience } from './patience.ts'
-import { registeredIn } from './registering.ts'
+import { issuerOf, registeredIn } from './registering.ts'
 import {
   CONFIG_FILE,
   CREDENTIALS_FOLDER,
@@ -65,10 +65,7 @@ export async function readDeletion(
 ): Promise<Deletion> {
   const { person, clock, openExchange } = tools
   const here = httpIssuerIn(await loadHere(tools))
-  const url = options.url === null ? here?.url : urlOf(options.url)
-  if (url === undefined) throw new AgentError('CONFIG_INVALID', 'name the issuer: --url URL')
-  if (options.hostId === null) await refuseCopy()
-  const hostId = options.hostId ?? (await ownHostId(url, here, runs))
+  const { url, hostId } = await hostOf(options, here, runs)
 
   const usesOwnLogin = options.adminTokenFile === null && options.method === null && here?.url === url
   const { issuer, secrets } =
@@ -106,6 +103,21 @@ export async function readDeletion(
   }
 }
 
+async function hostOf(
+  options: Pick<DeleteOptions, 'url' | 'hostId'>,
+  here: HttpIssuerConfig | null,
+  runs: readonly JournalRun[],
+): Promise<HostAtIssuer> {
+  const given = options.url === null ? null : urlOf(options.url)
+  if (options.hostId === null) {
+    await refuseCopy()
+    return ownHost(given, here, runs)
+  }
+  const url = given ?? here?.url
+  if (url === undefined) throw new AgentError('CONFIG_INVALID', 'name the issuer: --url URL')
+  return { url, hostId: options.hostId }
+}
+
 /** As a configuration has it. @throws AgentError CONFIG_INVALID */
 function urlOf(given: string): string {
   const url = readIssuerUrl(given)
@@ -136,29 +148,42 @@ export async function refuseCopy(root = '/'): Promise<void> {
   throw new AgentError('MACHINE_COPIED', message)
 }
 
+interface HostAtIssuer {
+  readonly url: string
+  readonly hostId: string
+}
+
 /**
- * The id of this machine's host at that issuer.
+ * This machine's host at its issuer. Once the configuration was taken back, by a call that was interrupted, the journal
+ * still names the hosts that this machine registered.
  *
+ * @param url null: of the issuer that this machine is configured for, or registered the host at
  * @param here what is configured; null: nothing
  * @param runs of the journal
  * @throws AgentError when it is not known: an older one, or that of another issuer, does not take its place
  */
-export async function ownHostId(
-  url: string,
+export async function ownHost(
+  url: string | null,
   here: Pick<HttpIssuerConfig, 'url' | 'sshHostId'> | null,
   runs: readonly JournalRun[],
   enrollmentFile = ENROLLMENT_FILE,
-): Promise<string> {
+): Promise<HostAtIssuer> {
   const name = 'name the host: --host-id ID'
-  if (here !== null && here.url !== url)
+  if (here !== null && url !== null && here.url !== url)
     throw new AgentError('CONFIG_INVALID', `${name}; this machine is configured for ${here.url}, not ${url}`)
-  if (here !== null) return here.sshHostId
+  if (here !== null) return { url: here.url, hostId: here.sshHostId }
   const enrollment = await readEnrollment(enrollmentFile).catch((error: unknown) => {
     throw new AgentError('STORE_FAILED', `${messageOf(error)}; ${name}`, { cause: error })
   })
   const hostId = enrollment?.host_id ?? registeredIn(runs, url).at(-1)
-  if (hostId !== undefined) return hostId
-  throw new AgentError('CONFIG_INVALID', name)
+  if (hostId === undefined)
+    throw new AgentError(
+      'CONFIG_INVALID',
+      url === null ? 'name the issuer and the host: --url URL --host-id ID' : name,
+    )
+  const issuer = url ?? issuerOf(runs, hostId)
+  if (issuer !== null) return { url: issuer, hostId }
+  throw new AgentError('CONFIG_INVALID', `name the issuer of the host ${hostId}: --url URL`)
 }
 
 /** Whether anything on this machine says that a host at an issuer is, or was, its own. */
@@ -220,7 +245,10 @@ async function issuerFor(
 ): Promise<{ readonly issuer: HttpIssuerConfig; readonly secrets: Secrets }> {
   const { adminTokenFile, method, url } = options
   if (adminTokenFile === null && method === null)
-    throw new AgentError('CONFIG_INVALID', 'say how this host logs in: --auth METHOD')
+    throw new AgentError(
+      'CONFIG_INVALID',
+      `say how to log in at ${url} to delete the host ${hostId}: --auth METHOD or --admin-token-file FILE`,
+    )
   const login = loginSettings(options, null)
   const administrator = adminTokenFile === null ? null : await administratorLogin(adminTokenFile, person)
   const caFile = options.caFile ?? (here?.url === url ? here.caFile : null)

@@ -14,11 +14,12 @@ import { administratorLogin } from './login-settings.ts'
 import { Patience } from './patience.ts'
 import { NEEDS_REGISTER } from './plan-machine.ts'
 import { planChanges, type Planned } from './plan.ts'
-import { CHANGED_MEANWHILE, isOfSshd, prepare, type Prepared, requireAccepted } from './prepare.ts'
 import { proveCa } from './prove-ca.ts'
+import { CHANGED_MEANWHILE, isOfSshd, readHost, requireAccepted, type ThisHost } from './read-host.ts'
 import { forgetUnanswered, recordRegistrations, unansweredText } from './registering.ts'
+import { reloadByHand } from './reload.ts'
 import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
-import { isUnfinished, makeOrUndo, undoEarlier } from './undoing.ts'
+import { isUnfinished, makeOrUndo, UNDO_STEP, undoEarlier } from './undoing.ts'
 import { requireKeygenAccepts } from './user-ca-files.ts'
 import { type EnrollOptions, type EnrollTools, NO_HOST } from './wanted.ts'
 
@@ -53,25 +54,25 @@ export async function enroll(
   // What would be registered now could not be written into the journal.
   if (!isReadOnly(options.mode) && isUnfinished(journal)) throw new AgentError('STORE_FAILED', NOT_UNDONE)
 
-  const prepared = await prepare(options, tools, signal)
-  const proven = await prove(prepared, options, tools, signal)
-  const { config, planFor } = await decide(prepared, proven, options, signal)
-  let { changes, notes } = planFor(prepared.facts)
+  const host = await readHost(options, tools, signal)
+  const proven = await prove(host, options, tools, signal)
+  const { config, planFor } = await planAfter(host, proven)
+  let { changes, notes } = planFor(host.facts)
   for (const note of notes) person.print(`note: ${note}`)
-  const enrolled = present(prepared, proven, config, changes, isToUndo, person)
+  const enrolled = resultOf(host, proven, config, changes, isToUndo)
   if (changes.length === 0) {
-    if (!isReadOnly(options.mode)) await forgetOthers(prepared.hostname, tools)
+    if (!isReadOnly(options.mode)) await forgetOthers(host.hostname, tools)
     return { ...enrolled, isDone: !isToUndo }
   }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...enrolled, isDone: false }
   // A person, or an issuer that said "later", may have taken an hour.
-  if (options.mode === 'ask' || clock.uptime() - prepared.gatheredAt > FRESH_SECONDS) {
+  if (options.mode === 'ask' || clock.uptime() - host.gatheredAt > FRESH_SECONDS) {
     const shown = changes
-    changes = planFor(await prepared.gather()).changes
+    changes = planFor(await host.gather()).changes
     if (!isSameDiff(shown, changes)) throw new AgentError('STORE_FAILED', CHANGED_MEANWHILE)
   }
   await makeOrUndo(tools, async (run) => make(run, withReload(changes), config, options, tools, signal))
-  await forgetOthers(prepared.hostname, tools)
+  await forgetOthers(host.hostname, tools)
   return { ...enrolled, isDone: true }
 }
 
@@ -91,7 +92,7 @@ interface Proven {
  * @throws AgentError; the signal's reason
  */
 async function prove(
-  { wish, hostname, hostKey, knownId, before, wanted: { secrets, pinned, enrollment } }: Prepared,
+  { wish, hostname, hostKey, knownId, before, wanted: { secrets, pinned, enrollment } }: ThisHost,
   options: EnrollOptions,
   tools: EnrollTools,
   signal: AbortSignal,
@@ -109,7 +110,10 @@ async function prove(
   try {
     const hosts = recordRegistrations(finding, journal, before.issuer.url)
     const found = await findHost(wish, hosts, patience, !isReadOnly(options.mode), signal)
-    if (found.kind !== 'found') return { found, cas: pinned.keys, userCaKey: null, clockSkewSeconds: null }
+    if (found.kind === 'would-register') {
+      person.print(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
+      return { found, cas: pinned.keys, userCaKey: null, clockSkewSeconds: null }
+    }
     if (found.isNew) person.print(`registered ${hostname} at the issuer, as ${found.id}`)
     for (const note of found.notes) person.print(`note: ${note}`)
     // One login for all of it, but for an administrator: whether the host's own identity may have certificates issued
@@ -133,6 +137,8 @@ async function prove(
     const isOtherHost = enrollment !== null && enrollment.host_id.toLowerCase() !== found.id.toLowerCase()
     const asksUserCa = options.userCa || (before.config.userCa.install && isOtherHost)
     const userCaKey = asksUserCa ? await askUserCa(issuing, found.id, patience, signal) : null
+    if (userCaKey !== null && !isReadOnly(options.mode))
+      await requireKeygenAccepts(userCaKey, dirname(USER_CA_STATUS_FILE), signal)
     if (userCaKey !== null && options.userCa?.fingerprints.includes(userCaKey.fingerprint) === false)
       person.print(
         `users can log in by certificates of the user CA ${userCaKey.fingerprint} (${userCaKey.type}): compare it with the one that you know, and to allow no other, add --user-ca-fingerprint ${userCaKey.fingerprint}`,
@@ -146,18 +152,14 @@ async function prove(
 /**
  * The configuration that is to be, and what has to change for it on a host with the facts given.
  *
- * @throws AgentError; the signal's reason
+ * @throws AgentError CONFIG_INVALID
  */
-async function decide(
-  { hostname, wanted, configuredFor }: Prepared,
+async function planAfter(
+  { hostname, wanted, configuredFor }: ThisHost,
   { found, cas, userCaKey, clockSkewSeconds }: Proven,
-  options: EnrollOptions,
-  signal: AbortSignal,
 ): Promise<{ readonly config: Config; readonly planFor: (facts: HostFacts) => Planned }> {
   const hostId = found.kind === 'found' ? found.id : NO_HOST
   const { text, config } = await configuredFor(hostId, hostname)
-  if (userCaKey !== null && !isReadOnly(options.mode))
-    await requireKeygenAccepts(userCaKey, dirname(USER_CA_STATUS_FILE), signal)
   const planFor = (facts: HostFacts): Planned => {
     // The CA of another host lets other users in.
     const isSameHost = (wanted.enrollment?.host_id ?? hostId).toLowerCase() === hostId.toLowerCase()
@@ -169,27 +171,22 @@ async function decide(
   return { config, planFor }
 }
 
-/** What is done, or would be. */
-function present(
-  { hostname }: Prepared,
+/** What is done, or would be; `isDone` is known later. Pure. */
+function resultOf(
+  { hostname }: ThisHost,
   { found, cas }: Proven,
   { verify }: Config,
   changes: readonly Change[],
   isToUndo: boolean,
-  person: EnrollTools['person'],
 ): Omit<Enrolled, 'isDone'> {
   const isRegistering = found.kind === 'would-register' || found.isNew
-  if (found.kind === 'would-register')
-    person.print(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
   const hosts = hostPatternsOf(verify.principals ?? [hostname])
   return {
     changed: isRegistering || changes.length > 0 || isToUndo,
     hostId: found.kind === 'found' ? found.id : null,
     hostname,
     steps: [
-      ...(isToUndo
-        ? [{ step: 'undo an earlier call that was interrupted', changed: true, detail: 'journal.json' }]
-        : []),
+      ...(isToUndo ? [UNDO_STEP] : []),
       ...(isRegistering ? [{ step: 'register the host', changed: true, detail: hostname }] : []),
       ...stepsOf(changes),
     ],
@@ -248,7 +245,7 @@ async function make(
     await run.make(change)
   }
   if (config.sshd.reload === 'never' && changes.some(isOfSshd))
-    person.print('note: sshd.reload is never: reload sshd, which reads its new configuration then')
+    person.print(reloadByHand('keeps its previous configuration'))
   // The service does it for new certificates only.
   else if (userCa && changes.some(isOfSshd)) {
     const why = await tools.reloadSshd(signal)

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { systemCodeOf } from '../cert/text.ts'
+import { oneLine, systemCodeOf } from '../cert/text.ts'
 import { type FileOperations, isGone, makeFolder, readUpTo, replaceFile, syncFolder } from '../host/files.ts'
 import { runProgram } from '../host/programs.ts'
 import type { Access, FileChange, FileState, FolderChange } from './change.ts'
@@ -106,17 +106,17 @@ export async function missingFolders(path: string): Promise<readonly string[]> {
   return missing
 }
 
-/** Make a change; the folders that it needs are made too. */
+/** Make a change; the folders that it needs are made too. @returns as {@link putFileState} */
 export async function makeFileChange(
   { path, after, isCredential = false }: FileChange,
   operations: FileOperations,
-): Promise<void> {
+): Promise<string | null> {
   if (after !== null) {
     const folder = dirname(path)
     await makeFolder(isCredential ? dirname(folder) : folder, FOLDER_MODE, operations)
     if (isCredential) await makeFolder(folder, SECRET_FOLDER_MODE, operations)
   }
-  await putFileState(path, after, operations)
+  return putFileState(path, after, operations)
 }
 
 /**
@@ -142,17 +142,21 @@ export async function setFolderAccess(
  * Put a file in place, durably, or remove it. Who calls this has seen that a regular file or nothing is there. A file that
  * keeps its mode and owner keeps its ACL, other extended attributes and security label as well; one that gets another mode
  * is to be accessible as that says, and loses them.
+ *
+ * @returns why it may have lost them although it was to keep them; null when nothing says so
+ * @throws Error of the system call
  */
 export async function putFileState(
   path: string,
   state: FileState | null,
   operations: FileOperations,
-): Promise<void> {
+): Promise<string | null> {
   if (state !== null) {
-    await replaceFile(path, state.content, state.mode, operations, state, async (temporary) =>
-      copyAttributes(path, temporary, state),
-    )
-    return
+    let lost: string | null = null
+    await replaceFile(path, state.content, state.mode, operations, state, async (temporary) => {
+      lost = await copyAttributes(path, temporary, state)
+    })
+    return lost
   }
   try {
     await operations.unlink(path)
@@ -160,6 +164,7 @@ export async function putFileState(
   } catch (error) {
     if (!isGone(error)) throw error
   }
+  return null
 }
 
 const CP_MILLISECONDS = 10_000
@@ -169,12 +174,17 @@ const CP_MILLISECONDS = 10_000
  * GNU's may copy nothing.
  *
  * @param to has the content already, which only those may read who may read the old file
+ * @returns as {@link putFileState}
  */
-async function copyAttributes(from: string, to: string, { mode, uid, gid }: Access): Promise<void> {
+async function copyAttributes(from: string, to: string, { mode, uid, gid }: Access): Promise<string | null> {
   const old = await fs.lstat(from).catch(() => null)
-  if (old?.isFile() !== true || (old.mode & 0o7777) !== mode || old.uid !== uid || old.gid !== gid) return
+  if (old?.isFile() !== true || (old.mode & 0o7777) !== mode || old.uid !== uid || old.gid !== gid)
+    return null
   const argv = ['cp', '--attributes-only', '--preserve=all', '--no-preserve=timestamps,links', '--', from, to]
-  await runProgram(argv, { timeoutMilliseconds: CP_MILLISECONDS })
+  const { status, failure, stderr } = await runProgram(argv, { timeoutMilliseconds: CP_MILLISECONDS })
+  // For an attribute that it cannot set, it ends with 0 and a message.
+  if (status === 0 && stderr === '') return null
+  return oneLine(failure ?? (stderr === '' ? `cp ended with status ${status}` : stderr))
 }
 
 const NOT_EMPTY: readonly (string | null)[] = ['ENOTEMPTY', 'EEXIST']

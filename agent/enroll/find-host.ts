@@ -53,12 +53,18 @@ export async function findHost(
 ): Promise<FoundHost> {
   const { hostId, project, hostname, register, configuredId, registeredId } = wish
   if (hostId !== null) return found(hostId)
-  const mayReplace = project !== null && register !== null
-  if (configuredId !== null && !(mayReplace && (await isDeleted(configuredId, exchange, patience, signal))))
-    return found(configuredId)
+  const wanted = project === null || register === null ? null : { project, hostname, ...register }
+  if (configuredId !== null) {
+    if (wanted === null) return found(configuredId)
+    const known = await findById(configuredId, exchange, patience, signal)
+    if (known.kind !== 'deleted') return found(configuredId, false, differencesOf(wanted, known.host))
+  }
   // Without the right to read, the issuer would only say that the name is taken.
-  if (registeredId !== null && registeredId !== configuredId)
-    if (!(await isDeleted(registeredId, exchange, patience, signal))) return found(registeredId)
+  if (registeredId !== null && registeredId !== configuredId) {
+    const known = await findById(registeredId, exchange, patience, signal)
+    if (known.kind !== 'deleted')
+      return found(registeredId, false, wanted === null ? [] : differencesOf(wanted, known.host))
+  }
   if (project === null)
     throw new AgentError(
       'CONFIG_INVALID',
@@ -97,11 +103,14 @@ function found(id: string, isNew = false, notes: readonly string[] = []): FoundH
 /**
  * How a host differs from what was asked for: an issuer may ignore what it does not know. A lifetime that cannot be read
  * is not compared.
+ *
+ * @param host null: this identity may not read it
  */
 function differencesOf(
   { hostname, project, ttl, alias }: HostQuestion<'register-host'>,
-  host: RegisteredHost,
+  host: RegisteredHost | null,
 ): string[] {
+  if (host === null) return []
   const notes: string[] = []
   if (isUuid(project) && host.projectId.toLowerCase() !== project.toLowerCase())
     notes.push(`${hostname} is in the project ${host.projectId} at the issuer, not in ${project}`)
@@ -119,21 +128,23 @@ function differencesOf(
   return notes
 }
 
-/** Only by the word of the issuer itself, whose answers have an id; a host that may not be read is there. */
-async function isDeleted(
+/**
+ * A host by its id. It is deleted only by the word of the issuer itself, whose answers have an id; one that may not be read
+ * is there.
+ */
+async function findById(
   id: string,
   exchange: Pick<ExchangeClient, 'findHost'>,
   patience: Patience,
   signal: AbortSignal,
-): Promise<boolean> {
-  const known = await patience.ask(async (limit) => {
+): Promise<{ readonly kind: 'there'; readonly host: RegisteredHost | null } | { readonly kind: 'deleted' }> {
+  return patience.ask(async (limit) => {
     const answer = await exchange.findHost({ by: { kind: 'id', id } }, limit)
-    if (answer.kind !== 'failed') return { kind: 'known' as const, isGone: false }
+    if (answer.kind !== 'failed') return { kind: 'there' as const, host: answer.host }
     const { code, requestId } = answer.failure
-    const isGone = code === 'ISSUER_NOT_FOUND' && requestId !== null
-    return isGone || code === 'ISSUER_FORBIDDEN' ? { kind: 'known' as const, isGone } : answer
+    if (code === 'ISSUER_NOT_FOUND' && requestId !== null) return { kind: 'deleted' as const }
+    return code === 'ISSUER_FORBIDDEN' ? { kind: 'there' as const, host: null } : answer
   }, signal)
-  return known.isGone
 }
 
 function isOwn(id: string, { ownIds, takeOver }: HostWish): boolean {

@@ -8,8 +8,8 @@ import type { Change, RegistrationChange } from './change.ts'
 import { isSameState, putFileState, readFileState, removeEmptyFolders } from './files.ts'
 import { withoutSecrets } from './forget-secrets.ts'
 import { type Entry, LARGEST_JOURNAL_BYTES, loadRuns, type Run, textOfRuns } from './journal-format.ts'
-import { sweepBeside } from './leftovers.ts'
 import { createPerformer, filesOf, foldersFor, type Left, type Performers, placeOf } from './perform.ts'
+import { sweepBeside } from './sweep.ts'
 
 /*
  * Root's journal of what `enroll` changed on this host. A change is written here before it is made, with all that is

@@ -4,7 +4,7 @@ import { CERTIFICATE_SUFFIX } from '../cert/host-certificate.ts'
 import { oneLine, reasonOf, systemCodeOf } from '../cert/text.ts'
 import { type FileOperations, isGone, pathsMatching } from '../host/files.ts'
 import { type ProgramResult, runProgram } from '../host/programs.ts'
-import type { Change, CopiesChange, FileChange, FolderChange, ServiceChange } from './change.ts'
+import type { Change, CopiesChange, FileChange, FileState, FolderChange, ServiceChange } from './change.ts'
 import {
   isSameState,
   makeFileChange,
@@ -16,8 +16,8 @@ import {
   undoingOf,
 } from './files.ts'
 import type { Entry } from './journal-format.ts'
-import { sweepAfterHelper, sweepBeside } from './leftovers.ts'
 import { removeServiceFiles, removeServiceState, writeServiceFiles } from './service-state.ts'
+import { sweepAfterHelper, sweepBeside } from './sweep.ts'
 
 /** What a change needs besides files. */
 export interface Performers {
@@ -27,6 +27,8 @@ export interface Performers {
   ) => Promise<Pick<ProgramResult, 'status' | 'failure' | 'stderr'> & { readonly stdout?: string }>
   /** `sshd -t`, then a reload. @returns why sshd did not read its configuration; null when it did */
   readonly reloadSshd?: () => Promise<string | null>
+  /** Something that did not work as it should, for people; it fails nothing. */
+  readonly note?: (text: string) => void
 }
 
 /** Something that could not be undone, or not wholly. Not an error of ours if others edited it. */
@@ -74,6 +76,13 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     throw new Error(oneLine(failure ?? `systemctl ${args.join(' ')} ended with status ${status}: ${stderr}`))
   }
 
+  const noteLost = (path: string, why: string | null): void => {
+    if (why !== null)
+      performers.note?.(`note: ${path} may have lost its ACL and other extended attributes: ${why}`)
+  }
+  const put = async (path: string, state: FileState | null): Promise<void> =>
+    noteLost(path, await putFileState(path, state, operations))
+
   const undoFile = async (
     undone: Entry,
     file: FileChange,
@@ -86,7 +95,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     if (undone.merge !== null) {
       // The undoing was interrupted. What was left then was named to nobody.
       const { from, target: wanted } = undone.merge
-      if (isSameState(now, from)) await putFileState(path, wanted, operations)
+      if (isSameState(now, from)) await put(path, wanted)
       else if (!isSameState(now, wanted))
         return named(['it was changed after undoing it was interrupted', ...notPutBack(file, now)])
       return named(undoingOf(file, from).left)
@@ -97,7 +106,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
         undone.merge = { from: now, target }
         await save()
       }
-      await putFileState(path, target, operations)
+      await put(path, target)
     }
     return named(left)
   }
@@ -121,7 +130,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
         const now = await readFileState(copy)
         // What was renewed since is newer than what was there before.
         const isRenewed = state !== null && now !== null && copy.endsWith(CERTIFICATE_SUFFIX)
-        if (!isRenewed && !isSameState(now, state)) await putFileState(copy, state, operations)
+        if (!isRenewed && !isSameState(now, state)) await put(copy, state)
       } catch (error) {
         failure ??= new Error(`${copy}: ${reasonOf(error)}`, { cause: error })
       }
@@ -140,7 +149,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
 
   return {
     async make(wanted) {
-      if (wanted.kind === 'file') await makeFileChange(wanted, operations)
+      if (wanted.kind === 'file') noteLost(wanted.path, await makeFileChange(wanted, operations))
       if (wanted.kind === 'folder') await setFolderAccess(wanted, operations)
       if (wanted.kind !== 'service') return
       const { unit, replaced } = wanted

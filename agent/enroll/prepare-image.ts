@@ -7,7 +7,7 @@ import { fileChange, proxyChange, SECRET } from './plan-files.ts'
 import { registeredIn } from './registering.ts'
 import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
 import { type Template, TEMPLATE_FILE, templateText } from './template.ts'
-import { makeOrUndo, undoEarlier } from './undoing.ts'
+import { isUnfinished, makeOrUndo, UNDO_STEP, undoEarlier } from './undoing.ts'
 import {
   DEFAULTS_FILE,
   type EnrollOptions,
@@ -49,6 +49,7 @@ export async function prepareImage(
       'CONFIG_INVALID',
       `this machine is enrolled itself (${ENROLLMENT_FILE}), and each copy would be mistaken for it: run \`hostcertd unenroll\` first`,
     )
+  const isToUndo = isUnfinished(tools.journal) && isReadOnly(options.mode)
   await undoEarlier(tools, options.mode)
   await refuseOneHost()
   const current = await readCurrent(tools)
@@ -68,10 +69,11 @@ export async function prepareImage(
     await stateOf(TEMPLATE_FILE),
   )
   const changes = [file, proxy].filter((change) => change !== null)
-  const prepared = { changed: changes.length > 0, steps: stepsOf(changes) }
+  const steps = [...(isToUndo ? [UNDO_STEP] : []), ...stepsOf(changes)]
+  const prepared = { changed: steps.length > 0, steps }
   if (changes.length === 0) {
     if (!isReadOnly(options.mode)) await forgetHosts(tools)
-    return { ...prepared, isDone: true }
+    return { ...prepared, isDone: !isToUndo }
   }
   if (!(await agrees(options.mode, changes, person, signal))) return { ...prepared, isDone: false }
   await makeOrUndo(tools, async (run) => {

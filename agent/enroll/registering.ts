@@ -73,13 +73,19 @@ export function unansweredText(hostname: string): string {
 /**
  * Ids of hosts that this machine registered, the newest last.
  *
- * @param url left out: at whatever issuer. Those of which the issuer was not recorded count at any
+ * @param url null: at whatever issuer. Those of which the issuer was not recorded count at any
  */
-export function registeredIn(runs: readonly JournalRun[], url?: string): readonly string[] {
+export function registeredIn(runs: readonly JournalRun[], url: string | null = null): readonly string[] {
   return registrationsIn(runs).flatMap(({ hostId, at }) => {
-    const isThere = url === undefined || at === undefined || at.url === url
+    const isThere = url === null || at === undefined || at.url === url
     return hostId === null || !isThere ? [] : [hostId]
   })
+}
+
+/** The URL of the issuer at which this machine registered a host; null when that is not known. */
+export function issuerOf(runs: readonly JournalRun[], hostId: string): string | null {
+  const isIt = (one: RegistrationChange): boolean => one.hostId !== null && isSame(one.hostId, hostId)
+  return registrationsIn(runs).findLast(isIt)?.at?.url ?? null
 }
 
 /**

@@ -46,12 +46,27 @@ export async function reloadConfiguredSshd(
 ): Promise<string | null> {
   try {
     const files = await readFiles(configFile)
-    if (settingIn(files, ['sshd', 'reload'])?.value === 'never') return null
+    if (isNever(files)) return null
     return await reloadSshd(signal, await reloadCommandIn(files, configFile))
   } catch (error) {
     signal.throwIfAborted()
     return `how sshd is reloaded is not known: ${reasonOf(error)}`
   }
+}
+
+/** Whether `sshd.reload` is `never`. Where the configuration cannot be read, {@link reloadConfiguredSshd} says why. */
+export async function isReloadedByHand(configFile = CONFIG_FILE): Promise<boolean> {
+  const { files } = await readConfigFiles(configFile)
+  return isNever(files)
+}
+
+function isNever(files: readonly ConfigFile[]): boolean {
+  return settingIn(files, ['sshd', 'reload'])?.value === 'never'
+}
+
+/** For people, where {@link isReloadedByHand}. @param meanwhile what sshd does until then: `keeps its configuration` */
+export function reloadByHand(meanwhile: string): string {
+  return `note: sshd.reload is never: reload sshd by hand; until then it ${meanwhile}`
 }
 
 /**

@@ -83,6 +83,7 @@ export async function openTools(
     performers: {
       // An undoing goes on whatever signal comes.
       reloadSshd: async () => reloadConfiguredSshd(new AbortController().signal),
+      note: person.print,
     },
   })
     .catch(async (error: unknown) => {

@@ -1,6 +1,6 @@
 import { messageOf } from '../cert/errors.ts'
 import type { OpenRun } from './journal.ts'
-import { isReadOnly, type Mode } from './show.ts'
+import { isReadOnly, type Mode, type Step } from './show.ts'
 import type { EnrollTools } from './wanted.ts'
 
 type Tools = Pick<EnrollTools, 'journal' | 'person'>
@@ -15,6 +15,13 @@ export async function undo({ journal, person }: Tools, what: string): Promise<vo
 /** Whether a call was interrupted, or could not undo what it did. */
 export function isUnfinished({ runs }: EnrollTools['journal']): boolean {
   return runs.some(({ isFinished }) => !isFinished)
+}
+
+/** Of a call that only looks, where {@link isUnfinished}. */
+export const UNDO_STEP: Step = {
+  step: 'undo an earlier call that was interrupted',
+  changed: true,
+  detail: 'journal.json',
 }
 
 /** Undo what an earlier call left; one that only looks says that it would. */

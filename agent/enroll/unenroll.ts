@@ -4,6 +4,7 @@ import type { Deletion } from './delete-host.ts'
 import { isOfUserCa } from './enroll-user-ca.ts'
 import type { Left } from './perform.ts'
 import { forgetHost, forgetUnanswered, unansweredText } from './registering.ts'
+import { isReloadedByHand, reloadByHand } from './reload.ts'
 import { agrees, isReadOnly, type Mode, type Step, stepsOf } from './show.ts'
 import { USER_CA_DROP_IN } from './sshd-logins.ts'
 import type { EnrollTools } from './wanted.ts'
@@ -51,16 +52,18 @@ export async function unenroll(
   const question = `Take all of this back${also}?`
   if (!(await agrees(mode, changes.map(reversed), person, signal, question)))
     return { ...result, isDone: false }
-  if (
-    changes.some(({ kind, ...about }) => kind === 'file' && 'path' in about && about.path === USER_CA_DROP_IN)
-  ) {
+  if (changes.some(isOfLogins)) {
     person.print(LOGINS_END)
     if (mode === 'ask' && !(await person.agrees('End logins by user certificate?', signal)))
       return { ...result, isDone: false }
   }
   signal.throwIfAborted()
-  const { left } = await journal.undoAll(isKept)
+  const { changes: undone, left } = await journal.undoAll(isKept)
   for (const { path, why } of left) person.print(`not taken back: ${path}: ${why}`)
+  if (undone.some(({ kind }) => kind === 'sshd') && (await isReloadedByHand()))
+    person.print(
+      reloadByHand(`presents the certificates${undone.some(isOfLogins) ? ', and trusts the user CAs' : ''}`),
+    )
   await reportUnanswered({ journal, person })
   const isRestLeft = toUndo().length > 0
   if (isRestLeft)
@@ -74,6 +77,10 @@ export async function unenroll(
   person.print(await deleteAtLast(deletes, person, signal))
   await forgetHost(journal, deletes.hostId)
   return { ...result, left, isDone: true }
+}
+
+function isOfLogins(change: Change): boolean {
+  return change.kind === 'file' && change.path === USER_CA_DROP_IN
 }
 
 const LOGINS_END =

@@ -280,6 +280,45 @@ test(
   },
 )
 
+test(
+  'unenroll that was interrupted before it deleted the host: the next one knows it from the journal',
+  canRun,
+  async () => {
+    await using machine = await makeMachine({ mayRead: 'all', mayCreate: true, mayDelete: 'all' })
+    const { issuer } = machine
+    await writeFile(machine.path('etc/hostcertd/conf.d/reload.yaml'), 'sshd: {reload: never}\n')
+    const byHand = 'note: sshd.reload is never: reload sshd by hand; until then it'
+    const says = (line: string): string => expect.stringContaining(line) as string
+    expect(await endOf(machine.enroll('--user-ca'))).toEqual({
+      status: 0,
+      stderr: says(`${byHand} keeps its previous configuration\n`),
+    })
+    const hostId = issuer.hosts[HOSTNAME] ?? ''
+    // All that an interrupted one did.
+    expect(await endOf(machine.run('unenroll', '--yes'))).toEqual({
+      status: 0,
+      stderr: says(`${byHand} presents the certificates, and trusts the user CAs\n`),
+    })
+    expect(existsSync(machine.path('etc/hostcertd/hostcertd.yaml'))).toBe(false)
+    const deleting = ['unenroll', '--yes', '--delete-host']
+    expect(await endOf(machine.run(...deleting))).toEqual({
+      status: 1,
+      stderr: `CONFIG_INVALID: say how to log in at ${issuer.url} to delete the host ${hostId}: --auth METHOD or --admin-token-file FILE\n`,
+    })
+    const login = ['--admin-token-file', machine.path('token')]
+    expect(await endOf(machine.run(...deleting, ...login))).toEqual({
+      status: 0,
+      stderr: says(`deleted the host ${hostId} at ${issuer.url}\n`),
+    })
+    expect(Object.keys(issuer.hosts)).toEqual([])
+    expect(await endOf(machine.run(...deleting, ...login))).toEqual({
+      status: 0,
+      stderr:
+        'there is nothing of enroll on this host to take back: nothing changed; nothing on this machine names a host at an issuer: to delete one, add --url URL and --host-id ID\n',
+    })
+  },
+)
+
 test.each([
   { key: 'Ctrl-C', typed: '\u0003', says: 'ended by SIGINT' },
   { key: 'Ctrl-D', typed: '\u0004', says: 'CREDENTIAL_UNREADABLE: the client secret is empty' },

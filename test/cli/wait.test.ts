@@ -1,13 +1,12 @@
 import { once } from 'node:events'
 import { createServer } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test, vi } from 'vitest'
 import { createUntilServed } from '../../agent/cli/wait.ts'
 import type { Config } from '../../agent/config/config.ts'
 import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import { freePort } from '../support/private-sshd/process.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
-import { LIVE, makeHostWithDaemon, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
+import { type FakeAnswer, LIVE, makeHostWithDaemon, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
 
 const MISSING = /^not all certificates are served after 0s: ssh_host_ed25519_key is absent\n$/
 
@@ -25,9 +24,18 @@ test.concurrent('1 on time-out, with what is missing', async () => {
 })
 
 test.concurrent('0 as soon as it is there', async () => {
-  await using host = await makeBareHost()
+  let asked = 0
+  // Another program has the port: this one looks by itself.
+  await using other = await startFakeDaemon({
+    get '/status'() {
+      asked += 1
+      return { status: 404, body: '' }
+    },
+  })
+  await using host = await makeBareHost({ health: { listen: other.listen } })
   const waiting = host.verb(['wait', '--timeout', '60s'])
-  await sleep(1_500)
+  // It has looked once.
+  await expect.poll(() => asked, { timeout: 30_000 }).toBeGreaterThan(1)
   await host.certify(ED25519)
   expect(await waiting).toMatchObject({ status: 0 })
 })
@@ -153,11 +161,24 @@ test.concurrent.each<{
     missing: 'a is absent',
   },
 ])('by what the daemon says: $name', async ({ keys, sshd, missing }) => {
-  const answer = statusAnswer(keys, {}, sshd === undefined ? {} : { sshd })
-  await using host = await makeHostWithDaemon(answer)
-  const result = await host.verb(['wait', '--timeout', missing === null ? '60s' : '4s'])
-  const stderr = missing === null ? '' : `not all certificates are served after 4s: ${missing}\n`
-  expect(result).toEqual({ status: missing === null ? 0 : 1, stdout: '', stderr })
+  const document = statusAnswer(
+    keys.map((key) => ({ ...key, principals: ['web1'] })),
+    {},
+    sshd === undefined ? {} : { sshd },
+  )
+  expect(await missingBy(document)).toBe(missing)
+})
+
+test.concurrent('by what the daemon says: 0 at once, or 1 with what is missing', async () => {
+  await using good = await makeHostWithDaemon(statusAnswer([valid('a', SERVED)]))
+  expect(await good.verb(['wait', '--timeout', '60s'])).toEqual({ status: 0, stdout: '', stderr: '' })
+  await using bad = await makeHostWithDaemon(statusAnswer([valid('a', UNSEEN)]))
+  expect(await bad.verb(['wait', '--timeout', '4s'])).toEqual({
+    status: 1,
+    stdout: '',
+    stderr:
+      'not all certificates are served after 4s: sshd was not seen to present them recently: no common MAC\n',
+  })
 })
 
 const FIRST_PASS =
@@ -175,40 +196,37 @@ test.concurrent('by what the daemon says: the last errors, each once', async () 
     last_error,
   })
   const keys = [failed('a', LAST_ERROR), failed('b', LAST_ERROR), failed('c', null)]
-  await using host = await makeHostWithDaemon(statusAnswer(keys))
-  const { stderr } = await host.verb(['wait', '--timeout', '2s'])
-  expect(stderr).toBe(
-    'not all certificates are served after 2s: a is absent, b is absent, c is absent; ISSUER_UNREACHABLE: no route\\nto it\n',
+  expect(await missingBy(statusAnswer(keys))).toBe(
+    'a is absent, b is absent, c is absent; ISSUER_UNREACHABLE: no route\\nto it',
   )
 })
 
 test.concurrent.each([
-  {
-    name: 'before it, with what this process sees',
-    status: { status: 503, body: '{"error":"starting"}' },
-    livez: LIVE,
-    missing: `ssh_host_ed25519_key is absent; ${FIRST_PASS}`,
-  },
-  { name: 'after others without a configuration', status: NOT_ENROLLED, livez: LIVE, missing: FIRST_PASS },
+  { name: 'before it', status: { status: 503, body: '{"error":"starting"}' }, livez: LIVE },
+  { name: 'after others without a configuration', status: NOT_ENROLLED, livez: LIVE },
   {
     name: 'when it hangs in it',
     status: { status: 503, body: '{"error":"starting"}' },
     livez: { status: 503, body: '{"status":"fail","last_turn":null}' },
-    missing: `ssh_host_ed25519_key is absent; ${FIRST_PASS}`,
   },
-])('says that the daemon is still in its first pass: $name', async ({ status, livez, missing }) => {
-  await using host = await makeHostWithDaemon(status, livez)
-  const { stderr } = await host.verb(['wait', '--timeout', '4s'])
-  expect(stderr).toBe(`not all certificates are served after 4s: ${missing}\n`)
+])('says that the daemon is still in its first pass: $name', async ({ status, livez }) => {
+  expect(await missingBy(status, livez)).toBe(FIRST_PASS)
 })
 
-test.concurrent('enroll waits: says that the daemon is still in its first pass', async () => {
-  for (const status of [NOT_ENROLLED, { status: 503, body: '{"error":"starting"}' }]) {
-    await using daemon = await startFakeDaemon({ '/status': status, '/livez': LIVE })
-    const [host = '', port] = daemon.listen.split(':')
-    expect(await waitOfEnroll({ kind: 'tcp', host, port: Number(port) }, null)).toBe(FIRST_PASS)
-  }
+test.concurrent('says so with what this process sees', async () => {
+  await using host = await makeHostWithDaemon({ status: 503, body: '{"error":"starting"}' })
+  const { stderr } = await host.verb(['wait', '--timeout', '4s'])
+  expect(stderr).toBe(
+    `not all certificates are served after 4s: ssh_host_ed25519_key is absent; ${FIRST_PASS}\n`,
+  )
 })
+
+/** What enroll misses, whose time is over at once; null: nothing. @param status the daemon's answer, and its `/livez` */
+async function missingBy(status: FakeAnswer, livez: FakeAnswer = LIVE): Promise<string | null> {
+  await using daemon = await startFakeDaemon({ '/status': status, '/livez': livez })
+  const [host = '', port] = daemon.listen.split(':')
+  return await waitOfEnroll({ kind: 'tcp', host, port: Number(port) }, null)
+}
 
 /** What enroll waits for: its names, seen since it told the service. */
 function waitOfEnroll(
@@ -238,9 +256,7 @@ test.concurrent.each([
   },
 ])('enroll waits: $name', async ({ change, missing }) => {
   const document = statusAnswer([{ ...valid('a', SERVED), ...change }])
-  await using daemon = await startFakeDaemon({ '/status': document, '/livez': LIVE })
-  const [host = '', port] = daemon.listen.split(':')
-  expect(await waitOfEnroll({ kind: 'tcp', host, port: Number(port) }, null)).toBe(missing)
+  expect(await missingBy(document)).toBe(missing)
 })
 
 test.concurrent('enroll waits: without a port of the daemon', async () => {

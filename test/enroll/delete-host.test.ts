@@ -1,13 +1,15 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ErrorCode } from '../../agent/cert/errors.ts'
-import { ownHostId, readDeletion, refuseCopy } from '../../agent/enroll/delete-host.ts'
+import { type DeleteTools, ownHost, readDeletion, refuseCopy } from '../../agent/enroll/delete-host.ts'
 import type { ExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import { ManualClock } from '../fakes/manual-clock.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
+import { enrolled } from './enroll-host.ts'
 
 const ID = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
+const OTHER_ID = '0c1efcfc-434c-4c43-80e3-53c9eae6672a'
 const URL = 'https://issuer.example.com'
 const NEVER = new AbortController().signal
 const REGISTERED = [
@@ -15,11 +17,12 @@ const REGISTERED = [
     isFinished: true,
     changes: [{ kind: 'registration', step: 'register', hostId: ID, hostname: 'web1.example.com' } as const],
   },
-]
+] as const
 
-test('the id of this machine’s host counts only at the issuer that it is configured for', async () => {
-  expect(await ownHostId(URL, { url: URL, sshHostId: ID }, [])).toBe(ID)
-  await expect(ownHostId(URL, { url: 'https://other.example.com', sshHostId: ID }, [])).rejects.toThrow(
+test('this machine’s host counts only at the issuer that it is configured for', async () => {
+  const own = { url: URL, hostId: ID }
+  for (const url of [URL, null]) expect(await ownHost(url, { url: URL, sshHostId: ID }, [])).toEqual(own)
+  await expect(ownHost(URL, { url: 'https://other.example.com', sshHostId: ID }, [])).rejects.toThrow(
     `name the host: --host-id ID; this machine is configured for https://other.example.com, not ${URL}`,
   )
 })
@@ -27,11 +30,39 @@ test('the id of this machine’s host counts only at the issuer that it is confi
 test('without a configuration it is the one that was enrolled, or registered last; a damaged record is neither', async () => {
   await using folder = await makeTemporaryFolder()
   const file = join(folder.path, 'enrollment.json')
-  expect(await ownHostId(URL, null, REGISTERED, file)).toBe(ID)
-  await expect(ownHostId(URL, null, [], file)).rejects.toThrow(/^name the host: --host-id ID$/)
+  expect(await ownHost(URL, null, REGISTERED, file)).toEqual({ url: URL, hostId: ID })
+  await expect(ownHost(URL, null, [], file)).rejects.toThrow(/^name the host: --host-id ID$/)
   await writeFile(file, '{')
-  await expect(ownHostId(URL, null, REGISTERED, file)).rejects.toThrow(
+  await expect(ownHost(URL, null, REGISTERED, file)).rejects.toThrow(
     /enrollment\.json is damaged: .*; name the host: --host-id ID$/,
+  )
+})
+
+test('when unenroll was interrupted after the configuration was taken back, the journal names the issuer', async () => {
+  await using folder = await makeTemporaryFolder()
+  const file = join(folder.path, 'enrollment.json')
+  const at = (url: string) => ({ url, projectId: OTHER_ID, project: 'servers' })
+  const registered = (hostId: string, url: string) => ({ ...REGISTERED[0].changes[0], hostId, at: at(url) })
+  const changes = [registered(ID, URL), registered(OTHER_ID, 'https://other.example.com')]
+  const runs = [{ isFinished: true, changes }]
+  expect(await ownHost(null, null, runs, file)).toEqual({
+    url: 'https://other.example.com',
+    hostId: OTHER_ID,
+  })
+  expect(await ownHost(URL, null, runs, file)).toEqual({ url: URL, hostId: ID })
+  // It is not taken back yet.
+  const enrolledId = ID.toUpperCase()
+  await writeFile(file, enrolled({ host_id: enrolledId }))
+  expect(await ownHost(null, null, runs, file)).toEqual({ url: URL, hostId: enrolledId })
+  await expect(ownHost(null, null, REGISTERED, file)).rejects.toThrow(
+    `name the issuer of the host ${enrolledId}: --url URL`,
+  )
+  await rm(file)
+  await expect(ownHost(null, null, REGISTERED, file)).rejects.toThrow(
+    `name the issuer of the host ${ID}: --url URL`,
+  )
+  await expect(ownHost(null, null, [], file)).rejects.toThrow(
+    'name the issuer and the host: --url URL --host-id ID',
   )
 })
 
@@ -103,4 +134,12 @@ test('a host is gone when the issuer says so, not when a proxy has nothing at th
   expect(await isThere('ISSUER_NOT_FOUND', 'req-1')).toBe(false)
   expect(await isThere('ISSUER_NOT_FOUND', null)).toBe(true)
   expect(await isThere('ISSUER_FORBIDDEN', 'req-1')).toBe(true)
+})
+
+test('a host that only the journal names needs a login by the options', async () => {
+  const options = { url: URL, hostId: ID, method: null, login: {}, adminTokenFile: null, caFile: null }
+  const tools = { clock: new ManualClock(0), environment: {} } as unknown as DeleteTools
+  await expect(readDeletion(options, [], tools, NEVER)).rejects.toThrow(
+    `say how to log in at ${URL} to delete the host ${ID}: --auth METHOD or --admin-token-file FILE`,
+  )
 })

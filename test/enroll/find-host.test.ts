@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { findHost, type HostWish } from '../../agent/enroll/find-host.ts'
 import { Patience } from '../../agent/enroll/patience.ts'
 import type { ExchangeClient } from '../../agent/issuer/exchange-client.ts'
+import type { RegisteredHost } from '../../agent/issuer/host-questions.ts'
 import type { IssuerFailure } from '../../agent/renewal/ports.ts'
 import { ManualClock } from '../fakes/manual-clock.ts'
 
@@ -25,7 +26,7 @@ const REGISTER = { ttl: null, alias: null }
 type Found = Awaited<ReturnType<ExchangeClient['findHost']>>
 type Registered = Awaited<ReturnType<ExchangeClient['registerHost']>>
 
-function found(host: typeof HOST | null, visible: number, similar: string[] = []): Found {
+function found(host: RegisteredHost | null, visible: number, similar: string[] = []): Found {
   return { kind: 'found', project: { id: PROJECT, slug: 'servers' }, host, similar, visible }
 }
 
@@ -246,6 +247,12 @@ test.each([
     expect(await look({ ...wish, ownIds: [OURS] }, { registered: taken })).toMatchObject({
       host: { kind: 'found', id: OURS, isNew: false, notes: want },
     })
+    // It is there, by its id in the configuration or in the journal.
+    for (const known of [{ configuredId: OURS }, { registeredId: OURS }])
+      expect(await look({ ...wish, ...known }, { found: [found(given, 1)] })).toMatchObject({
+        asked: 'find',
+        host: { kind: 'found', id: OURS, isNew: false, notes: want },
+      })
   },
 )
 

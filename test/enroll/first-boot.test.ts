@@ -74,6 +74,28 @@ test('the service waits for no time server, which may never answer, and no failu
   expect(unit).not.toMatch(/^(?:RestartPreventExitStatus|SuccessExitStatus)=/m)
 })
 
+test('a service that is stopped has the time that undoing an attempt takes at most', async () => {
+  const limitOf = async (unit: string, name: string): Promise<number> => {
+    const text = await readFile(new URL(`../../systemd/${unit}`, import.meta.url), 'utf8')
+    // What it has without one: systemd-system.conf(5).
+    return Number(new RegExp(`^${name}=(\\d+)s$`, 'm').exec(text)?.[1] ?? 90)
+  }
+  const constantIn = async (file: string, name: string): Promise<number> => {
+    const text = await readFile(new URL(`../../agent/${file}`, import.meta.url), 'utf8')
+    return Number(new RegExp(`${name} = ([\\d_]+)$`, 'm').exec(text)?.[1]?.replace('_', ''))
+  }
+  const longest =
+    (await limitOf('hostcertd.service', 'TimeoutStopSec')) +
+    (await limitOf('hostcertd-ephemeral.service', 'TimeoutStopSec')) +
+    (await limitOf('hostcertd-reload@.service', 'TimeoutStopSec')) +
+    (3 * (await constantIn('enroll/service-state.ts', 'MILLISECONDS'))) / 1000 +
+    (await constantIn('enroll/reload.ts', 'LONGEST_RELOAD_SECONDS')) +
+    (await constantIn('host/sshd.ts', 'HELPER_TIMEOUT_MILLISECONDS')) / 1000 +
+    (await limitOf('hostcertd.service', 'TimeoutStartSec'))
+  expect(longest).toBe(15 + 9 + 90 + 30 + 90 + 35 + 90)
+  expect(await limitOf('hostcertd-enroll.service', 'TimeoutStopSec')).toBeGreaterThan(longest)
+})
+
 test('a service that was stopped waits for nothing when it is started again', async () => {
   await using host = await makeBootHost()
   await host.writeTemplate({ jitter_seconds: 3600 })

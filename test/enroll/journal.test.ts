@@ -5,7 +5,7 @@ import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import * as fc from 'fast-check'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { AgentError } from '../../agent/cert/errors.ts'
 import type { Access, FileState } from '../../agent/enroll/change.ts'
 import { readFileState } from '../../agent/enroll/files.ts'
@@ -523,6 +523,34 @@ os.setxattr(path, 'user.note', b'mine')`
   )
 })
 
+describe('an ACL and other extended attributes that cannot be copied', () => {
+  afterEach(() => vi.unstubAllEnvs())
+
+  test.each([
+    { name: 'cp fails', script: 'exit 1', why: 'cp ended with status 1' },
+    {
+      name: 'cp cannot set one',
+      script: 'echo "cp: setting attributes: No" >&2',
+      why: 'cp: setting attributes: No',
+    },
+  ])('are named, and nothing fails: $name', async ({ script, why }) => {
+    const bin = join(host.state, 'bin')
+    await fs.mkdir(bin, { recursive: true })
+    await fs.writeFile(join(bin, 'cp'), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+    vi.stubEnv('PATH', `${bin}:${process.env['PATH'] ?? ''}`)
+    const notes: string[] = []
+    const performers = { note: (text: string) => void notes.push(text) }
+    await using journal = await openJournal({ folder: host.state, performers })
+    const old = await readFileState(config)
+    await journal.begin().make(fileChange(config, old, fileState('new\n', old?.mode)))
+    const note = `note: ${config} may have lost its ACL and other extended attributes: ${why}`
+    expect(notes).toEqual([note])
+    expect(await journal.undoUnfinished()).toMatchObject({ left: [] })
+    expect(notes).toEqual([note, note])
+    expect(await readFileState(config)).toEqual(old)
+  })
+})
+
 describe('the owner and mode of a folder', () => {
   const accessOf = async (path: string): Promise<Access> => {
     const { mode, uid, gid } = await fs.stat(path)
@@ -822,9 +850,13 @@ test('what a killed root helper left is removed, and nothing else that has such 
   const states = [{ path: copy, state: await readFileState(copy) }]
   await run.make({ kind: 'copies', step: 'copies', paths, before: states, state: null })
   await run.finish()
+  const helper = await fs.readFile(new URL('../../systemd/reload-helper', import.meta.url), 'utf8')
+  const inWork = new Set([...helper.matchAll(/\$work\/([\w.-]+)/g)].map(([, name = '']) => name))
+  expect(inWork.size).toBeGreaterThan(2)
+  expect(helper).toContain('mktemp -d "$copies/.install.XXXXXX"')
+  expect(helper).toContain('kept=/etc/ssh/sshd_config.d/.40-hostcertd.conf.before')
   await fs.mkdir(join(copies, '.install.aB3dE9'))
-  for (const name of ['certificate', 'drop-in', 'kept', 'public'])
-    await fs.writeFile(join(copies, '.install.aB3dE9', name), 'x\n')
+  for (const name of inWork) await fs.writeFile(join(copies, '.install.aB3dE9', name), 'x\n')
   await fs.writeFile(join(copies, '.install.tHeir5', 'public'), 'x\n')
   await fs.writeFile(join(copies, '.a-cert.pub.hostcertd-0123456789ab.tmp'), 'x\n')
   await fs.writeFile(join(dropIns, '.40-hostcertd.conf.before'), '')

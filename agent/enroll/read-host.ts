@@ -10,22 +10,45 @@ import {
   requireAll,
 } from './current.ts'
 import { gatherFacts, type HostFacts } from './facts.ts'
+import type { HostWish } from './find-host.ts'
 import { hostnameOf, wishOf } from './host-wish.ts'
 import { loginSettings, readSecrets } from './login-settings.ts'
-import { firstOf, ownCertificates, ownHostKeys } from './own-host-keys.ts'
-import { planChanges } from './plan.ts'
+import { firstOf, type OwnHostKey, ownCertificates, ownHostKeys } from './own-host-keys.ts'
+import { planChanges, type Wanted } from './plan.ts'
 import { requireReloadable } from './reload.ts'
 import { CONFIG_FILE, type EnrollOptions, type EnrollTools, NO_HOST, settingsOf } from './wanted.ts'
 
 /** What `enroll` knows of this host before the issuer is asked. */
-export type Prepared = Awaited<ReturnType<typeof prepare>>
+export interface ThisHost {
+  readonly hostname: string
+  /** The one for which a certificate is issued first. */
+  readonly hostKey: OwnHostKey
+  readonly wish: HostWish
+  /** Its id at the issuer, by the options or what is on this machine; null: the issuer is asked. */
+  readonly knownId: string | null
+  /** As it is to be, for {@link knownId}. */
+  readonly before: Configured
+  /** What is planned by, but for what the issuer says. */
+  readonly wanted: Omit<Wanted, 'text' | 'hostId' | 'cas' | 'userCa'>
+  /** As it is to be for a host at the issuer. @throws AgentError CONFIG_INVALID */
+  readonly configuredFor: (hostId: string | null, hostname: string | null) => Promise<Configured>
+  readonly facts: HostFacts
+  /** By `clock.uptime()`, when `facts` were gathered. */
+  readonly gatheredAt: number
+  /** Gather them again. */
+  readonly gather: () => Promise<HostFacts>
+}
 
 /**
  * Read this host, and find whatever is wrong with its configuration or on it before a person or the issuer is asked.
  *
  * @throws AgentError; the signal's reason
  */
-export async function prepare(options: EnrollOptions, tools: EnrollTools, signal: AbortSignal) {
+export async function readHost(
+  options: EnrollOptions,
+  tools: EnrollTools,
+  signal: AbortSignal,
+): Promise<ThisHost> {
   const { environment, person, clock } = tools
   const current = await readCurrent(tools)
   if (!current.isConfigured) requireAll(options, current)

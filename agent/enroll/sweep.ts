@@ -15,6 +15,7 @@ export async function sweepBeside(path: string): Promise<void> {
 
 /** `mktemp -d` gives six such characters. */
 const WORK_FOLDER = /^\.install\.[A-Za-z0-9]{6}$/
+/** All that the helper makes in such a folder. */
 const WORK_FILES = ['certificate', 'drop-in', 'kept', 'public']
 
 /**
