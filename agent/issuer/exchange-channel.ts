@@ -132,7 +132,9 @@ function spawnChild(
 ): Stream {
   // After a change of user they may be out of reach, which the child would report by a stack trace only.
   accessSync(node, constants.X_OK)
-  for (const file of args.filter((arg) => arg.startsWith('/'))) accessSync(file, constants.R_OK)
+  // Its arguments may name what does not exist yet.
+  const script = args.find((arg) => arg.startsWith('/'))
+  if (script !== undefined) accessSync(script, constants.R_OK)
   const child = spawn(node, args, { stdio: ['pipe', 'pipe', 'inherit'], env: environmentOf(process.env) })
   child.once('spawn', started)
   child.on('error', (error) => over(`it cannot be started: ${reasonOf(error)}`))

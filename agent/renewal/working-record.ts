@@ -113,6 +113,7 @@ export function withoutWaits(record: AttemptRecord): AttemptRecord {
     ...key,
     wait: null,
     refusals: 0,
+    repairs: [],
     refused: refused && { ...refused, askAgainAt: 0 },
   }))
 }

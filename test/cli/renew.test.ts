@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -118,6 +118,11 @@ test('--host-key: only that one; one that is not there is an error and nothing i
     stderr: `HOST_KEY_UNREADABLE: no such host key: /etc/other.pub (available: ${ECDSA}, ${ED25519})\n`,
   })
   expect(issuer.issued).toHaveLength(1)
+})
+
+test('the first one, before there is a state directory', async () => {
+  await rm(host.statePath, { recursive: true })
+  expect(await host.verb(['renew'])).toMatchObject({ status: 0, stderr: '' })
 })
 
 test('a failure is 1 and told on stderr, and the backoff it leaves does not hold up the next renew', async () => {

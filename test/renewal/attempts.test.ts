@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { ErrorCode, Failure } from '../../agent/cert/errors.ts'
 import { AgentError } from '../../agent/cert/errors.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
+import { repairWaitOf } from '../../agent/renewal/backoff.ts'
 import type { AttemptRecords } from '../../agent/renewal/ports.ts'
 import { EMPTY_RECORD, type AttemptRecord, type Evidence } from '../../agent/renewal/record.ts'
 import { DAY, START } from '../fakes/fake-host.ts'
@@ -309,6 +310,14 @@ describe('SIGHUP', () => {
     expect(attempts.record).toMatchObject(NO_WAITS)
     expect(attempts.of(A)).toMatchObject({ wait: null, failures: 2 })
     expect(attempts.keyFailed(A, failed('CERT_CA_MISMATCH'), null).until).toBe(START + 5)
+  })
+
+  test('lets a host key that something keeps breaking be repaired again', () => {
+    const { attempts } = start()
+    for (let nth = 1n; nth <= 10n; nth += 1n) attempts.swapped(A, nth, true)
+    expect(repairWaitOf(attempts, A)).toBe(START + 600)
+    attempts.endWaits()
+    expect(repairWaitOf(attempts, A)).toBeNull()
   })
 
   test('but not that for a locked identity', () => {
