@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
 import { isSignatureValid, parseCertificate } from '../../agent/cert/host-certificate.ts'
@@ -16,27 +15,15 @@ import {
   sshString,
   type CraftedKey,
 } from './craft.ts'
+import { readSshsig } from './sshsig.ts'
 
 const NOW = 1_795_438_800
 const fixture = (path: string) => readFile(new URL(`../fixtures/openssh/${path}`, import.meta.url), 'utf8')
 const keyIn = (line: string): PublicKey => readPublicKey(parsePublicKeyLine(line))
 
-/** PROTOCOL.sshsig: what is signed is this, and it stands beside the signature in the file. */
 async function sshsig(name: string): Promise<{ key: PublicKey; signature: Buffer; signed: Buffer }> {
-  const text = await fixture(`regress/${name}.sig`)
-  const armoured = Buffer.from(text.replaceAll(/-----.*-----|\n/g, ''), 'base64')
   const key = keyIn(await fixture(`regress/${name}.pub`))
-  const hash = createHash('sha512').update('This is a test, this is only a test').digest()
-  const signed = Buffer.concat([
-    Buffer.from('SSHSIG'),
-    sshString('unittest'),
-    sshString(''),
-    sshString('sha512'),
-    sshString(hash),
-  ])
-  // The signature is the last string.
-  const before = armoured.indexOf(sshString('sha512')) + sshString('sha512').length
-  return { key, signature: armoured.subarray(before + 4), signed }
+  return { key, ...readSshsig(await fixture(`regress/${name}.sig`)) }
 }
 
 describe("signatures of OpenSSH's own tests, by security keys", () => {

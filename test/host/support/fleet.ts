@@ -4,6 +4,7 @@ import { command } from './commands.ts'
 import type { Host } from './host.ts'
 import { packages } from './installed-host.ts'
 import { HOSTNAME } from './network.ts'
+import { baseRoot, type Release } from './releases.ts'
 
 const HALF_AN_HOUR = 1_800_000
 
@@ -55,6 +56,12 @@ export async function installFromDebian({ container }: Host, names: readonly str
     ...names,
   ]
   await command([...inRoot, ...install], { timeout: HALF_AN_HOUR })
+}
+
+/** Whether the archive of a release has a package, as far as its base root knows. */
+export async function isInDebian(release: Release, name: string): Promise<boolean> {
+  const policy = await command(['chroot', baseRoot(release), 'env', 'LC_ALL=C', 'apt-cache', 'policy', name])
+  return /^ {2}Candidate: \d/m.test(policy)
 }
 
 /** What `enroll` needs to know of a host that is registered, and the secret that it reads from standard input. */
