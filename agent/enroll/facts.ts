@@ -49,7 +49,7 @@ export const FOLDERS: ReadonlyMap<string, number> = new Map([
 /** What the root helper writes. */
 export const COPIES = ['/etc/ssh/hostcertd/*-cert.pub', '/etc/ssh/sshd_config.d/40-hostcertd.conf']
 export const UNIT = 'hostcertd.service'
-/** Enabled by `enroll --user-ca`; runs `ca refresh`. */
+/** Runs `ca refresh`. */
 export const CA_TIMER = 'hostcertd-ca.timer'
 /** Of that unit. Root neither reads nor writes in it. */
 const STATE_FOLDER = '/var/lib/hostcertd'

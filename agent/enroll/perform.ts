@@ -227,7 +227,9 @@ export async function pathsOf(pattern: string): Promise<readonly string[]> {
 }
 
 function callsToMake({ unit, before, replaced }: ServiceChange): readonly (readonly string[])[] {
-  if (!before.isActive) return [['enable', '--now', unit]]
+  // A timer starts after time-sync.target, which without a time server may never be reached.
+  const isTimer = unit.endsWith('.timer')
+  if (!before.isActive) return [['enable', '--now', ...(isTimer ? ['--no-block'] : []), unit]]
   const start = replaced === undefined ? [] : [['start', unit]]
   // A reload ends what it waits for, which a start does not.
   return [...(before.isEnabled ? [] : [['enable', unit]]), ...start, ['reload-or-restart', unit]]
