@@ -27,6 +27,8 @@ export interface Performers {
   ) => Promise<Pick<ProgramResult, 'status' | 'failure' | 'stderr'> & { readonly stdout?: string }>
   /** `sshd -t`, then a reload. @returns why sshd did not read its configuration; null when it did */
   readonly reloadSshd?: () => Promise<string | null>
+  /** The root helper neither tests nor reloads sshd until what this returns is called. @throws Error when it is busy */
+  readonly lockSshd?: () => Promise<() => Promise<void>>
 }
 
 /** Something that could not be undone, or not wholly. Not an error of ours if others edited it. */
@@ -72,6 +74,16 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     const { status, failure, stderr } = await systemctl(args)
     if (status === 0) return
     throw new Error(oneLine(failure ?? `systemctl ${args.join(' ')} ended with status ${status}: ${stderr}`))
+  }
+
+  /** A write for itself: the service, whose start is one of the changes, waits for the helper. */
+  const writeFile = async <Result>(path: string, write: () => Promise<Result>): Promise<Result> => {
+    const release = path.startsWith('/etc/ssh/') ? await performers.lockSshd?.() : undefined
+    try {
+      return await write()
+    } finally {
+      await release?.()
+    }
   }
 
   const undoFile = async (
@@ -140,7 +152,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
 
   return {
     async make(wanted) {
-      if (wanted.kind === 'file') await makeFileChange(wanted, operations)
+      if (wanted.kind === 'file') await writeFile(wanted.path, async () => makeFileChange(wanted, operations))
       if (wanted.kind === 'folder') await setFolderAccess(wanted, operations)
       if (wanted.kind !== 'service') return
       const { unit, replaced } = wanted
@@ -155,7 +167,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       const { change } = undone
       switch (change.kind) {
         case 'file':
-          return undoFile(undone, change, save)
+          return writeFile(change.path, async () => undoFile(undone, change, save))
         case 'folder':
           await undoFolder(change)
           return []

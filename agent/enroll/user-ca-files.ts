@@ -14,7 +14,7 @@ import type { FileState } from './change.ts'
 import { putFileState } from './files.ts'
 import { PUBLIC } from './plan-files.ts'
 import { describe } from './sshd-lines.ts'
-import { readState, trustLines, type UserCaPlaces } from './user-ca-in-place.ts'
+import { readState, trustLines, USER_CA_PLACES, type UserCaPlaces } from './user-ca-in-place.ts'
 import { keysIn, type UserCa, userCaText } from './user-ca.ts'
 
 const FOLDER_MODE = 0o755
@@ -23,6 +23,19 @@ const LOCK_MILLISECONDS = 35_000
 const KEYGEN_MILLISECONDS = 5_000
 /** Of a line. */
 const LONGEST_KEY_BYTES = 16 * 1024
+
+/**
+ * Take the lock of sshd's configuration, which the root helper takes too.
+ *
+ * @returns what gives it free
+ * @throws AgentError STORE_FAILED when it is not free in time; the signal's reason
+ */
+export async function lockSshd(
+  signal: AbortSignal,
+  folder = USER_CA_PLACES.lockFolder,
+): Promise<() => Promise<void>> {
+  return createPassLock({ stateDirectory: folder }).acquire(LOCK_MILLISECONDS, signal)
+}
 
 /** The drop-in, which never changes: a CA that comes or goes changes only the file that it names. */
 export function userCaDropIn({ file }: Pick<UserCaPlaces, 'file'>): string {
@@ -108,10 +121,7 @@ export async function installUserCas(
   signal: AbortSignal,
 ): Promise<void> {
   const text = userCaText(cas)
-  const release = await createPassLock({ stateDirectory: places.lockFolder }).acquire(
-    LOCK_MILLISECONDS,
-    signal,
-  )
+  const release = await lockSshd(signal, places.lockFolder)
   try {
     if (!isInPlace(await readState(places.file), text)) await write(places.file, text)
     await installDropIn(cas, places, isUntested)

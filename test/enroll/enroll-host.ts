@@ -76,6 +76,8 @@ export interface Looked extends Pick<Enrolled, 'hostId' | 'steps' | 'knownHosts'
   readonly asked: readonly string[]
   /** Calls of systemctl, and reloads of sshd, to make changes and to undo them. */
   readonly calls: readonly string[]
+  /** What became of the files of the user CAs while the lock of the root helper was held. */
+  readonly locked: readonly string[]
 }
 
 /** What systemctl prints, and its exit status. */

@@ -1,4 +1,4 @@
-import { chmod } from 'node:fs/promises'
+import { chmod, readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import type { Change, FileChange } from '../../agent/enroll/change.ts'
@@ -128,6 +128,16 @@ describe('enroll --user-ca', () => {
   test('a timer that is masked is found before the issuer is asked', async () => {
     const looked = await host.look({ options: ANY, systemctl: { masked: TIMER } })
     expect(looked).toMatchObject({ error: expect.stringContaining('hostcertd-ca.timer is masked') as string })
+  })
+
+  test('that fails: the drop-in goes, sshd is reloaded, then the keys go; each under the lock of the root helper', async () => {
+    const options = { ...ANY, mode: 'yes' } as const
+    const failsBefore = 'record which machine this is'
+    const { error, calls, locked } = await host.look({ options, userCa: ca, failsBefore })
+    expect(error).toBe('cut off')
+    expect(calls.at(-1)).toBe('reload sshd, which can read user-ca.pub')
+    expect(locked).toEqual([`${KEYS} written`, `${DROP_IN} written`, `${DROP_IN} removed`, `${KEYS} removed`])
+    await expect(readFile(host.path('etc/ssh/hostcertd/user-ca.pub'))).rejects.toThrow('ENOENT')
   })
 
   test('is not needed on a new host whose configuration says user_ca.install: true', async () => {
