@@ -39,7 +39,7 @@ export interface CliContext {
    * One run of `ca refresh`, while no `enroll` or `unenroll` is at work.
    *
    * @param load the configuration, read under their lock
-   * @param isNow the issuer is asked whenever it was asked last
+   * @param isNow when the issuer says "later", that is a failure and not waited for
    * @returns whether all went well; what did not is logged
    */
   readonly refreshCas: (

@@ -171,7 +171,7 @@ export function buildProgram(
     .action(async (options) => act(async () => caShow(context, options, signal)))
 
   verb('refresh', 'bring the user CAs up to date, and say when the issuer names an unknown host CA', ca)
-    .option('--now', 'ask the issuer even if it was already asked today')
+    .option('--now', 'do not wait when the issuer says that it is busy: fail at once')
     .action(async (options) => act(async () => caRefresh(context, options, signal)))
 
   verb('krl', 'write a revocation list that revokes every certificate of this host, by its key id')

@@ -1,29 +1,19 @@
-import { createHash } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AgentError, type Failure, messageOf } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
-import { formatTime, parseTime, type UnixSeconds } from '../cert/time.ts'
+import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
 import { readUserCaStatus, type UserCaStatus, userCaStatusText } from '../host/user-ca-status.ts'
-import type { ExchangeClient } from '../issuer/exchange-client.ts'
-import type { Clock, Log } from '../renewal/ports.ts'
-import {
-  documentOf,
-  installUserCas,
-  isDropInInPlace,
-  readEffect,
-  readKnown,
-  requireKeygenAccepts,
-  USER_CA_PLACES,
-  type UserCaPlaces,
-  write,
-} from './user-ca-files.ts'
+import type { ExchangeClient, UserCaAnswer } from '../issuer/exchange-client.ts'
+import type { Clock, HostCaAnswer, Log } from '../renewal/ports.ts'
+import { documentOf, installUserCas, isDropInInPlace, requireKeygenAccepts, write } from './user-ca-files.ts'
+import { readEffect, readKnown, USER_CA_PLACES, type UserCaPlaces } from './user-ca-in-place.ts'
 import { comparedTime, decideUserCas, type UserCa } from './user-ca.ts'
 
 export interface CaRefreshTools {
-  readonly clock: Pick<Clock, 'now'>
+  readonly clock: Pick<Clock, 'now' | 'uptime' | 'sleep'>
   readonly log: Log
   /** The issuer, asked by an exchange that does not run as root. */
   readonly source: Pick<ExchangeClient, 'userCa' | 'hostCa' | 'health'>
@@ -41,12 +31,14 @@ const NOTHING: UserCaStatus = {
   reload_pending: false,
 }
 
+/** In all, while the issuer says "later". TimeoutStartSec= of hostcertd-ca.service covers it. */
+const LONGEST_WAIT_SECONDS = 120
+
 /**
  * Bring the user CAs up to date if `user_ca.install` is set, and say when the issuer names a host CA that is not pinned.
- * The issuer is asked once a day, and after a failure at each run; what the configuration says is done at each run, and so
- * is what an earlier run could not finish. As root. Errors are logged.
+ * What an earlier run could not finish is done, too. As root. Errors are logged.
  *
- * @param isNow the issuer is asked whenever it was asked last
+ * @param isNow when the issuer says "later", that is a failure; else it is asked again then, if that is soon
  * @returns whether all went well; if not, the next run of the timer tries again
  * @throws the signal's reason
  */
@@ -56,78 +48,50 @@ export async function refreshCas(
   isNow: boolean,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const { clock, log, places = USER_CA_PLACES } = tools
-  const before = await statusBefore(places, log)
-  const isTurn = (last: string | null): boolean =>
-    isNow || isTurnOf(config.issuer.kind === 'http' ? config.issuer.sshHostId : '', last, clock.now())
-  const after = config.userCa.install
-    ? await refreshUserCas(
-        config,
-        tools,
-        before,
-        before.error !== null || isTurn(before.last_success),
-        signal,
-      )
-    : await skip(config, tools, before)
-  const lastNews = before.host_cas_at ?? null
-  if (config.verify.hostCaFile === null || !isTurn(lastNews)) return after.error === null
-  if (!(await newsOfHostCas(config.verify.hostCaFile, tools, signal))) return false
-  await write(places.status, userCaStatusText({ ...after, host_cas_at: formatTime(clock.now()) }))
-  return after.error === null
+  const { clock, log, source, places = USER_CA_PLACES } = tools
+  const waitsUntil = clock.uptime() + (isNow ? 0 : LONGEST_WAIT_SECONDS)
+  const ask: Asking = async (question) => {
+    for (;;) {
+      const answer = await question()
+      if (!('failure' in answer)) return answer
+      const seconds = answer.failure.retryAfterSeconds
+      if (seconds === null || clock.uptime() + Math.max(seconds, 1) > waitsUntil) return answer
+      log.info({ code: answer.failure.code }, `the issuer is busy; it is asked again in ${seconds} s`)
+      await clock.sleep(Math.max(seconds, 1) * 1000, signal)
+    }
+  }
+  // What is in place stays without `user_ca.install`; but a missing success must not raise an alert then.
+  if (!config.userCa.install) await rm(places.status, { force: true })
+  const isRefreshed = !config.userCa.install || (await refreshUserCas(config, tools, ask, signal))
+  const { hostCaFile } = config.verify
+  if (hostCaFile === null) return isRefreshed
+  const answer = await ask(async () => source.hostCa(signal))
+  return (await newsOfHostCas(hostCaFile, answer, log)) && isRefreshed
 }
 
-const DAY_SECONDS = 86_400
+/** Ask the issuer, and again if it says "later" and that is soon. @throws the signal's reason */
+type Asking = <Answer extends HostCaAnswer | UserCaAnswer>(question: () => Promise<Answer>) => Promise<Answer>
 
-/**
- * Whether a time of the day has come, or passed, since the issuer last answered. Each host has its own, so that a fleet
- * spreads over the day.
- *
- * @param hostId at the issuer
- * @param last RFC 3339; null: never
- */
-export function isTurnOf(hostId: string, last: string | null, now: UnixSeconds): boolean {
-  const at = last === null ? null : parseTime(last)
-  // One in the future was written while the clock was wrong.
-  if (at === null || !(at <= now)) return true
-  const ownTime = createHash('sha256').update(hostId).digest().readUInt32BE(0) % DAY_SECONDS
-  const dayOf = (time: UnixSeconds): number => Math.floor((time - ownTime) / DAY_SECONDS)
-  return dayOf(now) > dayOf(at)
-}
-
-/** What is in place stays. Of the status, only `host_cas_at` is kept: without `user_ca.install`, a missing success must not raise an alert. */
-async function skip(
-  { verify: { hostCaFile } }: Config,
-  { clock, places = USER_CA_PLACES }: CaRefreshTools,
-  { host_cas_at = null }: UserCaStatus,
-): Promise<UserCaStatus> {
-  const status = { ...NOTHING, last_attempt: formatTime(clock.now()) ?? '', host_cas_at }
-  if (hostCaFile === null) await rm(places.status, { force: true })
-  else await write(places.status, userCaStatusText(status))
-  return status
-}
-
-/** @returns what it came to, which is in the status file */
+/** @returns whether all went well; what it came to is in the status file */
 async function refreshUserCas(
   { issuer, sshd, userCa: policy }: Config,
   tools: CaRefreshTools,
-  before: UserCaStatus,
-  isTurn: boolean,
+  ask: Asking,
   signal: AbortSignal,
-): Promise<UserCaStatus> {
+): Promise<boolean> {
   const { clock, log, source, places = USER_CA_PLACES } = tools
+  const before = await statusBefore(places, log)
   const hostId = issuer.kind === 'http' ? issuer.sshHostId : ''
-  const answer = isTurn ? await source.userCa({ hostId }, signal) : null
-  if (answer === null)
-    log.info({ last_success: before.last_success }, 'the issuer was already asked for the user CA today')
+  const answer = await ask(async () => source.userCa({ hostId }, signal))
   const now = clock.now()
   let status: UserCaStatus = { ...before, last_attempt: formatTime(now) ?? '', error: null }
-  const failures: Failure[] = answer?.kind === 'failed' ? [answer.failure] : []
+  const failures: Failure[] = 'failure' in answer ? [answer.failure] : []
   try {
     const { known, skipped } = await readKnown(places, before.cas)
     for (const line of skipped)
       log.warn({}, `${places.file}:${line} is no key that hostcertd can use, and is removed`)
-    const named = answer?.kind === 'user-ca' ? await usable(answer.key, places, failures, signal) : null
-    const time = answer === null ? null : comparedTime(source.health().clockSkewSeconds, now)
+    const named = 'key' in answer ? await usable(answer.key, places, failures, signal) : null
+    const time = comparedTime(source.health().clockSkewSeconds, now)
     const { cas, refused } = decideUserCas(known, named, policy, time)
     if (refused !== null) failures.push({ code: 'USER_CA_INVALID', message: refused })
     if (named !== null && time === null && cas.length > 1)
@@ -141,9 +105,9 @@ async function refreshUserCas(
       await installUserCas(cas, places, isReloadPending, signal)
       logChanges(known, cas, log)
       const isPersons = isReloadPending && sshd.reload === 'never'
-      if (isPersons && answer !== null)
+      if (isPersons)
         log.warn({}, 'sshd has to be reloaded before it uses the user CAs, and sshd.reload is never')
-      else if (isReloadPending && !isPersons) await reload(tools, signal)
+      else if (isReloadPending) await reload(tools, signal)
       // While another line wins, a later run has to reload sshd again.
       await requireEffect(places, log)
       status = { ...status, reload_pending: isPersons }
@@ -154,10 +118,12 @@ async function refreshUserCas(
   }
   for (const { code, message } of failures) log.error({ code }, message)
   const [failure] = failures
-  if (failure !== undefined) status = { ...status, error: { code: failure.code, message: failure.message } }
-  else if (answer !== null) status = { ...status, last_success: status.last_attempt }
+  status =
+    failure === undefined
+      ? { ...status, last_success: status.last_attempt }
+      : { ...status, error: { code: failure.code, message: failure.message } }
   await write(places.status, userCaStatusText(status))
-  return status
+  return failure === undefined
 }
 
 const CLOCK_UNKNOWN =
@@ -224,12 +190,7 @@ async function requireEffect(places: UserCaPlaces, log: Log): Promise<void> {
  *
  * @returns whether the issuer and the file could be read; if not, that is logged
  */
-async function newsOfHostCas(
-  hostCaFile: string,
-  { source, log }: CaRefreshTools,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const answer = await source.hostCa(signal)
+async function newsOfHostCas(hostCaFile: string, answer: HostCaAnswer, log: Log): Promise<boolean> {
   if (!answer.ok && answer.noSuchRoute) return true
   if (!answer.ok) {
     log.error({ code: answer.failure.code }, `the host CA is not known: ${answer.failure.message}`)

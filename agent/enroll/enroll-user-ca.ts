@@ -9,7 +9,8 @@ import type { HostFacts } from './facts.ts'
 import type { Patience } from './patience.ts'
 import { fileChange, PUBLIC } from './plan-files.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
-import { documentOf, USER_CA_PLACES, userCaDropIn } from './user-ca-files.ts'
+import { documentOf, userCaDropIn } from './user-ca-files.ts'
+import { knownIn, USER_CA_PLACES } from './user-ca-in-place.ts'
 import { comparedTime, decideUserCas, userCaText } from './user-ca.ts'
 
 export interface UserCaPlan {
@@ -42,10 +43,13 @@ export function planUserCa(
   { userCa: policy, sshd }: Pick<Config, 'userCa' | 'sshd'>,
   isSameHost: boolean,
   { now, skewSeconds }: { readonly now: UnixSeconds; readonly skewSeconds: number | null },
-  { files, userCas }: Pick<HostFacts, 'files' | 'userCas'>,
+  { files }: Pick<HostFacts, 'files'>,
 ): UserCaPlan {
   const time = comparedTime(skewSeconds, now)
-  const { cas, refused } = decideUserCas(isSameHost ? userCas : [], key, policy, time)
+  // A status that cannot be used only makes an overlap longer.
+  const inStatus = userCaStatusIn(files.get(USER_CA_STATUS_FILE)?.content)?.cas ?? []
+  const { known } = knownIn(files.get(USER_CA_FILE) ?? null, inStatus)
+  const { cas, refused } = decideUserCas(isSameHost ? known : [], key, policy, time)
   if (refused !== null) throw new AgentError('USER_CA_INVALID', refused)
   const at = formatTime(now) ?? ''
   const status = {
@@ -54,7 +58,6 @@ export function planUserCa(
     last_success: at,
     error: null,
     reload_pending: sshd.reload === 'never',
-    host_cas_at: userCaStatusIn(files.get(USER_CA_STATUS_FILE)?.content)?.host_cas_at ?? null,
   } as const
   // hostcertd's own, whatever is in them when they are taken back: the timer writes them, too.
   const ownChange = (step: string, path: string, content: string): FileChange | null => {

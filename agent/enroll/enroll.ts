@@ -133,9 +133,10 @@ async function prove(
       { ...tools, patience },
       signal,
     )
-    // The users of the host before are no users of this one.
-    const isOtherHost = enrollment !== null && enrollment.host_id.toLowerCase() !== found.id.toLowerCase()
-    const asksUserCa = options.userCa || (before.config.userCa.install && isOtherHost)
+    // The users of the host before are no users of this one. On a host that is new, what the timer would put in place by
+    // itself could not be taken back.
+    const isNewHere = enrollment?.host_id.toLowerCase() !== found.id.toLowerCase()
+    const asksUserCa = options.userCa || (before.config.userCa.install && isNewHere)
     const userCaKey = asksUserCa ? await askUserCa(issuing, found.id, patience, signal) : null
     if (userCaKey !== null && !isReadOnly(options.mode))
       await requireKeygenAccepts(userCaKey, dirname(USER_CA_STATUS_FILE), signal)
@@ -228,7 +229,7 @@ async function make(
   run: OpenRun,
   changes: readonly Change[],
   config: Config,
-  { waitSeconds, userCa }: EnrollOptions,
+  { waitSeconds }: EnrollOptions,
   tools: EnrollTools,
   signal: AbortSignal,
 ): Promise<void> {
@@ -247,7 +248,7 @@ async function make(
   if (config.sshd.reload === 'never' && changes.some(isOfSshd))
     person.print(reloadByHand('keeps its previous configuration'))
   // The service does it for new certificates only.
-  else if (userCa && changes.some(isOfSshd)) {
+  else if (config.userCa.install && changes.some(isOfSshd)) {
     const why = await tools.reloadSshd(signal)
     if (why !== null) throw new AgentError('SSHD_RELOAD_FAILED', `sshd was not reloaded: ${why}`)
   }

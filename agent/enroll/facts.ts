@@ -7,7 +7,7 @@ import { ENROLLMENT_FILE, type MachineIdentity, readMachineIdentity } from '../h
 import { userNamed, whyDenied } from '../host/file-access.ts'
 import { isGone } from '../host/files.ts'
 import { runProgram } from '../host/programs.ts'
-import { readUserCaStatus, USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
+import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
 import type { Access, CopiesChange, FileState, ServiceFiles, ServiceState } from './change.ts'
 import { EPHEMERAL_UNIT } from './ephemeral.ts'
 import { readFileState } from './files.ts'
@@ -17,8 +17,6 @@ import { listServiceState, readCertificates } from './service-state.ts'
 import { readSshdSetup, type SshdSetup } from './sshd-facts.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import { RETURN_FILE } from './template.ts'
-import { readKnown, USER_CA_PLACES } from './user-ca-files.ts'
-import type { UserCa } from './user-ca.ts'
 import { CONFIG_FILE, CREDENTIALS_FOLDER, DEFAULTS_FILE, HOST_CA_FILE, SSHD_CONFIG } from './wanted.ts'
 
 /** Everything on this host that the plan depends on, read once. What cannot be read stops enroll. */
@@ -33,8 +31,6 @@ export interface HostFacts {
   readonly service: UnitState
   readonly ephemeralService: UnitState
   readonly caTimer: UnitState
-  /** In place; empty as long as `user_ca.install` is false, for then nothing is planned with them. */
-  readonly userCas: readonly UserCa[]
   readonly copies: CopiesChange['before']
   readonly serviceState: ServiceState
   /** Certificates of any host that the service keeps. */
@@ -53,7 +49,7 @@ export const FOLDERS: ReadonlyMap<string, number> = new Map([
 /** What the root helper writes. */
 export const COPIES = ['/etc/ssh/hostcertd/*-cert.pub', '/etc/ssh/sshd_config.d/40-hostcertd.conf']
 export const UNIT = 'hostcertd.service'
-/** Enabled by `enroll --user-ca`; runs `ca refresh`. */
+/** Runs `ca refresh`. */
 export const CA_TIMER = 'hostcertd-ca.timer'
 /** Of that unit. Root neither reads nor writes in it. */
 const STATE_FOLDER = '/var/lib/hostcertd'
@@ -91,7 +87,6 @@ export async function gatherFacts(
     service: await stateOfUnit(UNIT, signal),
     ephemeralService: await stateOfUnit(EPHEMERAL_UNIT, signal),
     caTimer: await stateOfUnit(CA_TIMER, signal),
-    userCas: config.userCa.install ? await readUserCas() : [],
     copies: await Promise.all(copies.map(async (path) => ({ path, state: await stateOf(path) }))),
     serviceState: { folder: STATE_FOLDER, before: await listServiceState(STATE_FOLDER) },
     certificates: await readCertificates(STATE_FOLDER),
@@ -100,12 +95,6 @@ export async function gatherFacts(
         ? null
         : await whyNotForDaemon(pins, signal),
   }
-}
-
-async function readUserCas(): Promise<readonly UserCa[]> {
-  // One that cannot be read only makes an overlap longer.
-  const status = await readUserCaStatus().catch(() => null)
-  return (await readKnown(USER_CA_PLACES, status?.cas ?? [])).known
 }
 
 async function copiesAt(pattern: string): Promise<readonly string[]> {

@@ -9,6 +9,7 @@ import { isSameState, putFileState, readFileState, removeEmptyFolders } from './
 import { withoutSecrets } from './forget-secrets.ts'
 import { type Entry, LARGEST_JOURNAL_BYTES, loadRuns, type Run, textOfRuns } from './journal-format.ts'
 import { createPerformer, filesOf, foldersFor, type Left, type Performers, placeOf } from './perform.ts'
+import { USER_CA_FILE } from './sshd-logins.ts'
 import { sweepBeside } from './sweep.ts'
 
 /*
@@ -222,16 +223,21 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     // A service that goes on would bring back copies that are removed; one that was there reads what is restored.
     for (const unit of services.keys()) if (unit !== null) await performer.stop(unit).catch(() => undefined)
     await undoServices(false)
-    for (const one of entries) {
-      const place = placeOf(one.change)
-      if (one.change.kind === 'service' || one.change.kind === 'sshd') continue
-      if (blocked.has(place)) continue
-      await attempt([one], place, () => undoEntry(one))
+    const undoFiles = async (areLast: boolean): Promise<void> => {
+      for (const one of entries) {
+        const place = placeOf(one.change)
+        if (one.change.kind === 'service' || one.change.kind === 'sshd') continue
+        if (blocked.has(place) || (place === USER_CA_FILE) !== areLast) continue
+        await attempt([one], place, () => undoEntry(one))
+      }
     }
+    await undoFiles(false)
     const aboutSshd = entries.filter(({ change: { kind } }) => kind === 'sshd')
     // What failed may be a file of sshd's: when it is undone later, sshd has to read that as well.
     const isLast = blocked.size === 0
     if (aboutSshd.length > 0) await attempt(isLast ? aboutSshd : [], 'sshd', async () => performer.undoSshd())
+    // sshd reads it at each login for as long as its configuration names it.
+    if (!blocked.has('sshd')) await undoFiles(true)
     await undoServices(true)
     if (unsaved !== null && !(await trySave()))
       left.push({ path, why: `what was undone cannot be noted: ${reasonOf(unsaved)}` })

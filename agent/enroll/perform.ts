@@ -29,6 +29,8 @@ export interface Performers {
   readonly reloadSshd?: () => Promise<string | null>
   /** Something that did not work as it should, for people; it fails nothing. */
   readonly note?: (text: string) => void
+  /** The root helper neither tests nor reloads sshd until what this returns is called. @throws Error when it is busy */
+  readonly lockSshd?: () => Promise<() => Promise<void>>
 }
 
 /** Something that could not be undone, or not wholly. Not an error of ours if others edited it. */
@@ -82,6 +84,15 @@ export function createPerformer(performers: Performers, operations: FileOperatio
   }
   const put = async (path: string, state: FileState | null): Promise<void> =>
     noteLost(path, await putFileState(path, state, operations))
+  /** A write for itself: the service, whose start is one of the changes, waits for the helper. */
+  const writeFile = async <Result>(path: string, write: () => Promise<Result>): Promise<Result> => {
+    const release = path.startsWith('/etc/ssh/') ? await performers.lockSshd?.() : undefined
+    try {
+      return await write()
+    } finally {
+      await release?.()
+    }
+  }
 
   const undoFile = async (
     undone: Entry,
@@ -149,7 +160,8 @@ export function createPerformer(performers: Performers, operations: FileOperatio
 
   return {
     async make(wanted) {
-      if (wanted.kind === 'file') noteLost(wanted.path, await makeFileChange(wanted, operations))
+      if (wanted.kind === 'file')
+        noteLost(wanted.path, await writeFile(wanted.path, async () => makeFileChange(wanted, operations)))
       if (wanted.kind === 'folder') await setFolderAccess(wanted, operations)
       if (wanted.kind !== 'service') return
       const { unit, replaced } = wanted
@@ -164,7 +176,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       const { change } = undone
       switch (change.kind) {
         case 'file':
-          return undoFile(undone, change, save)
+          return writeFile(change.path, async () => undoFile(undone, change, save))
         case 'folder':
           await undoFolder(change)
           return []
@@ -236,7 +248,9 @@ export async function pathsOf(pattern: string): Promise<readonly string[]> {
 }
 
 function callsToMake({ unit, before, replaced }: ServiceChange): readonly (readonly string[])[] {
-  if (!before.isActive) return [['enable', '--now', unit]]
+  // A timer starts after time-sync.target, which without a time server may never be reached.
+  const isTimer = unit.endsWith('.timer')
+  if (!before.isActive) return [['enable', '--now', ...(isTimer ? ['--no-block'] : []), unit]]
   const start = replaced === undefined ? [] : [['start', unit]]
   // A reload ends what it waits for, which a start does not.
   return [...(before.isEnabled ? [] : [['enable', unit]]), ...start, ['reload-or-restart', unit]]

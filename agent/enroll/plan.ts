@@ -65,7 +65,7 @@ export function planChanges(wanted: Wanted, facts: HostFacts): Planned {
     ...sshd.changes,
     enrollmentChange(wanted, machine, facts),
     ...ephemeral,
-    ...(options.userCa ? timerChanges(facts) : []),
+    ...timerChanges(wanted, facts),
   ].filter((change) => change !== null)
   return {
     notes: [
@@ -73,6 +73,7 @@ export function planChanges(wanted: Wanted, facts: HostFacts): Planned {
       ...(machine.copied === null ? [] : [`${machine.copied}; enroll accepts it as it is`]),
       ...otherPins(wanted),
       ...(options.userCa && userCa === null ? [LATER_USER_CA] : []),
+      ...notesOfTimer(facts),
       ...notesOfEphemeral(options, machine, ephemeral),
     ],
     changes: [...changes, ...serviceChanges(changes.length > 0, wanted.hostId, facts)],
@@ -113,10 +114,17 @@ function otherPins({ pinned: { path, keys }, options: { caFingerprints } }: Want
   )
 }
 
-function timerChanges({ caTimer }: HostFacts): readonly Change[] {
+/** Of every host: `ca refresh` also says when the issuer names a host CA that is not pinned. Only a user CA requires it. */
+function timerChanges({ options, userCa }: Wanted, { caTimer }: HostFacts): readonly Change[] {
+  if ('unknown' in caTimer && !options.userCa && userCa === null) return []
   const before = known(caTimer)
   if (before.isEnabled && before.isActive) return []
-  return [{ kind: 'service', step: 'refresh the user CA once a day', unit: CA_TIMER, before }]
+  return [{ kind: 'service', step: 'ask the issuer for its CAs once a day', unit: CA_TIMER, before }]
+}
+
+function notesOfTimer({ caTimer }: HostFacts): readonly string[] {
+  if (!('unknown' in caTimer)) return []
+  return [`no timer will say when the issuer names another host CA: ${caTimer.unknown}`]
 }
 
 /** @param isChanged whether anything else is */

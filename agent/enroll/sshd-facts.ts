@@ -23,7 +23,7 @@ export interface SshdSetup {
   readonly unreadable: readonly { readonly path: string; readonly why: string }[]
   /** What `HostCertificate` lines name, those below `Match` too, by path; without what sshd could not load. */
   readonly certificates: ReadonlyMap<string, Buffer>
-  /** The keys in what `TrustedUserCAKeys` lines name, by path; null when they cannot be read. */
+  /** The keys in what `TrustedUserCAKeys` lines name, by path; none in a missing file; null when they are not known. */
   readonly userCas: ReadonlyMap<string, readonly Buffer[] | null>
   /** Private halves that sshd loads, or would load without its `HostKey` lines. */
   readonly hostKeys: readonly HostKeyPair[]
@@ -106,8 +106,8 @@ async function readConfigurationFile(file: string): Promise<ConfigurationFile> {
 async function readKeys(path: string): Promise<readonly Buffer[] | null> {
   try {
     return parseCaKeys(await readBoundedFile(path, SMALL_FILE_BYTES)).map(({ blob }) => blob)
-  } catch {
-    return null
+  } catch (error) {
+    return isGone(error) ? [] : null
   }
 }
 

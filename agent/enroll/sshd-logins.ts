@@ -13,10 +13,11 @@ export const USER_CA_FILE = `${COPIES_DIRECTORY}/user-ca.pub`
 export function trusted(setup: SshdSetup, userCa: readonly string[] | null, leftovers: Leftovers): Outcome {
   const { sshd, userCas } = setup
   const ours = userCa === null ? [] : parseCaKeys(userCa.join('\n')).map(({ blob }) => blob)
-  const isOurs = (line: SshdDirective): boolean => {
-    const keys = userCas.get(line.value) ?? []
-    return keys.length > 0 && keys.every((key) => ours.some((one) => one.equals(key)))
-  }
+  /** Whether every login by this line is one by ours, too. Without a key, or without its file, there is none. */
+  const losesNobody = ({ value }: SshdDirective): boolean =>
+    userCas.get(value)?.every((key) => ours.some((one) => one.equals(key))) === true
+  const isOurs = (line: SshdDirective): boolean =>
+    losesNobody(line) && (userCas.get(line.value) ?? []).length > 0
   const lines = sshd.written.filter(
     (line) => line.keyword === 'trustedusercakeys' && line.value !== USER_CA_FILE && !isNone(line),
   )
@@ -31,6 +32,7 @@ export function trusted(setup: SshdSetup, userCa: readonly string[] | null, left
     const named = `${describe(line)}${makerOf(line)}`
     const isLater = sshd.written.indexOf(line) >= from
     if (userCa === null || line.inMatch || isOurs(line)) notes.push(`${named}: stays`)
+    else if (isLater && losesNobody(line)) notes.push(`${named}: stays`)
     else if (isLater)
       problems.push(
         `${named}: its keys are not among the user CAs that hostcertd installs, and sshd would use only those; so logins by it would end: enroll without --user-ca, or remove that line`,

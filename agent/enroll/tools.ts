@@ -10,6 +10,7 @@ import { createExchangeClient, type ExchangeClientOptions } from '../issuer/exch
 import { type Journal, openJournal, readJournal } from './journal.ts'
 import { reloadConfiguredSshd } from './reload.ts'
 import { isReadOnly, type Mode, type Person } from './show.ts'
+import { lockSshd } from './user-ca-files.ts'
 import { type EnrollTools, SSHD_CONFIG } from './wanted.ts'
 
 const FOLDER = '/var/lib/hostcertd-enroll'
@@ -84,6 +85,7 @@ export async function openTools(
       // An undoing goes on whatever signal comes.
       reloadSshd: async () => reloadConfiguredSshd(new AbortController().signal),
       note: person.print,
+      lockSshd: async () => lockSshd(new AbortController().signal),
     },
   })
     .catch(async (error: unknown) => {

@@ -3,38 +3,19 @@ import { dirname, join } from 'node:path'
 import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { oneLine, reasonOf } from '../cert/text.ts'
-import { formatTime, parseTime } from '../cert/time.ts'
+import { formatTime } from '../cert/time.ts'
 import { isGone, makeFolder, readBoundedFile, replaceFile } from '../host/files.ts'
 import { createPassLock } from '../host/lock.ts'
 import { findProgram, runProgram } from '../host/programs.ts'
-import { isNone, linesOf, readDirectives, type SshdDirective } from '../host/sshd-directives.ts'
+import { isNone } from '../host/sshd-directives.ts'
 import { makeRuntimeFolder, type SshdCheck, SshdConfiguration } from '../host/sshd-files.ts'
-import { USER_CA_STATUS_FILE, type UserCaStatus } from '../host/user-ca-status.ts'
+import type { UserCaStatus } from '../host/user-ca-status.ts'
 import type { FileState } from './change.ts'
-import { putFileState, readFileState } from './files.ts'
+import { putFileState } from './files.ts'
 import { PUBLIC } from './plan-files.ts'
 import { describe } from './sshd-lines.ts'
-import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
+import { readState, trustLines, USER_CA_PLACES, type UserCaPlaces } from './user-ca-in-place.ts'
 import { keysIn, type UserCa, userCaText } from './user-ca.ts'
-import { SSHD_CONFIG } from './wanted.ts'
-
-/** Where the user CAs are kept; a test has places of its own. */
-export interface UserCaPlaces {
-  readonly sshdConfig: string
-  readonly file: string
-  readonly dropIn: string
-  readonly status: string
-  /** Of the lock that the root helper takes too. */
-  readonly lockFolder: string
-}
-
-export const USER_CA_PLACES: UserCaPlaces = {
-  sshdConfig: SSHD_CONFIG,
-  file: USER_CA_FILE,
-  dropIn: USER_CA_DROP_IN,
-  status: USER_CA_STATUS_FILE,
-  lockFolder: '/run/hostcertd-reload',
-}
 
 const FOLDER_MODE = 0o755
 /** The helper has 30 s for all that it does. */
@@ -43,37 +24,22 @@ const KEYGEN_MILLISECONDS = 5_000
 /** Of a line. */
 const LONGEST_KEY_BYTES = 16 * 1024
 
+/**
+ * Take the lock of sshd's configuration, which the root helper takes too.
+ *
+ * @returns what gives it free
+ * @throws AgentError STORE_FAILED when it is not free in time; the signal's reason
+ */
+export async function lockSshd(
+  signal: AbortSignal,
+  folder = USER_CA_PLACES.lockFolder,
+): Promise<() => Promise<void>> {
+  return createPassLock({ stateDirectory: folder }).acquire(LOCK_MILLISECONDS, signal)
+}
+
 /** The drop-in, which never changes: a CA that comes or goes changes only the file that it names. */
 export function userCaDropIn({ file }: Pick<UserCaPlaces, 'file'>): string {
   return `# Written by hostcertd (user_ca.install); changes are lost.\nTrustedUserCAKeys ${file}\n`
-}
-
-/** @throws AgentError STORE_FAILED when it is not known what is there */
-export async function readState(path: string): Promise<FileState | null> {
-  try {
-    return await readFileState(path)
-  } catch (error) {
-    throw new AgentError('STORE_FAILED', `cannot read ${path}: ${reasonOf(error)}`, { cause: error })
-  }
-}
-
-/**
- * The CAs in place.
- *
- * @param noted what the status says about them
- * @returns `skipped`: the numbers of lines that hold no key
- * @throws AgentError STORE_FAILED when it is not known which they are
- */
-export async function readKnown(
-  { file }: Pick<UserCaPlaces, 'file'>,
-  noted: UserCaStatus['cas'],
-): Promise<{ readonly known: readonly UserCa[]; readonly skipped: readonly number[] }> {
-  const { keys, skipped } = keysIn((await readState(file))?.content.toString('utf8') ?? '')
-  const known = keys.map((key) => {
-    const since = noted.find(({ fingerprint }) => fingerprint === key.fingerprint)?.unnamed_since ?? null
-    return { key, unnamedSince: since === null ? null : parseTime(since) }
-  })
-  return { known, skipped }
 }
 
 /** As the status says it. */
@@ -155,10 +121,7 @@ export async function installUserCas(
   signal: AbortSignal,
 ): Promise<void> {
   const text = userCaText(cas)
-  const release = await createPassLock({ stateDirectory: places.lockFolder }).acquire(
-    LOCK_MILLISECONDS,
-    signal,
-  )
+  const release = await lockSshd(signal, places.lockFolder)
   try {
     if (!isInPlace(await readState(places.file), text)) await write(places.file, text)
     await installDropIn(cas, places, isUntested)
@@ -245,36 +208,9 @@ async function lostBy(
   return null
 }
 
-/** Those that are in force for all: of several, sshd uses the first. */
-async function trustLines(sshdConfig: string): Promise<readonly SshdDirective[]> {
-  return linesOf(await readDirectives(sshdConfig), 'trustedusercakeys')
-}
-
 async function checkSshd(file: string): Promise<SshdCheck> {
   const program = await findProgram('sshd')
   if (program === null) return { kind: 'unknown', why: 'there is no sshd on this host' }
   await makeRuntimeFolder()
   return new SshdConfiguration(program, file).check(new AbortController().signal)
-}
-
-/**
- * Whether sshd uses the file of the CAs: of several `TrustedUserCAKeys` lines it uses the first.
- *
- * @returns `problem`: what wins instead; `notes`: lines below `Match`, which win for those whom they match
- */
-export async function readEffect({ sshdConfig, file, dropIn }: UserCaPlaces): Promise<{
-  readonly problem: string | null
-  readonly notes: readonly string[]
-}> {
-  const lines = (await readDirectives(sshdConfig)).filter(({ keyword }) => keyword === 'trustedusercakeys')
-  const first = lines.find(({ inMatch }) => !inMatch)
-  const notes = lines
-    .filter(({ inMatch, value }) => inMatch && value !== file)
-    .map((line) => `${describe(line)} is below a Match line, and replaces the user CAs of hostcertd there`)
-  if (first?.value === file) return { problem: null, notes }
-  const problem =
-    first === undefined
-      ? `sshd does not read ${dropIn}; add this line at the top of ${sshdConfig}, and reload sshd: Include ${dropIn}`
-      : `${describe(first)} is read first, so sshd does not use the user CAs in ${file}; remove that line, and reload sshd`
-  return { problem, notes }
 }

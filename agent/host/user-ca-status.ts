@@ -30,8 +30,6 @@ const statusSchema = v.object({
   ),
   /** Whether sshd has to read its configuration again, to learn of the drop-in. */
   reload_pending: v.boolean(),
-  /** When the issuer was last asked for the host CAs, and answered, or has no such route; null or missing: never. */
-  host_cas_at: v.optional(v.nullable(time)),
 })
 
 /** `ca-status.json`. Fields that another version adds are ignored. */

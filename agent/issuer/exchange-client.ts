@@ -55,7 +55,7 @@ export interface ExchangeClient extends IssuerSession, Omit<Hosts, 'userCa'> {
   userCa(question: HostQuestion<'user-ca'>, signal: AbortSignal): Promise<UserCaAnswer>
 }
 
-type UserCaAnswer =
+export type UserCaAnswer =
   | { readonly kind: 'user-ca'; readonly key: PublicKey }
   | Extract<HostAnswerOf<'user-ca'>, { kind: 'failed' }>
 

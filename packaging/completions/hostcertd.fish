@@ -71,7 +71,7 @@ complete -c hostcertd -n '__hostcertd_at check' -s w -l warning -r -f -d 'WARNIN
 complete -c hostcertd -n '__hostcertd_at check' -s c -l critical -r -f -d 'CRITICAL if less than this is left'
 complete -c hostcertd -n '__hostcertd_at wait' -l timeout -r -f -d 'give up after this time'
 complete -c hostcertd -n '__hostcertd_at doctor' -l issue -d 'also issue and verify a certificate for each host key'
-complete -c hostcertd -n "__hostcertd_at 'ca refresh'" -l now -d 'ask the issuer even if it was already asked today'
+complete -c hostcertd -n "__hostcertd_at 'ca refresh'" -l now -d 'do not wait when the issuer says that it is busy: fail at once'
 complete -c hostcertd -n '__hostcertd_at doctor' -l sshd-config -r -F -d "sshd's configuration file"
 complete -c hostcertd -n "__hostcertd_at 'ca show'" -l format -x -a 'known-hosts ssh-config known-hosts-command ansible json' -d 'what clients read'
 complete -c hostcertd -n "__hostcertd_at 'ca show'" -l hosts -r -f -d 'hosts that the CA is trusted for'

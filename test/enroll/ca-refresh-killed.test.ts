@@ -41,7 +41,7 @@ async function refreshKilledAt(host: UserCaHost, issuerNames: string, at: number
     const log = Object.fromEntries(['debug', 'info', 'warn', 'error'].map((level) => [level, () => {}]))
     const { execFileSync } = await import('node:child_process')
     const tools = {
-      clock: { now: () => ${host.clock.now()} },
+      clock: { now: () => ${host.clock.now()}, uptime: () => 0 },
       log,
       source: { userCa: async () => ({ kind: 'user-ca', key }), health: () => ({ clockSkewSeconds: 0 }) },
       reloadSshd: async () => {

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { parseCaKeys, type PublicKey } from '../../agent/cert/public-key.ts'
-import { type CaRefreshTools, isTurnOf } from '../../agent/enroll/ca-refresh.ts'
+import type { CaRefreshTools } from '../../agent/enroll/ca-refresh.ts'
 import { lastUserCaSuccess } from '../../agent/host/user-ca-status.ts'
 import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import type { IssuerFailure } from '../../agent/renewal/ports.ts'
@@ -116,62 +116,89 @@ describe('logins by user certificates, with a real sshd', () => {
   })
 })
 
-describe('when the issuer is asked', () => {
-  test('by the timer: once a day at the time of this host, and after a failure at each run', async () => {
-    await using host = await makeUserCaHost()
-    const one = await host.makeCa('one')
-    let asked = 0
-    const counting = (user: string | null): CaRefreshTools['source'] => {
-      const source = naming(user)
-      return {
+test('what the configuration revokes, and a drop-in that is gone, need no answer', async () => {
+  await using host = await makeUserCaHost()
+  const [one, two] = [await host.makeCa('one'), await host.makeCa('two')]
+  await host.refresh(naming(one))
+  await host.refresh(naming(two))
+  await rm(host.places.dropIn)
+  expect(await host.refresh(naming(null), { revoked: [keyIn(one).fingerprint] })).toBe(false)
+  expect([await host.logsIn('one'), await host.logsIn('two')]).toEqual([false, true])
+  expect((await stat(host.places.dropIn)).isFile()).toBe(true)
+})
+
+describe('an issuer that says "later"', () => {
+  /** @param times at how many questions about each CA it says so */
+  function saying(
+    seconds: number,
+    times: number,
+    one: string,
+  ): { readonly source: CaRefreshTools['source']; asked: string[] } {
+    const asked: string[] = []
+    const source = naming(one, [one])
+    const later = { ...failure('issuer-backoff'), code: 'ISSUER_BUSY', retryAfterSeconds: seconds } as const
+    const isLater = (what: string): boolean => {
+      asked.push(what)
+      return asked.filter((other) => other === what).length <= times
+    }
+    return {
+      asked,
+      source: {
         ...source,
-        userCa: async (...question) => {
-          asked += 1
-          return source.userCa(...question)
-        },
-      }
+        userCa: async (...question) =>
+          isLater('user') ? { kind: 'failed', failure: later } : source.userCa(...question),
+        hostCa: async (...question) =>
+          isLater('host') ? { ok: false, failure: later, noSuchRoute: false } : source.hostCa(...question),
+      },
     }
-    /** @returns whether it was asked */
-    const byTimer = async (user: string | null): Promise<boolean> => {
-      asked = 0
-      const isWell = await host.refresh(counting(user), { isByTimer: true })
-      expect(isWell).toBe(user !== null || asked === 0)
-      return asked > 0
-    }
-    expect([await byTimer(one), await byTimer(one)]).toEqual([true, false])
-    await host.clock.advance(DAY)
-    expect([await byTimer(null), await byTimer(null), await byTimer(one)]).toEqual([true, true, true])
-    expect(await byTimer(null)).toBe(false)
-    asked = 0
-    await host.refresh(counting(one))
-    expect(asked).toBe(1)
+  }
+  async function hostWithCa() {
+    const host = await makeUserCaHost()
+    const one = await host.makeCa('one')
+    const hostCaFile = join(host.folder, 'host-ca.pub')
+    await writeFile(hostCaFile, `${one}\n`)
+    return { host, one, hostCaFile }
+  }
+
+  test('is asked again then by the timer, about the user CA and the host CA', async () => {
+    const { host, one, hostCaFile } = await hostWithCa()
+    await using _ = host
+    const { source, asked } = saying(54, 1, one)
+    const refreshed = host.refresh(source, { hostCaFile, isByTimer: true })
+    await expect.poll(() => host.clock.sleeping).toBe(1)
+    await host.clock.advance(53)
+    expect(asked).toEqual(['user'])
+    await host.clock.advance(1)
+    await expect.poll(() => host.clock.sleeping).toBe(1)
+    await host.clock.advance(54)
+    expect(await refreshed).toBe(true)
+    expect(asked).toEqual(['user', 'user', 'host', 'host'])
+    expect(await host.keys()).toEqual([one])
   })
 
-  test('what the configuration revokes, and a drop-in that is gone, do not wait for that', async () => {
-    await using host = await makeUserCaHost()
-    const [one, two] = [await host.makeCa('one'), await host.makeCa('two')]
-    await host.refresh(naming(one))
-    await host.refresh(naming(two))
-    await rm(host.places.dropIn)
-    const revoked = [keyIn(one).fingerprint]
-    const source = { ...naming(null), userCa: async () => expect.unreachable('it was asked just now') }
-    expect(await host.refresh(source, { isByTimer: true, revoked })).toBe(true)
-    expect([await host.logsIn('one'), await host.logsIn('two')]).toEqual([false, true])
-    expect((await stat(host.places.dropIn)).isFile()).toBe(true)
+  test.each([
+    { name: '--now', seconds: 1, isByTimer: false },
+    { name: 'the timer, of a time that is too far off', seconds: 121, isByTimer: true },
+  ])('is not waited for: $name', async ({ seconds, isByTimer }) => {
+    const { host, one, hostCaFile } = await hostWithCa()
+    await using _ = host
+    const { source, asked } = saying(seconds, 1, one)
+    expect(await host.refresh(source, { hostCaFile, isByTimer })).toBe(false)
+    expect(asked).toEqual(['user', 'host'])
+    expect(await host.status()).toMatchObject({ error: { code: 'ISSUER_BUSY' } })
   })
 
-  test('each host has its own time; a clock that was ahead, or a status without a time, never keeps it from asking', () => {
-    const now = 20_000 * DAY
-    const at = (seconds: number): string => new Date((now + seconds) * 1000).toISOString()
-    const hosts = Array.from({ length: 2400 }, (_, index) => `host-${index}`)
-    const turns = (seconds: number): number =>
-      hosts.filter((host) => isTurnOf(host, at(-seconds), now)).length
-    expect([turns(0), turns(DAY)]).toEqual([0, 2400])
-    expect(turns(3600)).toBeGreaterThan(50)
-    expect(turns(3600)).toBeLessThan(150)
-    expect(hosts.filter((host) => isTurnOf(host, null, now))).toHaveLength(2400)
-    expect(hosts.filter((host) => isTurnOf(host, at(1), now))).toHaveLength(2400)
-    expect(hosts.filter((host) => isTurnOf(host, 'nonsense', now))).toHaveLength(2400)
+  test('again and again is waited for two minutes in all', async () => {
+    const { host, one, hostCaFile } = await hostWithCa()
+    await using _ = host
+    const { source, asked } = saying(50, 9, one)
+    const refreshed = host.refresh(source, { hostCaFile, isByTimer: true })
+    for (let turn = 0; turn < 2; turn += 1) {
+      await expect.poll(() => host.clock.sleeping).toBe(1)
+      await host.clock.advance(50)
+    }
+    expect(await refreshed).toBe(false)
+    expect(asked).toEqual(['user', 'user', 'user', 'host'])
   })
 })
 
@@ -595,7 +622,7 @@ describe('files', () => {
     await host.refresh(naming(one))
     expect(await host.refresh(naming(null), { install: false })).toBe(true)
     expect(await host.keys()).toEqual([one])
-    expect(await lastUserCaSuccess(host.places.status)).toBeNull()
+    expect(await stat(host.places.status).catch(() => null)).toBeNull()
   })
 })
 
@@ -612,13 +639,7 @@ test('news of host CAs: one that is not pinned is a warning with its fingerprint
     `the issuer names the host CA ${keyIn(other).fingerprint}, which is not pinned: if it is genuine, add it to ${hostCaFile} before the issuer signs with it`,
   ])
   expect(await readFile(hostCaFile, 'utf8')).toBe(`${pinned}\n`)
-  // Once a day, also without a user CA.
-  const byTimer = { ...wish, isByTimer: true }
-  expect(await host.refresh(naming(null), byTimer)).toBe(true)
-  expect(host.log.messages('error')).toEqual([])
-  await host.clock.advance(DAY)
-  expect(await host.refresh(naming(null), byTimer)).toBe(false)
-  host.log.lines.length = 0
+  expect(await stat(host.places.status).catch(() => null)).toBeNull()
   expect(await host.refresh(naming(null), wish)).toBe(false)
   await rm(hostCaFile)
   expect(await host.refresh(naming(null, [pinned]), wish)).toBe(false)

@@ -76,6 +76,8 @@ export interface Looked extends Pick<Enrolled, 'hostId' | 'steps' | 'knownHosts'
   readonly asked: readonly string[]
   /** Calls of systemctl, and reloads of sshd, to make changes and to undo them. */
   readonly calls: readonly string[]
+  /** What became of the files of the user CAs while the lock of the root helper was held. */
+  readonly locked: readonly string[]
 }
 
 /** What systemctl prints, and its exit status. */
@@ -88,7 +90,8 @@ export interface Wish {
   /** What the issuer names. */
   readonly userCa?: string
   readonly clockSkewSeconds?: number | null
-  readonly systemctl?: { readonly isEnabled?: Word; readonly isActive?: Word }
+  /** The same of every unit, but for one that is masked. */
+  readonly systemctl?: { readonly isEnabled?: Word; readonly isActive?: Word; readonly masked?: string }
   readonly isThere?: boolean
   readonly meanwhile?: Readonly<Record<string, string>>
   readonly failsBefore?: string
@@ -114,7 +117,7 @@ const OPTIONS: EnrollOptions = {
 
 const ENTER = 'mount --bind "$0/etc" /etc && mount --bind "$0/lib" /var/lib && exec "$@"'
 const SYSTEMCTL =
-  '#!/bin/sh\necho "$*" >>"$0.calls"\nread -r status word < "$0.$1"; echo "$word"; exit "$status"\n'
+  '#!/bin/sh\necho "$*" >>"$0.calls"\nif [ "$2" = "$(cat "$0.masked")" ]; then echo masked; exit 1; fi\nread -r status word < "$0.$1"; echo "$word"; exit "$status"\n'
 const PROGRAM = fileURLToPath(new URL('enroll-in-place.ts', import.meta.url))
 const OF_THE_SYSTEM = ['passwd', 'group', 'nsswitch.conf', 'ld.so.cache']
 
@@ -185,7 +188,8 @@ export class EnrollHost implements AsyncDisposable {
     meanwhile = {},
     failsBefore,
   }: Wish = {}): Promise<Looked> {
-    const { isEnabled = ['disabled', 1], isActive = ['inactive', 3] } = systemctl
+    const { isEnabled = ['disabled', 1], isActive = ['inactive', 3], masked = '' } = systemctl
+    await writeFile(this.path('bin/systemctl.masked'), masked)
     for (const [verb, [word, status]] of Object.entries({ 'is-enabled': isEnabled, 'is-active': isActive }))
       await writeFile(this.path(`bin/systemctl.${verb}`), `${status} ${word}\n`)
     const given: Looking = {

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { chmod, chown, mkdir, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -6,6 +7,7 @@ import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import type { Access, Change } from '../../agent/enroll/change.ts'
 import { enroll } from '../../agent/enroll/enroll.ts'
 import { openJournal } from '../../agent/enroll/journal.ts'
+import { USER_CA_DROP_IN, USER_CA_FILE } from '../../agent/enroll/sshd-logins.ts'
 import type { EnrollTools } from '../../agent/enroll/wanted.ts'
 import { systemClock } from '../../agent/host/machine.ts'
 import type { ExchangeClient } from '../../agent/issuer/exchange-client.ts'
@@ -89,6 +91,7 @@ async function look(looking: Looking): Promise<Looked> {
     input: never,
   }
   const calls: string[] = []
+  const locked: string[] = []
   await using journal = await openJournal({
     folder: '/var/lib/hostcertd-enroll',
     performers: {
@@ -97,8 +100,15 @@ async function look(looking: Looking): Promise<Looked> {
         return { status: 0, failure: null, stderr: '' }
       },
       async reloadSshd() {
-        calls.push('reload sshd')
+        calls.push(`reload sshd${existsSync(USER_CA_FILE) ? ', which can read user-ca.pub' : ''}`)
         return null
+      },
+      async lockSshd() {
+        const before = filesOfSshd()
+        return async () => {
+          for (const path of filesOfSshd()) if (!before.includes(path)) locked.push(`${path} written`)
+          for (const path of before) if (!filesOfSshd().includes(path)) locked.push(`${path} removed`)
+        }
       },
     },
   })
@@ -132,6 +142,7 @@ async function look(looking: Looking): Promise<Looked> {
       told,
       asked,
       calls,
+      locked,
       hostId,
       steps,
       knownHosts,
@@ -140,8 +151,12 @@ async function look(looking: Looking): Promise<Looked> {
     }
   } catch (error) {
     const nothing = { hostId: null, steps: [], knownHosts: [], files: {}, access: {} }
-    return { ...nothing, error: messageOf(error), told, asked, calls }
+    return { ...nothing, error: messageOf(error), told, asked, calls, locked }
   }
+}
+
+function filesOfSshd(): readonly string[] {
+  return [USER_CA_FILE, USER_CA_DROP_IN].filter((path) => existsSync(path))
 }
 
 /** `0600 0:0`. */

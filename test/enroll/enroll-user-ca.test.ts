@@ -1,4 +1,4 @@
-import { chmod } from 'node:fs/promises'
+import { chmod, readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import type { Change, FileChange } from '../../agent/enroll/change.ts'
@@ -14,6 +14,7 @@ const DROP_IN = '/etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf'
 const STATUS = '/var/lib/hostcertd-enroll/ca-status.json'
 const CONFIG = '/etc/hostcertd/hostcertd.yaml'
 const SSHD = '/etc/ssh/sshd_config'
+const TIMER = 'hostcertd-ca.timer'
 const LEFTOVER = '/etc/ssh/infisical_user_ca.pub'
 const ANY = { userCa: { fingerprints: [] } }
 const BEFORE = 'Include /etc/ssh/sshd_config.d/*.conf\n'
@@ -125,8 +126,30 @@ describe('enroll --user-ca', () => {
   })
 
   test('a timer that is masked is found before the issuer is asked', async () => {
-    const looked = await host.look({ options: ANY, systemctl: { isEnabled: ['masked', 1] } })
+    const looked = await host.look({ options: ANY, systemctl: { masked: TIMER } })
     expect(looked).toMatchObject({ error: expect.stringContaining('hostcertd-ca.timer is masked') as string })
+  })
+
+  test('that fails: the drop-in goes, sshd is reloaded, then the keys go; each under the lock of the root helper', async () => {
+    const options = { ...ANY, mode: 'yes' } as const
+    const failsBefore = 'record which machine this is'
+    const { error, calls, locked } = await host.look({ options, userCa: ca, failsBefore })
+    expect(error).toBe('cut off')
+    expect(calls.at(-1)).toBe('reload sshd, which can read user-ca.pub')
+    expect(locked).toEqual([`${KEYS} written`, `${DROP_IN} written`, `${DROP_IN} removed`, `${KEYS} removed`])
+    await expect(readFile(host.path('etc/ssh/hostcertd/user-ca.pub'))).rejects.toThrow('ENOENT')
+  })
+
+  test('is not needed on a new host whose configuration says user_ca.install: true', async () => {
+    const files = { '/etc/hostcertd/conf.d/1.yaml': 'user_ca:\n  install: true\n' }
+    const looked = await host.look({ files, userCa: ca })
+    expect(looked.error).toBeNull()
+    expect(looked.files[KEYS]?.content).toBe(userCaTextOf(ca))
+    expect(Object.keys(looked.files)).toEqual(expect.arrayContaining([DROP_IN, STATUS]))
+    const masked = await host.look({ userCa: ca, systemctl: { masked: TIMER } })
+    expect(masked.error).toContain('hostcertd-ca.timer is masked')
+    const enrollment = { '/var/lib/hostcertd-enroll/enrollment.json': enrolled() }
+    expect(Object.keys((await host.look({ files: enrollment })).files)).not.toContain(KEYS)
   })
 
   test('what is in place counts: the CA before stays for the overlap', async () => {
@@ -175,6 +198,29 @@ describe('enroll --user-ca', () => {
     expect((await host.look({ files, options: ANY, userCa: ca })).files[SSHD]?.content).toBe(BEFORE)
     expect((await host.look({ options: ANY, userCa: other })).files[SSHD]).toBeUndefined()
     expect((await host.look()).files[SSHD]).toBeUndefined()
+  })
+})
+
+describe('enroll without a user CA', () => {
+  test('enables the timer, which also asks for host CAs, and leaves nothing of user CAs', async () => {
+    const { error, steps, files, told } = await host.look()
+    expect(error).toBeNull()
+    expect(steps).toContainEqual({
+      step: 'ask the issuer for its CAs once a day',
+      changed: true,
+      detail: TIMER,
+    })
+    expect(Object.keys(files).filter((path) => [KEYS, DROP_IN, STATUS].includes(path))).toEqual([])
+    expect(told).not.toContainEqual(expect.stringContaining('no timer'))
+  })
+
+  test('goes on when the timer is masked, and says so', async () => {
+    const { error, steps, told } = await host.look({ systemctl: { masked: TIMER } })
+    expect(error).toBeNull()
+    expect(steps.map(({ detail }) => detail)).not.toContain(TIMER)
+    expect(told).toContain(
+      'note: no timer will say when the issuer names another host CA: hostcertd-ca.timer is masked: run `systemctl unmask hostcertd-ca.timer` first',
+    )
   })
 })
 

@@ -466,6 +466,7 @@ test('enroll that fails after writing the configuration reloads sshd when it is 
   ])
   expect(calls.filter((call) => !call.startsWith('stop '))).toEqual([
     'disable --now hostcertd.service',
+    'disable --now hostcertd-ca.timer',
     'reload sshd',
   ])
   await expect(readFile(host.path('etc/hostcertd/hostcertd.yaml'))).rejects.toThrow('ENOENT')

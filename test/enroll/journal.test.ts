@@ -806,6 +806,13 @@ test('a change that is noted is made once, and is in the journal once', async ()
   expect(host.service.calls).toEqual(['enable --now hostcertd.service'])
 })
 
+test('a timer is not waited for: it may start after a time server that never answers', async () => {
+  await using journal = await host.open()
+  const before = { isEnabled: false, isActive: false }
+  await journal.begin().make({ kind: 'service', step: 's', unit: 'u.timer', before })
+  expect(host.service.calls).toEqual(['enable --now --no-block u.timer'])
+})
+
 test('a root helper that is still running is ended before its copies are removed', async () => {
   const folder = join(host.etc, 'ssh', 'hostcertd')
   const copy = join(folder, 'a-cert.pub')

@@ -393,6 +393,17 @@ describe('what infisical ssh add-host left is taken out', needsRoot, () => {
     expect(another.main).toContain('TrustedUserCAKeys /etc/ssh/infisical_user_ca.pub')
     expect(another.problems).toEqual([expect.stringMatching(/so logins by it would end/)])
   })
+
+  test('a TrustedUserCAKeys line whose file is missing lets nobody in, so no login would end', async () => {
+    const line = 'TrustedUserCAKeys /etc/ssh/gone.pub\n'
+    const wanted = { ...ALL, userCa: [await userCa()] }
+    const stays = expect.stringMatching(/gone\.pub: stays$/) as string
+    const later = await planOne(`${DEBIAN}${line}`, { wanted })
+    expect(later).toMatchObject({ problems: [], notes: [stays] })
+    expect(later.main).toContain(line)
+    const earlier = await planOne(`${line}${DEBIAN}`, { wanted })
+    expect(earlier).toMatchObject({ problems: [], notes: [expect.stringContaining('have no effect')] })
+  })
 })
 
 describe('certificates of others', needsRoot, () => {

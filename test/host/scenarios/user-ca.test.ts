@@ -45,23 +45,50 @@ describeOnEachRelease('the CAs of user certificates', (release) => {
     const again = await container.try(['sh', '-c', line])
     expect(again.stderr).toContain('nothing changed')
 
-    // In its sandbox. enroll asked the issuer just now; a day later the timer's run does.
+    // The issuer replaces its CA: one run of the timer, in its sandbox.
+    const refresh = async (): Promise<void> => {
+      const started = await container.try(['systemctl', 'start', SERVICE])
+      const said = await container.run(['journalctl', '--no-pager', '--output=cat', `--unit=${SERVICE}`])
+      expect(started.status, said).toBe(0)
+    }
     await names(two)
-    await container.sh(`sed -i 's/"last_success": "[^"]*"/"last_success": "2020-01-01T00:00:00Z"/' ${STATUS}`)
-    const started = await container.try(['systemctl', 'start', SERVICE])
-    const said = await container.run(['journalctl', '--no-pager', '--output=cat', `--unit=${SERVICE}`])
-    expect(started.status, said).toBe(0)
+    await refresh()
     expect(await container.sh(`stat -c '%a %U %G' ${KEYS}`)).toBe('644 root root\n')
     expect([await logsIn('one'), await logsIn('two')]).toEqual([true, true])
+
+    // The overlap is over: 15 days ago the issuer named the old one last.
+    const since = new Date(Date.now() - 15 * 86_400_000).toISOString().replace(/\.\d+/, '')
+    await container.sh(`sed -i 's/"unnamed_since": "[^"]*"/"unnamed_since": "${since}"/' ${STATUS}`)
+    await refresh()
+    expect([await logsIn('one'), await logsIn('two')]).toEqual([false, true])
 
     await names('<html></html>')
     const refused = await container.try(['hostcertd', 'ca', 'refresh', '--now'])
     expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('USER_CA_INVALID') as string })
-    expect([await logsIn('one'), await logsIn('two')]).toEqual([true, true])
+    expect([await logsIn('one'), await logsIn('two')]).toEqual([false, true])
 
     await container.run(['hostcertd', 'unenroll', '--yes'])
     expect([await logsIn('one'), await logsIn('two')]).toEqual([false, false])
     expect(await unitProperty(container, TIMER, 'UnitFileState')).toBe('disabled')
-    expect((await container.try(['ls', KEYS])).status).not.toBe(0)
+    for (const path of [KEYS, STATUS]) expect((await container.try(['ls', path])).status, path).not.toBe(0)
+  })
+
+  test('without a user CA the timer is enabled too, and says when the issuer names another host CA', async () => {
+    await using host = await bootHost(release)
+    const { container, issuer } = host
+    await install(host, 'deb')
+    await container.run(['sh', '-c', `${await enrollCommand(host)} --yes`])
+    expect(await unitProperty(container, TIMER, 'ActiveState')).toBe('active')
+    const ca = String(await issuer.ask({ do: 'rotate-host-ca' }))
+    await container.write('/root/new-ca.pub', `${ca}\n`)
+    const [, fingerprint = ''] = (await container.run(['ssh-keygen', '-l', '-f', '/root/new-ca.pub'])).split(
+      ' ',
+    )
+    await container.run(['systemctl', 'start', SERVICE])
+    const said = await container.run(['journalctl', '--no-pager', '--output=cat', `--unit=${SERVICE}`])
+    expect(said).toContain(`the issuer names the host CA ${fingerprint}, which is not pinned`)
+    for (const path of [KEYS, STATUS]) expect((await container.try(['ls', path])).status, path).not.toBe(0)
+    await container.run(['hostcertd', 'unenroll', '--yes'])
+    expect(await unitProperty(container, TIMER, 'UnitFileState')).toBe('disabled')
   })
 })

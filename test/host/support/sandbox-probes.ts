@@ -141,7 +141,7 @@ export const FORBIDDEN: Readonly<Record<ConfinedUnit, Probes>> = {
   },
   'hostcertd-enroll.service': {
     ...NEVER,
-    ...writing('/run/hostcertd/probe', '/run/hostcertd-reload/probe'),
+    ...writing('/run/hostcertd/probe'),
     ...WRITE_AND_EXECUTE,
   },
   'hostcertd-ephemeral.service': {
@@ -202,6 +202,8 @@ export const ALLOWED: Readonly<Record<ConfinedUnit, Probes>> = {
       '/var/lib/hostcertd/certs/probe',
       '/run/sshd/probe',
       '/run/hostcertd-enroll/probe',
+      // The lock of the root helper.
+      '/run/hostcertd-reload/probe',
     ),
     ...reading('/etc/ssh/ssh_host_ed25519_key', '/etc/hostcertd/credentials/client-secret'),
     ...sockets({ AF_INET: 2, AF_INET6: 10 }),

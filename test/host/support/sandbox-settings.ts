@@ -100,7 +100,7 @@ export const SANDBOX: Readonly<Record<ConfinedUnit, Settings>> = {
     ReadWritePaths: '/etc/ssh /etc/hostcertd -/etc/default -/var/lib/hostcertd',
     StateDirectory: 'hostcertd-enroll',
     StateDirectoryMode: '0755',
-    RuntimeDirectory: 'sshd hostcertd-enroll',
+    RuntimeDirectory: 'sshd hostcertd-enroll hostcertd-reload',
     RuntimeDirectoryMode: '0755',
     RuntimeDirectoryPreserve: 'yes',
     RestrictAddressFamilies: 'AF_INET AF_INET6 AF_NETLINK AF_UNIX',
