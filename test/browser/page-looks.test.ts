@@ -30,7 +30,7 @@ const TITLES: Readonly<Record<string, string>> = {
 
 const shown: Readonly<Record<string, ShownState>> = { ...STATES, mixed: MIXED, ...RARE_STATES }
 const looks = Object.entries(shown).flatMap(([name, state]) =>
-  LOOKS.map((look) => ({ name, state, ...look })),
+  LOOKS.map(({ size, viewport, colorScheme }) => ({ name, state, size, viewport, colorScheme })),
 )
 
 /** Host keys whose name takes more than one line. */
