@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AgentError, type Failure, messageOf } from '../cert/errors.ts'
 import type { PublicKey } from '../cert/public-key.ts'
+import { reasonOf } from '../cert/text.ts'
 import { formatTime } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { readCaKeys } from '../host/pinned-cas.ts'
@@ -54,14 +55,21 @@ export async function refreshCas(
     for (;;) {
       const answer = await question()
       if (!('failure' in answer)) return answer
-      const seconds = answer.failure.retryAfterSeconds
-      if (seconds === null || clock.uptime() + Math.max(seconds, 1) > waitsUntil) return answer
-      log.info({ code: answer.failure.code }, `the issuer is busy; it is asked again in ${seconds} s`)
-      await clock.sleep(Math.max(seconds, 1) * 1000, signal)
+      const { code, retryAfterSeconds } = answer.failure
+      if (retryAfterSeconds === null) return answer
+      const seconds = Math.max(retryAfterSeconds, 1)
+      if (clock.uptime() + seconds > waitsUntil) return answer
+      log.info({ code }, `the issuer is busy; it is asked again in ${seconds} s`)
+      await clock.sleep(seconds * 1000, signal)
     }
   }
   // What is in place stays without `user_ca.install`; but a missing success must not raise an alert then.
-  if (!config.userCa.install) await rm(places.status, { force: true })
+  if (!config.userCa.install)
+    await rm(places.status, { force: true }).catch((error: unknown) => {
+      throw new AgentError('STORE_FAILED', `cannot remove ${places.status}: ${reasonOf(error)}`, {
+        cause: error,
+      })
+    })
   const isRefreshed = !config.userCa.install || (await refreshUserCas(config, tools, ask, signal))
   const { hostCaFile } = config.verify
   if (hostCaFile === null) return isRefreshed

@@ -154,8 +154,8 @@ interface HostAtIssuer {
 }
 
 /**
- * This machine's host at its issuer. Once the configuration was taken back, by a call that was interrupted, the journal
- * still names the hosts that this machine registered.
+ * This machine's host at its issuer. Once all was taken back, by a call that was interrupted, the journal still names the
+ * hosts that this machine registered: that is no proof, for it may have been copied since, or the host be another's.
  *
  * @param url null: of the issuer that this machine is configured for, or registered the host at
  * @param here what is configured; null: nothing
@@ -181,7 +181,16 @@ export async function ownHost(
       'CONFIG_INVALID',
       url === null ? 'name the issuer and the host: --url URL --host-id ID' : name,
     )
-  const issuer = url ?? issuerOf(runs, hostId)
+  const known = issuerOf(runs, hostId)
+  const at = known ?? url ?? 'URL'
+  if (enrollment === null)
+    throw new AgentError(
+      'CONFIG_INVALID',
+      `this machine registered the host ${hostId}, but nothing else says that it is its own still; to delete it, add --url ${at} --host-id ${hostId}`,
+    )
+  if (url !== null && known !== null && known !== url)
+    throw new AgentError('CONFIG_INVALID', `the host ${hostId} was registered at ${known}, not ${url}`)
+  const issuer = url ?? known
   if (issuer !== null) return { url: issuer, hostId }
   throw new AgentError('CONFIG_INVALID', `name the issuer of the host ${hostId}: --url URL`)
 }

@@ -96,14 +96,19 @@ export const LOGIN_OPTIONS: Readonly<Record<LoginMethodName, readonly LoginOptio
   ],
 }
 
-/** Settings that exclude each other: to give one is to take the other back. */
-export const ALTERNATIVES: readonly (readonly string[])[] = [
-  ['client_id', 'client_id_file'],
-  ['identity_id', 'identity_id_file'],
-  ['username', 'username_file'],
-  ['access_key_id', 'access_key_id_file'],
-  ['jwt_file', 'jwt_command'],
+const ALTERNATIVES = [
+  [['client_id'], ['client_id_file']],
+  [['identity_id'], ['identity_id_file']],
+  [['username'], ['username_file']],
+  [['access_key_id'], ['access_key_id_file']],
+  [['jwt_file'], ['jwt_command'], ['key_file', 'issuer', 'subject', 'audience']],
 ]
+
+/** The settings that exclude one: to give it is to take them back. */
+export function excludedBy(setting: string): readonly string[] {
+  const ways = ALTERNATIVES.find((sets) => sets.flat().includes(setting)) ?? []
+  return ways.filter((set) => !set.includes(setting)).flat()
+}
 
 export const LOGIN_METHODS = Object.keys(LOGIN_OPTIONS) as readonly LoginMethodName[]
 

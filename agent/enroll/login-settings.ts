@@ -5,8 +5,8 @@ import type { LoginBy } from '../config/config.ts'
 import { readBoundedFile, SMALL_FILE_BYTES } from '../host/files.ts'
 import type { Settings } from './configuration.ts'
 import {
-  ALTERNATIVES,
   credentialNameOf,
+  excludedBy,
   flagOf,
   LOGIN_OPTIONS,
   type LoginMethodName,
@@ -53,9 +53,7 @@ export function loginSettings(
   const settings: [readonly ['auth', string], string | readonly string[] | null][] = []
   const secrets: SecretSource[] = []
   if (method !== null) settings.push([['auth', 'method'], method])
-  const others = Object.keys(login).flatMap((setting) =>
-    ALTERNATIVES.filter((names) => names.includes(setting)).flat(),
-  )
+  const others = Object.keys(login).flatMap(excludedBy)
   const isAnother = before !== null && before !== wanted
   settings.push(...without(isAnother ? [...FORMS.keys()] : others, login))
 

@@ -18,9 +18,7 @@ interface ProgramLimits {
   readonly files?: readonly number[]
   /** As whom it runs, without other groups; only root may. */
   readonly user?: { readonly uid: number; readonly gid: number }
-  /** Give it a process group of its own, so that what it started is stopped with it. */
-  readonly ownGroup?: boolean
-  /** Kill that group when the program ends, and at once when the signal fires: this process may be about to end too. */
+  /** Kill its process group when the program ends, and at once when the signal fires: this process may be about to end too. */
   readonly leavesNothing?: boolean
 }
 
@@ -40,7 +38,8 @@ const GRACE_MILLISECONDS = 1000
 const DRAIN_MILLISECONDS = 200
 
 /**
- * Run a program without a shell, with no input, bounded in time and output.
+ * Run a program without a shell, with no input, bounded in time and output. It has a process group of its own: what it
+ * started is stopped with it, and Ctrl-C at a terminal reaches us alone, who know whether it may be stopped.
  *
  * @param argv the program, looked up in PATH unless it has a slash, and its arguments
  * @returns also when it could not be started
@@ -48,7 +47,7 @@ const DRAIN_MILLISECONDS = 200
  */
 export function runProgram(argv: readonly string[], limits: ProgramLimits): Promise<ProgramResult> {
   const { signal, files = [], outputBytes = DEFAULT_OUTPUT_BYTES } = limits
-  const { ownGroup = false, leavesNothing = false } = limits
+  const { leavesNothing = false } = limits
   return new Promise((resolve, reject) => {
     if (signal?.aborted === true) {
       reject(signal.reason)
@@ -59,7 +58,7 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
     try {
       child = spawn(program, rest, {
         stdio: ['ignore', 'pipe', 'pipe', ...files],
-        detached: ownGroup,
+        detached: true,
         env: limits.environment ?? process.env,
         // Another user may have no access to the folder that root called this in, and find and others fail there.
         cwd: limits.folder ?? (limits.user === undefined ? undefined : '/'),
@@ -80,7 +79,7 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
     const send = (name: NodeJS.Signals): void => {
       if (child.pid === undefined) return
       try {
-        process.kill(ownGroup ? -child.pid : child.pid, name)
+        process.kill(-child.pid, name)
       } catch {
         // Gone in between.
       }
@@ -114,7 +113,7 @@ export function runProgram(argv: readonly string[], limits: ProgramLimits): Prom
       clearTimeout(timeout)
       clearTimeout(killTimer)
       // What it started may ignore SIGTERM.
-      if (ownGroup && (leavesNothing || isStopping)) send('SIGKILL')
+      if (leavesNothing || isStopping) send('SIGKILL')
       drainTimer = setTimeout(() => {
         child.stdout?.destroy()
         child.stderr?.destroy()

@@ -153,7 +153,6 @@ export function createServedCertificates(options: ServedCertificatesOptions): Se
       timeoutMilliseconds: (timeoutSeconds + 1) * 1000,
       outputBytes: OUTPUT_BYTES,
       environment: environmentWith({ HOSTCERTD_NONCE: nonce }),
-      ownGroup: true,
       signal,
     })
     const handshake = readHandshake(result, nonce, key)

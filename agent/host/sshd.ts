@@ -112,7 +112,7 @@ async function runReloadCommand(
   timeoutMilliseconds: number,
   signal: AbortSignal,
 ): Promise<SshdOutcome> {
-  const result = await runProgram(command, { timeoutMilliseconds, signal, ownGroup: true })
+  const result = await runProgram(command, { timeoutMilliseconds, signal })
   if (result.status === 0) return DONE
   const said = result.stderr.trim() === '' ? 'there was no message on stderr' : oneLine(result.stderr)
   const why = result.failure ?? `${oneLine(command[0] ?? '')} ended with status ${result.status}: ${said}`

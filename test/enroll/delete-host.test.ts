@@ -27,10 +27,9 @@ test('this machine’s host counts only at the issuer that it is configured for'
   )
 })
 
-test('without a configuration it is the one that was enrolled, or registered last; a damaged record is neither', async () => {
+test('without a configuration it is the one that was enrolled; a damaged record is none', async () => {
   await using folder = await makeTemporaryFolder()
   const file = join(folder.path, 'enrollment.json')
-  expect(await ownHost(URL, null, REGISTERED, file)).toEqual({ url: URL, hostId: ID })
   await expect(ownHost(URL, null, [], file)).rejects.toThrow(/^name the host: --host-id ID$/)
   await writeFile(file, '{')
   await expect(ownHost(URL, null, REGISTERED, file)).rejects.toThrow(
@@ -38,18 +37,18 @@ test('without a configuration it is the one that was enrolled, or registered las
   )
 })
 
-test('when unenroll was interrupted after the configuration was taken back, the journal names the issuer', async () => {
+test('when all was taken back, the journal names what this machine registered, which a copy of it may have done', async () => {
   await using folder = await makeTemporaryFolder()
   const file = join(folder.path, 'enrollment.json')
   const at = (url: string) => ({ url, projectId: OTHER_ID, project: 'servers' })
   const registered = (hostId: string, url: string) => ({ ...REGISTERED[0].changes[0], hostId, at: at(url) })
   const changes = [registered(ID, URL), registered(OTHER_ID, 'https://other.example.com')]
   const runs = [{ isFinished: true, changes }]
-  expect(await ownHost(null, null, runs, file)).toEqual({
-    url: 'https://other.example.com',
-    hostId: OTHER_ID,
-  })
-  expect(await ownHost(URL, null, runs, file)).toEqual({ url: URL, hostId: ID })
+  await expect(ownHost(null, null, runs, file)).rejects.toThrow(
+    `this machine registered the host ${OTHER_ID}, but nothing else says that it is its own still; to delete it, add --url https://other.example.com --host-id ${OTHER_ID}`,
+  )
+  await expect(ownHost(URL, null, runs, file)).rejects.toThrow(`add --url ${URL} --host-id ${ID}`)
+  await expect(ownHost(null, null, REGISTERED, file)).rejects.toThrow(`add --url URL --host-id ${ID}`)
   // It is not taken back yet.
   const enrolledId = ID.toUpperCase()
   await writeFile(file, enrolled({ host_id: enrolledId }))
@@ -57,10 +56,10 @@ test('when unenroll was interrupted after the configuration was taken back, the 
   await expect(ownHost(null, null, REGISTERED, file)).rejects.toThrow(
     `name the issuer of the host ${enrolledId}: --url URL`,
   )
-  await rm(file)
-  await expect(ownHost(null, null, REGISTERED, file)).rejects.toThrow(
-    `name the issuer of the host ${ID}: --url URL`,
+  await expect(ownHost('https://other.example.com', null, runs, file)).rejects.toThrow(
+    `the host ${enrolledId} was registered at ${URL}, not https://other.example.com`,
   )
+  await rm(file)
   await expect(ownHost(null, null, [], file)).rejects.toThrow(
     'name the issuer and the host: --url URL --host-id ID',
   )

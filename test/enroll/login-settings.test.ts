@@ -77,13 +77,21 @@ test.each([
   ['identity_id_file', 'identity_id', 'oidc'],
   ['username_file', 'username', 'ldap'],
   ['access_key_id', 'access_key_id_file', 'alicloud'],
-  ['jwt_file', 'jwt_command', 'spiffe'],
 ] as const)('%s takes the place of %s', (given, other, method) => {
   const { settings } = loginSettings({ method: null, login: { [given]: '/run/it' } }, method)
   expect(settings).toEqual([
     [['auth', other], null],
     [['auth', given], '/run/it'],
   ])
+})
+
+test.each([
+  [{ jwt_file: '/run/jwt' }, ['jwt_command', 'key_file', 'issuer', 'subject', 'audience']],
+  [{ issuer: 'i', subject: 's' }, ['jwt_file', 'jwt_command']],
+] as const)('%j takes the place of the other ways to a JWT', (login, others) => {
+  const { settings } = loginSettings({ method: null, login }, 'jwt')
+  const taken = settings.filter(([, value]) => value === null).map(([[, name]]) => name)
+  expect(new Set(taken)).toEqual(new Set(others))
 })
 
 test('the client id in a file of its own: where the file is, not what is in it', () => {

@@ -331,7 +331,7 @@ describeOnEachRelease(
         /^client secret: \nthis host's certificates are signed by the CA SHA256:\S+ \(ssh-ed25519\)\ncompare it .*clients trust\n# store/,
       )
       expect(words).toMatch(
-        /\[y\/N\] .*y\n(?:[\w -]+\n){6}waiting until sshd presents the certificates\nweb1\.example\.com is enrolled: .*\nClients with this line in .*:\n@cert-authority \*\.example\.com ssh-ed25519 \S+\n$/,
+        /\[y\/N\] .*y\n(?:[\w -]+\n){7}waiting until sshd presents the certificates\nweb1\.example\.com is enrolled: .*\nClients with this line in .*:\n@cert-authority \*\.example\.com ssh-ed25519 \S+\n$/,
       )
 
       const again = await atTerminal(host.container, line, [])

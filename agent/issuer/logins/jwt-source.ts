@@ -81,7 +81,6 @@ async function jwtOfCommand(
   const { HOME: home } = environment
   const { status, failure, stdout, stderr } = await runProgram(command, {
     timeoutMilliseconds: COMMAND_MILLISECONDS,
-    ownGroup: true,
     leavesNothing: true,
     // One byte more shows that there is too much.
     outputBytes: LIMIT_BYTES + 1,
