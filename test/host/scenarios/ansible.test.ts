@@ -10,13 +10,14 @@ import { outside } from '../support/network.ts'
 import { describeOnEachRelease } from '../support/releases.ts'
 import { servedCertificates } from '../support/served.ts'
 
-const TEN_MINUTES = 600_000
+/** A dozen plays, each of many steps over SSH. */
+const TWENTY_MINUTES = 1_200_000
 const NO_REPOSITORY = { hostcertd_repository: '', hostcertd_repository_key: '' }
 
 describeOnEachRelease('the Ansible role', (release) => {
   test(
     'installs and enrolls over SSH, changes nothing the second time, takes all back',
-    { timeout: TEN_MINUTES },
+    { timeout: TWENTY_MINUTES },
     async () => {
       await using folder = await makeTemporaryFolder()
       await using host = await bootHost(release)
@@ -86,7 +87,7 @@ describeOnEachRelease('the Ansible role', (release) => {
 describeOnEachRelease('bootstrap.sh', (release) => {
   test(
     'adds the repository, installs and enrolls a host that has nothing; a key with another fingerprint is refused',
-    { timeout: TEN_MINUTES },
+    { timeout: TWENTY_MINUTES },
     async () => {
       await using folder = await makeTemporaryFolder()
       await using host = await bootHost(release)
@@ -163,7 +164,7 @@ async function playbook({ container, network }: Host, folder: string, variables:
       ...options,
       file,
     ]
-    const { stdout, stderr } = await tryCommand([...outside(network), ...argv], { env, timeout: TEN_MINUTES })
+    const { stdout, stderr } = await tryCommand([...outside(network), ...argv], { env, timeout: TWENTY_MINUTES })
     const output = stdout + stderr
     const recap = /ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)/.exec(output)
     if (recap === null) throw new Error(output)
