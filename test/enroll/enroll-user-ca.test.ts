@@ -86,7 +86,35 @@ describe('enroll --user-ca', () => {
     const { told } = await host.look({ options: ANY, userCa: ca })
     expect(told).toContainEqual(expect.stringContaining(`--user-ca-fingerprint ${fingerprint}`))
     const named = await host.look({ options: { userCa: { fingerprints: [fingerprint] } }, userCa: ca })
-    expect(named.told.filter((line) => line.includes('--user-ca-fingerprint'))).toEqual([])
+    expect(named).toMatchObject({ error: null })
+    expect(named.told.filter((line) => line.includes('users can log in'))).toEqual([])
+  })
+
+  test.each([
+    { name: 'configured, and not listed', options: {}, lists: false, isNamed: true },
+    { name: 'configured and listed', options: {}, lists: true, isNamed: false },
+    { name: 'asked for, and listed', options: ANY, lists: true, isNamed: false },
+  ])('the CA that is installed is named unless it is listed: $name', async ({ options, lists, isNamed }) => {
+    const { fingerprint } = parseCaKeys(ca)[0]!
+    const listed = lists ? `  fingerprints: ['${fingerprint}']\n` : ''
+    const files = { '/etc/hostcertd/conf.d/1.yaml': `user_ca:\n  install: true\n${listed}` }
+    const looked = await host.look({ files, options, userCa: ca })
+    expect(looked.error).toBeNull()
+    expect(looked.files[KEYS]?.content).toBe(userCaTextOf(ca))
+    expect(looked.told.filter((line) => line.includes(`the user CA ${fingerprint}`))).toHaveLength(
+      isNamed ? 1 : 0,
+    )
+  })
+
+  test('a CA that is refused lets nobody log in', async () => {
+    const conf = `user_ca:\n  revoked: ['${parseCaKeys(ca)[0]?.fingerprint}']\n`
+    const looked = await host.look({
+      files: { '/etc/hostcertd/conf.d/1.yaml': conf },
+      options: ANY,
+      userCa: ca,
+    })
+    expect(looked.error).toContain('which user_ca.revoked lists')
+    expect(looked.told.filter((line) => line.includes('users can log in'))).toEqual([])
   })
 
   test.each([
@@ -149,7 +177,10 @@ describe('enroll --user-ca', () => {
     const masked = await host.look({ userCa: ca, systemctl: { masked: TIMER } })
     expect(masked.error).toContain('hostcertd-ca.timer is masked')
     const enrollment = { '/var/lib/hostcertd-enroll/enrollment.json': enrolled() }
-    expect(Object.keys((await host.look({ files: enrollment })).files)).not.toContain(KEYS)
+    // An issuer that was asked would have failed.
+    const known = await host.look({ files: enrollment })
+    expect(known.error).toBeNull()
+    expect(Object.keys(known.files)).not.toContain(KEYS)
   })
 
   test('what is in place counts: the CA before stays for the overlap', async () => {
