@@ -245,6 +245,25 @@ describe('enroll without a user CA', () => {
     expect(told).not.toContainEqual(expect.stringContaining('no timer'))
   })
 
+  const UNKNOWN =
+    'note: no timer will say when the issuer names another host CA: no answer from `systemctl show'
+  test.each([
+    { name: 'it waits for time-sync.target', job: ['Job=12', 0], isStarted: false, isUnknown: false },
+    { name: 'it was stopped', job: ['Job=', 0], isStarted: true, isUnknown: false },
+    { name: 'systemctl leaves out what is empty', job: ['', 0], isStarted: true, isUnknown: false },
+    { name: 'systemctl prints a number also for none', job: ['Job=0', 0], isStarted: true, isUnknown: false },
+    { name: 'systemctl fails', job: ['', 1], isStarted: false, isUnknown: true },
+    { name: 'systemctl says something else', job: ['Job=perplexed', 0], isStarted: false, isUnknown: true },
+  ] as const)(
+    'the timer is enabled and inactive; $name: started $isStarted',
+    async ({ job, isStarted, isUnknown }) => {
+      const { error, steps, told } = await host.look({ systemctl: { isEnabled: ['enabled', 0], job } })
+      expect(error).toBeNull()
+      expect(steps.some(({ detail }) => detail === TIMER)).toBe(isStarted)
+      expect(told.some((line) => line.startsWith(UNKNOWN))).toBe(isUnknown)
+    },
+  )
+
   test('goes on when the timer is masked, and says so', async () => {
     const { error, steps, told } = await host.look({ systemctl: { masked: TIMER } })
     expect(error).toBeNull()
