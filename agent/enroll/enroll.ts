@@ -6,7 +6,7 @@ import type { PublicKey } from '../cert/public-key.ts'
 import type { Config } from '../config/config.ts'
 import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
 import type { Change } from './change.ts'
-import { askUserCa, planUserCa, unlistedText } from './enroll-user-ca.ts'
+import { askUserCa, LATER_USER_CA, planUserCa, unlistedText } from './enroll-user-ca.ts'
 import type { HostFacts } from './facts.ts'
 import { findHost, type FoundHost } from './find-host.ts'
 import type { OpenRun } from './journal.ts'
@@ -114,6 +114,7 @@ async function prove(
     const found = await findHost(wish, hosts, patience, !isReadOnly(options.mode), signal)
     if (found.kind === 'would-register') {
       person.print(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
+      if (before.config.userCa.install) person.print(`note: ${LATER_USER_CA}`)
       return { found, cas: pinned.keys, userCaKey: null, clockSkewSeconds: null }
     }
     if (found.isNew) person.print(`registered ${hostname} at the issuer, as ${found.id}`)

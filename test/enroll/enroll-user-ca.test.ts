@@ -151,6 +151,9 @@ describe('enroll --user-ca', () => {
     expect(steps.map(({ detail }) => detail)).toContain('hostcertd-ca.timer')
     expect((await host.look({ options })).told).not.toContainEqual(later)
     expect((await host.look({ options: ANY, userCa: ca })).told).not.toContainEqual(later)
+    const files = { '/etc/hostcertd/conf.d/1.yaml': 'user_ca:\n  install: true\n' }
+    expect((await host.look({ files, options })).told).toContainEqual(later)
+    expect((await host.look({ userCa: ca })).told).not.toContainEqual(later)
   })
 
   test('a timer that is masked is found before the issuer is asked', async () => {
