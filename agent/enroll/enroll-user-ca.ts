@@ -76,6 +76,14 @@ export function planUserCa(
   return { lines: cas.map((ca) => publicKeyText(ca.key)), changes }
 }
 
+/** Of a host that is not registered yet. */
+export const LATER_USER_CA = `once the host is registered, the issuer is asked for its user CA, which is then installed as well: ${USER_CA_FILE}, ${USER_CA_DROP_IN}`
+
+/** Of a CA that is put in place, and that `user_ca.fingerprints` does not list. */
+export function unlistedText({ fingerprint, type }: PublicKey): string {
+  return `users can log in by certificates of the user CA ${fingerprint} (${type}): compare it with the one that you know, and to allow no other, enroll with --user-ca --user-ca-fingerprint ${fingerprint}`
+}
+
 /** Whether logins by user certificate depend on it: what `unenroll --keep-user-ca` leaves. */
 export function isOfUserCa(change: Change): boolean {
   if (change.kind !== 'file') return false

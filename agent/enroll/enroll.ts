@@ -6,7 +6,7 @@ import type { PublicKey } from '../cert/public-key.ts'
 import type { Config } from '../config/config.ts'
 import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
 import type { Change } from './change.ts'
-import { askUserCa, planUserCa } from './enroll-user-ca.ts'
+import { askUserCa, LATER_USER_CA, planUserCa, unlistedText } from './enroll-user-ca.ts'
 import type { HostFacts } from './facts.ts'
 import { findHost, type FoundHost } from './find-host.ts'
 import type { OpenRun } from './journal.ts'
@@ -59,6 +59,8 @@ export async function enroll(
   const { config, planFor } = await planAfter(host, proven)
   let { changes, notes } = planFor(host.facts)
   for (const note of notes) person.print(`note: ${note}`)
+  if (proven.userCaKey !== null && !config.userCa.fingerprints.includes(proven.userCaKey.fingerprint))
+    person.print(unlistedText(proven.userCaKey))
   const enrolled = resultOf(host, proven, config, changes, isToUndo)
   if (changes.length === 0) {
     if (!isReadOnly(options.mode)) await forgetOthers(host.hostname, tools)
@@ -112,6 +114,7 @@ async function prove(
     const found = await findHost(wish, hosts, patience, !isReadOnly(options.mode), signal)
     if (found.kind === 'would-register') {
       person.print(`note: ${NO_HOST} stands for the id that the issuer gives to the host`)
+      if (before.config.userCa.install) person.print(`note: ${LATER_USER_CA}`)
       return { found, cas: pinned.keys, userCaKey: null, clockSkewSeconds: null }
     }
     if (found.isNew) person.print(`registered ${hostname} at the issuer, as ${found.id}`)
@@ -140,10 +143,6 @@ async function prove(
     const userCaKey = asksUserCa ? await askUserCa(issuing, found.id, patience, signal) : null
     if (userCaKey !== null && !isReadOnly(options.mode))
       await requireKeygenAccepts(userCaKey, dirname(USER_CA_STATUS_FILE), signal)
-    if (userCaKey !== null && options.userCa?.fingerprints.includes(userCaKey.fingerprint) === false)
-      person.print(
-        `users can log in by certificates of the user CA ${userCaKey.fingerprint} (${userCaKey.type}): compare it with the one that you know, and to allow no other, add --user-ca-fingerprint ${userCaKey.fingerprint}`,
-      )
     return { found, cas, userCaKey, clockSkewSeconds: issuing.health().clockSkewSeconds }
   } finally {
     for (const exchange of new Set([finding, issuing])) exchange.end()

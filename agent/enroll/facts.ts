@@ -6,7 +6,7 @@ import type { Config } from '../config/config.ts'
 import { ENROLLMENT_FILE, type MachineIdentity, readMachineIdentity } from '../host/enrollment.ts'
 import { userNamed, whyDenied } from '../host/file-access.ts'
 import { isGone } from '../host/files.ts'
-import { runProgram } from '../host/programs.ts'
+import { type ProgramResult, runProgram } from '../host/programs.ts'
 import { USER_CA_STATUS_FILE } from '../host/user-ca-status.ts'
 import type { Access, CopiesChange, FileState, ServiceFiles, ServiceState } from './change.ts'
 import { EPHEMERAL_UNIT } from './ephemeral.ts'
@@ -86,7 +86,7 @@ export async function gatherFacts(
     hostKeys: await ownHostKeys(config, signal),
     service: await stateOfUnit(UNIT, signal),
     ephemeralService: await stateOfUnit(EPHEMERAL_UNIT, signal),
-    caTimer: await stateOfUnit(CA_TIMER, signal),
+    caTimer: await stateOfTimer(CA_TIMER, signal),
     copies: await Promise.all(copies.map(async (path) => ({ path, state: await stateOf(path) }))),
     serviceState: { folder: STATE_FOLDER, before: await listServiceState(STATE_FOLDER) },
     certificates: await readCertificates(STATE_FOLDER),
@@ -148,15 +148,29 @@ export function known(state: UnitState): { readonly isEnabled: boolean; readonly
 const NOT_ENABLED = ['disabled', 'linked', 'linked-runtime', 'not-found']
 const NOT_ACTIVE = ['inactive', 'failed', 'deactivating', 'maintenance']
 
+/** One that was started and waits, for time-sync.target, counts as active: to start it again would change nothing. */
+async function stateOfTimer(unit: string, signal: AbortSignal): Promise<UnitState> {
+  const state = await stateOfUnit(unit, signal)
+  if ('unknown' in state || !state.isEnabled || state.isActive) return state
+  const { stdout, stderr, failure, status } = await askSystemctl(['show', '--property=Job', unit], signal)
+  const [, job] = /^Job=(\d*)$/.exec(stdout.trim() || 'Job=') ?? []
+  if (status === 0 && job !== undefined) return { ...state, isActive: Number(job) > 0 }
+  const why = oneLine(failure ?? (stderr.trim() || stdout.trim() || `exit status ${status}`))
+  return { unknown: `no answer from \`systemctl show ${unit}\`: ${why}` }
+}
+
+async function askSystemctl(args: readonly string[], signal: AbortSignal): Promise<ProgramResult> {
+  const environment = { LC_ALL: 'C', PATH: process.env['PATH'] ?? '' }
+  return runProgram(['systemctl', ...args], { timeoutMilliseconds: 10_000, environment, signal })
+}
+
 /** A unit that is masked counts as unknown: to disable it again would remove more than enroll added. */
 async function stateOfUnit(unit: string, signal: AbortSignal): Promise<UnitState> {
   const isIt = async (
     verb: string,
     no: readonly string[],
   ): Promise<boolean | { readonly unknown: string }> => {
-    const environment = { LC_ALL: 'C', PATH: process.env['PATH'] ?? '' }
-    const limits = { timeoutMilliseconds: 10_000, environment, signal }
-    const { stdout, stderr, failure, status } = await runProgram(['systemctl', verb, unit], limits)
+    const { stdout, stderr, failure, status } = await askSystemctl([verb, unit], signal)
     const word = stdout.trim()
     if (word.startsWith('masked'))
       return { unknown: `${unit} is masked: run \`systemctl unmask ${unit}\` first` }

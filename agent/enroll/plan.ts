@@ -13,7 +13,6 @@ import {
   notesOfEphemeral,
 } from './plan-machine.ts'
 import { ofOthers } from './service-state.ts'
-import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import { planSshd } from './sshd.ts'
 import { CONFIG_FILE, CREDENTIALS_FOLDER, DEFAULTS_FILE, type EnrollTools } from './wanted.ts'
 
@@ -72,7 +71,6 @@ export function planChanges(wanted: Wanted, facts: HostFacts): Planned {
       ...sshd.notes,
       ...(machine.copied === null ? [] : [`${machine.copied}; enroll accepts it as it is`]),
       ...otherPins(wanted),
-      ...(options.userCa && userCa === null ? [LATER_USER_CA] : []),
       ...notesOfTimer(facts),
       ...notesOfEphemeral(options, machine, ephemeral),
     ],
@@ -101,8 +99,6 @@ function configurationChanges(
     fileChange({ step, path: CONFIG_FILE, content: text, mode: PUBLIC }, at(CONFIG_FILE)),
   ]
 }
-
-const LATER_USER_CA = `once the host is registered, the issuer is asked for its user CA, which is then installed as well: ${USER_CA_FILE}, ${USER_CA_DROP_IN}`
 
 /** `--ca-fingerprint` says which CA signs, and takes no other out of the file of an administrator. */
 function otherPins({ pinned: { path, keys }, options: { caFingerprints } }: Wanted): readonly string[] {

@@ -44,11 +44,12 @@ export interface SshdPlan {
  */
 export function planSshd(setup: SshdSetup, wanted: SshdWanted): SshdPlan {
   const leftovers = leftoversIn(setup)
+  const inclusion = included(setup, wanted)
   const trust = trusted(setup, wanted.userCa, leftovers)
   const outcomes = [
     accepted(setup, leftovers),
     readable(setup),
-    included(setup, wanted),
+    inclusion,
     leftBehind(setup, leftovers),
     overriding(setup, wanted, leftovers),
     trust,
@@ -56,10 +57,13 @@ export function planSshd(setup: SshdSetup, wanted: SshdWanted): SshdPlan {
     publicHalves(setup, leftovers),
     algorithms(setup),
   ]
+  const editsOf = (some: readonly Outcome[]): readonly Edit[] => some.flatMap((one) => one.edits ?? [])
   // First what `unenroll --keep-user-ca` keeps: what is made on top of it can be taken back byte for byte.
-  const edits = [trust, ...outcomes.filter((outcome) => outcome !== trust)].flatMap(
-    (outcome) => outcome.edits ?? [],
-  )
+  const first = [inclusion, trust]
+  const edits = [
+    ...inOneWrite(editsOf(first)),
+    ...editsOf(outcomes.filter((outcome) => !first.includes(outcome))),
+  ]
   const printable = (texts: readonly string[]): string[] => [...new Set(texts.map(inOneLine))]
   return {
     changes: [...changesOf(edits, setup), ...outcomes.flatMap(({ changes }) => changes ?? [])],
@@ -72,6 +76,23 @@ const LONGEST_TEXT = 1000
 
 function inOneLine(text: string): string {
   return cutTo(LONGEST_TEXT, escapeControls(text))
+}
+
+/**
+ * Edits of one file as one: the Include of a user CA comes with the line that it replaces, so that a crash, also one while
+ * this is undone, never leaves sshd without a user CA.
+ */
+function inOneWrite(edits: readonly Edit[]): readonly Edit[] {
+  const [first] = edits
+  if (first === undefined) return []
+  return [
+    {
+      file: first.file,
+      step: edits.map(({ step }) => step).join('; '),
+      removed: edits.flatMap(({ removed = [] }) => removed),
+      inserted: edits.flatMap(({ inserted = [] }) => inserted),
+    },
+  ]
 }
 
 /** Each edit is a change of its own, on top of those before it in the same file. */

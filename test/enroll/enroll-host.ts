@@ -91,7 +91,13 @@ export interface Wish {
   readonly userCa?: string
   readonly clockSkewSeconds?: number | null
   /** The same of every unit, but for one that is masked. */
-  readonly systemctl?: { readonly isEnabled?: Word; readonly isActive?: Word; readonly masked?: string }
+  readonly systemctl?: {
+    readonly isEnabled?: Word
+    readonly isActive?: Word
+    /** What `show --property=Job` says. */
+    readonly job?: Word
+    readonly masked?: string
+  }
   readonly isThere?: boolean
   readonly meanwhile?: Readonly<Record<string, string>>
   readonly failsBefore?: string
@@ -188,9 +194,15 @@ export class EnrollHost implements AsyncDisposable {
     meanwhile = {},
     failsBefore,
   }: Wish = {}): Promise<Looked> {
-    const { isEnabled = ['disabled', 1], isActive = ['inactive', 3], masked = '' } = systemctl
+    const {
+      isEnabled = ['disabled', 1],
+      isActive = ['inactive', 3],
+      job = ['Job=', 0],
+      masked = '',
+    } = systemctl
     await writeFile(this.path('bin/systemctl.masked'), masked)
-    for (const [verb, [word, status]] of Object.entries({ 'is-enabled': isEnabled, 'is-active': isActive }))
+    const words = { 'is-enabled': isEnabled, 'is-active': isActive, show: job }
+    for (const [verb, [word, status]] of Object.entries(words))
       await writeFile(this.path(`bin/systemctl.${verb}`), `${status} ${word}\n`)
     const given: Looking = {
       files: Object.fromEntries(

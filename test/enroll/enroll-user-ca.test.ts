@@ -86,7 +86,35 @@ describe('enroll --user-ca', () => {
     const { told } = await host.look({ options: ANY, userCa: ca })
     expect(told).toContainEqual(expect.stringContaining(`--user-ca-fingerprint ${fingerprint}`))
     const named = await host.look({ options: { userCa: { fingerprints: [fingerprint] } }, userCa: ca })
-    expect(named.told.filter((line) => line.includes('--user-ca-fingerprint'))).toEqual([])
+    expect(named).toMatchObject({ error: null })
+    expect(named.told.filter((line) => line.includes('users can log in'))).toEqual([])
+  })
+
+  test.each([
+    { name: 'configured, and not listed', options: {}, lists: false, isNamed: true },
+    { name: 'configured and listed', options: {}, lists: true, isNamed: false },
+    { name: 'asked for, and listed', options: ANY, lists: true, isNamed: false },
+  ])('the CA that is installed is named unless it is listed: $name', async ({ options, lists, isNamed }) => {
+    const { fingerprint } = parseCaKeys(ca)[0]!
+    const listed = lists ? `  fingerprints: ['${fingerprint}']\n` : ''
+    const files = { '/etc/hostcertd/conf.d/1.yaml': `user_ca:\n  install: true\n${listed}` }
+    const looked = await host.look({ files, options, userCa: ca })
+    expect(looked.error).toBeNull()
+    expect(looked.files[KEYS]?.content).toBe(userCaTextOf(ca))
+    expect(looked.told.filter((line) => line.includes(`the user CA ${fingerprint}`))).toHaveLength(
+      isNamed ? 1 : 0,
+    )
+  })
+
+  test('a CA that is refused lets nobody log in', async () => {
+    const conf = `user_ca:\n  revoked: ['${parseCaKeys(ca)[0]?.fingerprint}']\n`
+    const looked = await host.look({
+      files: { '/etc/hostcertd/conf.d/1.yaml': conf },
+      options: ANY,
+      userCa: ca,
+    })
+    expect(looked.error).toContain('which user_ca.revoked lists')
+    expect(looked.told.filter((line) => line.includes('users can log in'))).toEqual([])
   })
 
   test.each([
@@ -123,6 +151,9 @@ describe('enroll --user-ca', () => {
     expect(steps.map(({ detail }) => detail)).toContain('hostcertd-ca.timer')
     expect((await host.look({ options })).told).not.toContainEqual(later)
     expect((await host.look({ options: ANY, userCa: ca })).told).not.toContainEqual(later)
+    const files = { '/etc/hostcertd/conf.d/1.yaml': 'user_ca:\n  install: true\n' }
+    expect((await host.look({ files, options })).told).toContainEqual(later)
+    expect((await host.look({ userCa: ca })).told).not.toContainEqual(later)
   })
 
   test('a timer that is masked is found before the issuer is asked', async () => {
@@ -149,7 +180,10 @@ describe('enroll --user-ca', () => {
     const masked = await host.look({ userCa: ca, systemctl: { masked: TIMER } })
     expect(masked.error).toContain('hostcertd-ca.timer is masked')
     const enrollment = { '/var/lib/hostcertd-enroll/enrollment.json': enrolled() }
-    expect(Object.keys((await host.look({ files: enrollment })).files)).not.toContain(KEYS)
+    // An issuer that was asked would have failed.
+    const known = await host.look({ files: enrollment })
+    expect(known.error).toBeNull()
+    expect(Object.keys(known.files)).not.toContain(KEYS)
   })
 
   test('what is in place counts: the CA before stays for the overlap', async () => {
@@ -213,6 +247,25 @@ describe('enroll without a user CA', () => {
     expect(Object.keys(files).filter((path) => [KEYS, DROP_IN, STATUS].includes(path))).toEqual([])
     expect(told).not.toContainEqual(expect.stringContaining('no timer'))
   })
+
+  const UNKNOWN =
+    'note: no timer will say when the issuer names another host CA: no answer from `systemctl show'
+  test.each([
+    { name: 'it waits for time-sync.target', job: ['Job=12', 0], isStarted: false, isUnknown: false },
+    { name: 'it was stopped', job: ['Job=', 0], isStarted: true, isUnknown: false },
+    { name: 'systemctl leaves out what is empty', job: ['', 0], isStarted: true, isUnknown: false },
+    { name: 'systemctl prints a number also for none', job: ['Job=0', 0], isStarted: true, isUnknown: false },
+    { name: 'systemctl fails', job: ['', 1], isStarted: false, isUnknown: true },
+    { name: 'systemctl says something else', job: ['Job=perplexed', 0], isStarted: false, isUnknown: true },
+  ] as const)(
+    'the timer is enabled and inactive; $name: started $isStarted',
+    async ({ job, isStarted, isUnknown }) => {
+      const { error, steps, told } = await host.look({ systemctl: { isEnabled: ['enabled', 0], job } })
+      expect(error).toBeNull()
+      expect(steps.some(({ detail }) => detail === TIMER)).toBe(isStarted)
+      expect(told.some((line) => line.startsWith(UNKNOWN))).toBe(isUnknown)
+    },
+  )
 
   test('goes on when the timer is masked, and says so', async () => {
     const { error, steps, told } = await host.look({ systemctl: { masked: TIMER } })

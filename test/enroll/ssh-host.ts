@@ -20,6 +20,8 @@ export interface Case {
   readonly wanted: SshdWanted | null
   /** Written after the changes: what the root helper and others write. */
   readonly later?: Readonly<Record<string, string>>
+  /** Whether the changes are taken back in the end, and sshd is asked for its user CAs at each step. */
+  readonly isUndone?: boolean
 }
 
 export interface Planned {
@@ -34,6 +36,10 @@ export interface Planned {
   /** /etc/ssh/sshd_config with the changes, as latin1. */
   readonly main: string
   readonly check: SshdCheck
+  /** The line of `sshd -T` before the first change, after each one, and after each one is undone. */
+  readonly userCas: readonly string[]
+  /** /etc/ssh/sshd_config at the very end. */
+  readonly undone: string
   /** Steps and problems of a second plan, with the changes made. */
   readonly again: readonly string[]
 }

@@ -394,6 +394,32 @@ describe('what infisical ssh add-host left is taken out', needsRoot, () => {
     expect(another.problems).toEqual([expect.stringMatching(/so logins by it would end/)])
   })
 
+  test.each([
+    { name: 'RHEL 8', base: RHEL_8, isForced: true },
+    { name: 'Debian', base: DEBIAN, isForced: false },
+    { name: 'its line first', base: '# a\n# b\n', isForced: false },
+  ])(
+    'a crash between two changes, or while they are undone, leaves sshd with a user CA: $name',
+    async ({ base, isForced }) => {
+      const main = addHost(base, 'ed25519', { isForced })
+      const files = {
+        [MAIN]: main,
+        '/etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf':
+          'TrustedUserCAKeys /etc/ssh/hostcertd/user-ca.pub\n',
+        '/etc/ssh/hostcertd/user-ca.pub': await userCa(),
+      }
+      const wanted = { ...ALL, userCa: [await userCa()] }
+      const [planned] = await host.plan([{ files, wanted, isUndone: true }])
+      expect(planned?.problems).toEqual([])
+      expect(planned?.steps).toHaveLength(2)
+      expect(planned?.userCas).toHaveLength(5)
+      for (const line of planned?.userCas ?? [])
+        expect(line).toMatch(/^trustedusercakeys \/etc\/ssh\/.*\.pub$/)
+      expect(planned?.after).toContain('trustedusercakeys /etc/ssh/hostcertd/user-ca.pub')
+      expect(planned?.undone).toBe(main)
+    },
+  )
+
   test('a TrustedUserCAKeys line whose file is missing lets nobody in, so no login would end', async () => {
     const line = 'TrustedUserCAKeys /etc/ssh/gone.pub\n'
     const wanted = { ...ALL, userCa: [await userCa()] }
