@@ -19,14 +19,20 @@ import type { Entry } from './journal-format.ts'
 import { removeServiceFiles, removeServiceState, writeServiceFiles } from './service-state.ts'
 import { sweepAfterHelper, sweepBeside } from './sweep.ts'
 
+/** A person has to reload sshd: `sshd.reload` is `never`. */
+export const BY_HAND = Symbol('reloaded by hand')
+
+/** Why sshd did not read its configuration; null when it did. */
+export type Reloaded = string | null | typeof BY_HAND
+
 /** What a change needs besides files. */
 export interface Performers {
   /** `systemctl` with these arguments; left out: the real one. */
   readonly systemctl?: (
     args: readonly string[],
   ) => Promise<Pick<ProgramResult, 'status' | 'failure' | 'stderr'> & { readonly stdout?: string }>
-  /** `sshd -t`, then a reload. @returns why sshd did not read its configuration; null when it did */
-  readonly reloadSshd?: () => Promise<string | null>
+  /** `sshd -t`, then a reload. */
+  readonly reloadSshd?: () => Promise<Reloaded>
   /** Something that did not work as it should, for people; it fails nothing. */
   readonly note?: (text: string) => void
   /** The root helper neither tests nor reloads sshd until what this returns is called. @throws Error when it is busy */
@@ -52,7 +58,7 @@ export interface Performer {
    */
   undo(entry: Entry, save: () => Promise<void>): Promise<readonly Left[]>
   /** @throws Error with why sshd did not read its configuration */
-  undoSshd(): Promise<void>
+  undoSshd(): Promise<Exclude<Reloaded, string>>
   stop(unit: string): Promise<void>
   /** What of a unit can be taken back: null when that is not known. */
   stateOf(unit: string): Promise<ServiceChange['before'] | null>
@@ -86,7 +92,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
     noteLost(path, await putFileState(path, state, operations))
   /** A write for itself: the service, whose start is one of the changes, waits for the helper. */
   const writeFile = async <Result>(path: string, write: () => Promise<Result>): Promise<Result> => {
-    const release = path.startsWith('/etc/ssh/') ? await performers.lockSshd?.() : undefined
+    const release = isOfSshd(path) ? await performers.lockSshd?.() : undefined
     try {
       return await write()
     } finally {
@@ -190,8 +196,9 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       }
     },
     async undoSshd() {
-      const why = (await performers.reloadSshd?.()) ?? null
-      if (why !== null) throw new Error(why)
+      const reloaded = (await performers.reloadSshd?.()) ?? null
+      if (typeof reloaded === 'string') throw new Error(reloaded)
+      return reloaded
     },
     stop: async (unit) => call(['stop', unit]),
     async stateOf(unit) {
@@ -203,6 +210,14 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       for (const args of callsToUndo(change, found)) await call(args)
     },
   }
+}
+
+/** The {@link placeOf} of a reload. */
+export const SSHD = 'sshd'
+
+/** Whether a place is sshd's configuration, or a file that it names. */
+export function isOfSshd(place: string): boolean {
+  return place === SSHD || place.startsWith('/etc/ssh/')
 }
 
 /** What a change is about, for people. */
@@ -218,7 +233,7 @@ export function placeOf(about: Change): string {
     case 'service':
       return about.unit
     case 'sshd':
-      return 'sshd'
+      return SSHD
   }
 }
 

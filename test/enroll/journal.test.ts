@@ -109,7 +109,7 @@ test('unenroll takes back everything, byte for byte, with mode and owner, and th
   expect(undone.changes).toHaveLength(8)
   expect(undone.changes[0]?.kind).toBe('service')
   await expectAsBefore(host, before, 'at the end')
-  expect(await unenroll(host)).toEqual({ changes: [], left: [] })
+  expect(await unenroll(host)).toEqual({ changes: [], left: [], isReloadedByHand: false })
 })
 
 test('a run that ends at any instant is undone by the next call', SLOW, async () => {
