@@ -64,7 +64,7 @@ export interface OpenRun {
    * Write a change into the journal, unless it is noted, then make it. Copies are made by the root helper, around this
    * call.
    *
-   * @throws AgentError STORE_FAILED: it may be half made; the caller undoes the run
+   * @throws AgentError STORE_FAILED, the signal's reason: it may be half made; the caller undoes the run
    */
   make(change: Change): Promise<void>
   finish(): Promise<void>
@@ -162,8 +162,9 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     const place = placeOf(wanted)
     if (!run.entries.some(({ change }) => change === wanted)) await note(run, [wanted])
     try {
-      await performer.make(wanted)
+      await performer.make(wanted, signal)
     } catch (error) {
+      signal.throwIfAborted()
       throw failed(`cannot ${FAILED[wanted.kind] ?? 'change'} ${place}`, error)
     }
   }

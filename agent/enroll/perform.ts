@@ -35,8 +35,13 @@ export interface Performers {
   readonly reloadSshd?: () => Promise<Reloaded>
   /** Something that did not work as it should, for people; it fails nothing. */
   readonly note?: (text: string) => void
-  /** The root helper neither tests nor reloads sshd until what this returns is called. @throws Error when it is busy */
-  readonly lockSshd?: () => Promise<() => Promise<void>>
+  /**
+   * The root helper neither tests nor reloads sshd until what this returns is called.
+   *
+   * @param signal ends the wait for it; null: an undoing waits whatever signal comes
+   * @throws Error when it is busy; the signal's reason
+   */
+  readonly lockSshd?: (signal: AbortSignal | null) => Promise<() => Promise<void>>
 }
 
 /** Something that could not be undone, or not wholly. Not an error of ours if others edited it. */
@@ -49,7 +54,7 @@ export interface Left {
 /** Makes single changes to this host, and undoes them. */
 export interface Performer {
   /** @throws Error of the system call; it may be half made */
-  make(change: Change): Promise<void>
+  make(change: Change, signal: AbortSignal): Promise<void>
   /**
    * Undo everything but a service and sshd, which are undone together with others of their kind.
    *
@@ -91,8 +96,12 @@ export function createPerformer(performers: Performers, operations: FileOperatio
   const put = async (path: string, state: FileState | null): Promise<void> =>
     noteLost(path, await putFileState(path, state, operations))
   /** A write for itself: the service, whose start is one of the changes, waits for the helper. */
-  const writeFile = async <Result>(path: string, write: () => Promise<Result>): Promise<Result> => {
-    const release = isOfSshd(path) ? await performers.lockSshd?.() : undefined
+  const writeFile = async <Result>(
+    path: string,
+    signal: AbortSignal | null,
+    write: () => Promise<Result>,
+  ): Promise<Result> => {
+    const release = isOfSshd(path) ? await performers.lockSshd?.(signal) : undefined
     try {
       return await write()
     } finally {
@@ -165,9 +174,12 @@ export function createPerformer(performers: Performers, operations: FileOperatio
   }
 
   return {
-    async make(wanted) {
+    async make(wanted, signal) {
       if (wanted.kind === 'file')
-        noteLost(wanted.path, await writeFile(wanted.path, async () => makeFileChange(wanted, operations)))
+        noteLost(
+          wanted.path,
+          await writeFile(wanted.path, signal, async () => makeFileChange(wanted, operations)),
+        )
       if (wanted.kind === 'folder') await setFolderAccess(wanted, operations)
       if (wanted.kind !== 'service') return
       const { unit, replaced } = wanted
@@ -182,7 +194,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       const { change } = undone
       switch (change.kind) {
         case 'file':
-          return writeFile(change.path, async () => undoFile(undone, change, save))
+          return writeFile(change.path, null, async () => undoFile(undone, change, save))
         case 'folder':
           await undoFolder(change)
           return []

@@ -85,7 +85,7 @@ export async function openTools(
       // An undoing goes on whatever signal comes.
       reloadSshd: async () => reloadUnlessByHand(new AbortController().signal),
       note: person.print,
-      lockSshd: async () => lockSshd(new AbortController().signal),
+      lockSshd: async (until) => lockSshd(until ?? new AbortController().signal),
     },
   })
     .catch(async (error: unknown) => {

@@ -983,6 +983,28 @@ test('sshd is reloaded once, after all files are as before, and again by the nex
   expect(journal.runs).toEqual([])
 })
 
+test('a signal ends the wait for the lock of sshd, but for that of an undoing', async () => {
+  const ending = new AbortController()
+  const waits: string[] = []
+  const lockSshd = async (signal: AbortSignal | null) => {
+    waits.push(signal === null ? 'to its end' : 'until the signal')
+    if (signal === null) return async () => {}
+    ending.abort(new Error('ended by SIGTERM'))
+    signal.throwIfAborted()
+    throw new Error('it is busy')
+  }
+  await using journal = await openJournal({
+    folder: host.state,
+    performers: { lockSshd },
+    signal: ending.signal,
+  })
+  // It is never written.
+  const made = journal.begin().make(fileChange('/etc/ssh/hostcertd-test', null, NEW))
+  await expect(made).rejects.toThrow(/^ended by SIGTERM$/)
+  expect((await journal.undoUnfinished()).left).toEqual([])
+  expect(waits).toEqual(['until the signal', 'to its end'])
+})
+
 test('a service that does not start is an error with what systemctl said', async () => {
   const systemctl = () => Promise.resolve({ status: 1, failure: null, stderr: 'Job failed\n' })
   const performers = { systemctl }
