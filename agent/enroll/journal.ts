@@ -8,8 +8,18 @@ import type { Change, RegistrationChange } from './change.ts'
 import { isSameState, putFileState, readFileState, removeEmptyFolders } from './files.ts'
 import { withoutSecrets } from './forget-secrets.ts'
 import { type Entry, LARGEST_JOURNAL_BYTES, loadRuns, type Run, textOfRuns } from './journal-format.ts'
-import { createPerformer, filesOf, foldersFor, type Left, type Performers, placeOf } from './perform.ts'
-import { USER_CA_FILE } from './sshd-logins.ts'
+import {
+  BY_HAND,
+  createPerformer,
+  filesOf,
+  foldersFor,
+  isOfSshd,
+  type Left,
+  type Performers,
+  placeOf,
+  SSHD,
+} from './perform.ts'
+import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import { sweepBeside } from './sweep.ts'
 
 /*
@@ -33,6 +43,8 @@ export interface Undone {
   /** What was undone, the newest first; those too of which something is left. */
   readonly changes: readonly Change[]
   readonly left: readonly Left[]
+  /** sshd has to read its configuration again, and nothing but a person makes it. */
+  readonly isReloadedByHand: boolean
 }
 
 export interface JournalRun {
@@ -52,7 +64,7 @@ export interface OpenRun {
    * Write a change into the journal, unless it is noted, then make it. Copies are made by the root helper, around this
    * call.
    *
-   * @throws AgentError STORE_FAILED: it may be half made; the caller undoes the run
+   * @throws AgentError STORE_FAILED, the signal's reason: it may be half made; the caller undoes the run
    */
   make(change: Change): Promise<void>
   finish(): Promise<void>
@@ -150,8 +162,9 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     const place = placeOf(wanted)
     if (!run.entries.some(({ change }) => change === wanted)) await note(run, [wanted])
     try {
-      await performer.make(wanted)
+      await performer.make(wanted, signal)
     } catch (error) {
+      signal.throwIfAborted()
       throw failed(`cannot ${FAILED[wanted.kind] ?? 'change'} ${place}`, error)
     }
   }
@@ -223,27 +236,36 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     // A service that goes on would bring back copies that are removed; one that was there reads what is restored.
     for (const unit of services.keys()) if (unit !== null) await performer.stop(unit).catch(() => undefined)
     await undoServices(false)
-    const undoFiles = async (areLast: boolean): Promise<void> => {
+    const undoFiles = async (isWanted: (place: string) => boolean): Promise<void> => {
       for (const one of entries) {
         const place = placeOf(one.change)
         if (one.change.kind === 'service' || one.change.kind === 'sshd') continue
-        if (blocked.has(place) || (place === USER_CA_FILE) !== areLast) continue
+        if (blocked.has(place) || !isWanted(place)) continue
         await attempt([one], place, () => undoEntry(one))
       }
     }
-    await undoFiles(false)
-    const aboutSshd = entries.filter(({ change: { kind } }) => kind === 'sshd')
-    // What failed may be a file of sshd's: when it is undone later, sshd has to read that as well.
-    const isLast = blocked.size === 0
-    if (aboutSshd.length > 0) await attempt(isLast ? aboutSshd : [], 'sshd', async () => performer.undoSshd())
-    // sshd reads it at each login for as long as its configuration names it.
-    if (!blocked.has('sshd')) await undoFiles(true)
+    await undoFiles((place) => !IN_THE_END.includes(place))
+    let isReloadedByHand = false
+    for (const last of IN_THE_END) {
+      const about = entries.filter(({ change }) => placeOf(change) === last)
+      if (about.length === 0) continue
+      const stuck = [...blocked].filter(isOfSshd)
+      if (stuck.length > 0) left.push({ path: last, why: `this is to be undone first: ${stuck.join(', ')}` })
+      else if (last === USER_CA_FILE && isReloadedByHand) left.push({ path: last, why: UNTIL_RELOADED })
+      else if (last !== SSHD) await undoFiles((place) => place === last)
+      else
+        // What failed elsewhere may be sshd's as well, which is to read it when it is undone.
+        await attempt(blocked.size === 0 ? about : [], SSHD, async () => {
+          isReloadedByHand = (await performer.undoSshd()) === BY_HAND
+        })
+    }
     await undoServices(true)
     if (unsaved !== null && !(await trySave()))
       left.push({ path, why: `what was undone cannot be noted: ${reasonOf(unsaved)}` })
     // A run that noted nothing has nothing to undo either.
     all = all.filter((run) => run.entries.length > 0)
-    return { changes, left }
+    const done = changes.filter(({ kind }) => kind !== 'sshd' || !isReloadedByHand)
+    return { changes: done, left, isReloadedByHand }
   }
 
   /** Before anything is undone: separate it from what is kept, and mark it as unfinished. */
@@ -324,6 +346,16 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     [Symbol.asyncDispose]: release,
   }
 }
+
+/**
+ * What is undone last, in this order, each only when everything of sshd's before it is: the old line of the user CAs is
+ * back before the drop-in goes, and sshd reads the file of the CAs at each login until it has read its configuration again.
+ */
+const IN_THE_END: readonly string[] = [USER_CA_DROP_IN, SSHD, USER_CA_FILE]
+
+/** That it was reloaded, nothing says but that somebody who was told to goes on. */
+const UNTIL_RELOADED =
+  'sshd reads it at each login until it is reloaded: reload sshd first, for the next enroll or unenroll removes it'
 
 /** What could not be done. */
 const FAILED: Partial<Record<Change['kind'], string>> = { file: 'write', service: 'start' }

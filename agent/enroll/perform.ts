@@ -19,18 +19,29 @@ import type { Entry } from './journal-format.ts'
 import { removeServiceFiles, removeServiceState, writeServiceFiles } from './service-state.ts'
 import { sweepAfterHelper, sweepBeside } from './sweep.ts'
 
+/** A person has to reload sshd: `sshd.reload` is `never`. */
+export const BY_HAND = Symbol('reloaded by hand')
+
+/** Why sshd did not read its configuration; null when it did. */
+export type Reloaded = string | null | typeof BY_HAND
+
 /** What a change needs besides files. */
 export interface Performers {
   /** `systemctl` with these arguments; left out: the real one. */
   readonly systemctl?: (
     args: readonly string[],
   ) => Promise<Pick<ProgramResult, 'status' | 'failure' | 'stderr'> & { readonly stdout?: string }>
-  /** `sshd -t`, then a reload. @returns why sshd did not read its configuration; null when it did */
-  readonly reloadSshd?: () => Promise<string | null>
+  /** `sshd -t`, then a reload. */
+  readonly reloadSshd?: () => Promise<Reloaded>
   /** Something that did not work as it should, for people; it fails nothing. */
   readonly note?: (text: string) => void
-  /** The root helper neither tests nor reloads sshd until what this returns is called. @throws Error when it is busy */
-  readonly lockSshd?: () => Promise<() => Promise<void>>
+  /**
+   * The root helper neither tests nor reloads sshd until what this returns is called.
+   *
+   * @param signal ends the wait for it; null: an undoing waits whatever signal comes
+   * @throws Error when it is busy; the signal's reason
+   */
+  readonly lockSshd?: (signal: AbortSignal | null) => Promise<() => Promise<void>>
 }
 
 /** Something that could not be undone, or not wholly. Not an error of ours if others edited it. */
@@ -43,7 +54,7 @@ export interface Left {
 /** Makes single changes to this host, and undoes them. */
 export interface Performer {
   /** @throws Error of the system call; it may be half made */
-  make(change: Change): Promise<void>
+  make(change: Change, signal: AbortSignal): Promise<void>
   /**
    * Undo everything but a service and sshd, which are undone together with others of their kind.
    *
@@ -52,7 +63,7 @@ export interface Performer {
    */
   undo(entry: Entry, save: () => Promise<void>): Promise<readonly Left[]>
   /** @throws Error with why sshd did not read its configuration */
-  undoSshd(): Promise<void>
+  undoSshd(): Promise<Exclude<Reloaded, string>>
   stop(unit: string): Promise<void>
   /** What of a unit can be taken back: null when that is not known. */
   stateOf(unit: string): Promise<ServiceChange['before'] | null>
@@ -85,8 +96,12 @@ export function createPerformer(performers: Performers, operations: FileOperatio
   const put = async (path: string, state: FileState | null): Promise<void> =>
     noteLost(path, await putFileState(path, state, operations))
   /** A write for itself: the service, whose start is one of the changes, waits for the helper. */
-  const writeFile = async <Result>(path: string, write: () => Promise<Result>): Promise<Result> => {
-    const release = path.startsWith('/etc/ssh/') ? await performers.lockSshd?.() : undefined
+  const writeFile = async <Result>(
+    path: string,
+    signal: AbortSignal | null,
+    write: () => Promise<Result>,
+  ): Promise<Result> => {
+    const release = isOfSshd(path) ? await performers.lockSshd?.(signal) : undefined
     try {
       return await write()
     } finally {
@@ -159,9 +174,12 @@ export function createPerformer(performers: Performers, operations: FileOperatio
   }
 
   return {
-    async make(wanted) {
+    async make(wanted, signal) {
       if (wanted.kind === 'file')
-        noteLost(wanted.path, await writeFile(wanted.path, async () => makeFileChange(wanted, operations)))
+        noteLost(
+          wanted.path,
+          await writeFile(wanted.path, signal, async () => makeFileChange(wanted, operations)),
+        )
       if (wanted.kind === 'folder') await setFolderAccess(wanted, operations)
       if (wanted.kind !== 'service') return
       const { unit, replaced } = wanted
@@ -176,7 +194,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       const { change } = undone
       switch (change.kind) {
         case 'file':
-          return writeFile(change.path, async () => undoFile(undone, change, save))
+          return writeFile(change.path, null, async () => undoFile(undone, change, save))
         case 'folder':
           await undoFolder(change)
           return []
@@ -190,8 +208,9 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       }
     },
     async undoSshd() {
-      const why = (await performers.reloadSshd?.()) ?? null
-      if (why !== null) throw new Error(why)
+      const reloaded = (await performers.reloadSshd?.()) ?? null
+      if (typeof reloaded === 'string') throw new Error(reloaded)
+      return reloaded
     },
     stop: async (unit) => call(['stop', unit]),
     async stateOf(unit) {
@@ -203,6 +222,14 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       for (const args of callsToUndo(change, found)) await call(args)
     },
   }
+}
+
+/** The {@link placeOf} of a reload. */
+export const SSHD = 'sshd'
+
+/** Whether a place is sshd's configuration, or a file that it names. */
+export function isOfSshd(place: string): boolean {
+  return place === SSHD || place.startsWith('/etc/ssh/')
 }
 
 /** What a change is about, for people. */
@@ -218,7 +245,7 @@ export function placeOf(about: Change): string {
     case 'service':
       return about.unit
     case 'sshd':
-      return 'sshd'
+      return SSHD
   }
 }
 

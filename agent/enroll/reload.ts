@@ -11,6 +11,7 @@ import { systemClock } from '../host/machine.ts'
 import { createSshd } from '../host/sshd.ts'
 import { settingIn } from './configuration.ts'
 import { refuseShared } from './files.ts'
+import { BY_HAND, type Reloaded } from './perform.ts'
 import { CONFIG_FILE } from './wanted.ts'
 
 /** A little more than the minute over which the root helper limits reloads. */
@@ -38,15 +39,12 @@ async function reloadSshd(
  * after it, and when that is undone. The daemon runs the command as its own user, this as root: one that others than root
  * can change or name is not run.
  *
- * @returns why sshd did not read its configuration; null when it did, or is not to
+ * @throws the signal's reason
  */
-export async function reloadConfiguredSshd(
-  signal: AbortSignal,
-  configFile = CONFIG_FILE,
-): Promise<string | null> {
+export async function reloadUnlessByHand(signal: AbortSignal, configFile = CONFIG_FILE): Promise<Reloaded> {
   try {
     const files = await readFiles(configFile)
-    if (isNever(files)) return null
+    if (settingIn(files, ['sshd', 'reload'])?.value === 'never') return BY_HAND
     return await reloadSshd(signal, await reloadCommandIn(files, configFile))
   } catch (error) {
     signal.throwIfAborted()
@@ -54,17 +52,23 @@ export async function reloadConfiguredSshd(
   }
 }
 
-/** Whether `sshd.reload` is `never`. Where the configuration cannot be read, {@link reloadConfiguredSshd} says why. */
-export async function isReloadedByHand(configFile = CONFIG_FILE): Promise<boolean> {
-  const { files } = await readConfigFiles(configFile)
-  return isNever(files)
+/**
+ * {@link reloadUnlessByHand} for those who have found that `sshd.reload` is not `never`.
+ *
+ * @returns why sshd did not read its configuration; null when it did
+ */
+export async function reloadConfiguredSshd(
+  signal: AbortSignal,
+  configFile = CONFIG_FILE,
+): Promise<string | null> {
+  const reloaded = await reloadUnlessByHand(signal, configFile)
+  return reloaded === BY_HAND ? 'sshd.reload is never' : reloaded
 }
 
-function isNever(files: readonly ConfigFile[]): boolean {
-  return settingIn(files, ['sshd', 'reload'])?.value === 'never'
-}
+/** What sshd has until it is reloaded: for {@link reloadByHand}, once all is undone. */
+export const UNDONE_CONFIGURATION = 'keeps the configuration that was undone, whose certificates are gone'
 
-/** For people, where {@link isReloadedByHand}. @param meanwhile what sshd does until then: `keeps its configuration` */
+/** For people, where it is {@link BY_HAND}. @param meanwhile what sshd does until then: `keeps its configuration` */
 export function reloadByHand(meanwhile: string): string {
   return `note: sshd.reload is never: reload sshd by hand; until then it ${meanwhile}`
 }

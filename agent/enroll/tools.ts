@@ -8,7 +8,7 @@ import { findProgram } from '../host/programs.ts'
 import { makeRuntimeFolder, SshdConfiguration } from '../host/sshd-files.ts'
 import { createExchangeClient, type ExchangeClientOptions } from '../issuer/exchange-client.ts'
 import { type Journal, openJournal, readJournal } from './journal.ts'
-import { reloadConfiguredSshd } from './reload.ts'
+import { reloadConfiguredSshd, reloadUnlessByHand } from './reload.ts'
 import { isReadOnly, type Mode, type Person } from './show.ts'
 import { lockSshd } from './user-ca-files.ts'
 import { type EnrollTools, SSHD_CONFIG } from './wanted.ts'
@@ -83,9 +83,9 @@ export async function openTools(
     signal,
     performers: {
       // An undoing goes on whatever signal comes.
-      reloadSshd: async () => reloadConfiguredSshd(new AbortController().signal),
+      reloadSshd: async () => reloadUnlessByHand(new AbortController().signal),
       note: person.print,
-      lockSshd: async () => lockSshd(new AbortController().signal),
+      lockSshd: async (until) => lockSshd(until ?? new AbortController().signal),
     },
   })
     .catch(async (error: unknown) => {

@@ -1,5 +1,6 @@
 import { messageOf } from '../cert/errors.ts'
 import type { OpenRun } from './journal.ts'
+import { reloadByHand, UNDONE_CONFIGURATION } from './reload.ts'
 import { isReadOnly, type Mode, type Step } from './show.ts'
 import type { EnrollTools } from './wanted.ts'
 
@@ -7,9 +8,10 @@ type Tools = Pick<EnrollTools, 'journal' | 'person'>
 
 /** Undo what is not finished; what cannot be undone is said. */
 export async function undo({ journal, person }: Tools, what: string): Promise<void> {
-  const { changes, left } = await journal.undoUnfinished()
+  const { changes, left, isReloadedByHand } = await journal.undoUnfinished()
   if (changes.length > 0) person.print(`undone: ${what} (${changes.map(({ step }) => step).join(', ')})`)
   for (const { path, why } of left) person.print(`not undone: ${path}: ${why}`)
+  if (isReloadedByHand) person.print(reloadByHand(UNDONE_CONFIGURATION))
 }
 
 /** Whether a call was interrupted, or could not undo what it did. */

@@ -2,11 +2,11 @@ import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Change } from './change.ts'
 import type { Deletion } from './delete-host.ts'
 import { isOfUserCa } from './enroll-user-ca.ts'
-import type { Left } from './perform.ts'
+import { type Left, placeOf } from './perform.ts'
 import { forgetHost, forgetUnanswered, unansweredText } from './registering.ts'
-import { isReloadedByHand, reloadByHand } from './reload.ts'
+import { reloadByHand, UNDONE_CONFIGURATION } from './reload.ts'
 import { agrees, isReadOnly, type Mode, type Step, stepsOf } from './show.ts'
-import { USER_CA_DROP_IN } from './sshd-logins.ts'
+import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import type { EnrollTools } from './wanted.ts'
 
 export interface UnenrollOptions {
@@ -58,19 +58,18 @@ export async function unenroll(
       return { ...result, isDone: false }
   }
   signal.throwIfAborted()
-  const { changes: undone, left } = await journal.undoAll(isKept)
+  const { left, isReloadedByHand } = await journal.undoAll(isKept)
   for (const { path, why } of left) person.print(`not taken back: ${path}: ${why}`)
-  if (undone.some(({ kind }) => kind === 'sshd') && (await isReloadedByHand()))
-    person.print(
-      reloadByHand(`presents the certificates${undone.some(isOfLogins) ? ', and trusts the user CAs' : ''}`),
-    )
+  if (isReloadedByHand) person.print(reloadByHand(UNDONE_CONFIGURATION))
   await reportUnanswered({ journal, person })
-  const isRestLeft = toUndo().length > 0
-  if (isRestLeft)
+  const rest = toUndo()
+  const isFailed = !rest.every((change) => isReloadedByHand && placeOf(change) === USER_CA_FILE)
+  if (isFailed)
     person.print('the journal keeps what failed: remove its cause, then run `hostcertd unenroll` again')
+  else if (rest.length > 0) person.print('once sshd is reloaded, run `hostcertd unenroll` again')
   if (deletes === null) return { ...result, left, isDone: true }
 
-  if (isRestLeft) {
+  if (isFailed) {
     person.print(`the host ${deletes.hostId} is not deleted: first the rest has to be taken back`)
     return { ...result, left, isDone: true }
   }

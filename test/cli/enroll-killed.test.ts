@@ -295,10 +295,16 @@ test(
     })
     const hostId = issuer.hosts[HOSTNAME] ?? ''
     // All that an interrupted one did.
-    expect(await endOf(machine.run('unenroll', '--yes'))).toEqual({
-      status: 0,
-      stderr: says(`${byHand} presents the certificates, and trusts the user CAs\n`),
+    const undone = await endOf(machine.run('unenroll', '--yes'))
+    expect(undone).toEqual({
+      status: 1,
+      stderr: says(
+        `${byHand} keeps the configuration that was undone, whose certificates are gone\nonce sshd is reloaded, run \`hostcertd unenroll\` again\n`,
+      ),
     })
+    expect(undone.stderr).toContain('not taken back: /etc/ssh/hostcertd/user-ca.pub: sshd reads it')
+    const keys = machine.path('etc/ssh/hostcertd/user-ca.pub')
+    expect(existsSync(keys)).toBe(true)
     expect(existsSync(machine.path('etc/hostcertd/hostcertd.yaml'))).toBe(false)
     const deleting = ['unenroll', '--yes', '--delete-host']
     expect(await endOf(machine.run(...deleting))).toEqual({
@@ -311,6 +317,7 @@ test(
       status: 0,
       stderr: says(`deleted the host ${hostId} at ${issuer.url}\n`),
     })
+    expect(existsSync(keys)).toBe(false)
     expect(Object.keys(issuer.hosts)).toEqual([])
     expect(await endOf(machine.run(...deleting, ...named, ...login))).toEqual({
       status: 0,

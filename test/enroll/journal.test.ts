@@ -109,7 +109,7 @@ test('unenroll takes back everything, byte for byte, with mode and owner, and th
   expect(undone.changes).toHaveLength(8)
   expect(undone.changes[0]?.kind).toBe('service')
   await expectAsBefore(host, before, 'at the end')
-  expect(await unenroll(host)).toEqual({ changes: [], left: [] })
+  expect(await unenroll(host)).toEqual({ changes: [], left: [], isReloadedByHand: false })
 })
 
 test('a run that ends at any instant is undone by the next call', SLOW, async () => {
@@ -981,6 +981,28 @@ test('sshd is reloaded once, after all files are as before, and again by the nex
   expect((await journal.undoAll()).left).toEqual([])
   expect(seen).toEqual([true, true])
   expect(journal.runs).toEqual([])
+})
+
+test('a signal ends the wait for the lock of sshd, but for that of an undoing', async () => {
+  const ending = new AbortController()
+  const waits: string[] = []
+  const lockSshd = async (signal: AbortSignal | null) => {
+    waits.push(signal === null ? 'to its end' : 'until the signal')
+    if (signal === null) return async () => {}
+    ending.abort(new Error('ended by SIGTERM'))
+    signal.throwIfAborted()
+    throw new Error('it is busy')
+  }
+  await using journal = await openJournal({
+    folder: host.state,
+    performers: { lockSshd },
+    signal: ending.signal,
+  })
+  // It is never written.
+  const made = journal.begin().make(fileChange('/etc/ssh/hostcertd-test', null, NEW))
+  await expect(made).rejects.toThrow(/^ended by SIGTERM$/)
+  expect((await journal.undoUnfinished()).left).toEqual([])
+  expect(waits).toEqual(['until the signal', 'to its end'])
 })
 
 test('a service that does not start is an error with what systemctl said', async () => {

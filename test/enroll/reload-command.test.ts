@@ -2,7 +2,8 @@ import * as fs from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { isReloadedByHand, reloadConfiguredSshd } from '../../agent/enroll/reload.ts'
+import { BY_HAND } from '../../agent/enroll/perform.ts'
+import { reloadConfiguredSshd, reloadUnlessByHand } from '../../agent/enroll/reload.ts'
 import { needsRoot } from '../support/skip.ts'
 
 /** Not in a folder in which everybody may write, as /tmp is. */
@@ -85,9 +86,12 @@ test('sshd.reload: never: it is not reloaded', async () => {
     at('hostcertd.yaml'),
     command('/usr/bin/touch', at('reloaded')).replace('sshd:', 'sshd:\n  reload: never'),
   )
-  expect(await isReloadedByHand(at('hostcertd.yaml'))).toBe(true)
-  expect(await reload()).toBeNull()
+  const reloadOrNot = async () => reloadUnlessByHand(new AbortController().signal, at('hostcertd.yaml'))
+  expect(await reloadOrNot()).toBe(BY_HAND)
+  // Nor is it taken for one that was.
+  expect(await reload()).toBe('sshd.reload is never')
   expect(await fs.readdir(folder)).not.toContain('reloaded')
   await fs.writeFile(at('conf.d', '1.yaml'), 'sshd:\n  reload: always\n')
-  expect(await isReloadedByHand(at('hostcertd.yaml'))).toBe(false)
+  expect(await reloadOrNot()).toBeNull()
+  await fs.access(at('reloaded'))
 })
