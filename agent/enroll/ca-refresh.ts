@@ -118,7 +118,8 @@ async function refreshUserCas(
       else if (isReloadPending) await reload(tools, signal)
       // While another line wins, a later run has to reload sshd again.
       await requireEffect(places, log)
-      status = { ...status, reload_pending: isPersons }
+      // Whether a person has done it cannot be seen: it is said once.
+      status = { ...status, reload_pending: false }
     }
   } catch (error) {
     if (!(error instanceof AgentError)) throw error

@@ -524,8 +524,11 @@ describe('sshd', () => {
     await using host = await makeUserCaHost()
     const reload = async () => 'asked to reload'
     const wish = { reload, reloads: 'never' } as const
-    expect(await host.refresh(naming(await host.makeCa('one')), wish)).toBe(true)
+    const one = naming(await host.makeCa('one'))
+    expect(await host.refresh(one, wish)).toBe(true)
     expect(host.log.messages('warn')).toEqual([expect.stringContaining('sshd.reload is never')])
+    expect(await host.refresh(one, wish)).toBe(true)
+    expect(host.log.messages('warn')).toHaveLength(1)
   })
 
   test('the lock of the root helper is waited for', async () => {

@@ -998,8 +998,8 @@ test('a signal ends the wait for the lock of sshd, but for that of an undoing', 
     performers: { lockSshd },
     signal: ending.signal,
   })
-  // It is never written.
-  const made = journal.begin().make(fileChange('/etc/ssh/hostcertd-test', null, NEW))
+  // It is never written, and could not be.
+  const made = journal.begin().make(fileChange('/etc/ssh/no-such-folder/hostcertd-test', null, NEW))
   await expect(made).rejects.toThrow(/^ended by SIGTERM$/)
   expect((await journal.undoUnfinished()).left).toEqual([])
   expect(waits).toEqual(['until the signal', 'to its end'])

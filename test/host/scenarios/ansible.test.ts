@@ -164,7 +164,10 @@ async function playbook({ container, network }: Host, folder: string, variables:
       ...options,
       file,
     ]
-    const { stdout, stderr } = await tryCommand([...outside(network), ...argv], { env, timeout: TWENTY_MINUTES })
+    const { stdout, stderr } = await tryCommand([...outside(network), ...argv], {
+      env,
+      timeout: TWENTY_MINUTES,
+    })
     const output = stdout + stderr
     const recap = /ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)/.exec(output)
     if (recap === null) throw new Error(output)
