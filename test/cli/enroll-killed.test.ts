@@ -317,8 +317,9 @@ test(
       status: 0,
       stderr: says(`deleted the host ${hostId} at ${issuer.url}\n`),
     })
-    expect(existsSync(keys)).toBe(false)
     expect(Object.keys(issuer.hosts)).toEqual([])
+    expect(await endOf(machine.run('unenroll', '--yes'))).toMatchObject({ status: 0 })
+    expect(existsSync(keys)).toBe(false)
     expect(await endOf(machine.run(...deleting, ...named, ...login))).toEqual({
       status: 0,
       stderr: says(`has no host ${hostId}`),
