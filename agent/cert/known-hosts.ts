@@ -18,7 +18,7 @@ const SECOND_LEVEL =
   /^(?:ac|adm|asn|asso|biz|co|com|ed|edu|firm|gen|go|gob|gouv|gov|govt|gv|id|idv|in|ind|info|k12|ltd|ma?il|me|mod|muni|ne|net|nhs|nic|nom|or|org|plc|police|pro|res|sch|school|web)$/
 /** Domains in which strangers have hosts: clouds and dynamic DNS. */
 const SHARED =
-  /(?:^|\.)(?:amazonaws\.com(?:\.cn)?|azure\.com|azure\.net|azurewebsites\.net|googleusercontent\.com|oraclevcn\.com|linodeusercontent\.com|vultrusercontent\.com|your-server\.de|herokuapp\.com|github\.io|duckdns\.org|dyndns\.(?:org|info)|dynv6\.net|ddns\.net|ddnss\.de|freeddns\.org|hopto\.org|zapto\.org|no-ip\.(?:biz|info|org)|myftp\.org|spdns\.de|selfhost\.(?:de|eu)|goip\.de|ts\.net|nip\.io|sslip\.io)$/
+  /(?:^|\.)(?:amazonaws\.com(?:\.cn)?|azure\.com|azure\.net|azurewebsites\.net|googleusercontent\.com|oraclevcn\.com|cloudapp\.net|scw\.cloud|ovh\.net|contaboserver\.net|hstgr\.cloud|kundenserver\.de|linodeusercontent\.com|vultrusercontent\.com|your-server\.de|herokuapp\.com|github\.io|duckdns\.org|dyndns\.(?:org|info)|dynv6\.net|ddns\.net|ddnss\.de|freeddns\.org|eu\.org|mooo\.com|hopto\.org|zapto\.org|no-ip\.(?:biz|info|org)|myftp\.org|spdns\.de|selfhost\.(?:de|eu)|goip\.de|ts\.net|nip\.io|sslip\.io)$/
 
 function patternOf(name: string): string {
   const [first = '', ...domain] = name.split('.')

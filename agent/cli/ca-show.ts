@@ -39,7 +39,8 @@ export async function caShow(
   if (cas.length === 0)
     throw new VerbError('no host CA is known yet: pin it in verify.host_ca_file, or get a certificate first')
   const hosts =
-    options.hosts ??
+    // ssh compares `Host` in the case in which it is written, and known_hosts in lower case.
+    options.hosts?.map((host) => host.toLowerCase()) ??
     hostPatternsOf(
       certificates.length > 0
         ? certificates.flatMap(({ principals }) => principals)

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { isUsableByClients, upperCaseWarning } from '../cert/verify-issued.ts'
 import { isLoopback } from '../config/config.ts'
 import { runProgram } from '../host/programs.ts'
@@ -87,7 +88,7 @@ function judgePrincipal(name: string, { addresses, forward }: HostNames): Findin
     const message = `clients that can resolve ${name} can use it${shortHint(name)}; here it is ${found.join(', ')}, which says nothing about DNS`
     return ok('names', message)
   }
-  const others = found.join(', ')
+  const others = found.filter((address) => !isLoopback(address)).join(', ')
   return unknown(
     'names',
     addresses === null
@@ -99,7 +100,7 @@ function judgePrincipal(name: string, { addresses, forward }: HostNames): Findin
 
 function shortHint(name: string): string {
   const [short = ''] = name.split('.')
-  return short === name
+  return short === name || isIP(name) !== 0
     ? ''
     : `; by ${short} alone only those that complete it (\`CanonicalizeHostname yes\` in their ssh_config)`
 }
@@ -109,8 +110,9 @@ function judgeOtherNames(usable: readonly string[], { fullName, reverse }: HostN
   const named = [...(fullName === null ? [] : [fullName]), ...(reverse ?? [])].map((name) =>
     name.toLowerCase(),
   )
-  const others = [...new Set(named)].filter((name) => !usable.includes(name) && isFullName(name))
-  const [instead] = usable
+  const isCovered = (name: string): boolean => usable.some((pattern) => patternOf(pattern).test(name))
+  const others = [...new Set(named)].filter((name) => !isCovered(name) && isFullName(name))
+  const instead = usable.find((name) => !/[*?]/.test(name))
   const findings =
     others.length === 0 || instead === undefined
       ? []
@@ -133,6 +135,11 @@ function judgeOtherNames(usable: readonly string[], { fullName, reverse }: HostN
 function principalsOf(views: readonly CertifiableView[]): readonly string[] {
   const certificates = views.flatMap(({ onDisk }) => (onDisk.kind === 'usable' ? [onDisk.certificate] : []))
   return [...new Set(certificates.flatMap(({ principals }) => principals))]
+}
+
+/** A principal of a host certificate may be a pattern: match_pattern() of OpenSSH. */
+function patternOf(principal: string): RegExp {
+  return new RegExp(`^${RegExp.escape(principal).replaceAll('\\*', '.*').replaceAll('\\?', '.')}$`)
 }
 
 /** Names that only this host has for itself say nothing about clients. */

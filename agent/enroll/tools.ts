@@ -15,8 +15,8 @@ import { type EnrollTools, SSHD_CONFIG } from './wanted.ts'
 
 const FOLDER = '/var/lib/hostcertd-enroll'
 const LOCK = `${FOLDER}/lock`
-/** For another `enroll` or `unenroll` that is at work. */
-const LOCK_MILLISECONDS = 60_000
+/** For another `enroll` or `unenroll` that is at work, or `ca refresh`, which may wait two minutes for the issuer. */
+const LOCK_MILLISECONDS = 180_000
 /** The lock is free at once, as a rule. */
 const TELL_MILLISECONDS = 3_000
 
@@ -73,7 +73,7 @@ export async function openTools(
   const telling = systemClock.sleep(TELL_MILLISECONDS, opened.signal).then(
     async () => {
       const holder = await holderOf(LOCK)
-      person.print(`waiting for another enroll or unenroll to finish${holder === null ? '' : `: ${holder}`}`)
+      person.print(`waiting for another hostcertd to finish${holder === null ? '' : `: ${holder}`}`)
     },
     () => {},
   )

@@ -13,6 +13,10 @@ test.each([
   { names: ['example.or.jp', 'example.gov.br'], want: ['example.or.jp', 'example.gov.br'] },
   { names: ['mine.duckdns.org'], want: ['mine.duckdns.org'] },
   {
+    names: ['vps-1.vps.ovh.net', 'vmi1.contaboserver.net'],
+    want: ['vps-1.vps.ovh.net', 'vmi1.contaboserver.net'],
+  },
+  {
     names: ['ec2-192-0-2-7.eu-west-1.compute.amazonaws.com'],
     want: ['ec2-192-0-2-7.eu-west-1.compute.amazonaws.com'],
   },

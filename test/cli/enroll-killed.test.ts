@@ -327,6 +327,25 @@ test(
   },
 )
 
+test(
+  'unenroll names the user CA that ca refresh put in place, which it does not take back',
+  canRun,
+  async () => {
+    await using machine = await makeMachine()
+    expect(await endOf(machine.enroll())).toMatchObject({ status: 0 })
+    const dropIn = 'etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf'
+    await mkdir(machine.path('etc/ssh/sshd_config.d'), { recursive: true })
+    await writeFile(machine.path(dropIn), 'TrustedUserCAKeys /etc/ssh/hostcertd/user-ca.pub\n')
+    for (const _ of ['something', 'nothing']) {
+      expect(await endOf(machine.run('unenroll', '--yes'))).toEqual({
+        status: 0,
+        stderr: expect.stringContaining(`note: /${dropIn} is not of enroll and stays: `) as string,
+      })
+    }
+    expect(existsSync(machine.path(dropIn))).toBe(true)
+  },
+)
+
 test.each([
   { key: 'Ctrl-C', typed: '\u0003', says: 'ended by SIGINT' },
   { key: 'Ctrl-D', typed: '\u0004', says: 'CREDENTIAL_UNREADABLE: the client secret is empty' },

@@ -43,6 +43,20 @@ describe('which names clients can use', () => {
       want: [['unknown', /whose address \(198\.51\.100\.9\) is none of this host's own/]],
     },
     {
+      name: 'the address of another, and its own in /etc/hosts',
+      host: { forward: new Map([[WEB1, ['127.0.1.1', '198.51.100.9']]]) },
+      want: [['unknown', /whose address \(198\.51\.100\.9\) is none of this host's own/]],
+    },
+    {
+      name: 'an address',
+      principals: ['192.0.2.1'],
+      host: { fullName: null, forward: new Map([['192.0.2.1', ['192.0.2.1']]]), reverse: [] },
+      want: [
+        ['ok', /^clients that resolve 192\.0\.2\.1 to this host, as it does itself, can use it$/],
+        ['unknown', /could not find out its full name/],
+      ],
+    },
+    {
       name: 'no resolver knows it',
       host: { forward: new Map([[WEB1, []]]) },
       want: [['unknown', /which could not be resolved on this host/]],
@@ -103,6 +117,17 @@ describe('which names clients can use', () => {
       want.map(([status]) => ['names', status]),
     )
     for (const [index, [, message]] of want.entries()) expect(findings[index]?.message).toMatch(message)
+  })
+
+  test('a pattern covers names, and is none for HostKeyAlias', () => {
+    const remediesFor = (principals: readonly string[], fullName: string) =>
+      judgeNames(principals, { ...AT_HOME, fullName, forward: new Map() })
+        .filter(({ status }) => status === 'warning')
+        .map(({ remedy }) => remedy)
+    expect(remediesFor(['*.example.com', WEB1], 'nas.example.com')).toEqual([])
+    expect(remediesFor(['*.example.com', WEB1], 'nas.example.net')).toEqual([
+      expect.stringContaining(`\`HostKeyAlias ${WEB1}\``) as string,
+    ])
   })
 
   test('each warning says what to do', () => {

@@ -155,6 +155,9 @@ export function testClientKit(root: string): void {
     const file = await client.write('named', await shown('--hosts', 'web2.example.com,*.example.net'))
     expect(await client.connect('web2.example.com', [`UserKnownHostsFile ${file}`])).toMatchObject(VERIFIED)
     expect(await client.connect('web1.example.com', [`UserKnownHostsFile ${file}`])).toMatchObject(UNKNOWN)
+    // A line `Host` counts only for names in the case in which it is written.
+    const snippet = await shown('--format', 'ssh-config', '--hosts', 'WEB2.Example.com')
+    expect(await client.connect('web2.example.com', [snippet])).toMatchObject(VERIFIED)
   })
 
   test('nothing pinned: the CA of the certificate in place, with a warning', async () => {

@@ -51,7 +51,7 @@ describeOnEachRelease('enroll beside other work', (release) => {
         container.try(['hostcertd', 'renew']),
       ])
       expect([one.status, two.status]).toEqual([0, 0])
-      expect(two.stderr).toContain('waiting for another enroll or unenroll to finish')
+      expect(two.stderr).toContain('waiting for another hostcertd to finish')
       expect(JSON.parse(two.stdout)).toMatchObject({ changed: false })
       expect(three.stderr).not.toContain('    at ')
       expect(await client.verifyAll()).toEqual([])
