@@ -1,4 +1,3 @@
-import { isIP } from 'node:net'
 import { isUsableByClients, upperCaseWarning } from '../cert/verify-issued.ts'
 import { isLoopback } from '../config/config.ts'
 import { runProgram } from '../host/programs.ts'
@@ -100,7 +99,7 @@ function judgePrincipal(name: string, { addresses, forward }: HostNames): Findin
 
 function shortHint(name: string): string {
   const [short = ''] = name.split('.')
-  return short === name || isIP(name) !== 0
+  return short === name || /^[\d.]+$|:/.test(name)
     ? ''
     : `; by ${short} alone only those that complete it (\`CanonicalizeHostname yes\` in their ssh_config)`
 }

@@ -332,6 +332,7 @@ test(
   canRun,
   async () => {
     await using machine = await makeMachine()
+    await writeFile(machine.path('etc/hostcertd/conf.d/reload.yaml'), 'sshd: {reload: never}\n')
     expect(await endOf(machine.enroll())).toMatchObject({ status: 0 })
     const dropIn = 'etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf'
     await mkdir(machine.path('etc/ssh/sshd_config.d'), { recursive: true })
