@@ -93,8 +93,8 @@ export default defineConfig({
           name: 'monitoring',
           retry: RETRY,
           include: ['test/monitoring/**/*.test.ts'],
-          // Half a dozen daemons at once, and certificates that have to expire.
-          testTimeout: 240_000,
+          // Half a dozen daemons at once, and certificates that have to expire; beside it runs a browser.
+          testTimeout: 480_000,
           hookTimeout: 60_000,
         },
       },
