@@ -23,10 +23,14 @@ const SHARED =
 function patternOf(name: string): string {
   const [first = '', ...domain] = name.split('.')
   const [second = '', top = ''] = domain.slice(-2)
-  const isAddress = /^[\d.]+$/.test(name)
   const isPublic = domain.length < 2 || (domain.length === 2 && top.length === 2 && SECOND_LEVEL.test(second))
-  if (isAddress || first === '' || isPublic || SHARED.test(name)) return name
+  if (isAddress(name) || first === '' || isPublic || SHARED.test(name)) return name
   return `*.${domain.join('.')}`
+}
+
+/** Whether it is an address of IPv4 or IPv6, and no name. */
+export function isAddress(text: string): boolean {
+  return /^[\d.]+$|:/.test(text)
 }
 
 /** Whether it is a pattern of ssh_config(5) that does not stand for every host: there is a letter or digit in it. */

@@ -1,3 +1,4 @@
+import { isAddress } from '../cert/known-hosts.ts'
 import { isUsableByClients, upperCaseWarning } from '../cert/verify-issued.ts'
 import { isLoopback } from '../config/config.ts'
 import { runProgram } from '../host/programs.ts'
@@ -99,7 +100,7 @@ function judgePrincipal(name: string, { addresses, forward }: HostNames): Findin
 
 function shortHint(name: string): string {
   const [short = ''] = name.split('.')
-  return short === name || /^[\d.]+$|:/.test(name)
+  return short === name || isAddress(name)
     ? ''
     : `; by ${short} alone only those that complete it (\`CanonicalizeHostname yes\` in their ssh_config)`
 }
