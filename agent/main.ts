@@ -85,24 +85,20 @@ const context: CliContext = {
   makeRevocationList,
   refreshCas: async (configFile, load, isNow, signal) => {
     const { reloadConfiguredSshd } = await import('./enroll/reload.ts')
-    const { lockHost } = await import('./enroll/tools.ts')
+    const { openFinishedJournal } = await import('./enroll/tools.ts')
     const { refreshCas } = await import('./enroll/ca-refresh.ts')
-    const release = await lockHost(signal)
+    await using journal = await openFinishedJournal(signal)
+    const config = await load()
+    // Never as a child, which would be root.
+    const way = { ...exchange, socket: unitSocket ?? EXCHANGE_SOCKET, mayBeChild: false }
+    const ports = { clock: systemClock, metrics: NO_METRICS }
+    const source = createExchangeClient({ ...way, settings: config, ...ports })
+    const reloadSshd = async (until: AbortSignal) => reloadConfiguredSshd(until, configFile)
+    const tools = { clock: systemClock, log: daemonLog(config, version), source, journal, reloadSshd }
     try {
-      const config = await load()
-      // Never as a child, which would be root.
-      const way = { ...exchange, socket: unitSocket ?? EXCHANGE_SOCKET, mayBeChild: false }
-      const ports = { clock: systemClock, metrics: NO_METRICS }
-      const source = createExchangeClient({ ...way, settings: config, ...ports })
-      const reload = async (until: AbortSignal) => reloadConfiguredSshd(until, configFile)
-      const tools = { clock: systemClock, log: daemonLog(config, version), source, reloadSshd: reload }
-      try {
-        return await refreshCas(config, tools, isNow, signal)
-      } finally {
-        source.end()
-      }
+      return await refreshCas(config, tools, isNow, signal)
     } finally {
-      await release()
+      source.end()
     }
   },
   lastUserCaSuccess,

@@ -87,6 +87,12 @@ export interface Journal extends AsyncDisposable {
    */
   undoAll(keep?: (change: Change) => boolean): Promise<Undone>
   /**
+   * Write down changes that the caller makes next by itself, as a finished run.
+   *
+   * @throws AgentError STORE_FAILED: they are not to be made then
+   */
+  record(changes: readonly Change[]): Promise<void>
+  /**
    * Put these in the place of all registrations, at once. Nothing else of the journal changes.
    *
    * @throws AgentError STORE_FAILED
@@ -331,6 +337,17 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       const isUndone = (change: Change): boolean => change.kind !== 'registration' && !keep(change)
       await markUndoing(isUndone)
       return undo(newestFirst(all).filter(({ change }) => isUndone(change)))
+    },
+    async record(changes) {
+      const before = all
+      const run: Run = { isFinished: true, entries: [] }
+      all = [...all, run]
+      try {
+        await note(run, changes)
+      } catch (error) {
+        all = before
+        throw error
+      }
     },
     async setRegistrations(registrations) {
       for (const run of all) run.entries = run.entries.filter((one) => one.change.kind !== 'registration')

@@ -95,15 +95,15 @@ export function createPerformer(performers: Performers, operations: FileOperatio
   }
   const put = async (path: string, state: FileState | null): Promise<void> =>
     noteLost(path, await putFileState(path, state, operations))
-  /** A write for itself: the service, whose start is one of the changes, waits for the helper. */
-  const writeFile = async <Result>(
+  /** For what is written alone: the service, whose start is one of the changes, waits for the helper. */
+  const whileLocked = async <Result>(
     path: string,
     signal: AbortSignal | null,
-    write: () => Promise<Result>,
+    work: () => Promise<Result>,
   ): Promise<Result> => {
     const release = isOfSshd(path) ? await performers.lockSshd?.(signal) : undefined
     try {
-      return await write()
+      return await work()
     } finally {
       await release?.()
     }
@@ -144,8 +144,6 @@ export function createPerformer(performers: Performers, operations: FileOperatio
   }
 
   const undoCopies = async ({ paths, before, state: service }: CopiesChange): Promise<void> => {
-    // It goes on without the service that asked it to, and would make copies again that are removed here.
-    await call(['stop', ROOT_HELPERS])
     const earlier = new Map(before.map(({ path: copy, state }) => [copy, state]))
     let failure: unknown = null
     const found = await Promise.all(paths.map(pathsOf))
@@ -178,7 +176,7 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       if (wanted.kind === 'file')
         noteLost(
           wanted.path,
-          await writeFile(wanted.path, signal, async () => makeFileChange(wanted, operations)),
+          await whileLocked(wanted.path, signal, async () => makeFileChange(wanted, operations)),
         )
       if (wanted.kind === 'folder') await setFolderAccess(wanted, operations)
       if (wanted.kind !== 'service') return
@@ -194,12 +192,14 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       const { change } = undone
       switch (change.kind) {
         case 'file':
-          return writeFile(change.path, null, async () => undoFile(undone, change, save))
+          return whileLocked(change.path, null, async () => undoFile(undone, change, save))
         case 'folder':
           await undoFolder(change)
           return []
         case 'copies':
-          await undoCopies(change)
+          // It goes on without the service that asked it to, and would make copies again that are removed here.
+          await call(['stop', ROOT_HELPERS])
+          await whileLocked(SSHD, null, async () => undoCopies(change))
           return []
         case 'registration':
         case 'service':

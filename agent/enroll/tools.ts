@@ -2,7 +2,6 @@ import { readdir, readFile, readlink } from 'node:fs/promises'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import { oneLine } from '../cert/text.ts'
 import { type Config, isProxyVariable } from '../config/config.ts'
-import { createPassLock } from '../host/lock.ts'
 import { createHostNames, systemClock } from '../host/machine.ts'
 import { findProgram } from '../host/programs.ts'
 import { makeRuntimeFolder, SshdConfiguration } from '../host/sshd-files.ts'
@@ -113,6 +112,7 @@ function viewOf(runs: Journal['runs']): Journal {
     begin: refuse,
     undoUnfinished: refuseLater,
     undoAll: refuseLater,
+    record: refuseLater,
     setRegistrations: refuseLater,
     [Symbol.asyncDispose]: async () => {},
   }
@@ -142,23 +142,18 @@ export async function holderOf(file: string): Promise<string | null> {
 }
 
 /**
- * Hold the lock of the journal, for `ca refresh`: `unenroll` does not take back what is just being put in place.
+ * Open the journal for `ca refresh`: `unenroll` does not take back what is just being put in place.
  *
- * @returns what gives it free
  * @throws AgentError STORE_FAILED when it is not free in time, or an interrupted call is not undone yet
  */
-export async function lockHost(signal: AbortSignal, folder = FOLDER): Promise<() => Promise<void>> {
-  const release = await createPassLock({ stateDirectory: folder }).acquire(LOCK_MILLISECONDS, signal)
-  try {
-    // Undoing it would put back user CAs that were taken out meanwhile.
-    if ((await readJournal(folder)).every(({ isFinished }) => isFinished)) return release
-    const message =
-      'an enroll or unenroll was interrupted: run `hostcertd enroll` or `hostcertd unenroll` first'
-    throw new AgentError('STORE_FAILED', message)
-  } catch (error) {
-    await release()
-    throw error
-  }
+export async function openFinishedJournal(signal: AbortSignal, folder = FOLDER): Promise<Journal> {
+  const journal = await openJournal({ folder, performers: {}, lockMilliseconds: LOCK_MILLISECONDS, signal })
+  // Undoing it would put back user CAs that were taken out meanwhile.
+  if (journal.runs.every(({ isFinished }) => isFinished)) return journal
+  await journal[Symbol.asyncDispose]()
+  const message =
+    'an enroll or unenroll was interrupted: run `hostcertd enroll` or `hostcertd unenroll` first'
+  throw new AgentError('STORE_FAILED', message)
 }
 
 async function testSshd(signal: AbortSignal): Promise<string | null> {

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs'
 import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Change } from './change.ts'
 import type { Deletion } from './delete-host.ts'
@@ -47,7 +46,6 @@ export async function unenroll(
   const result = { changed: steps.length > 0, steps, left: [] }
   if (steps.length === 0) {
     if (!isReadOnly(mode)) await reportUnanswered({ journal, person })
-    if (!keepsUserCa) reportUserCa(journal, person)
     return { ...result, isDone: true }
   }
   const also = deletes === null ? '' : `, and ${questionOf(deletes)}`
@@ -64,7 +62,6 @@ export async function unenroll(
   for (const { path, why } of left) person.print(`not taken back: ${path}: ${why}`)
   if (isReloadedByHand) person.print(reloadByHand(UNDONE_CONFIGURATION))
   await reportUnanswered({ journal, person })
-  if (!keepsUserCa) reportUserCa(journal, person)
   const rest = toUndo()
   const isFailed = !rest.every((change) => isReloadedByHand && placeOf(change) === USER_CA_FILE)
   if (isFailed)
@@ -90,14 +87,6 @@ const LOGINS_END =
 /** What this machine is not any more, and the issuer may have. */
 async function reportUnanswered({ journal, person }: Pick<EnrollTools, 'journal' | 'person'>): Promise<void> {
   for (const hostname of await forgetUnanswered(journal)) person.print(unansweredText(hostname))
-}
-
-/** With `user_ca.install` set by hand, `ca refresh` put it in place, and the journal knows nothing of it. */
-function reportUserCa({ runs }: EnrollTools['journal'], person: EnrollTools['person']): void {
-  if (!existsSync(USER_CA_DROP_IN) || runs.some(({ changes }) => changes.some(isOfLogins))) return
-  person.print(
-    `note: ${USER_CA_DROP_IN} is not of enroll and stays: sshd trusts the CAs in ${USER_CA_FILE} until you remove both and reload sshd`,
-  )
 }
 
 /**

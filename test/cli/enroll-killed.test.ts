@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { copyFile, mkdir, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
 import { textOfRuns } from '../../agent/enroll/journal-format.ts'
@@ -327,25 +327,24 @@ test(
   },
 )
 
-test(
-  'unenroll names the user CA that ca refresh put in place, which it does not take back',
-  canRun,
-  async () => {
-    await using machine = await makeMachine()
-    await writeFile(machine.path('etc/hostcertd/conf.d/reload.yaml'), 'sshd: {reload: never}\n')
-    expect(await endOf(machine.enroll())).toMatchObject({ status: 0 })
-    const dropIn = 'etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf'
-    await mkdir(machine.path('etc/ssh/sshd_config.d'), { recursive: true })
-    await writeFile(machine.path(dropIn), 'TrustedUserCAKeys /etc/ssh/hostcertd/user-ca.pub\n')
-    for (const _ of ['something', 'nothing']) {
-      expect(await endOf(machine.run('unenroll', '--yes'))).toEqual({
-        status: 0,
-        stderr: expect.stringContaining(`note: /${dropIn} is not of enroll and stays: `) as string,
-      })
-    }
-    expect(existsSync(machine.path(dropIn))).toBe(true)
-  },
-)
+test('enroll waits while the root helper has the lock of sshd', canRun, async () => {
+  await using machine = await makeMachine()
+  // So that there is a line to add.
+  await writeFile(machine.path('etc/ssh/sshd_config'), '')
+  const lock = machine.path('run/hostcertd-reload/lock')
+  await mkdir(dirname(lock), { recursive: true })
+  await writeFile(lock, '')
+  const helper = spawn('flock', [lock, 'sh', '-c', 'echo locked; read line'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
+  expect(String(await once(helper.stdout, 'data'))).toBe('locked\n')
+  const enrolled = endOf(machine.enroll())
+  // Those that wait are listed with an arrow, by proc(5).
+  const waiting = new RegExp(`-> FLOCK .*:${(await stat(lock)).ino} `)
+  await expect.poll(async () => readFile('/proc/locks', 'utf8'), { timeout: 60_000 }).toMatch(waiting)
+  helper.stdin.end('\n')
+  expect(await enrolled).toMatchObject({ status: 0 })
+})
 
 test.each([
   { key: 'Ctrl-C', typed: '\u0003', says: 'ended by SIGINT' },

@@ -10,7 +10,7 @@ import { AgentError } from '../../agent/cert/errors.ts'
 import type { Access, FileState } from '../../agent/enroll/change.ts'
 import { readFileState } from '../../agent/enroll/files.ts'
 import { type Journal, openJournal, readJournal, type Undone } from '../../agent/enroll/journal.ts'
-import { lockHost } from '../../agent/enroll/tools.ts'
+import { openFinishedJournal } from '../../agent/enroll/tools.ts'
 import { needsRoot, runsIf } from '../support/skip.ts'
 import { type Fault, faultyOperations } from './faulty-operations.ts'
 import {
@@ -983,6 +983,34 @@ test('sshd is reloaded once, after all files are as before, and again by the nex
   expect(journal.runs).toEqual([])
 })
 
+test('copies are removed under the lock of sshd, or by the next call when that is busy', async () => {
+  const copies = join(host.etc, 'ssh', 'hostcertd')
+  const copy = join(copies, 'ssh_host_ed25519_key-cert.pub')
+  const isThere = (): boolean => existsSync(copy)
+  const seen: (boolean | string)[] = []
+  let busy: string | null = 'another process holds it'
+  const performers = {
+    systemctl: async () => ({ status: 0, failure: null, stderr: '' }),
+    lockSshd: async () => {
+      if (busy !== null) throw new Error(busy)
+      seen.push('locked', isThere())
+      return async () => void seen.push('released', isThere())
+    },
+  }
+  await using journal = await openJournal({ folder: host.state, performers })
+  const run = journal.begin()
+  const paths = [join(copies, '*-cert.pub')]
+  await run.make({ kind: 'copies', step: 'copies', paths, before: [], state: null })
+  await fs.mkdir(copies)
+  await fs.writeFile(copy, 'certificate\n')
+  await run.finish()
+  expect((await journal.undoAll()).left).toEqual([{ path: paths[0], why: busy }])
+  expect(isThere()).toBe(true)
+  busy = null
+  expect((await journal.undoAll()).left).toEqual([])
+  expect(seen).toEqual(['locked', true, 'released', false])
+})
+
 test('a signal ends the wait for the lock of sshd, but for that of an undoing', async () => {
   const ending = new AbortController()
   const waits: string[] = []
@@ -1060,20 +1088,19 @@ test('what is to be kept of an interrupted run stays as well, whatever the next 
 })
 
 test('ca refresh does not run while an interrupted call is not undone', async () => {
-  const refused = async () => lockHost(new AbortController().signal, host.state)
+  const opened = async () => openFinishedJournal(new AbortController().signal, host.state)
   {
     await using journal = await host.open()
     const run = journal.begin()
     await run.make(fileChange(config, await readFileState(config), NEW))
   }
-  await expect(refused()).rejects.toThrow('an enroll or unenroll was interrupted')
+  await expect(opened()).rejects.toThrow('an enroll or unenroll was interrupted')
   {
     await using journal = await host.open()
     await journal.undoUnfinished()
   }
-  await (
-    await refused()
-  )()
+  await using journal = await opened()
+  expect(journal.runs).toEqual([])
 })
 
 test('of a credential only a digest is kept once the run is finished, and it is taken back nevertheless', async () => {
