@@ -29,7 +29,10 @@ async function impatientRules(): Promise<string> {
     `loop_last_turn_timestamp_seconds > ${STUCK_AFTER_SECONDS}`,
   )
   expect(stuck).not.toBe(text)
-  return stuck
+  // The daemons are seconds old.
+  const young = stuck.replace(' offset 25h', '')
+  expect(young).not.toBe(stuck)
+  return young
     .split('- alert: ')
     .map((rule) =>
       rule.replace(/^( +for: ).+\n/m, rule.startsWith('HostcertdDown') ? `$1${DOWN_SECONDS}s\n` : ''),

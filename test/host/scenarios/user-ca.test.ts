@@ -73,6 +73,27 @@ describeOnEachRelease('the CAs of user certificates', (release) => {
     for (const path of [KEYS, STATUS]) expect((await container.try(['ls', path])).status, path).not.toBe(0)
   })
 
+  test('that the timer put in place, because user_ca.install was set by hand, is taken back, too', async () => {
+    await using host = await bootHost(release)
+    const { container } = host
+    await install(host, 'deb')
+    const files = async (): Promise<string> =>
+      container.sh("find /etc/ssh -type f -printf '%p %m %u %g ' -exec md5sum {} ';' | sort")
+    const before = await files()
+    await container.run(['sh', '-c', `${await enrollCommand(host)} --yes`])
+    await container.write('/etc/hostcertd/conf.d/50-user-ca.yaml', 'user_ca: {install: true}\n')
+    await container.run(['systemctl', 'start', SERVICE])
+    const trusted = async (): Promise<string> => container.sh('sshd -T | grep -i trustedusercakeys')
+    expect(await trusted()).toBe(`trustedusercakeys ${KEYS}\n`)
+    const ended = await container.try(['hostcertd', 'unenroll', '--yes'])
+    expect(ended).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('logins by user certificate end') as string,
+    })
+    expect(await trusted()).toBe('trustedusercakeys none\n')
+    expect(await files()).toBe(before)
+  })
+
   test('without a user CA the timer is enabled too, and says when the issuer names another host CA', async () => {
     await using host = await bootHost(release)
     const { container, issuer } = host
