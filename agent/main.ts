@@ -87,14 +87,14 @@ const context: CliContext = {
     const { reloadConfiguredSshd } = await import('./enroll/reload.ts')
     const { openFinishedJournal } = await import('./enroll/tools.ts')
     const { refreshCas } = await import('./enroll/ca-refresh.ts')
-    await using journal = await openFinishedJournal(signal)
+    await using _lock = await openFinishedJournal(signal)
     const config = await load()
     // Never as a child, which would be root.
     const way = { ...exchange, socket: unitSocket ?? EXCHANGE_SOCKET, mayBeChild: false }
     const ports = { clock: systemClock, metrics: NO_METRICS }
     const source = createExchangeClient({ ...way, settings: config, ...ports })
     const reloadSshd = async (until: AbortSignal) => reloadConfiguredSshd(until, configFile)
-    const tools = { clock: systemClock, log: daemonLog(config, version), source, journal, reloadSshd }
+    const tools = { clock: systemClock, log: daemonLog(config, version), source, reloadSshd }
     try {
       return await refreshCas(config, tools, isNow, signal)
     } finally {

@@ -9,11 +9,8 @@ import { readCaKeys } from '../host/pinned-cas.ts'
 import { readUserCaStatus, type UserCaStatus, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient, UserCaAnswer } from '../issuer/exchange-client.ts'
 import type { Clock, HostCaAnswer, Log } from '../renewal/ports.ts'
-import type { Change } from './change.ts'
-import { userCaChanges } from './enroll-user-ca.ts'
-import type { Journal } from './journal.ts'
 import { documentOf, installUserCas, isDropInInPlace, requireKeygenAccepts, write } from './user-ca-files.ts'
-import { readEffect, readKnown, readState, USER_CA_PLACES, type UserCaPlaces } from './user-ca-in-place.ts'
+import { readEffect, readKnown, USER_CA_PLACES, type UserCaPlaces } from './user-ca-in-place.ts'
 import { comparedTime, decideUserCas, type UserCa } from './user-ca.ts'
 
 export interface CaRefreshTools {
@@ -21,8 +18,6 @@ export interface CaRefreshTools {
   readonly log: Log
   /** The issuer, asked by an exchange that does not run as root. */
   readonly source: Pick<ExchangeClient, 'userCa' | 'hostCa' | 'health'>
-  /** Root's. What is put in place for the first time is written down in it, so that `unenroll` takes it back. */
-  readonly journal: Pick<Journal, 'runs' | 'record'>
   /** @returns why sshd did not read its configuration; null when it did */
   readonly reloadSshd: (signal: AbortSignal) => Promise<string | null>
   readonly places?: UserCaPlaces
@@ -113,7 +108,6 @@ async function refreshUserCas(
     status = { ...status, cas: cas.map(documentOf), reload_pending: isReloadPending }
     // Where none is known and none is named there is nothing to put in place.
     if (cas.length > 0 || known.length > 0) {
-      if (cas.length > 0) await recordFirst(cas, status, tools)
       // Written first: after a crash the next run still knows that sshd has to read the drop-in.
       if (isReloadPending) await write(places.status, userCaStatusText(status))
       await installUserCas(cas, places, isReloadPending, signal)
@@ -152,27 +146,6 @@ async function statusBefore({ status }: UserCaPlaces, log: Log): Promise<UserCaS
     // Once too often does no harm.
     return { ...NOTHING, reload_pending: true }
   }
-}
-
-/**
- * Where `user_ca.install` was set without `enroll`, its journal knows nothing of the user CA yet.
- *
- * @throws AgentError STORE_FAILED: then nothing is put in place
- */
-async function recordFirst(
-  cas: readonly UserCa[],
-  status: UserCaStatus,
-  { journal, places = USER_CA_PLACES }: CaRefreshTools,
-): Promise<void> {
-  const isOfDropIn = (change: Change): boolean => change.kind === 'file' && change.path === places.dropIn
-  if (journal.runs.some(({ changes }) => changes.some(isOfDropIn)) || (await isDropInInPlace(places))) return
-  const before = {
-    file: await readState(places.file),
-    dropIn: await readState(places.dropIn),
-    status: await readState(places.status),
-  }
-  const changes = userCaChanges(cas, places, status, before)
-  await journal.record([{ kind: 'sshd', step: 'reload sshd' }, ...changes])
 }
 
 /** The key if OpenSSH accepts it, too; null, and one more failure, when it does not. */

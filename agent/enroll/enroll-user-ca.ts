@@ -2,21 +2,16 @@ import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { formatTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
-import {
-  USER_CA_STATUS_FILE,
-  type UserCaStatus,
-  userCaStatusIn,
-  userCaStatusText,
-} from '../host/user-ca-status.ts'
+import { USER_CA_STATUS_FILE, userCaStatusIn, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
-import type { Change, FileChange, FileState } from './change.ts'
+import type { Change, FileChange } from './change.ts'
 import type { HostFacts } from './facts.ts'
 import type { Patience } from './patience.ts'
 import { fileChange, PUBLIC } from './plan-files.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import { documentOf, userCaDropIn } from './user-ca-files.ts'
-import { knownIn, USER_CA_PLACES, type UserCaPlaces } from './user-ca-in-place.ts'
-import { comparedTime, decideUserCas, type UserCa, userCaText } from './user-ca.ts'
+import { knownIn, USER_CA_PLACES } from './user-ca-in-place.ts'
+import { comparedTime, decideUserCas, userCaText } from './user-ca.ts'
 
 export interface UserCaPlan {
   /** Of the CAs that are to be in place. */
@@ -52,47 +47,33 @@ export function planUserCa(
 ): UserCaPlan {
   const time = comparedTime(skewSeconds, now)
   // A status that cannot be used only makes an overlap longer.
-  const at = (path: string): FileState | null => files.get(path) ?? null
-  const inStatus = userCaStatusIn(at(USER_CA_STATUS_FILE)?.content)?.cas ?? []
-  const { known } = knownIn(at(USER_CA_FILE), inStatus)
+  const inStatus = userCaStatusIn(files.get(USER_CA_STATUS_FILE)?.content)?.cas ?? []
+  const { known } = knownIn(files.get(USER_CA_FILE) ?? null, inStatus)
   const { cas, refused } = decideUserCas(isSameHost ? known : [], key, policy, time)
   if (refused !== null) throw new AgentError('USER_CA_INVALID', refused)
-  const asked = formatTime(now) ?? ''
+  const at = formatTime(now) ?? ''
   const status = {
     version: 1,
-    last_attempt: asked,
-    last_success: asked,
+    last_attempt: at,
+    last_success: at,
     error: null,
     reload_pending: sshd.reload === 'never',
   } as const
-  const before = { status: at(USER_CA_STATUS_FILE), file: at(USER_CA_FILE), dropIn: at(USER_CA_DROP_IN) }
-  const changes = userCaChanges(cas, USER_CA_PLACES, status, before)
-  return { lines: cas.map((ca) => publicKeyText(ca.key)), changes }
-}
-
-/**
- * The changes to the files of the user CAs; none when keys and drop-in are in place. Pure.
- *
- * @param before what is there
- */
-export function userCaChanges(
-  cas: readonly UserCa[],
-  places: UserCaPlaces,
-  status: Omit<UserCaStatus, 'cas'>,
-  before: Readonly<Record<'file' | 'dropIn' | 'status', FileState | null>>,
-): readonly FileChange[] {
   // hostcertd's own, whatever is in them when they are taken back: the timer writes them, too.
-  const ownChanges = (step: string, place: keyof typeof before, content: string): readonly FileChange[] => {
-    const change = fileChange({ step, path: places[place], content, mode: PUBLIC }, before[place])
-    return change === null ? [] : [{ ...change, isOwn: true }]
+  const ownChange = (step: string, path: string, content: string): FileChange | null => {
+    const change = fileChange({ step, path, content, mode: PUBLIC }, files.get(path) ?? null)
+    return change === null ? null : { ...change, isOwn: true }
   }
   const changes = [
-    ...ownChanges('trust the user CA', 'file', userCaText(cas)),
-    ...ownChanges('accept user certificates', 'dropIn', userCaDropIn(places)),
-  ]
-  if (changes.length === 0) return []
-  const text = userCaStatusText({ ...status, cas: cas.map(documentOf) })
-  return [...changes, ...ownChanges('note it for the metrics', 'status', text)]
+    ownChange('trust the user CA', USER_CA_FILE, userCaText(cas)),
+    ownChange('accept user certificates', USER_CA_DROP_IN, userCaDropIn(USER_CA_PLACES)),
+  ].filter((change) => change !== null)
+  if (changes.length > 0) {
+    const text = userCaStatusText({ ...status, cas: cas.map(documentOf) })
+    const noted = ownChange('note it for the metrics', USER_CA_STATUS_FILE, text)
+    if (noted !== null) changes.push(noted)
+  }
+  return { lines: cas.map((ca) => publicKeyText(ca.key)), changes }
 }
 
 /** Of a host that is not registered yet. */

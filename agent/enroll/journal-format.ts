@@ -134,7 +134,7 @@ export async function loadRuns(path: string): Promise<Run[]> {
     const advice =
       error instanceof SharedFolder
         ? ': look at what is in it, then run `chown root:root` and `chmod 755` on it'
-        : '; enroll and unenroll change nothing until it is restored, or removed to forget what enroll did'
+        : '; enroll, unenroll and ca refresh change nothing until it is restored, or removed to forget what enroll did'
     const why = `${reasonOf(error)}${advice}`
     throw new AgentError('STORE_FAILED', `cannot use the journal ${path}: ${why}`, { cause: error })
   }

@@ -69,11 +69,11 @@ export interface Journal extends AsyncDisposable {
    */
   undoAll(keep?: (change: Change) => boolean): Promise<Undone>
   /**
-   * Write down changes that the caller makes next by itself, as a finished run.
+   * Write down, as the oldest run, what hostcertd did on this host without this journal.
    *
-   * @throws AgentError STORE_FAILED: they are not to be made then
+   * @throws AgentError STORE_FAILED
    */
-  record(changes: readonly Change[]): Promise<void>
+  adopt(changes: readonly Change[]): Promise<void>
   /**
    * Put these in the place of all registrations, at once. Nothing else of the journal changes.
    *
@@ -228,21 +228,19 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       await markUndoing(isUndone)
       return undo(newestFirst(all).filter(({ change }) => isUndone(change)))
     },
-    async record(changes) {
+    async adopt(changes) {
       const before = all
-      const run: Run = { isFinished: true, entries: [] }
-      all = [...all, run]
+      all = [{ isFinished: true, entries: changes.map(entryOf) }, ...all]
       try {
-        await note(run, changes)
+        await save()
       } catch (error) {
         all = before
-        throw error
+        throw failed(`cannot write ${path}`, error)
       }
     },
     async setRegistrations(registrations) {
       for (const run of all) run.entries = run.entries.filter((one) => one.change.kind !== 'registration')
-      const entries = registrations.map((change) => ({ change, folders: [], merge: null }))
-      all = [...all, { isFinished: true, entries }]
+      all = [...all, { isFinished: true, entries: registrations.map(entryOf) }]
       all = all.filter((run) => run.entries.length > 0 || !run.isFinished)
       try {
         await save()
@@ -259,6 +257,10 @@ const FAILED: Partial<Record<Change['kind'], string>> = { file: 'write', service
 
 function viewOf(all: readonly Run[]): readonly JournalRun[] {
   return all.map(({ isFinished, entries }) => ({ isFinished, changes: entries.map((one) => one.change) }))
+}
+
+function entryOf(change: Change): Entry {
+  return { change, folders: [], merge: null }
 }
 
 function failed(what: string, error: unknown): AgentError {

@@ -112,7 +112,7 @@ function viewOf(runs: Journal['runs']): Journal {
     begin: refuse,
     undoUnfinished: refuseLater,
     undoAll: refuseLater,
-    record: refuseLater,
+    adopt: refuseLater,
     setRegistrations: refuseLater,
     [Symbol.asyncDispose]: async () => {},
   }

@@ -2,11 +2,13 @@ import { AgentError, messageOf } from '../cert/errors.ts'
 import type { Change } from './change.ts'
 import type { Deletion } from './delete-host.ts'
 import { isOfUserCa } from './enroll-user-ca.ts'
+import type { JournalRun } from './journal.ts'
 import { type Left, placeOf } from './perform.ts'
 import { forgetHost, forgetUnanswered, unansweredText } from './registering.ts'
 import { reloadByHand, UNDONE_CONFIGURATION } from './reload.ts'
 import { agrees, isReadOnly, type Mode, type Step, stepsOf } from './show.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
+import { readState, USER_CA_PLACES } from './user-ca-in-place.ts'
 import type { EnrollTools } from './wanted.ts'
 
 export interface UnenrollOptions {
@@ -39,7 +41,8 @@ export async function unenroll(
     change.kind === 'registration' || (keepsUserCa && isOfUserCa(change))
   const toUndo = (): Change[] =>
     journal.runs.flatMap((run) => run.changes).filter((change) => !isKept(change))
-  const changes = toUndo().toReversed()
+  const adopted = keepsUserCa ? [] : await userCaOfTimer(journal.runs)
+  const changes = [...adopted, ...toUndo()].toReversed()
   const steps = stepsOf(changes.map(reversed))
   const deletes = await willDelete(deletion, mode, signal)
   if (deletes !== null) steps.push(stepOfDeletion(deletes))
@@ -58,6 +61,7 @@ export async function unenroll(
       return { ...result, isDone: false }
   }
   signal.throwIfAborted()
+  if (adopted.length > 0) await journal.adopt(adopted)
   const { left, isReloadedByHand } = await journal.undoAll(isKept)
   for (const { path, why } of left) person.print(`not taken back: ${path}: ${why}`)
   if (isReloadedByHand) person.print(reloadByHand(UNDONE_CONFIGURATION))
@@ -80,6 +84,28 @@ export async function unenroll(
 
 function isOfLogins(change: Change): boolean {
   return change.kind === 'file' && change.path === USER_CA_DROP_IN
+}
+
+/**
+ * What put the user CA in place that no run of the journal has: with `user_ca.install` set by hand, `ca refresh` did.
+ *
+ * @throws AgentError STORE_FAILED when it is not known what is there
+ */
+async function userCaOfTimer(runs: readonly JournalRun[]): Promise<readonly Change[]> {
+  const { file, dropIn, status } = USER_CA_PLACES
+  if ((await readState(dropIn)) === null || runs.some(({ changes }) => changes.some(isOfLogins))) return []
+  const own = async (step: string, path: string): Promise<readonly Change[]> => {
+    const after = await readState(path)
+    return after === null
+      ? []
+      : [{ kind: 'file', step, path, before: null, after, isSecret: false, isOwn: true }]
+  }
+  return [
+    { kind: 'sshd', step: 'reload sshd' },
+    ...(await own('trust the user CA', file)),
+    ...(await own('accept user certificates', dropIn)),
+    ...(await own('note it for the metrics', status)),
+  ]
 }
 
 const LOGINS_END =

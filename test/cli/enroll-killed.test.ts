@@ -327,6 +327,48 @@ test(
   },
 )
 
+test('unenroll takes back a user CA that no journal knows, as of ca refresh', canRun, async () => {
+  await using machine = await makeMachine()
+  await writeFile(machine.path('etc/hostcertd/conf.d/reload.yaml'), 'sshd: {reload: never}\n')
+  const files = [
+    'etc/ssh/hostcertd/user-ca.pub',
+    'etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf',
+    'lib/hostcertd-enroll/ca-status.json',
+  ].map((name) => machine.path(name))
+  for (const path of files) {
+    await mkdir(dirname(path), { recursive: true })
+    await writeFile(path, 'something\n')
+  }
+  const there = () => files.map((path) => existsSync(path))
+  // A later run knew the file only as it was then.
+  const state = (content: string) => ({ content: Buffer.from(content), mode: 0o644, uid: 0, gid: 0 })
+  const change = {
+    kind: 'file',
+    step: 'trust the user CA',
+    path: '/etc/ssh/hostcertd/user-ca.pub',
+    before: state('a CA that was revoked since\n'),
+    after: state('both\n'),
+    isSecret: false,
+    isOwn: true,
+  } as const
+  await writeFile(
+    machine.path('lib/hostcertd-enroll/journal.json'),
+    textOfRuns([{ isFinished: true, entries: [{ change, folders: [], merge: null }] }]),
+    { mode: 0o600 },
+  )
+  const asked = expect.stringContaining('logins by user certificate end') as string
+  expect(await endOf(machine.run('unenroll', '--yes', '--keep-user-ca'))).toMatchObject({ status: 0 })
+  expect(await endOf(machine.run('unenroll', '--check'))).toMatchObject({ status: 2 })
+  expect(there()).toEqual([true, true, true])
+  expect(await endOf(machine.run('unenroll', '--yes'))).toEqual({ status: 1, stderr: asked })
+  expect(there()).toEqual([true, false, false])
+  // sshd was reloaded by hand.
+  expect(await endOf(machine.run('unenroll', '--yes'))).toMatchObject({ status: 0 })
+  expect(there()).toEqual([false, false, false])
+  expect(await machine.journal()).toEqual([])
+  expect(await endOf(machine.run('unenroll', '--check'))).toMatchObject({ status: 0 })
+})
+
 test('enroll waits while the root helper has the lock of sshd', canRun, async () => {
   await using machine = await makeMachine()
   // So that there is a line to add.

@@ -1,14 +1,11 @@
 import { execFile, spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { chmod, chown, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { AgentError } from '../../agent/cert/errors.ts'
 import { parseCaKeys, type PublicKey } from '../../agent/cert/public-key.ts'
 import type { CaRefreshTools } from '../../agent/enroll/ca-refresh.ts'
-import { openJournal, readJournal } from '../../agent/enroll/journal.ts'
 import { lastUserCaSuccess } from '../../agent/host/user-ca-status.ts'
 import { createExchangeClient } from '../../agent/issuer/exchange-client.ts'
 import type { IssuerFailure } from '../../agent/renewal/ports.ts'
@@ -102,43 +99,6 @@ describe('logins by user certificates, with a real sshd', () => {
     expect(await host.logsIn('two')).toBe(false)
     expect((await stat(host.places.dropIn)).isFile()).toBe(true)
     expect(host.log.messages('warn')).toContain('every user CA is revoked: sshd accepts no user certificate')
-  })
-
-  test('what it puts in place for the first time is in the journal, for unenroll', async () => {
-    await using host = await makeUserCaHost()
-    const [one, two] = [await host.makeCa('one'), await host.makeCa('two')]
-    const folder = dirname(host.places.status)
-    expect(await host.refresh(naming(null))).toBe(false)
-    expect(await readJournal(folder)).toEqual([])
-    await host.refresh(naming(one))
-    const runs = await readJournal(folder)
-    await host.refresh(naming(two))
-    expect(await readJournal(folder)).toEqual(runs)
-
-    let reloads = 0
-    const reloadSshd = async (): Promise<null> => {
-      reloads += 1
-      return null
-    }
-    await using journal = await openJournal({ folder, performers: { reloadSshd } })
-    const { left } = await journal.undoAll()
-    expect([left, journal.runs, reloads]).toEqual([[], [], 1])
-    for (const path of [host.places.file, host.places.dropIn]) expect(existsSync(path), path).toBe(false)
-  })
-
-  test('nothing is put in place when the journal cannot be written', async () => {
-    await using host = await makeUserCaHost()
-    const one = await host.makeCa('one')
-    const journal = {
-      runs: [],
-      record: async (): Promise<void> => {
-        throw new AgentError('STORE_FAILED', 'cannot write the journal')
-      },
-    }
-    expect(await host.refresh(naming(one), { journal })).toBe(false)
-    expect(await host.keys()).toBe(null)
-    expect(existsSync(host.places.dropIn)).toBe(false)
-    expect(await host.status()).toMatchObject({ last_success: null, error: { code: 'STORE_FAILED' } })
   })
 
   test('pins: another CA is an error, and changes nothing', async () => {

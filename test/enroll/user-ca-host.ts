@@ -1,11 +1,10 @@
 import { execFile } from 'node:child_process'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Config, UserCaPolicy } from '../../agent/config/config.ts'
 import { type CaRefreshTools, refreshCas } from '../../agent/enroll/ca-refresh.ts'
-import { openFinishedJournal } from '../../agent/enroll/tools.ts'
 import type { UserCaPlaces } from '../../agent/enroll/user-ca-in-place.ts'
 import { ManualClock } from '../fakes/manual-clock.ts'
 import { RecordingLog } from '../fakes/recording-log.ts'
@@ -45,8 +44,6 @@ export interface Wish extends Partial<UserCaPolicy> {
   readonly hostCaFile?: string
   readonly sshHostId?: string
   readonly reloadCommand?: readonly string[]
-  /** Instead of the real one. */
-  readonly journal?: CaRefreshTools['journal']
   /** As the timer runs it; else as with `--now`. */
   readonly isByTimer?: boolean
 }
@@ -90,10 +87,8 @@ export async function makeUserCaHost(extraConfig = ''): Promise<UserCaHost> {
         verify: { hostCaFile: wish.hostCaFile ?? null },
         userCa: { install, overlapSeconds: 14 * DAY, fingerprints: [], revoked: [], ...wish },
       } as unknown as Config
-      await using opened = await openFinishedJournal(NEVER, dirname(places.status))
-      const journal = wish.journal ?? opened
-      const tools = { clock, log, source, journal, reloadSshd: reload, places }
-      return await refreshCas(config, tools, wish.isByTimer !== true, NEVER)
+      const tools = { clock, log, source, reloadSshd: reload, places }
+      return refreshCas(config, tools, wish.isByTimer !== true, NEVER)
     },
     makeCa: async (name) => generateKey(at(name), 'ed25519', ''),
     logsIn: async (ca) => {
