@@ -249,6 +249,12 @@ export const CLOCKS_DIFFER: Explanation = {
   remedy: 'Set the clock and keep it synchronised: `timedatectl set-ntp true`, or chrony',
 }
 
+export const UPPER_CASE: Explanation = {
+  title: 'A host name in upper case',
+  cause: 'The host is registered at the issuer under a name with upper-case letters',
+  remedy: 'Register the name in lower case, then renew the certificates: `hostcertd renew --force`',
+}
+
 /** A failure as a value: what happened and the words for a person. Lower case, no full stop. */
 export interface Failure {
   readonly code: ErrorCode

@@ -171,6 +171,12 @@ export function upperCaseWarning(principals: readonly string[]): string | null {
   return `ssh looks for host names in lower case, so no client accepts the certificate for ${names.map(quote).join(', ')}`
 }
 
+/** The warning about a CA whose certificates clients accept only by a setting of their own; null when it is none. */
+export function refusedCaWarning({ type, fingerprint }: PublicKey): string | null {
+  if (!CAS_REFUSED_BY_DEFAULT.includes(type)) return null
+  return `the CA ${fingerprint} is a post-quantum key: only clients with CASignatureAlgorithms=+${type} accept its certificates`
+}
+
 function findNotNewer(cert: Certificate, inPlace: Certificate | null): Failure | null {
   if (!concernsSameKeyAndCa(cert, inPlace)) return null
   if (cert.blob.equals(inPlace.blob)) {
@@ -189,10 +195,8 @@ function warningsOf(cert: Certificate, inPlace: Certificate | null, now: UnixSec
   const warnings: string[] = []
   const inUpperCase = upperCaseWarning(cert.principals)
   if (inUpperCase !== null) warnings.push(inUpperCase)
-  if (CAS_REFUSED_BY_DEFAULT.includes(cert.signatureAlgorithm)) {
-    const setting = `CASignatureAlgorithms=+${cert.signatureAlgorithm}`
-    warnings.push(`the CA is a post-quantum key: only clients with ${setting} accept the certificate`)
-  }
+  const ofCa = refusedCaWarning(cert.ca)
+  if (ofCa !== null) warnings.push(ofCa)
   const ahead = validAfterOf(cert) - now
   if (ahead > 0)
     warnings.push(`the certificate starts ${Math.ceil(ahead)} s in the future: the clocks differ`)

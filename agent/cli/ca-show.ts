@@ -1,6 +1,6 @@
 import { certAuthorityLine, hostPatternsOf } from '../cert/known-hosts.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
-import { upperCaseWarning } from '../cert/verify-issued.ts'
+import { refusedCaWarning, upperCaseWarning } from '../cert/verify-issued.ts'
 import type { HostKeyView } from '../renewal/judge.ts'
 import { trustedCas } from '../renewal/trusted-cas.ts'
 import { type CliContext, type ConfigOption, EXIT, observeOnce, requireConfig, VerbError } from './context.ts'
@@ -50,6 +50,7 @@ export async function caShow(
     throw new VerbError('no certificate names this host yet: name the hosts by --hosts PATTERN')
   const inUpperCase = upperCaseWarning(certificates.flatMap(({ principals }) => principals))
   if (inUpperCase !== null) context.err(`warning: ${inUpperCase}`)
+  for (const warning of cas.flatMap((ca) => refusedCaWarning(ca) ?? [])) context.err(`warning: ${warning}`)
   if (facts.pinned === null)
     context.err(
       `warning: verify.host_ca_file pins no CA; shown is what ${trusted === null ? 'signed the certificates in place' : 'the issuer published'}: compare the fingerprint before clients trust it: ${cas.map(({ fingerprint }) => fingerprint).join(', ')}`,

@@ -352,6 +352,20 @@ test.each([
   )
 })
 
+test('a name with upper-case letters is a problem, once', async () => {
+  const of = (name: string) => {
+    const one = { ...certificate('a', 'valid'), principals: [name] }
+    return statusOf([one, { ...one, host_key: 'b' }])
+  }
+  const bodyOf = async (name: string): Promise<string> => {
+    const { port } = await started({ sources: { status: () => of(name) } })
+    return (await ask({ port }, '/')).body
+  }
+  const title = '<h3>A host name in upper case</h3>'
+  expect((await bodyOf('WEB1.example.com')).split(title)).toHaveLength(2)
+  expect(await bodyOf('web1.example.com')).not.toContain(title)
+})
+
 test.each(['aws', null])('how the host logs in, with method %s', async (method) => {
   const status = { ...statusOf([certificate('a', 'valid')]), login: { method } }
   const { port } = await started({ sources: { status: () => status } })

@@ -10,16 +10,11 @@ import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 
 const PROGRAM = resolve('agent/main.ts')
 const FIVE_MINUTES = 300_000
-/** The task of docs/clients.md. */
-const PLAY = `
-- hosts: localhost
-  connection: local
-  gather_facts: false
-  tasks:
-${/```yaml\n(- name: trust the host CAs\n[^]*?)```/
+/** The play of docs/clients.md. */
+const PLAY = /```yaml\n(- hosts: clients\n[^]*?)```/
   .exec(await readFile(resolve('docs/clients.md'), 'utf8'))?.[1]
-  ?.replace(/^(?=.)/gm, '    ')
-  .replace('/etc/ssh/ssh_known_hosts', "'{{ path }}'")}`
+  ?.replace('hosts: clients\n  become: true', 'hosts: localhost\n  connection: local\n  gather_facts: false')
+  .replace('/etc/ssh/ssh_known_hosts', "'{{ path }}'")
 
 test('what the role installs a file as, it removes again', async () => {
   const tasks = async (name: string): Promise<string> =>
@@ -45,7 +40,7 @@ describe('Ansible', needsRoot, () => {
       for (const ca of ['old', 'new']) await generateKey(at(ca), 'ed25519', '')
       await writeFile(at('cas.pub'), await readFile(at('old.pub')))
       await configure(folder.path)
-      await writeFile(at('play.yml'), PLAY)
+      await writeFile(at('play.yml'), PLAY ?? '')
       const other =
         '@cert-authority *.example.net ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPLoF0AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'
       await writeFile(at('known_hosts'), `${other}\n`)

@@ -1,5 +1,6 @@
-import { CLOCKS_DIFFER, errorOf, ERRORS, type Explanation, SSHD_DOWN } from '../../cert/errors.ts'
+import { CLOCKS_DIFFER, errorOf, ERRORS, type Explanation, SSHD_DOWN, UPPER_CASE } from '../../cert/errors.ts'
 import { formatTime, parseTime, type UnixSeconds } from '../../cert/time.ts'
+import { upperCaseWarning } from '../../cert/verify-issued.ts'
 import {
   type CertificateStatus,
   readinessOf,
@@ -176,6 +177,10 @@ export function problemsSection(view: PageView): Html | null {
   if (view.status?.sshd.state === 'down') cards.push(downCard(view.status.sshd.since))
   if (view.status?.enrolled === true && view.status.machine.copied === true) cards.push(copiedCard())
   if (isSkewed(skew)) cards.push(clockCard(skew))
+  const inUpperCase = upperCaseWarning([
+    ...new Set(view.status?.certificates.flatMap(({ principals }) => principals)),
+  ])
+  if (inUpperCase !== null) cards.push(upperCaseCard(inUpperCase))
   if (cards.length === 0) return null
   return html`<h2 id="problems-title">What is wrong, and what to do</h2>
     ${cards}`
@@ -255,6 +260,14 @@ function clockCard(skew: number): Html {
     <h3>${CLOCKS_DIFFER.title}</h3>
     <p class="message">The issuer’s clock is ${aheadOrBehind(skew)}.</p>
     ${remedyList(CLOCKS_DIFFER)}
+  </article>`
+}
+
+function upperCaseCard(warning: string): Html {
+  return html`<article class="card problem tone-warn">
+    <h3>${UPPER_CASE.title}</h3>
+    <p class="message">${warning}.</p>
+    ${remedyList(UPPER_CASE)}
   </article>`
 }
 

@@ -1,4 +1,8 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { parseCertificate } from '../../agent/cert/host-certificate.ts'
+import { publicKeyText } from '../../agent/cert/public-key.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
 
 const UPPER = 'WEB1.example.com'
@@ -22,4 +26,22 @@ test.each([
   }
   expect(await of([UPPER, 'web1.example.com'])).toContain(shown)
   expect(await of(['web1.example.com'])).not.toContain('lower case')
+})
+
+test('ca show warns of a CA that clients accept only by a setting of their own', async () => {
+  const signed = new URL(
+    '../fixtures/openssh/10.6p1/key-types/ed25519-by-mldsa44-ed25519-cert.pub',
+    import.meta.url,
+  )
+  const { ca } = parseCertificate(await readFile(signed, 'utf8'))
+  await using host = await makeBareHost()
+  const pinned = join(host.folder, 'post-quantum.pub')
+  await writeFile(pinned, `${publicKeyText(ca)}\n`)
+  await host.configure({ verify: { host_ca_file: pinned, principals: ['web1.example.com'] } })
+  const { status, stdout, stderr } = await host.verb(['ca', 'show'])
+  expect({ status, stdout, stderr }).toEqual({
+    status: 0,
+    stdout: expect.stringContaining(publicKeyText(ca)) as string,
+    stderr: `warning: the CA ${ca.fingerprint} is a post-quantum key: only clients with CASignatureAlgorithms=+ssh-mldsa44-ed25519 accept its certificates\n`,
+  })
 })
