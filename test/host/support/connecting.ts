@@ -7,10 +7,10 @@ export interface Login {
   /** Milliseconds since the watching began, at its end. */
   readonly at: number
   /**
-   * `in`: logged in. `distrusted`: the client refused the host's key, which certificates are to prevent.
-   * `interrupted`: there was nobody to talk to, or not to the end: sshd was being reloaded or restarted.
+   * `in`: logged in. `distrusted`: the client refused the host's key, which certificates are to prevent. `denied`: the host
+   * refused the user. Each of them may be a question where somebody can answer. `interrupted`: there was nobody to talk to, or not to the end: sshd was being reloaded or restarted.
    */
-  readonly end: 'in' | 'distrusted' | 'interrupted'
+  readonly end: 'in' | 'distrusted' | 'denied' | 'interrupted'
   /** What ssh said. */
   readonly words: string
 }
@@ -27,28 +27,41 @@ export interface WatchOptions {
   /** Default 22. */
   readonly port?: number
   readonly other?: Trust
+  /** How many logins of one client there may be at the same time; default 1. Sshd drops some when there are ten in all. */
+  readonly atOnce?: number
 }
 
-/** Between two logins of one client; each takes a tenth of a second or two by itself. */
-const PAUSE_MILLISECONDS = 100
+/** From the beginning of one login to that of the next of one client; longer while as many as may be have not ended. */
+const EVERY_MILLISECONDS = 100
 const DISTRUSTED = /Host key verification failed|host key type|HOST IDENTIFICATION|host key is known/
+
+function endOf(stdout: string, stderr: string): Login['end'] {
+  if (stdout === 'hello\n') return 'in'
+  if (DISTRUSTED.test(stderr)) return 'distrusted'
+  return stderr.includes('Permission denied') ? 'denied' : 'interrupted'
+}
 
 /** Log in again and again, as two clients at the same time, while something is done. */
 export async function loginsWhile(
   host: Host,
   work: () => Promise<unknown>,
-  { port = 22, other = null }: WatchOptions = {},
+  { port = 22, other = null, atOnce = 1 }: WatchOptions = {},
 ): Promise<Logins> {
   const over = new AbortController()
   const start = performance.now()
   const logInOnAndOn = async (trust: Trust) => {
     const logins: Login[] = []
-    while (!over.signal.aborted) {
-      const { stdout, stderr } = await host.client.logIn(trust, ['-p', String(port)])
-      const end = stdout === 'hello\n' ? 'in' : DISTRUSTED.test(stderr) ? 'distrusted' : 'interrupted'
-      logins.push({ at: Math.round(performance.now() - start), end, words: stderr.trim() })
-      await sleep(PAUSE_MILLISECONDS)
+    const inTurn = async (first: number): Promise<void> => {
+      await sleep(first)
+      while (!over.signal.aborted) {
+        const begun = performance.now()
+        const { stdout, stderr } = await host.client.logIn(trust, ['-p', String(port)])
+        const at = Math.round(performance.now() - start)
+        logins.push({ at, end: endOf(stdout, stderr), words: stderr.trim() })
+        await sleep(Math.max(0, begun + atOnce * EVERY_MILLISECONDS - performance.now()))
+      }
     }
+    await Promise.all(Array.from({ length: atOnce }, async (_, turn) => inTurn(turn * EVERY_MILLISECONDS)))
     return logins
   }
   const watching = Promise.all([logInOnAndOn('any'), logInOnAndOn(other)])
@@ -75,15 +88,15 @@ export function longestGap({ strict }: Logins): number {
   return Math.max(0, ...times.map((time, index) => (ends[index + 1] ?? time) - time))
 }
 
+const ENDS = ['in', 'distrusted', 'denied', 'interrupted'] as const
+
 /** For people: how many of each. */
 export function summaryOf(logins: Logins): string {
   const count = (client: readonly Login[], end: Login['end']) =>
     client.filter((login) => login.end === end).length
   const lines = (['strict', 'other'] as const).map((name) => {
-    const [well, distrusted, interrupted] = (['in', 'distrusted', 'interrupted'] as const).map((end) =>
-      count(logins[name], end),
-    )
-    return `${name} client: ${well} in, ${distrusted} distrusted, ${interrupted} interrupted`
+    const [well, distrusted, denied, interrupted] = ENDS.map((end) => count(logins[name], end))
+    return `${name} client: ${well} in, ${distrusted} distrusted, ${denied} denied, ${interrupted} interrupted`
   })
   return `${lines.join('; ')}; longest gap ${longestGap(logins)} ms`
 }
