@@ -174,4 +174,8 @@ test('the programs of the system are asked, and one that hangs or is new decides
       'could not find out its full name (`hostname -f`) and the names of its addresses (`hostname -A`)',
     ],
   ])
+  // A resolver that does not answer.
+  await program('hostname', 'case $1 in -f | -A) echo web1.example.com ;; -I) echo 192.0.2.1 ;; esac')
+  await program('getent', 'exec sleep 600')
+  expect(await diagnose()).toEqual([['unknown', expect.stringContaining('web1.example.com')]])
 })

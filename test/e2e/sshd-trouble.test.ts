@@ -198,6 +198,11 @@ test('host keys that sshd does not offer, or the issuer does not sign, are left 
   for (let look = 0; look < 2; look += 1) await requestPass(world)
   expect(requestsTo(issuer, 'issue')).toBe(requests)
   expect(issuer.issued).toHaveLength(2)
+  // Before its week is over.
+  agent.signal('SIGHUP')
+  await expect.poll(() => requestsTo(issuer, 'issue'), { timeout: 60_000 }).toBe(requests + 1)
+  await requestPass(world)
+  expect(requestsTo(issuer, 'issue')).toBe(requests + 1)
 })
 
 test('an sshd that is told to offer no certificates: seen, and no reason to issue more', async () => {

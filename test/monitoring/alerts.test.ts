@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runsIf } from '../support/skip.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
@@ -141,6 +142,19 @@ describe('a real Prometheus and real daemons', runsIf(skipped === null, skipped 
       expect(values.filter((value) => value === 0)).toEqual([])
     },
   )
+
+  test('the dashboard counts hosts by CA as the recording rule does', async () => {
+    const { expression = '' } = DASHBOARD_QUERIES.find(({ title }) => title === 'Hosts by CA') ?? {}
+    const counts = async (query: string): Promise<string[]> =>
+      (await prometheus.query(query))
+        .map(({ metric, value }) => `${metric['ca_fingerprint']} ${value[1]}`)
+        .toSorted()
+    const ruled = 'sum by (ca_fingerprint) (hostcertd:hosts_by_ca:count)'
+    const both = async () => [await counts(expression), await counts(ruled)] as const
+    const [shown, recorded] = await until(both, ([one, other]) => isDeepStrictEqual(one, other))
+    expect(shown).toEqual(recorded)
+    expect(shown).not.toEqual([])
+  })
 
   test('when all is mended no alert fires', async () => {
     await fleet.mend()

@@ -75,13 +75,19 @@ describe('the packages', onX64, () => {
     expect(plain(inDeb)).toContain('/usr/lib/systemd/system/hostcertd-textfile.timer')
   })
 
-  test('the timer for the textfile collector is not started, and is stopped before it is removed', async () => {
+  test('the timer for the textfile collector is neither enabled nor started, and is stopped before it is removed', async () => {
     const control = join(folder.path, 'scripts')
     await command(['dpkg-deb', '--control', deb, control])
     const [postinst, prerm] = await Promise.all(
       ['postinst', 'prerm'].map(async (name) => readFile(join(control, name), 'utf8')),
     )
     expect(postinst).not.toMatch(/(?:invoke|_dh_action) .*hostcertd-textfile/)
+    // What enables others enables it only if somebody has before.
+    const enabling = (unit: string): string[] =>
+      (postinst ?? '').split(`if deb-systemd-helper --quiet was-enabled '${unit}'`)
+    const conditional = /if deb-systemd-helper debian-installed 'hostcertd-textfile\.timer'; then\s[^]*$/
+    expect(enabling('hostcertd-textfile.timer')[0]).toMatch(conditional)
+    expect(enabling('hostcertd.service')[0]).not.toMatch(/debian-installed 'hostcertd\.service'/)
     expect(prerm).toMatch(/deb-systemd-invoke stop .*hostcertd-textfile\.timer/)
     const inRpm = await command(['rpm', '-qp', '--scripts', rpm])
     expect(inRpm).not.toMatch(/(?:preset|start) .*hostcertd-textfile/)

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { parsePublicKeyLine, readPublicKey } from '../../agent/cert/public-key.ts'
 import { Attempts } from '../../agent/renewal/attempts.ts'
+import { askAgainSeconds } from '../../agent/renewal/backoff.ts'
 import { nextPass } from '../../agent/renewal/pass.ts'
 import { readRecord, recordDocument } from '../../agent/renewal/record.ts'
 import { craftCompositeKey } from '../cert/craft.ts'
@@ -59,6 +61,18 @@ describe('a key type that the issuer refuses', () => {
     await host.clock.advance(at - host.clock.now())
     expect((await pass(host)).outcomes).toMatchObject([{ kind: 'ignored' }])
     expect(asked).toEqual([NEW])
+  })
+
+  test('is asked for at another time than another key, but at the same time again', () => {
+    const keys = Array.from({ length: 20 }, () => ({
+      ...readPublicKey(parsePublicKeyLine(craftCompositeKey(TYPE).line)),
+      name: NEW,
+    }))
+    const times = keys.map(askAgainSeconds)
+    expect(keys.map(askAgainSeconds)).toEqual(times)
+    expect(new Set(times.map((seconds) => Math.floor(seconds / 60))).size).toBeGreaterThan(10)
+    expect(Math.min(...times)).toBeGreaterThanOrEqual(6.5 * DAY)
+    expect(Math.max(...times)).toBeLessThanOrEqual(7.5 * DAY)
   })
 
   test('the day the issuer signs it, the host has it, and from then on it is a key like any other', async () => {

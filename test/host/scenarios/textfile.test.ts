@@ -30,7 +30,11 @@ describeOnEachRelease('the timer for the textfile collector', (release) => {
       )
     await scraped(/^node_textfile_scrape_error 0$/m)
     expect(await scrape()).not.toContain('hostcertd_')
-    expect(await unitProperty(container, TIMER, 'ActiveState')).toBe('inactive')
+    for (const [property, value] of [
+      ['ActiveState', 'inactive'],
+      ['UnitFileState', 'disabled'],
+    ] as const)
+      expect(await unitProperty(container, TIMER, property)).toBe(value)
 
     await container.sh(`systemctl enable --now ${TIMER}; ln -s ${FILE} ${COLLECTOR}/`)
     await scraped(/^hostcertd_build_info/m)
