@@ -369,17 +369,6 @@ test('unenroll takes back a user CA that no journal knows, as of ca refresh', ca
   expect(await endOf(machine.run('unenroll', '--check'))).toMatchObject({ status: 0 })
 })
 
-test('ca refresh asks by the socket of the exchange only, never itself as root', canRun, async () => {
-  await using machine = await makeMachine()
-  expect(await endOf(machine.enroll())).toMatchObject({ status: 0 })
-  const requests = machine.issuer.requests.length
-  expect(await endOf(machine.run('ca', 'refresh', '--now'))).toEqual({
-    status: 1,
-    stderr: expect.stringContaining('/run/hostcertd-exchange.sock') as string,
-  })
-  expect(machine.issuer.requests).toHaveLength(requests)
-})
-
 test('enroll waits while the root helper has the lock of sshd', canRun, async () => {
   await using machine = await makeMachine()
   // So that there is a line to add.

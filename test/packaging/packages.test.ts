@@ -82,16 +82,19 @@ describe('the packages', onX64, () => {
       ['postinst', 'prerm'].map(async (name) => readFile(join(control, name), 'utf8')),
     )
     expect(postinst).not.toMatch(/(?:invoke|_dh_action) .*hostcertd-textfile/)
-    // What enables others enables it only if somebody has before.
-    const enabling = (unit: string): string[] =>
-      (postinst ?? '').split(`if deb-systemd-helper --quiet was-enabled '${unit}'`)
-    const conditional = /if deb-systemd-helper debian-installed 'hostcertd-textfile\.timer'; then\s[^]*$/
-    expect(enabling('hostcertd-textfile.timer')[0]).toMatch(conditional)
-    expect(enabling('hostcertd.service')[0]).not.toMatch(/debian-installed 'hostcertd\.service'/)
+    // In such a block, debhelper's for units with `--no-enable`, is what an administrator enabled before.
+    const atFirst = postinst?.replaceAll(/^\tif deb-systemd-helper debian-installed [^]*?^\tfi$/gm, '') ?? ''
+    const enabled = atFirst.matchAll(/deb-systemd-helper enable '(.*?)'/g)
+    expect([...enabled].map(([, unit]) => unit)).toEqual([
+      'hostcertd-exchange.socket',
+      'hostcertd-reload.socket',
+      'hostcertd.service',
+      'hostcertd-enroll.service',
+    ])
     expect(prerm).toMatch(/deb-systemd-invoke stop .*hostcertd-textfile\.timer/)
     const inRpm = await command(['rpm', '-qp', '--scripts', rpm])
-    expect(inRpm).not.toMatch(/(?:preset|start) .*hostcertd-textfile/)
-    expect(inRpm).toContain('disable --now hostcertd-textfile.timer')
+    const linesInRpm = inRpm.split('\n').filter((line) => line.includes('hostcertd-textfile.timer'))
+    expect(linesInRpm).toEqual([expect.stringContaining('disable --now hostcertd-textfile.timer')])
   })
 
   test('documents and what monitors need are there, as they are in the checkout', async () => {

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AccessTokens } from './local-issuer/access-tokens.ts'
-import { makeCertificateAuthority } from './local-issuer/host-ca.ts'
+import { makeCertificateAuthority, SIGNED_TYPES } from './local-issuer/host-ca.ts'
 import { LocalIssuer, type LocalIssuerOptions } from './local-issuer/issuer.ts'
 import { Registry } from './local-issuer/registry.ts'
 import type { IssuerState } from './local-issuer/routes.ts'
@@ -30,6 +30,7 @@ export async function startLocalIssuer(options: LocalIssuerOptions): Promise<Loc
     issued: [],
     hostCa,
     userCa,
+    signedTypes: new Set(SIGNED_TYPES),
     lockAfterFailures: options.lockAfterFailures ?? Infinity,
   }
   const tls = options.https === true ? makeTlsCertificate(options.address) : null

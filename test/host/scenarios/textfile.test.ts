@@ -30,11 +30,8 @@ describeOnEachRelease('the timer for the textfile collector', (release) => {
       )
     await scraped(/^node_textfile_scrape_error 0$/m)
     expect(await scrape()).not.toContain('hostcertd_')
-    for (const [property, value] of [
-      ['ActiveState', 'inactive'],
-      ['UnitFileState', 'disabled'],
-    ] as const)
-      expect(await unitProperty(container, TIMER, property)).toBe(value)
+    expect(await unitProperty(container, TIMER, 'UnitFileState')).toBe('disabled')
+    expect(await unitProperty(container, TIMER, 'ActiveState')).toBe('inactive')
 
     await container.sh(`systemctl enable --now ${TIMER}; ln -s ${FILE} ${COLLECTOR}/`)
     await scraped(/^hostcertd_build_info/m)

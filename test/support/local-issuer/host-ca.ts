@@ -21,8 +21,8 @@ export interface IssuedCertificate {
   readonly line: string
 }
 
-/** The start of the accepted public keys, as the real server compares it. */
-const ACCEPTED = /^(?:ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp256|ecdsa-sha2-nistp384) /
+/** Of the keys that the real server signs. */
+export const SIGNED_TYPES = ['ssh-rsa', 'ssh-ed25519', 'ecdsa-sha2-nistp256', 'ecdsa-sha2-nistp384']
 /** ssh-keygen's words for a public key that it cannot read. */
 const UNREADABLE_KEY = /load pubkey|unable to open/
 /** The server dates its certificates back by this, then to the full minute. */
@@ -40,6 +40,7 @@ export async function makeCertificateAuthority(folder: string, name: string, typ
  * Sign a host's public key as the issuer does: with ssh-keygen, so that its ways with comments and second lines are the
  * real ones.
  *
+ * @param signedTypes of the keys that are accepted, compared with the start of the line, as the real server does
  * @param now milliseconds since the epoch
  * @throws Refusal 400 for a key that is not accepted, 500 for a ttl too long
  */
@@ -47,9 +48,10 @@ export async function issueCertificate(
   ca: CertificateAuthority,
   host: RegisteredHost,
   publicKey: string,
+  signedTypes: ReadonlySet<string>,
   now: number,
 ): Promise<IssuedCertificate> {
-  if (!ACCEPTED.test(publicKey)) throw new Refusal('unsupported-key')
+  if (![...signedTypes].some((type) => publicKey.startsWith(`${type} `))) throw new Refusal('unsupported-key')
   if (host.ttlSeconds > LONGEST_TTL_SECONDS) throw new Refusal('server-error')
   const seconds = Math.floor(now / 1000)
   const validAfter = seconds - BACKDATE_SECONDS - ((seconds - BACKDATE_SECONDS) % 60)

@@ -185,6 +185,11 @@ export class LocalIssuer implements AsyncDisposable {
     this.#state.hostCa = await makeCertificateAuthority(this.#options.folder, name, type)
   }
 
+  /** Sign keys of this type too, as a later version of the server might. */
+  signType(type: string): void {
+    this.#state.signedTypes.add(type)
+  }
+
   /** Limit the rate of requests from now on; null: no more. */
   limitRate(rates: Rates | null): void {
     this.#limits = rates === null ? null : new RateLimits(rates)

@@ -14,6 +14,8 @@ export interface IssuerState {
   readonly tokens: AccessTokens
   readonly issued: IssuedCertificate[]
   readonly userCa: CertificateAuthority
+  /** Types of the keys that it signs. */
+  readonly signedTypes: Set<string>
   /** Replaced when the CA is rotated. */
   hostCa: CertificateAuthority
   /** Infinity: never. */
@@ -120,7 +122,7 @@ async function issue(state: IssuerState, { id, body, identity }: RoutedRequest):
   const { publicKey } = checkStrings(body, ['publicKey'])
   const host = state.registry.host(id)
   state.registry.demand(known(identity), 'issue-host-cert', host)
-  const issued = await issueCertificate(state.hostCa, host, publicKey, state.now())
+  const issued = await issueCertificate(state.hostCa, host, publicKey, state.signedTypes, state.now())
   state.issued.push(issued)
   return { status: 200, body: { serialNumber: issued.serial, signedKey: issued.line } }
 }
