@@ -137,7 +137,7 @@ async function prove(
       signal,
     )
     // The users of the host before are no users of this one. On a host that is new, what the timer would put in place by
-    // itself could not be taken back.
+    // itself is shown and agreed to with the rest.
     const isNewHere = enrollment?.host_id.toLowerCase() !== found.id.toLowerCase()
     const asksUserCa = options.userCa || (before.config.userCa.install && isNewHere)
     const userCaKey = asksUserCa ? await askUserCa(issuing, found.id, patience, signal) : null
