@@ -1,17 +1,19 @@
-import { AgentError } from '../cert/errors.ts'
+import { AgentError, messageOf } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
 import { formatTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
 import { USER_CA_STATUS_FILE, userCaStatusIn, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
-import type { Change, FileChange } from './change.ts'
+import type { Change, FileChange, FileState } from './change.ts'
 import type { HostFacts } from './facts.ts'
+import type { JournalRun } from './journal.ts'
 import type { Patience } from './patience.ts'
+import type { Left } from './perform.ts'
 import { fileChange, PUBLIC } from './plan-files.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import { documentOf, userCaDropIn } from './user-ca-files.ts'
-import { knownIn, USER_CA_PLACES } from './user-ca-in-place.ts'
-import { comparedTime, decideUserCas, userCaText } from './user-ca.ts'
+import { knownIn, readState, USER_CA_PLACES } from './user-ca-in-place.ts'
+import { comparedTime, decideUserCas, isUserCaText, userCaText } from './user-ca.ts'
 
 export interface UserCaPlan {
   /** Of the CAs that are to be in place. */
@@ -59,21 +61,85 @@ export function planUserCa(
     error: null,
     reload_pending: sshd.reload === 'never',
   } as const
-  // hostcertd's own, whatever is in them when they are taken back: the timer writes them, too.
-  const ownChange = (step: string, path: string, content: string): FileChange | null => {
-    const change = fileChange({ step, path, content, mode: PUBLIC }, files.get(path) ?? null)
-    return change === null ? null : { ...change, isOwn: true }
+  const changeTo = (path: UserCaPath, content: string): readonly FileChange[] => {
+    const change = fileChange(
+      { step: USER_CA_STEPS[path], path, content, mode: PUBLIC },
+      files.get(path) ?? null,
+    )
+    return change === null ? [] : [asUserCaChange(change)]
   }
   const changes = [
-    ownChange('trust the user CA', USER_CA_FILE, userCaText(cas)),
-    ownChange('accept user certificates', USER_CA_DROP_IN, userCaDropIn(USER_CA_PLACES)),
-  ].filter((change) => change !== null)
-  if (changes.length > 0) {
-    const text = userCaStatusText({ ...status, cas: cas.map(documentOf) })
-    const noted = ownChange('note it for the metrics', USER_CA_STATUS_FILE, text)
-    if (noted !== null) changes.push(noted)
-  }
+    ...changeTo(USER_CA_FILE, userCaText(cas)),
+    ...changeTo(USER_CA_DROP_IN, userCaDropIn(USER_CA_PLACES)),
+  ]
+  if (changes.length > 0)
+    changes.push(...changeTo(USER_CA_STATUS_FILE, userCaStatusText({ ...status, cas: cas.map(documentOf) })))
   return { lines: cas.map((ca) => publicKeyText(ca.key)), changes }
+}
+
+type UserCaPath = keyof typeof USER_CA_STEPS
+
+const USER_CA_STEPS = {
+  [USER_CA_FILE]: 'trust the user CA',
+  [USER_CA_DROP_IN]: 'accept user certificates',
+  [USER_CA_STATUS_FILE]: 'note it for the metrics',
+} as const
+
+/** The timer writes the CAs and the status, too, and they go whole. The drop-in never changes unless somebody edits it. */
+function asUserCaChange(change: FileChange): FileChange {
+  return change.path === USER_CA_DROP_IN ? change : { ...change, isOwn: true }
+}
+
+/**
+ * The changes by which hostcertd came to trust a user CA without the journal: `ca refresh` by `user_ca.install` set by
+ * hand, or an `enroll` whose journal is lost. A file that is not hostcertd's is not touched.
+ *
+ * @returns `left`: files of which it could not be found out
+ */
+export async function userCaOutside(
+  runs: readonly JournalRun[],
+): Promise<{ readonly changes: readonly Change[]; readonly left: readonly Left[] }> {
+  const left: Left[] = []
+  /** As it was before the first change that the journal knows. */
+  const oldest = async (path: UserCaPath): Promise<FileState | null> => {
+    const known = runs
+      .flatMap(({ changes }) => changes)
+      .find((change) => change.kind === 'file' && change.path === path)
+    if (known?.kind === 'file') return known.before
+    try {
+      return await readState(path)
+    } catch (error) {
+      left.push({ path, why: messageOf(error) })
+      return null
+    }
+  }
+  const adopted = (path: UserCaPath, after: FileState | null): readonly FileChange[] =>
+    after === null
+      ? []
+      : [
+          asUserCaChange({
+            kind: 'file',
+            step: USER_CA_STEPS[path],
+            path,
+            before: null,
+            after,
+            isSecret: false,
+          }),
+        ]
+
+  const dropIn = await oldest(USER_CA_DROP_IN)
+  const isOurs = dropIn?.content.equals(Buffer.from(userCaDropIn(USER_CA_PLACES))) === true
+  // A drop-in of somebody else may name the CAs.
+  if (left.length > 0 || (dropIn !== null && !isOurs)) return { changes: [], left }
+  const cas = await oldest(USER_CA_FILE)
+  const areOurs = cas !== null && isUserCaText(cas.content.toString('utf8'))
+  if (left.length > 0 || (dropIn === null && !areOurs)) return { changes: [], left }
+  const changes: readonly Change[] = [
+    ...adopted(USER_CA_FILE, areOurs ? cas : null),
+    ...adopted(USER_CA_DROP_IN, dropIn),
+    ...adopted(USER_CA_STATUS_FILE, await oldest(USER_CA_STATUS_FILE)),
+  ]
+  return { changes: [{ kind: 'sshd', step: 'reload sshd' }, ...changes], left }
 }
 
 /** Of a host that is not registered yet. */

@@ -155,14 +155,14 @@ async function prove(
  * @throws AgentError CONFIG_INVALID
  */
 async function planAfter(
-  { hostname, wanted, configuredFor }: ThisHost,
+  { hostname, idBefore, wanted, configuredFor }: ThisHost,
   { found, cas, userCaKey, clockSkewSeconds }: Proven,
 ): Promise<{ readonly config: Config; readonly planFor: (facts: HostFacts) => Planned }> {
   const hostId = found.kind === 'found' ? found.id : NO_HOST
   const { text, config } = await configuredFor(hostId, hostname)
   const planFor = (facts: HostFacts): Planned => {
-    // The CA of another host lets other users in.
-    const isSameHost = (wanted.enrollment?.host_id ?? hostId).toLowerCase() === hostId.toLowerCase()
+    // The CA of another host, or of one that nobody knows any more, lets other users in.
+    const isSameHost = idBefore?.toLowerCase() === hostId.toLowerCase()
     const userCa =
       userCaKey &&
       planUserCa(userCaKey, config, isSameHost, { now: wanted.now, skewSeconds: clockSkewSeconds }, facts)

@@ -52,7 +52,7 @@ export interface OpenRun {
   finish(): Promise<void>
 }
 
-/** `await using` gives it free for the next call. */
+/** `await using` releases it for the next call. */
 export interface Journal extends AsyncDisposable {
   /** The oldest first. */
   readonly runs: readonly JournalRun[]
@@ -71,9 +71,10 @@ export interface Journal extends AsyncDisposable {
   /**
    * Write down, as the oldest run, what hostcertd did on this host without this journal.
    *
+   * @param folders of hostcertd's own, which go with the changes if they are empty then, the deepest first
    * @throws AgentError STORE_FAILED
    */
-  adopt(changes: readonly Change[]): Promise<void>
+  adopt(changes: readonly Change[], folders: readonly string[]): Promise<void>
   /**
    * Put these in the place of all registrations, at once. Nothing else of the journal changes.
    *
@@ -228,9 +229,10 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       await markUndoing(isUndone)
       return undo(newestFirst(all).filter(({ change }) => isUndone(change)))
     },
-    async adopt(changes) {
+    async adopt(changes, folders) {
       const before = all
-      all = [{ isFinished: true, entries: changes.map(entryOf) }, ...all]
+      const entries = changes.map((change) => ({ ...entryOf(change), folders }))
+      all = [{ isFinished: true, entries }, ...all]
       try {
         await save()
       } catch (error) {

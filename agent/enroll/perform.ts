@@ -212,7 +212,9 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       if (typeof reloaded === 'string') throw new Error(reloaded)
       return reloaded
     },
-    stop: async (unit) => call(['stop', unit]),
+    // What a timer started may wait for the journal, and would go on once all is undone.
+    stop: async (unit) =>
+      call(['stop', unit, ...(isTimer(unit) ? [unit.replace('.timer', '.service')] : [])]),
     async stateOf(unit) {
       const { status, stdout = '' } = await systemctl(['show', '--property=ActiveState,UnitFileState', unit])
       return status === 0 ? unitStateIn(stdout) : null
@@ -274,10 +276,13 @@ export async function pathsOf(pattern: string): Promise<readonly string[]> {
   return pathsMatching(pattern)
 }
 
+function isTimer(unit: string): boolean {
+  return unit.endsWith('.timer')
+}
+
 function callsToMake({ unit, before, replaced }: ServiceChange): readonly (readonly string[])[] {
   // A timer starts after time-sync.target, which without a time server may never be reached.
-  const isTimer = unit.endsWith('.timer')
-  if (!before.isActive) return [['enable', '--now', ...(isTimer ? ['--no-block'] : []), unit]]
+  if (!before.isActive) return [['enable', '--now', ...(isTimer(unit) ? ['--no-block'] : []), unit]]
   const start = replaced === undefined ? [] : [['start', unit]]
   // A reload ends what it waits for, which a start does not.
   return [...(before.isEnabled ? [] : [['enable', unit]]), ...start, ['reload-or-restart', unit]]

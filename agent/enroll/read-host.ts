@@ -26,6 +26,8 @@ export interface ThisHost {
   readonly wish: HostWish
   /** Its id at the issuer, by the options or what is on this machine; null: the issuer is asked. */
   readonly knownId: string | null
+  /** Which host at the issuer this machine was until now, by its enrollment or configuration; null: not known. */
+  readonly idBefore: string | null
   /** As it is to be, for {@link knownId}. */
   readonly before: Configured
   /** What is planned by, but for what the issuer says. */
@@ -93,7 +95,20 @@ export async function readHost(
   )
   if (!rehearsed.changes.some(isOfSshd)) await requireAccepted(tools, signal)
   await requireReloadable()
-  return { hostname, hostKey, wish, knownId, before, wanted, configuredFor, facts, gather, gatheredAt }
+  const idBefore = current.enrollment?.host_id ?? current.hostId
+  return {
+    hostname,
+    hostKey,
+    wish,
+    knownId,
+    idBefore,
+    before,
+    wanted,
+    configuredFor,
+    facts,
+    gather,
+    gatheredAt,
+  }
 }
 
 /** The settings that enroll adds to the configuration. Names that a person added stay. */

@@ -66,7 +66,7 @@ export async function reloadConfiguredSshd(
 }
 
 /** What sshd has until it is reloaded: for {@link reloadByHand}, once all is undone. */
-export const UNDONE_CONFIGURATION = 'keeps the configuration that was undone, whose certificates are gone'
+export const UNDONE_CONFIGURATION = 'keeps the configuration that was undone'
 
 /** For people, where it is {@link BY_HAND}. @param meanwhile what sshd does until then: `keeps its configuration` */
 export function reloadByHand(meanwhile: string): string {

@@ -16,7 +16,7 @@ const FOLDER = '/var/lib/hostcertd-enroll'
 const LOCK = `${FOLDER}/lock`
 /** For another `enroll` or `unenroll` that is at work, or `ca refresh`, which may wait two minutes for the issuer. */
 const LOCK_MILLISECONDS = 180_000
-/** The lock is free at once, as a rule. */
+/** Nobody is told of a wait that is shorter than this. */
 const TELL_MILLISECONDS = 3_000
 
 /** What the verb gives to it. */
@@ -144,7 +144,7 @@ export async function holderOf(file: string): Promise<string | null> {
 /**
  * Open the journal for `ca refresh`: `unenroll` does not take back what is just being put in place.
  *
- * @throws AgentError STORE_FAILED when it is not free in time, or an interrupted call is not undone yet
+ * @throws AgentError STORE_FAILED when it is not free in time, or an enroll or unenroll is not finished
  */
 export async function openFinishedJournal(signal: AbortSignal, folder = FOLDER): Promise<Journal> {
   const journal = await openJournal({ folder, performers: {}, lockMilliseconds: LOCK_MILLISECONDS, signal })
@@ -152,7 +152,7 @@ export async function openFinishedJournal(signal: AbortSignal, folder = FOLDER):
   if (journal.runs.every(({ isFinished }) => isFinished)) return journal
   await journal[Symbol.asyncDispose]()
   const message =
-    'an enroll or unenroll was interrupted: run `hostcertd enroll` or `hostcertd unenroll` first'
+    'an enroll or unenroll is not finished: run `hostcertd enroll` or `hostcertd unenroll` first'
   throw new AgentError('STORE_FAILED', message)
 }
 

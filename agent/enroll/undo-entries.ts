@@ -29,7 +29,7 @@ export interface Undoing {
 /**
  * Undo entries of the journal: services are stopped first, then files, the newest first; sshd reads its configuration when
  * all that is its own is undone, and services that ran before are started again. What fails stays in the journal, and
- * keeps nothing else from being undone but what has to wait for it. Never throws.
+ * stops nothing but what depends on it. Never throws.
  *
  * @param entries the newest first
  */
@@ -140,6 +140,6 @@ async function undoEntry(
  */
 const IN_THE_END: readonly string[] = [USER_CA_DROP_IN, SSHD, USER_CA_FILE]
 
-/** That it was reloaded, nothing says but that somebody who was told to goes on. */
+/** Only the next call shows that the person who was told to reload sshd has done it. */
 const UNTIL_RELOADED =
   'sshd reads it at each login until it is reloaded: reload sshd first, for the next enroll or unenroll removes it'

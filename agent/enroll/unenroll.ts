@@ -1,15 +1,16 @@
+import { dirname } from 'node:path'
 import { AgentError, messageOf } from '../cert/errors.ts'
+import { readConfigFiles } from '../config/read-files.ts'
 import type { Change } from './change.ts'
+import { settingIn } from './configuration.ts'
 import type { Deletion } from './delete-host.ts'
-import { isOfUserCa } from './enroll-user-ca.ts'
-import type { JournalRun } from './journal.ts'
+import { isOfUserCa, userCaOutside } from './enroll-user-ca.ts'
 import { type Left, placeOf } from './perform.ts'
 import { forgetHost, forgetUnanswered, unansweredText } from './registering.ts'
 import { reloadByHand, UNDONE_CONFIGURATION } from './reload.ts'
 import { agrees, isReadOnly, type Mode, type Step, stepsOf } from './show.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
-import { readState, USER_CA_PLACES } from './user-ca-in-place.ts'
-import type { EnrollTools } from './wanted.ts'
+import { CONFIG_FILE, type EnrollTools } from './wanted.ts'
 
 export interface UnenrollOptions {
   readonly mode: Mode
@@ -41,13 +42,14 @@ export async function unenroll(
     change.kind === 'registration' || (keepsUserCa && isOfUserCa(change))
   const toUndo = (): Change[] =>
     journal.runs.flatMap((run) => run.changes).filter((change) => !isKept(change))
-  const adopted = keepsUserCa ? [] : await userCaOfTimer(journal.runs)
-  const changes = [...adopted, ...toUndo()].toReversed()
+  const outside = keepsUserCa ? NONE_OUTSIDE : await userCaOutside(journal.runs)
+  const changes = [...outside.changes, ...toUndo()].toReversed()
   const steps = stepsOf(changes.map(reversed))
   const deletes = await willDelete(deletion, mode, signal)
   if (deletes !== null) steps.push(stepOfDeletion(deletes))
-  const result = { changed: steps.length > 0, steps, left: [] }
+  const result = { changed: steps.length > 0, steps, left: outside.left }
   if (steps.length === 0) {
+    printLeft(outside.left, person)
     if (!isReadOnly(mode)) await reportUnanswered({ journal, person })
     return { ...result, isDone: true }
   }
@@ -61,10 +63,12 @@ export async function unenroll(
       return { ...result, isDone: false }
   }
   signal.throwIfAborted()
-  if (adopted.length > 0) await journal.adopt(adopted)
-  const { left, isReloadedByHand } = await journal.undoAll(isKept)
-  for (const { path, why } of left) person.print(`not taken back: ${path}: ${why}`)
+  if (outside.changes.length > 0) await journal.adopt(outside.changes, [dirname(USER_CA_FILE)])
+  const { left: notUndone, isReloadedByHand } = await journal.undoAll(isKept)
+  const left = [...outside.left, ...notUndone]
+  printLeft(left, person)
   if (isReloadedByHand) person.print(reloadByHand(UNDONE_CONFIGURATION))
+  if (changes.some(isOfLogins)) await reportSetting(person)
   await reportUnanswered({ journal, person })
   const rest = toUndo()
   const isFailed = !rest.every((change) => isReloadedByHand && placeOf(change) === USER_CA_FILE)
@@ -86,31 +90,26 @@ function isOfLogins(change: Change): boolean {
   return change.kind === 'file' && change.path === USER_CA_DROP_IN
 }
 
-/**
- * What put the user CA in place that no run of the journal has: with `user_ca.install` set by hand, `ca refresh` did.
- *
- * @throws AgentError STORE_FAILED when it is not known what is there
- */
-async function userCaOfTimer(runs: readonly JournalRun[]): Promise<readonly Change[]> {
-  const { file, dropIn, status } = USER_CA_PLACES
-  if ((await readState(dropIn)) === null || runs.some(({ changes }) => changes.some(isOfLogins))) return []
-  const own = async (step: string, path: string): Promise<readonly Change[]> => {
-    const after = await readState(path)
-    return after === null
-      ? []
-      : [{ kind: 'file', step, path, before: null, after, isSecret: false, isOwn: true }]
-  }
-  return [
-    { kind: 'sshd', step: 'reload sshd' },
-    ...(await own('trust the user CA', file)),
-    ...(await own('accept user certificates', dropIn)),
-    ...(await own('note it for the metrics', status)),
-  ]
+const NONE_OUTSIDE = { changes: [], left: [] }
+
+function printLeft(left: readonly Left[], person: EnrollTools['person']): void {
+  for (const { path, why } of left) person.print(`not taken back: ${path}: ${why}`)
+}
+
+/** Where somebody else than enroll has set it, the timer may be theirs, too. */
+async function reportSetting(person: EnrollTools['person']): Promise<void> {
+  const { files } = await readConfigFiles(CONFIG_FILE)
+  const setting = settingIn(files, ['user_ca', 'install'])
+  if (setting?.value !== true) return
+  person.print(
+    `note: user_ca.install is still true in ${setting.file}: as long as hostcertd-ca.timer is enabled, it puts the user CA back`,
+  )
 }
 
 const LOGINS_END =
   'logins by user certificate end: whoever has no other way to log in to this host is locked out; --keep-user-ca keeps them'
-/** What this machine is not any more, and the issuer may have. */
+
+/** Registrations that the issuer never answered: it may have the host, which this machine no longer is. */
 async function reportUnanswered({ journal, person }: Pick<EnrollTools, 'journal' | 'person'>): Promise<void> {
   for (const hostname of await forgetUnanswered(journal)) person.print(unansweredText(hostname))
 }

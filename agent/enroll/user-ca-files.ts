@@ -27,7 +27,7 @@ const LONGEST_KEY_BYTES = 16 * 1024
 /**
  * Take the lock of sshd's configuration, which the root helper takes too.
  *
- * @returns what gives it free
+ * @returns what releases it
  * @throws AgentError STORE_FAILED when it is not free in time; the signal's reason
  */
 export async function lockSshd(

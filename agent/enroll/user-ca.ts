@@ -88,6 +88,11 @@ export function userCaText(cas: readonly Pick<UserCa, 'key'>[]): string {
   return [FIRST_LINE, ...cas.map(({ key }) => publicKeyText(key)), ''].join('\n')
 }
 
+/** Whether hostcertd wrote it, with whatever keys. */
+export function isUserCaText(text: string): boolean {
+  return text.startsWith(`${FIRST_LINE}\n`)
+}
+
 /**
  * The keys in such a file, as sshd reads it: line by line, and what is no key is skipped.
  *

@@ -1,139 +1,24 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { copyFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { dirname, join } from 'node:path'
-import { text } from 'node:stream/consumers'
+import { dirname } from 'node:path'
 import { expect, test } from 'vitest'
 import { textOfRuns } from '../../agent/enroll/journal-format.ts'
-import { type JournalRun, readJournal } from '../../agent/enroll/journal.ts'
-import { type Fault, type LocalIssuer, startLocalIssuer } from '../support/local-issuer.ts'
-import { isRoot, runsIf } from '../support/skip.ts'
-import { generateKey } from '../support/ssh-keygen.ts'
-import { makeTemporaryFolder } from '../support/temporary-folder.ts'
-import { LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
+import type { JournalRun } from '../../agent/enroll/journal.ts'
+import type { Fault } from '../support/local-issuer.ts'
+import { runsIf } from '../support/skip.ts'
+import { canRun, endOf, ENTER, hasMachine, HOSTNAME, makeMachine } from './enroll-machine.ts'
 import { environmentWith, exitOf, PROGRAM } from './hostcertd.ts'
 import { isInstalled } from './typed.ts'
 
-const HOSTNAME = 'web1.example.com'
 const ID = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
-const FOLDERS = ['etc', 'lib', 'run']
-const SYSTEMCTL_FILE = '/usr/bin/systemctl'
-const ENTER = `mount --bind "$0/etc" /etc && mount --bind "$0/lib" /var/lib && mount --bind "$0/run" /run &&
-  mount --bind "$0/systemctl" ${SYSTEMCTL_FILE} && exec "$@"`
-const OF_THE_SYSTEM = ['passwd', 'group', 'nsswitch.conf', 'ld.so.cache']
-const canRun = runsIf(
-  isRoot && existsSync(SYSTEMCTL_FILE),
-  'only root can run it, where there is a systemctl',
-)
 const canType = runsIf(
-  isRoot && existsSync(SYSTEMCTL_FILE) && (await isInstalled('script')),
+  hasMachine && (await isInstalled('script')),
   'only root can run it, where there are systemctl and script(1)',
 )
-/** Of a service that is neither enabled nor active, and that starts. */
-const SYSTEMCTL = `#!/bin/sh
-case $1 in is-enabled) echo disabled; exit 1 ;; is-active) echo inactive; exit 3 ;; esac`
-
-/** A machine with an issuer, on which the built program is root, and what the service will say once it is started. */
-interface Machine extends AsyncDisposable {
-  readonly issuer: LocalIssuer
-  readonly enroll: (...options: readonly string[]) => ChildProcess
-  readonly run: (...line: readonly string[]) => ChildProcess
-  /** Where a file of it is: `etc/default/hostcertd`. */
-  readonly path: (name: string) => string
-  readonly journal: () => Promise<readonly JournalRun[]>
-}
-
-/** @param permissions of the identity; by default it may read and register all hosts */
-async function makeMachine(
-  permissions: Parameters<LocalIssuer['addToken']>[0] = { mayRead: 'all', mayCreate: true },
-): Promise<Machine> {
-  const folder = await makeTemporaryFolder()
-  const at = (...names: string[]): string => join(folder.path, ...names)
-  for (const name of [...FOLDERS, 'issuer', 'etc/ssh', 'etc/hostcertd/conf.d'])
-    await mkdir(at(name), { recursive: true })
-  for (const name of OF_THE_SYSTEM) await copyFile(`/etc/${name}`, at('etc', name))
-  await generateKey(at('etc', 'ssh', 'ssh_host_ed25519_key'), 'ed25519', '')
-  await writeFile(at('etc', 'ssh', 'sshd_config'), 'Include /etc/ssh/sshd_config.d/*.conf\n')
-  await writeFile(at('etc', 'machine-id'), `${'a'.repeat(32)}\n`)
-  await writeFile(at('systemctl'), SYSTEMCTL, { mode: 0o755 })
-
-  const issuer = await startLocalIssuer({ folder: at('issuer') })
-  await writeFile(at('token'), issuer.addToken(permissions))
-  const daemon = await startFakeDaemon({
-    '/livez': LIVE,
-    get '/status'() {
-      return served()
-    },
-  })
-  await writeFile(
-    at('etc', 'hostcertd', 'conf.d', 'port.yaml'),
-    JSON.stringify({ health: { listen: daemon.listen } }),
-  )
-  const run: Machine['run'] = (...line) =>
-    spawn('/usr/bin/unshare', ['-m', 'sh', '-c', ENTER, folder.path, process.execPath, PROGRAM, ...line], {
-      env: environmentWith({}),
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-  return {
-    issuer,
-    run,
-    path: at,
-    enroll: (...options) => {
-      const wanted = [
-        '--url',
-        issuer.url,
-        '--project',
-        issuer.projectId,
-        '--register',
-        '--hostname',
-        HOSTNAME,
-      ]
-      const login = ['--auth', 'token', '--token-file', at('token')]
-      return run('enroll', '--yes', ...wanted, ...login, ...options)
-    },
-    journal: async () => readJournal(at('lib', 'hostcertd-enroll')),
-    [Symbol.asyncDispose]: async () => {
-      await daemon[Symbol.asyncDispose]()
-      await issuer.stop()
-      await folder.remove()
-    },
-  }
-}
-
-function served() {
-  const now = new Date(Date.now() + 1_000).toISOString()
-  return statusAnswer([
-    {
-      host_key: 'ssh_host_ed25519_key',
-      key_type: 'ssh-ed25519',
-      certificate: '/c',
-      state: 'valid',
-      reason: null,
-      serial: '7',
-      key_id: null,
-      principals: [HOSTNAME],
-      ca_fingerprint: null,
-      valid_after: null,
-      valid_before: null,
-      renewal_due: null,
-      served: { serial: '7', matches: true, valid_before: null, checked_at: now, unknown: null },
-      last_attempt: null,
-      last_success: null,
-      failures: 0,
-      last_error: null,
-    },
-  ])
-}
-
-async function endOf(program: ChildProcess): Promise<{ status: number | null; stderr: string }> {
-  const { stdout, stderr } = program
-  if (stdout === null || stderr === null) throw new Error('no pipes')
-  const [said, status] = await Promise.all([text(stderr), exitOf(program), text(stdout)])
-  return { status, stderr: said }
-}
 
 const registrations = (runs: readonly JournalRun[]) =>
   runs.flatMap(({ changes }) => changes).filter(({ kind }) => kind === 'registration')
@@ -299,7 +184,7 @@ test(
     expect(undone).toEqual({
       status: 1,
       stderr: says(
-        `${byHand} keeps the configuration that was undone, whose certificates are gone\nonce sshd is reloaded, run \`hostcertd unenroll\` again\n`,
+        `${byHand} keeps the configuration that was undone\nonce sshd is reloaded, run \`hostcertd unenroll\` again\n`,
       ),
     })
     expect(undone.stderr).toContain('not taken back: /etc/ssh/hostcertd/user-ca.pub: sshd reads it')
@@ -326,48 +211,6 @@ test(
     })
   },
 )
-
-test('unenroll takes back a user CA that no journal knows, as of ca refresh', canRun, async () => {
-  await using machine = await makeMachine()
-  await writeFile(machine.path('etc/hostcertd/conf.d/reload.yaml'), 'sshd: {reload: never}\n')
-  const files = [
-    'etc/ssh/hostcertd/user-ca.pub',
-    'etc/ssh/sshd_config.d/41-hostcertd-user-ca.conf',
-    'lib/hostcertd-enroll/ca-status.json',
-  ].map((name) => machine.path(name))
-  for (const path of files) {
-    await mkdir(dirname(path), { recursive: true })
-    await writeFile(path, 'something\n')
-  }
-  const there = () => files.map((path) => existsSync(path))
-  // A later run knew the file only as it was then.
-  const state = (content: string) => ({ content: Buffer.from(content), mode: 0o644, uid: 0, gid: 0 })
-  const change = {
-    kind: 'file',
-    step: 'trust the user CA',
-    path: '/etc/ssh/hostcertd/user-ca.pub',
-    before: state('a CA that was revoked since\n'),
-    after: state('both\n'),
-    isSecret: false,
-    isOwn: true,
-  } as const
-  await writeFile(
-    machine.path('lib/hostcertd-enroll/journal.json'),
-    textOfRuns([{ isFinished: true, entries: [{ change, folders: [], merge: null }] }]),
-    { mode: 0o600 },
-  )
-  const asked = expect.stringContaining('logins by user certificate end') as string
-  expect(await endOf(machine.run('unenroll', '--yes', '--keep-user-ca'))).toMatchObject({ status: 0 })
-  expect(await endOf(machine.run('unenroll', '--check'))).toMatchObject({ status: 2 })
-  expect(there()).toEqual([true, true, true])
-  expect(await endOf(machine.run('unenroll', '--yes'))).toEqual({ status: 1, stderr: asked })
-  expect(there()).toEqual([true, false, false])
-  // sshd was reloaded by hand.
-  expect(await endOf(machine.run('unenroll', '--yes'))).toMatchObject({ status: 0 })
-  expect(there()).toEqual([false, false, false])
-  expect(await machine.journal()).toEqual([])
-  expect(await endOf(machine.run('unenroll', '--check'))).toMatchObject({ status: 0 })
-})
 
 test('enroll waits while the root helper has the lock of sshd', canRun, async () => {
   await using machine = await makeMachine()

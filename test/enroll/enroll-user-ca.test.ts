@@ -187,11 +187,17 @@ describe('enroll --user-ca', () => {
   })
 
   test('what is in place counts: the CA before stays for the overlap', async () => {
-    const files = { [KEYS]: `${other}\n` }
+    const files = { [CONFIG]: `issuer:\n  ssh_host_id: ${NAMES.hostId}\n`, [KEYS]: `${other}\n` }
     const looked = await host.look({ files, options: ANY, userCa: ca })
     expect(looked.files[KEYS]?.content).toContain(other)
     expect(looked.files[KEYS]?.content).toContain(ca)
     expect(JSON.parse(looked.files[STATUS]?.content ?? '')).toMatchObject({ cas: [{}, {}] })
+  })
+
+  test('of a host that nothing names: a user CA that is in place is not known to be its own, and goes', async () => {
+    const looked = await host.look({ files: { [KEYS]: `${other}\n` }, options: ANY, userCa: ca })
+    expect(looked.error).toBeNull()
+    expect(looked.files[KEYS]?.content).toBe(userCaTextOf(ca))
   })
 
   test('of a host that becomes another host: its user CA takes the place of the one before, asked for or not', async () => {
@@ -216,7 +222,7 @@ describe('enroll --user-ca', () => {
       const cas = [{ fingerprint: before!.fingerprint, unnamed_since: '2026-01-01T00:00:00Z' }]
       const done = { last_attempt: '2026-01-01T00:00:00Z', last_success: null, error: null }
       const files = {
-        [CONFIG]: 'user_ca:\n  install: true\n',
+        [CONFIG]: `issuer:\n  ssh_host_id: ${NAMES.hostId}\nuser_ca:\n  install: true\n`,
         [KEYS]: `${other}\n`,
         [STATUS]: JSON.stringify({ version: 1, ...done, cas, reload_pending: false }),
       }

@@ -464,6 +464,8 @@ test('enroll that fails after writing the configuration reloads sshd when it is 
     failsBefore,
     expect.stringMatching(/^undone: what was changed \(.*reload sshd.*\)$/),
   ])
+  // What the timer started waits for the journal, and would put a user CA in place when this has ended.
+  expect(calls).toContain('stop hostcertd-ca.timer hostcertd-ca.service')
   expect(calls.filter((call) => !call.startsWith('stop '))).toEqual([
     'disable --now hostcertd.service',
     'disable --now hostcertd-ca.timer',

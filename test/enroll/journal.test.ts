@@ -1095,7 +1095,7 @@ test('ca refresh does not run while an interrupted call is not undone', async ()
     const run = journal.begin()
     await run.make(fileChange(config, await readFileState(config), NEW))
   }
-  await expect(opened()).rejects.toThrow('an enroll or unenroll was interrupted')
+  await expect(opened()).rejects.toThrow('an enroll or unenroll is not finished')
   {
     await using journal = await host.open()
     await journal.undoUnfinished()

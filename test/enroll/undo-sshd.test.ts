@@ -106,7 +106,7 @@ test(
       told: [
         `undone: it (write ${MAIN}, write ${MAIN}, write ${DROP_IN})`,
         `not undone: ${KEYS}: sshd reads it at each login until it is reloaded: reload sshd first, for the next enroll or unenroll removes it`,
-        'note: sshd.reload is never: reload sshd by hand; until then it keeps the configuration that was undone, whose certificates are gone',
+        'note: sshd.reload is never: reload sshd by hand; until then it keeps the configuration that was undone',
       ],
       reloads: ['old, keys'],
       after: 'old, keys',
