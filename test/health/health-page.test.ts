@@ -383,7 +383,7 @@ test('a name with upper-case letters is a problem, once', async () => {
     const { port } = await started({ sources: { status: () => of(name) } })
     return (await ask({ port }, '/')).body
   }
-  const title = '<h3>A host name in upper case</h3>'
+  const title = '<h3>Host name with upper-case letters</h3>'
   expect((await bodyOf('WEB1.example.com')).split(title)).toHaveLength(2)
   expect(await bodyOf('web1.example.com')).not.toContain(title)
 })
