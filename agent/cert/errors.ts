@@ -205,7 +205,7 @@ export const ERRORS = {
   MACHINE_COPIED: {
     title: 'Machine copied',
     cause:
-      "This machine was copied after it was enrolled: its machine-id, or its platform's instance id, is another one than at enrollment",
+      "This machine was copied after it was enrolled: its machine-id, or its platform's instance id, differs from the one recorded at enrollment",
     remedy:
       'If this machine is to keep its enrollment, run `hostcertd enroll --yes` as root, which accepts it as it is. If it is a copy, give it a machine-id and host keys of its own, and enroll it as a host of its own',
   },
@@ -218,9 +218,9 @@ export const ERRORS = {
   USER_CA_INVALID: {
     title: 'User CA invalid',
     cause:
-      'The issuer did not respond with one public key of a user CA, or with one that `user_ca.fingerprints` does not list; the keys in place were not changed',
+      'The issuer did not respond with one public key of a user CA, or it names one that `user_ca.fingerprints` does not list or that `user_ca.revoked` lists; no key was added',
     remedy:
-      'Check the user CA of this host at the issuer, and whether a proxy or a login page responds instead. If the CA was changed on purpose, add its fingerprint to `user_ca.fingerprints`',
+      'Check the user CA of this host at the issuer, and whether a proxy or a login page responds instead. If the CA is listed in `user_ca.revoked`, replace it at the issuer. If it was changed on purpose, add its fingerprint to `user_ca.fingerprints`. Then run `hostcertd ca refresh --now` as root',
   },
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 
