@@ -205,7 +205,7 @@ export const ERRORS = {
   MACHINE_COPIED: {
     title: 'Machine copied',
     cause:
-      "This machine was copied after it was enrolled: its machine-id, or its platform's instance id, is another one than at enrollment",
+      "This machine was copied after it was enrolled: its machine-id, or its platform's instance id, differs from the one recorded at enrollment",
     remedy:
       'If this machine is to keep its enrollment, run `hostcertd enroll --yes` as root, which accepts it as it is. If it is a copy, give it a machine-id and host keys of its own, and enroll it as a host of its own',
   },
@@ -218,9 +218,9 @@ export const ERRORS = {
   USER_CA_INVALID: {
     title: 'User CA invalid',
     cause:
-      'The issuer did not respond with one public key of a user CA, or with one that `user_ca.fingerprints` does not list; the keys in place were not changed',
+      'The issuer did not respond with one public key of a user CA, or it names one that `user_ca.fingerprints` does not list or that `user_ca.revoked` lists; no key was added',
     remedy:
-      'Check the user CA of this host at the issuer, and whether a proxy or a login page responds instead. If the CA was changed on purpose, add its fingerprint to `user_ca.fingerprints`',
+      'Check the user CA of this host at the issuer, and whether a proxy or a login page responds instead. If the CA is listed in `user_ca.revoked`, replace it at the issuer. If it was changed on purpose, add its fingerprint to `user_ca.fingerprints`. Then run `hostcertd ca refresh --now` as root',
   },
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 
@@ -250,9 +250,11 @@ export const CLOCKS_DIFFER: Explanation = {
 }
 
 export const UPPER_CASE: Explanation = {
-  title: 'A host name in upper case',
-  cause: 'The host is registered at the issuer under a name with upper-case letters',
-  remedy: 'Register the name in lower case, then renew the certificates: `hostcertd renew --force`',
+  title: 'Host name with upper-case letters',
+  cause:
+    'A name or alias of this host is registered at the issuer with upper-case letters, or the program of `issuer.command` has such a name signed',
+  remedy:
+    'Change it to lower case at the issuer, or in what that program has signed, and in `verify.principals` if it is there; if you registered the host anew, run `hostcertd enroll --host-id ID`. Then run `systemctl reload hostcertd`, and `hostcertd renew --force`',
 }
 
 /** A failure as a value: what happened and the words for a person. Lower case, no full stop. */

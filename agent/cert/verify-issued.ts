@@ -113,7 +113,7 @@ export function findFlaw(
     const why =
       isValid === null
         ? `this version of hostcertd cannot verify its signature (${algorithm})`
-        : `its signature does not hold (${algorithm})`
+        : `its signature is not valid (${algorithm})`
     return flaw('CERT_SIGNATURE_INVALID', why)
   }
   if (trustedCas !== null && !trustedCas.some((ca) => ca.blob.equals(cert.ca.blob))) {

@@ -131,7 +131,7 @@ function servedVerdict(
     case 'unseen':
       return ['WARNING', `${NOT_SEEN}${because}`]
     case 'served':
-      return because === '' ? null : ['OK', `sshd could not be asked now${because}`]
+      return because === '' ? null : ['OK', `sshd could not be checked now${because}`]
     case 'served-before':
       return ['WARNING', `sshd was last seen to present it ${lastSeen(served, now)}${because}`]
     case 'refuted': {

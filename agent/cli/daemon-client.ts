@@ -1,5 +1,5 @@
 import { request, type RequestOptions } from 'node:http'
-import { CLOCKS_DIFFER, ERRORS, SSHD_DOWN } from '../cert/errors.ts'
+import { CLOCKS_DIFFER, ERRORS, SSHD_DOWN, UPPER_CASE } from '../cert/errors.ts'
 import { hostAndPort, reasonOf, systemCodeOf } from '../cert/text.ts'
 import { upperCaseWarning } from '../cert/verify-issued.ts'
 import type { Config, HealthListen } from '../config/config.ts'
@@ -267,7 +267,7 @@ function onIssuer({ issuer: { url, reachable } }: StatusDocument): Remark[] {
 
 function onNames({ certificates }: StatusDocument): Remark[] {
   const text = upperCaseWarning([...new Set(certificates.flatMap(({ principals }) => principals))])
-  return text === null ? [] : [{ text, remedy: 'register the host at the issuer in lower case' }]
+  return text === null ? [] : [{ text, remedy: UPPER_CASE.remedy }]
 }
 
 function onClock({ issuer: { clock_skew_seconds: skew } }: StatusDocument): Remark[] {

@@ -20,6 +20,11 @@ export interface KrlOptions extends ConfigOption {
 const FILE_MODE = 0o644
 /** Stands for standard output. */
 const STDOUT = '-'
+/**
+ * Where only root may write. The shell empties what it redirects to before `krl` begins, and with an empty list ssh
+ * accepts every host; with one that it cannot read, none.
+ */
+const AS_ROOT = '`hostcertd krl - >FILE.new && chmod 644 FILE.new && mv FILE.new FILE`'
 
 /** `krl`: a revocation list for `RevokedHostKeys` of ssh_config(5), by the key ids that the issuer gives: `host-<id>`. */
 export async function krl(context: CliContext, file: string, options: KrlOptions): Promise<number> {
@@ -60,7 +65,7 @@ async function write(path: string, list: Buffer): Promise<void> {
     await replaceFile(path, list, FILE_MODE)
   } catch (error) {
     const isDenied = systemCodeOf(error) === 'EACCES'
-    const advice = isDenied ? '; run as root, `hostcertd krl - >FILE` writes as root' : ''
+    const advice = isDenied ? `; as root, write it by ${AS_ROOT}` : ''
     throw new VerbError(`cannot write ${path}: ${reasonOf(error)}${advice}`)
   }
 }

@@ -124,10 +124,10 @@ function summaryOf(certificate: CertificateStatus, isDown: boolean, now: UnixSec
 }
 
 /**
- * The problems of a host key, one per line, with their remedies: the reason for its state, why sshd could not be asked,
+ * The problems of a host key, one per line, with their remedies: the reason for its state, why sshd could not be checked,
  * and the last error. For an ignored key, only the reason.
  *
- * @param explained error codes, and reasons why sshd could not be asked, that another host key has printed already
+ * @param explained error codes, and reasons why sshd could not be checked, that another host key has printed already
  */
 function problemsOf(certificate: CertificateStatus, columns: number, explained: Set<string>): string[] {
   const { state, reason, last_error: error, failures, serial, served } = certificate
@@ -172,7 +172,7 @@ function dueIn({ renewal_due }: CertificateStatus, now: UnixSeconds): string {
 function unknownOf({ unknown }: ServedStatus, explained: Set<string>): string[] {
   if (unknown === null || explained.has(unknown)) return []
   explained.add(unknown)
-  return [`sshd could not be asked: ${unknown}`]
+  return [`sshd could not be checked: ${unknown}`]
 }
 
 /** Whether sshd presents the certificate; with the age of the evidence if that is old, or if sshd has gone down since. */

@@ -1,9 +1,10 @@
+import { UPPER_CASE } from '../cert/errors.ts'
 import { isAddress } from '../cert/known-hosts.ts'
 import { isUsableByClients, upperCaseWarning } from '../cert/verify-issued.ts'
 import { isLoopback } from '../config/config.ts'
 import { runProgram } from '../host/programs.ts'
 import { type CertifiableView, type HostKeyView, isCertifiable } from '../renewal/judge.ts'
-import { type Finding, ok, skipped, unknown, warning } from './finding.ts'
+import { type Finding, ok, remedyOf, skipped, unknown, warning } from './finding.ts'
 
 /** What this host is called, by itself and by the system's resolver. Null: that could not be found out. */
 export interface HostNames {
@@ -54,11 +55,9 @@ export async function examineNames(
  */
 export function judgeNames(principals: readonly string[], host: HostNames): readonly Finding[] {
   const usable = principals.filter(isUsableByClients)
+  const inUpperCase = upperCaseWarning(principals)
   return [
-    ...principals.flatMap((name) => {
-      const text = upperCaseWarning([name])
-      return text === null ? [] : warning('names', text, `register ${name.toLowerCase()} at the issuer`)
-    }),
+    ...(inUpperCase === null ? [] : [warning('names', inUpperCase, remedyOf(UPPER_CASE))]),
     ...usable.map((name) => judgePrincipal(name, host)),
     ...judgeOtherNames(usable, host),
   ]

@@ -237,7 +237,7 @@ function sshdTrouble({ sshd, certificates }: StatusDocument, now: UnixSeconds): 
   const counted = certificates.filter(({ state }) => state !== 'ignored')
   const evidence = counted.map(({ served }) => servingOf(served, now))
   const isUnknown = evidence.includes('served-before') || evidence.includes('unseen')
-  return isUnknown ? 'sshd could not be asked; ' : ''
+  return isUnknown ? 'sshd could not be checked; ' : ''
 }
 
 function whenIn(seconds: number): string {

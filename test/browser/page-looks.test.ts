@@ -24,7 +24,7 @@ const TITLES: Readonly<Record<string, string>> = {
   'far-off': 'All well',
   'sshd-down': 'sshd is down',
   'not-known': '1 certificate not served',
-  'evidence-old': 'sshd could not be asked',
+  'evidence-old': 'sshd could not be checked',
   ignored: 'All well',
 }
 

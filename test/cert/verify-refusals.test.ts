@@ -52,6 +52,7 @@ describe('every refusal', () => {
       name: 'a bit of the signature flipped',
       code: 'CERT_SIGNATURE_INVALID',
       line: async () => flipped(await issuance.issue(), -1),
+      says: 'its signature is not valid ("ssh-ed25519")',
     },
     {
       name: 'a bit of the nonce flipped',

@@ -328,7 +328,7 @@ describe('by what the daemon says', () => {
       change: { served: { ...seenAgo(20 * 60), unknown: 'closed behind the banner' } },
       sshd: { state: 'unknown', since: time(-60) },
       status: 0,
-      says: /^HOSTCERTD OK - .*\n\[OK\] .*: 19d 23h left; sshd could not be asked now: closed behind the banner\n/,
+      says: /^HOSTCERTD OK - .*\n\[OK\] .*: 19d 23h left; sshd could not be checked now: closed behind the banner\n/,
     },
     {
       name: 'evidence of 30 minutes',

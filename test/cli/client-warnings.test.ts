@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { UPPER_CASE } from '../../agent/cert/errors.ts'
 import { parseCertificate } from '../../agent/cert/host-certificate.ts'
 import { publicKeyText } from '../../agent/cert/public-key.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
@@ -10,7 +11,7 @@ const WARNING = `ssh looks for host names in lower case, so no client accepts th
 
 test.each([
   { verb: ['config', 'validate'], shown: `verify.principals: ${WARNING}` },
-  { verb: ['status'], shown: WARNING },
+  { verb: ['status'], shown: `${WARNING} -> ${UPPER_CASE.remedy}` },
   { verb: ['ca', 'show'], shown: WARNING },
   { verb: ['inspect'], shown: WARNING },
 ])('names with upper-case letters are warned of: $verb', async ({ verb, shown }) => {

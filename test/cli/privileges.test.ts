@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { startLocalIssuer } from '../support/local-issuer.ts'
@@ -7,6 +7,7 @@ import { certificateOf, ED25519, makeBareHost, memberOf, type BareHost } from '.
 
 /** Nobody's: a number that needs no account. */
 const OWNER = 65_534
+const HOST_ID = '8c1efcfc-434c-4c43-80e3-53c9eae6672a'
 
 /** Who a verb is, as the kernel has it when it runs the reload command. */
 async function hostOfAnother(): Promise<{ readonly host: BareHost; readonly whoFile: string }> {
@@ -113,6 +114,22 @@ describe('run as root', needsRoot, () => {
     const { status, stdout } = await host.verb(['inspect', host.certificatePath(ED25519), '--json'])
     expect(status).toBe(1)
     expect(stdout).toContain('EACCES')
+  })
+
+  test('krl: what the owner cannot write, root can, and never leaves an empty list', async () => {
+    const { host } = await hostOfAnother()
+    await using _host = host
+    const folder = join(host.folder, 'of-root')
+    await mkdir(folder, { mode: 0o755 })
+    const list = join(folder, 'revoked-hosts')
+    const { status, stderr } = await host.verb(['krl', list, '--host-id', HOST_ID])
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: expect.stringMatching(
+        /^cannot write .*revoked-hosts: .*\(EACCES\); as root, write it by `hostcertd krl - >FILE\.new && chmod 644 FILE\.new && mv FILE\.new FILE`\n$/,
+      ) as string,
+    })
+    expect(await readdir(folder)).toEqual([])
   })
 
   test('a state directory of root changes nothing', async () => {

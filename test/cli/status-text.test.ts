@@ -88,7 +88,7 @@ const CASES: readonly Case[] = [
 ${LOOK}`,
   },
   {
-    name: 'another was served two hours ago, and since then sshd could not be asked',
+    name: 'another was served two hours ago, and since then sshd could not be checked',
     change: {
       state: 'unconfirmed',
       reason: 'SSHD_NOT_SERVING',
@@ -103,14 +103,14 @@ ${LOOK}`,
     says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not served as of 2h ago
     SSHD_NOT_SERVING: ${ERRORS.SSHD_NOT_SERVING.cause}
     sshd presents serial 1, but 9223372036854775807 is on disk
-    sshd could not be asked: no common MAC
+    sshd could not be checked: no common MAC
 ${LOOK}`,
   },
   {
     name: 'served a moment ago, and the last question brought no answer',
     change: { served: { ...SERVED, checked_at: time(NOW - 60), unknown: 'closed behind the banner' } },
     says: `valid       ${BAR} 26d 23h left, renewal in 16d 23h, served
-    sshd could not be asked: closed behind the banner`,
+    sshd could not be checked: closed behind the banner`,
   },
   {
     name: 'served 30 minutes ago',
@@ -127,7 +127,7 @@ ${LOOK}`,
     change: { state: 'unconfirmed', reason: 'SSHD_UNREACHABLE', served: UNSEEN },
     says: `unconfirmed ${BAR} 26d 23h left, renewal in 16d 23h, not known to be served
     SSHD_UNREACHABLE: ${ERRORS.SSHD_UNREACHABLE.cause}
-    sshd could not be asked: 127.0.0.1:22: Connection refused
+    sshd could not be checked: 127.0.0.1:22: Connection refused
     -> ${ERRORS.SSHD_UNREACHABLE.remedy}`,
   },
   {
@@ -206,13 +206,13 @@ test('every error code: its remedy below it, as a reason and as the last error, 
   }
 })
 
-test('why sshd could not be asked is told once where it is the same for all host keys', () => {
+test('why sshd could not be checked is told once where it is the same for all host keys', () => {
   const one = { ...VALID, served: { ...SERVED, unknown: 'reset' } }
   const other = { ...one, host_key: 'b', served: { ...SERVED, unknown: 'refused' } }
   const text = formatStatus(document(one, { ...one, host_key: 'a' }, other), NOW, wide)
-  expect(text.match(/sshd could not be asked: .*/g)).toEqual([
-    'sshd could not be asked: reset',
-    'sshd could not be asked: refused',
+  expect(text.match(/sshd could not be checked: .*/g)).toEqual([
+    'sshd could not be checked: reset',
+    'sshd could not be checked: refused',
   ])
 })
 

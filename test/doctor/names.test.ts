@@ -131,9 +131,10 @@ describe('which names clients can use', () => {
   })
 
   test('each warning says what to do', () => {
-    const findings = judgeNames(['WEB1.example.com', WEB1], { ...AT_HOME, reverse: ['nas.example.com'] })
+    const principals = ['WEB1.example.com', 'ALIAS', WEB1]
+    const findings = judgeNames(principals, { ...AT_HOME, reverse: ['nas.example.com'] })
     expect(findings.map(({ remedy }) => remedy)).toEqual([
-      'register web1.example.com at the issuer',
+      expect.stringMatching(/^change it to lower case at the issuer, .*`hostcertd renew --force`$/),
       null,
       "connect by web1.example.com, or set `HostKeyAlias web1.example.com` for that name in the clients' ssh_config; to have it in the certificate instead, register it at the issuer",
     ])

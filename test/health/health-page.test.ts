@@ -51,7 +51,7 @@ test.each([
     name: 'due and failing',
     status: statusOf([certificate('a', 'due', 2)]),
     live: true,
-    want: 'Renewal fails',
+    want: 'Renewal is failing',
   },
   {
     name: 'overdue',
@@ -75,7 +75,7 @@ test.each([
     name: 'the loop hangs',
     status: statusOf([certificate('a', 'valid')]),
     live: false,
-    want: 'hostcertd hangs',
+    want: 'hostcertd is stuck',
   },
   {
     name: 'the clock is off',
@@ -208,11 +208,11 @@ test('why the last question brought no answer is told once for all host keys of 
   )
   const answers = async (): Promise<string[] | null> => {
     const { port } = await started({ sources: { status: () => statusOf(keys), now: () => NOW } })
-    return (await ask({ port }, '/')).body.match(/sshd could not be asked[^<]*/g)
+    return (await ask({ port }, '/')).body.match(/sshd could not be checked[^<]*/g)
   }
-  expect(await answers()).toEqual(['sshd could not be asked about a, b: &lt;reset&gt;'])
+  expect(await answers()).toEqual(['sshd could not be checked for a, b: &lt;reset&gt;'])
   for (const key of keys) key.served = { ...served, unknown: 'reset' }
-  expect(await answers()).toEqual(['sshd could not be asked: reset'])
+  expect(await answers()).toEqual(['sshd could not be checked: reset'])
   for (const key of keys) key.served = served
   expect(await answers()).toBeNull()
 })
@@ -243,7 +243,7 @@ test('evidence that is old is told, whatever else is well', async () => {
   const status = statusOf([{ ...certificate('a', 'valid'), served }])
   const { port } = await started({ sources: { status: () => status, now: () => NOW } })
   const { body } = await ask({ port }, '/')
-  expect(/<strong>(.*?)<\/strong>/.exec(body)?.[1]).toBe('sshd could not be asked')
+  expect(/<strong>(.*?)<\/strong>/.exec(body)?.[1]).toBe('sshd could not be checked')
 })
 
 test('what the root helper reported is shown, also where no host key counts', async () => {
@@ -352,6 +352,28 @@ test.each([
   )
 })
 
+test('a copy says that two machines renew for one host', async () => {
+  const copied = { ...statusOf([certificate('a', 'valid')]), machine: { copied: true } }
+  const { port } = await started({ sources: { status: () => copied, now: () => NOW } })
+  const { body } = await ask({ port }, '/')
+  expect(body).toContain('This is a copy of the enrolled machine; both renew certificates for the same host')
+})
+
+test('an event says after how long the next attempt follows', async () => {
+  const none = { hostKeys: [], code: null, serial: null, requestId: null }
+  const event = {
+    ...none,
+    at: '2026-11-23T13:00:00Z',
+    level: 'error' as const,
+    message: 'no',
+    retryInSeconds: 300,
+  }
+  const { port } = await started({
+    sources: { status: () => statusOf([certificate('a', 'due', 1)]), recentEvents: () => [event] },
+  })
+  expect((await ask({ port }, '/')).body).toContain('<p class="quiet">next attempt after 5m</p>')
+})
+
 test('a name with upper-case letters is a problem, once', async () => {
   const of = (name: string) => {
     const one = { ...certificate('a', 'valid'), principals: [name] }
@@ -361,7 +383,7 @@ test('a name with upper-case letters is a problem, once', async () => {
     const { port } = await started({ sources: { status: () => of(name) } })
     return (await ask({ port }, '/')).body
   }
-  const title = '<h3>A host name in upper case</h3>'
+  const title = '<h3>Host name with upper-case letters</h3>'
   expect((await bodyOf('WEB1.example.com')).split(title)).toHaveLength(2)
   expect(await bodyOf('web1.example.com')).not.toContain(title)
 })

@@ -85,12 +85,12 @@ test.each<{ name: string; status: StatusDocument; says: string }>([
   {
     name: 'old evidence',
     status: document([key('valid', OLD), key('valid')], 'unknown'),
-    says: 'sshd could not be asked; 2 host keys: 2 valid; next renewal in 1h',
+    says: 'sshd could not be checked; 2 host keys: 2 valid; next renewal in 1h',
   },
   {
     name: 'no evidence',
     status: document([key('unconfirmed', UNSEEN)], 'unknown'),
-    says: 'sshd could not be asked; 1 host key: 1 unconfirmed; next renewal in 1h',
+    says: 'sshd could not be checked; 1 host key: 1 unconfirmed; next renewal in 1h',
   },
   {
     name: 'no evidence for a key that is ignored',

@@ -63,8 +63,8 @@ function unanswered(certificates: readonly CertificateStatus[]): Html | null {
   return html`<ul class="unanswered quiet">
     ${[...byReason].map(([reason, keys]) => {
       const names = keys.map(({ host_key }) => host_key).join(', ')
-      const about = keys.length === certificates.length ? '' : ` about ${names}`
-      return html`<li>sshd could not be asked${about}: ${reason}</li>`
+      const about = keys.length === certificates.length ? '' : ` for ${names}`
+      return html`<li>sshd could not be checked${about}: ${reason}</li>`
     })}
   </ul>`
 }
@@ -219,7 +219,7 @@ function eventItem({
     hostKeys.length === 0 ? null : html`<span class="name">${hostKeys.join(', ')}</span>`,
     serial === null ? null : html`serial <span class="name">${serial}</span>`,
     requestId === null ? null : html`request <span class="name">${requestId}</span>`,
-    retryInSeconds === null ? null : html`tried again after ${formatDuration(retryInSeconds)}`,
+    retryInSeconds === null ? null : html`next attempt after ${formatDuration(retryInSeconds)}`,
   ].filter((note) => note !== null)
   return html`<li class="tone-${EVENT_TONES[level]}">
     <time datetime="${at}"><span>${second(at)}</span> <span class="away">${day(at)}</span></time>

@@ -86,7 +86,7 @@ export function verdictOf({ status, live, now }: PageView): Verdict {
     const since = live.lastTurn === null ? '' : ` since ${second(formatTime(live.lastTurn) ?? '')} UTC`
     return {
       tone: 'bad',
-      title: 'hostcertd hangs',
+      title: 'hostcertd is stuck',
       detail: `It has completed no pass${since}. What is shown below may be out of date; try \`systemctl restart hostcertd\``,
     }
   }
@@ -133,10 +133,10 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
   if (readiness?.reason === 'evidence-old') {
     const detail =
       'The certificates on disk are good, and were served when sshd was last asked, 30 minutes ago or longer'
-    return { tone: 'warn', title: 'sshd could not be asked', detail }
+    return { tone: 'warn', title: 'sshd could not be checked', detail }
   }
   if (readiness?.reason === 'machine-copied') {
-    const detail = 'It is not the machine that was enrolled, and renews the same certificates'
+    const detail = 'This is a copy of the enrolled machine; both renew certificates for the same host'
     return { tone: 'warn', title: 'This machine was copied', detail }
   }
   if (readiness?.reason === 'clock-skew') {
@@ -147,7 +147,7 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
   const due = certificates.filter(({ state }) => state === 'due').length
   if (readiness?.status === 'warn') {
     const detail = 'The certificates are still valid, and renewal is retried automatically'
-    return { tone: 'warn', title: 'Renewal fails', detail }
+    return { tone: 'warn', title: 'Renewal is failing', detail }
   }
   if (due > 0) {
     const title = due === 1 ? 'A renewal is due' : `${due} renewals are due`
