@@ -40,11 +40,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# build FOLDER OUT: stage and build everything in FOLDER, leave the packages in OUT
+# build FOLDER OUT: stage and build everything in FOLDER, leave the packages in OUT. Not in dist/, which others may be
+# reading.
 build() {
-  npm run --silent build >&2
   mkdir -p "$1" "$2"
-  sh packaging/stage.sh "$1/root" "$arch"
+  node_modules/.bin/rolldown --config rolldown.config.ts --dir "$1/dist" >&2
+  sh packaging/stage.sh "$1/root" "$arch" "$1/dist"
   [ "$only" = rpm ] || sh packaging/debian.sh "$1" "$2" "$arch" "$version" "$fast"
   [ "$only" = deb ] || sh packaging/rpm.sh "$1" "$2" "$arch" "$version" "$fast"
 }

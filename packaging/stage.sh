@@ -1,8 +1,8 @@
 #!/bin/sh
-# stage.sh ROOT amd64|arm64: the installed files as both packages have them, below ROOT. Needs dist/*.js and
-# SOURCE_DATE_EPOCH.
+# stage.sh ROOT amd64|arm64 DIST: the installed files as both packages have them, below ROOT, with what was built in DIST.
+# Needs SOURCE_DATE_EPOCH.
 set -eu
-root=$1 arch=$2
+root=$1 arch=$2 dist=$3
 lib=$root/usr/lib/hostcertd
 doc=$root/usr/share/doc/hostcertd
 
@@ -13,7 +13,7 @@ rm -rf "$root"
 case $arch in arm64) strip=aarch64-linux-gnu-strip ;; *) strip=x86_64-linux-gnu-strip ;; esac
 install -D -m 755 "$node_package/bin/node" "$lib/bin/node"
 "$strip" --strip-unneeded "$lib/bin/node"
-install -m 644 dist/*.js "$lib/"
+install -m 644 "$dist"/*.js "$lib/"
 install -m 755 systemd/reload-helper systemd/import-credentials "$lib/"
 install -D -m 755 packaging/hostcertd.sh "$root/usr/bin/hostcertd"
 # Debian's tools want the units, sysusers.d and tmpfiles.d by themselves: see debian.sh.

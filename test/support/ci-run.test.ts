@@ -32,11 +32,11 @@ async function ciRun(npm: string): Promise<{ readonly status: number; readonly l
 test('all is well: the time of each part, and the count', async () => {
   const { status, lines } = await ciRun('')
   expect(status).toBe(0)
-  expect(lines.at(-1)).toBe('13 passed, 0 failed')
+  expect(lines.at(-1)).toBe('14 passed, 0 failed')
   const times = lines.slice(lines.indexOf('== time') + 1, -1)
   // Two parts run side by side, and either may end first.
   expect(times.map((line) => line.replace(/^ *\d+ s {2}/, '')).toSorted()).toEqual(
-    'browser demo faults format host install lint monitoring package packaging tests total types unused'.split(
+    'browser demo faults format host install lint monitoring package packaging tests tools total types unused'.split(
       ' ',
     ),
   )
@@ -50,7 +50,7 @@ test('what needed a retry and what was skipped is named, with the reason, and is
   expect(lines).toEqual(
     expect.arrayContaining(['== needed a retry', 'a.test.ts > one: late', '== skipped', 'b > two: no moon']),
   )
-  expect(lines.at(-1)).toBe('13 passed, 0 failed')
+  expect(lines.at(-1)).toBe('14 passed, 0 failed')
 })
 
 test.each([
@@ -58,31 +58,31 @@ test.each([
     name: 'a step',
     npm: '[ "$what" != lint ] || exit 3',
     failed: 'lint: exit status 3',
-    count: '12 passed, 1 failed',
+    count: '13 passed, 1 failed',
   },
   {
     name: 'a test',
     npm: String.raw`[ "$what" != test ] || { printf 'failed\tb > two\tbroken\n' >>"$VITEST_REPORT"; exit 1; }`,
     failed: 'b > two: broken',
-    count: '13 passed, 1 failed',
+    count: '14 passed, 1 failed',
   },
   {
     name: 'vitest, though each test passed',
     npm: '[ "$what" != test ] || exit 1',
     failed: 'tests: exit status 1, though no test failed',
-    count: '13 passed, 1 failed',
+    count: '14 passed, 1 failed',
   },
   {
     name: 'vitest, before its report',
     npm: '[ "$what" != test ] || { rm "$VITEST_REPORT"; exit 137; }',
     failed: 'tests: left no report, exit status 137',
-    count: '12 passed, 1 failed',
+    count: '13 passed, 1 failed',
   },
   {
     name: 'a run without a test',
     npm: '[ "$what" != test ] || : >"$VITEST_REPORT"',
     failed: 'tests: ran no test',
-    count: '12 passed, 1 failed',
+    count: '13 passed, 1 failed',
   },
 ])('$name fails', async ({ npm, failed, count }) => {
   const { status, lines } = await ciRun(npm)
