@@ -10,6 +10,8 @@ const FOLDER = new URL('../../packaging/monitoring/', import.meta.url)
 const pathOf = (name: string): string => fileURLToPath(new URL(name, FOLDER))
 const read = (name: string): string => readFileSync(pathOf(name), 'utf8')
 
+const RULES_TESTS = ['hostcertd.rules.test.yml', 'hostcertd.rules.days.test.yml']
+
 const needsPromtool = runsIf(missing('promtool') === null, missing('promtool') ?? '')
 
 test('promtool accepts the rules', needsPromtool, async () => {
@@ -17,15 +19,19 @@ test('promtool accepts the rules', needsPromtool, async () => {
   expect({ status, output }).toMatchObject({ status: 0, output: expect.stringContaining('SUCCESS') })
 })
 
-test('each alert fires when it should and not otherwise', needsPromtool, async () => {
-  const { status, output } = await promtool(['test', 'rules', pathOf('hostcertd.rules.test.yml')])
-  expect(status, output).toBe(0)
-})
+test.each(RULES_TESTS)(
+  'each alert fires when it should and not otherwise: %s',
+  needsPromtool,
+  async (name) => {
+    const { status, output } = await promtool(['test', 'rules', pathOf(name)])
+    expect(status, output).toBe(0)
+  },
+)
 
 test('every alert has a test of its own', () => {
   const alerts = [...read('hostcertd.rules.yml').matchAll(/- alert: (\w+)/g)].map(([, name]) => name)
-  const tests = read('hostcertd.rules.test.yml')
-  expect(alerts).toHaveLength(19)
+  const tests = RULES_TESTS.map(read).join('')
+  expect(alerts).toHaveLength(20)
   for (const alert of alerts) expect(tests).toMatch(new RegExp(`alertname(: |=")${alert}\\b`))
 })
 
