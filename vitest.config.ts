@@ -16,6 +16,9 @@ const THOROUGH = [
 /** Whole programs on a noisy machine: what fails twice is broken. */
 const RETRY = 1
 
+/** What is polled for comes; how soon says nothing on a busy machine. Projects do not inherit it. */
+const PATIENT = { poll: { timeout: 20_000 } }
+
 export default defineConfig({
   test: {
     // .ci/run counts what the file says.
@@ -24,6 +27,7 @@ export default defineConfig({
       {
         test: {
           name: 'fast',
+          expect: PATIENT,
           maxWorkers: 2,
           include: ['test/{cert,config,enroll,health,issuer,log,machine,renewal}/**/*.test.ts'],
           exclude: THOROUGH,
@@ -34,6 +38,7 @@ export default defineConfig({
       {
         test: {
           name: 'thorough',
+          expect: PATIENT,
           maxWorkers: 2,
           include: THOROUGH,
           testTimeout: 60_000,
@@ -42,6 +47,7 @@ export default defineConfig({
       {
         test: {
           name: 'cli',
+          expect: PATIENT,
           retry: RETRY,
           maxWorkers: 2,
           include: ['test/{cli,doctor,support}/**/*.test.ts'],
@@ -51,6 +57,7 @@ export default defineConfig({
       {
         test: {
           name: 'e2e',
+          expect: PATIENT,
           retry: RETRY,
           maxWorkers: 2,
           include: ['test/e2e/**/*.test.ts'],
@@ -61,6 +68,7 @@ export default defineConfig({
       {
         test: {
           name: 'faults',
+          expect: PATIENT,
           // Each fault is a process of its own, some of them hundreds; the soak test and the one of time-outs mostly wait.
           maxWorkers: 3,
           include: ['test/faults/**/*.test.ts'],
@@ -71,6 +79,7 @@ export default defineConfig({
       {
         test: {
           name: 'browser',
+          expect: PATIENT,
           retry: RETRY,
           // A browser has many processes of its own.
           fileParallelism: false,
@@ -82,6 +91,7 @@ export default defineConfig({
       {
         test: {
           name: 'packaging',
+          expect: PATIENT,
           maxWorkers: 2,
           include: ['test/packaging/**/*.test.ts'],
           testTimeout: 180_000,
@@ -91,6 +101,7 @@ export default defineConfig({
       {
         test: {
           name: 'monitoring',
+          expect: PATIENT,
           retry: RETRY,
           include: ['test/monitoring/**/*.test.ts'],
           // Half a dozen daemons at once, and certificates that have to expire; beside it runs a browser.
@@ -101,6 +112,7 @@ export default defineConfig({
       {
         test: {
           name: 'host',
+          expect: PATIENT,
           retry: RETRY,
           // See test/host/run.ts, which sets this variable when somebody names releases.
           include: [
