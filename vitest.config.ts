@@ -16,18 +16,16 @@ const THOROUGH = [
 /** Whole programs on a noisy machine: what fails twice is broken. */
 const RETRY = 1
 
-/** What is polled for comes; how soon says nothing on a busy machine. Projects do not inherit it. */
-const PATIENT = { poll: { timeout: 20_000 } }
-
 export default defineConfig({
   test: {
     // .ci/run counts what the file says.
     reporters: ['default', new HonestReporter(process.env['VITEST_REPORT'])],
+    // Of all projects. What is polled for comes; how soon says nothing on a busy machine.
+    expect: { poll: { timeout: 20_000 } },
     projects: [
       {
         test: {
           name: 'fast',
-          expect: PATIENT,
           maxWorkers: 2,
           include: ['test/{cert,config,enroll,health,issuer,log,machine,renewal}/**/*.test.ts'],
           exclude: THOROUGH,
@@ -38,7 +36,6 @@ export default defineConfig({
       {
         test: {
           name: 'thorough',
-          expect: PATIENT,
           maxWorkers: 2,
           include: THOROUGH,
           testTimeout: 60_000,
@@ -47,7 +44,6 @@ export default defineConfig({
       {
         test: {
           name: 'cli',
-          expect: PATIENT,
           retry: RETRY,
           maxWorkers: 2,
           include: ['test/{cli,doctor,support}/**/*.test.ts'],
@@ -57,7 +53,6 @@ export default defineConfig({
       {
         test: {
           name: 'e2e',
-          expect: PATIENT,
           retry: RETRY,
           maxWorkers: 2,
           include: ['test/e2e/**/*.test.ts'],
@@ -68,7 +63,6 @@ export default defineConfig({
       {
         test: {
           name: 'faults',
-          expect: PATIENT,
           // Each fault is a process of its own, some of them hundreds; the soak test and the one of time-outs mostly wait.
           maxWorkers: 3,
           include: ['test/faults/**/*.test.ts'],
@@ -79,7 +73,6 @@ export default defineConfig({
       {
         test: {
           name: 'browser',
-          expect: PATIENT,
           retry: RETRY,
           // A browser has many processes of its own.
           fileParallelism: false,
@@ -91,7 +84,6 @@ export default defineConfig({
       {
         test: {
           name: 'packaging',
-          expect: PATIENT,
           maxWorkers: 2,
           include: ['test/packaging/**/*.test.ts'],
           testTimeout: 180_000,
@@ -101,7 +93,6 @@ export default defineConfig({
       {
         test: {
           name: 'monitoring',
-          expect: PATIENT,
           retry: RETRY,
           include: ['test/monitoring/**/*.test.ts'],
           // Half a dozen daemons at once, and certificates that have to expire; beside it runs a browser.
@@ -112,7 +103,6 @@ export default defineConfig({
       {
         test: {
           name: 'host',
-          expect: PATIENT,
           retry: RETRY,
           // See test/host/run.ts, which sets this variable when somebody names releases.
           include: [
