@@ -20,6 +20,8 @@ export default defineConfig({
   test: {
     // .ci/run counts what the file says.
     reporters: ['default', new HonestReporter(process.env['VITEST_REPORT'])],
+    // Of all projects. What is polled for comes; how soon says nothing on a busy machine.
+    expect: { poll: { timeout: 20_000 } },
     projects: [
       {
         test: {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parseCertificate } from '../../agent/cert/host-certificate.ts'
 import { tryParse } from '../../agent/cert/verify-issued.ts'
+import { cpuMillisecondsSince } from '../support/cpu-time.ts'
 import { signCertificate } from '../support/ssh-keygen.ts'
 import {
   blobOf,
@@ -78,10 +79,10 @@ describe('what is no certificate', () => {
   })
 
   test('a file of 64 KiB of blanks is refused at once', () => {
-    const started = performance.now()
+    const began = process.cpuUsage()
     const blanks = ' '.repeat(64 * 1024)
     expect(accepted([`a${blanks}\u2028x`, `a b${blanks}\u2028x`, 'a '.repeat(32 * 1024)])).toEqual([])
-    expect(performance.now() - started).toBeLessThan(1000)
+    expect(cpuMillisecondsSince(began)).toBeLessThan(1000)
   })
 })
 

@@ -30,7 +30,7 @@ test('there is something to complete', () => {
 async function offered(line: readonly string[]): Promise<string[] | null> {
   const script = `compopt() { echo FILES; }
     source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _hostcertd; printf "%s\\n" "\${COMPREPLY[@]}"`
-  const lines = await linesFrom(['bash', '--norc', '-uc', script, 'bash', BASH, 'hostcertd', ...line])
+  const lines = await linesFrom(['bash', '--norc', '-uc', script, 'bash', BASH, 'hostcertd', ...line], 50_000)
   return lines[0] === 'FILES' ? null : lines.sort()
 }
 

@@ -6,8 +6,6 @@ import { promisify } from 'node:util'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { environmentWith } from './hostcertd.ts'
 
-const PATIENCE_MILLISECONDS = 50_000
-
 const run = promisify(execFile)
 
 const ECHO_ARGUMENTS = String.raw`hostcertd() { printf '\nargs'; printf ':%s' "$@"; echo; }`
@@ -23,8 +21,13 @@ export async function isInstalled(program: string): Promise<boolean> {
 /**
  * What a shell that is not interactive prints, line by line. As in {@link typeInto} it is in a folder of its own, and
  * nobody's settings are read.
+ *
+ * @param patienceMilliseconds when it is killed
  */
-export async function linesFrom(argv: readonly [string, ...string[]]): Promise<string[]> {
+export async function linesFrom(
+  argv: readonly [string, ...string[]],
+  patienceMilliseconds: number,
+): Promise<string[]> {
   await using home = await makeTemporaryFolder()
   await makeFiles(home.path)
   const [program, ...args] = argv
@@ -32,7 +35,7 @@ export async function linesFrom(argv: readonly [string, ...string[]]): Promise<s
     // Settings and history elsewhere, so that here is nothing but the files.
     cwd: join(home.path, 'here'),
     env: environmentWith({ HOME: home.path, LC_ALL: 'C.UTF-8' }),
-    timeout: PATIENCE_MILLISECONDS,
+    timeout: patienceMilliseconds,
   })
   return stdout.split('\n').filter((line) => line !== '')
 }
@@ -50,16 +53,22 @@ async function makeFiles(home: string): Promise<void> {
  * @param shell command line that starts it
  * @param setup its first line
  * @param typed a line each, without the newline; `\t` asks for completion
+ * @param patienceMilliseconds when the shell is killed, with whatever is not answered yet
  * @returns for each line the arguments that a program called hostcertd was given
  */
-export async function typeInto(shell: string, setup: string, typed: readonly string[]): Promise<string[][]> {
+export async function typeInto(
+  shell: string,
+  setup: string,
+  typed: readonly string[],
+  patienceMilliseconds: number,
+): Promise<string[][]> {
   await using home = await makeTemporaryFolder()
   await makeFiles(home.path)
   const child = spawn('script', ['-qec', shell, '/dev/null'], {
     cwd: join(home.path, 'here'),
     // No colours, no bracketed paste: what is printed is text.
     env: environmentWith({ HOME: home.path, TERM: 'dumb', LC_ALL: 'C.UTF-8' }),
-    timeout: PATIENCE_MILLISECONDS,
+    timeout: patienceMilliseconds,
   })
   child.stdin.on('error', () => {})
   child.stdin.write(`${setup}\n${ECHO_ARGUMENTS}\n`)

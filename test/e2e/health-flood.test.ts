@@ -37,7 +37,7 @@ test.each([
     `resident at most ${peak.toFixed(0)} MiB, answered in ${Math.max(...waits).toFixed(0)} ms at most`,
   )
   expect(peak).toBeLessThan(MOST_MEBIBYTES)
-  expect(Math.max(...waits)).toBeLessThan(2000)
+  expect(Math.max(...waits)).toBeLessThan(8000)
   expect(agent.running).toBe(true)
 })
 

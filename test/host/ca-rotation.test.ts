@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { generateKey } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
-import { longestGap, loginsWhile, summaryOf } from './support/connecting.ts'
+import { longestGap, loginsWhile, summaryOf, type Login } from './support/connecting.ts'
 import { enrollCommand } from './support/enrolling.ts'
 import { bootHost } from './support/host.ts'
 import { install, untilServed } from './support/installed-host.ts'
@@ -13,6 +13,10 @@ const USER_CAS = '/etc/ssh/hostcertd/user-ca.pub'
 const STATUS = '/var/lib/hostcertd-enroll/ca-status.json'
 /** A reload refuses connections for milliseconds; the rest is a busy machine. */
 const GAP_MILLISECONDS = 20_000
+/** Of both clients: a fraction of what a busy machine manages in that time. */
+const FEWEST_LOGINS = 20
+/** What ssh says when its own ConnectTimeout is over, which a busy machine may need. */
+const TIMED_OUT = /timed out/
 
 describeOnEachRelease(
   'the rotation of both CAs, with a client that knows the host by a CA alone and is known by a CA alone',
@@ -89,12 +93,11 @@ describeOnEachRelease(
       console.log(
         `${release.title}: rotation of the CAs: ${summaryOf(logins)}; ${(all.length / seconds).toFixed(1)} logins a second`,
       )
+      const isExcused = ({ end, words }: Login): boolean =>
+        end === 'interrupted' && (!release.readsCertificatesAnew || TIMED_OUT.test(words))
       const refused = all.filter(({ end }) => end !== 'in')
-      expect(
-        release.readsCertificatesAnew ? refused : refused.filter(({ end }) => end !== 'interrupted'),
-      ).toEqual([])
-      // Twenty begin each second where there are processors enough.
-      expect(all.length).toBeGreaterThan(seconds)
+      expect(refused.filter((login) => !isExcused(login))).toEqual([])
+      expect(all.length - refused.length).toBeGreaterThanOrEqual(FEWEST_LOGINS)
       expect(longestGap(logins)).toBeLessThan(GAP_MILLISECONDS)
     })
   },

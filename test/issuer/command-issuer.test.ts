@@ -247,7 +247,7 @@ describe('a program that fails', () => {
     const background = (file: string, rest: string) => shell(`sleep 600 & echo $! >${file}; ${rest}`)
     const files = ['deadline', 'signal', 'end'].map((name) => join(folder.path, name))
     const [deadline = '', bySignal = '', end = ''] = files
-    await issuerOf(background(deadline, 'wait'), 500).issuer.issue(requestFor(KEY), NEVER)
+    await issuerOf(background(deadline, 'wait'), 3000).issuer.issue(requestFor(KEY), NEVER)
     await expectGone(await pidIn(deadline))
 
     const stop = new AbortController()

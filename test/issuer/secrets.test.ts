@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Secrets } from '../../agent/issuer/secrets.ts'
+import { cpuMillisecondsSince } from '../support/cpu-time.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
 import { makeSubject, NEVER, requestFor, startRawServer } from './harness.ts'
 
@@ -93,9 +94,9 @@ describe('a hostile text takes well under a second', () => {
   ])('$what', ({ text }) => {
     const known = new Secrets()
     for (const secret of [pem, ...lines, token]) known.add(secret)
-    const began = performance.now()
+    const began = process.cpuUsage()
     const clean = known.redact(text)
-    expect(performance.now() - began).toBeLessThan(900)
+    expect(cpuMillisecondsSince(began)).toBeLessThan(900)
     expect(clean.includes(lines[3] ?? '') || clean.includes(token)).toBe(false)
   })
 

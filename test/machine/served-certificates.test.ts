@@ -80,14 +80,15 @@ describe('of a real sshd', runsIf(existsSync('/usr/sbin/sshd'), '/usr/sbin/sshd 
         ],
       ]),
     })
-    // One line each, and none of them about a user.
+    // One line each, in the order in which the processes of sshd come to write, and none of them about a user.
     await expect
       .poll(async () =>
         (await sshd.log())
           .slice(logged)
           .trim()
           .split('\n')
-          .filter((line) => !line.startsWith('Could not load host certificate')),
+          .filter((line) => !line.startsWith('Could not load host certificate'))
+          .toSorted(),
       )
       .toEqual([
         ...Array.from({ length: 4 }, () =>

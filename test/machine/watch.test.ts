@@ -44,7 +44,7 @@ async function changesAfter(what: () => Promise<unknown>): Promise<number> {
   await wait(A_WHILE)
   changes = 0
   await what()
-  await expect.poll(() => changes, { timeout: 5000 }).toBeGreaterThan(0)
+  await expect.poll(() => changes).toBeGreaterThan(0)
   return changes
 }
 
@@ -82,7 +82,7 @@ test('private keys, other files, our temporary files and sub-folders do not wake
   expect(count).toBe(0)
 })
 
-test('many events are one change, and a stream of them is not waited out', async () => {
+test('many events are few changes, and a stream of them is not waited out', async () => {
   watcher = createFileWatcher({
     folders: [directory],
     onChange: () => changes++,
@@ -92,8 +92,10 @@ test('many events are one change, and a stream of them is not waited out', async
   })
   await watcher.rewatch()
   await Promise.all(Array.from({ length: 30 }, (_, i) => writeFile(at(`${i}.pub`), 'x')))
+  await expect.poll(() => changes).toBeGreaterThan(0)
   await wait(1500)
-  expect(changes).toBe(1)
+  // Not always one: a busy machine may pause between two events for longer than the quiet time.
+  expect(changes).toBeLessThanOrEqual(3)
   changes = 0
   for (let i = 0; i < 20; i++) {
     await writeFile(at('busy.pub'), String(i))

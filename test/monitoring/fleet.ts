@@ -7,32 +7,39 @@ export const EXPECTED_ALERTS = Object.entries(MEMBERS)
   .flatMap(([name, { alerts }]) => alerts.map((alert) => `${alert} ${name}`))
   .toSorted()
 
+type Scrape = (ports: ReadonlyMap<string, number>, instance: string) => Promise<void>
+
 /** Hosts in all kinds of trouble, and one without. `await using` takes all of it away. */
 export class Fleet implements AsyncDisposable {
   readonly #stack = new AsyncDisposableStack()
   readonly #mend: (() => Promise<void>)[] = []
-  #started: Promise<void> | null = null
   /** Where the health server of each listens. */
   readonly ports = new Map<string, number>()
 
   /**
-   * Once, however often it is called.
+   * All of it, or nothing is left.
    *
-   * @param scrape is to make Prometheus scrape {@link ports}, and to wait until it has scraped this one
+   * @param scrape is to make Prometheus scrape these ports, and to wait until it has scraped this instance
    */
-  async start(scrape: (instance: string) => Promise<void>): Promise<void> {
-    this.#started ??= this.#start(scrape)
-    await this.#started
+  static async start(scrape: Scrape): Promise<Fleet> {
+    const fleet = new Fleet()
+    try {
+      await fleet.#start(scrape)
+      return fleet
+    } catch (error) {
+      await fleet[Symbol.asyncDispose]()
+      throw error
+    }
   }
 
-  async #start(scrape: (instance: string) => Promise<void>): Promise<void> {
+  async #start(scrape: Scrape): Promise<void> {
     for (const [name, { bringAbout, options = {} }] of Object.entries(MEMBERS)) {
       const config = { renewal: EACH_SECOND, ...options.config }
       const world = await makeWorld({ sshd: { hostKeyTypes: ['ed25519'] }, ...options, config })
       this.#stack.use(world)
       const scraped = async (): Promise<void> => {
         this.ports.set(name, healthPortOf(world))
-        await scrape(name)
+        await scrape(this.ports, name)
       }
       this.#mend.push(await bringAbout(world, { stack: this.#stack, scraped }))
       if (!this.ports.has(name)) await scraped()

@@ -20,9 +20,12 @@ interface Needs {
   readonly scraped: () => Promise<void>
 }
 
+/** A busy machine starts a daemon, and has its certificates issued, within this. */
+const START_SECONDS = 60
+
 export async function startWell(world: World): Promise<void> {
   await world.agent.start()
-  await untilReady(world)
+  await untilReady(world, START_SECONDS)
 }
 
 /** Where the daemon listens, or would. */

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
-import { requestPass, untilReady } from '../support/looks.ts'
+import { requestPass } from '../support/looks.ts'
 import { HOSTNAME } from '../support/world.ts'
 import { EACH_SECOND, healthPortOf, startWell, type Member } from './member.ts'
 import { UNSERVED } from './unserved.ts'
@@ -109,8 +109,7 @@ export const MEMBERS: Readonly<Record<string, Member>> = {
       if (stop !== 0) throw new Error(`the daemon ended with ${stop}`)
       return async () => {
         issuer.setTtl(hostId, 3600)
-        await agent.start()
-        await untilReady(world)
+        await startWell(world)
       }
     },
   },

@@ -7,6 +7,9 @@ const FOLDER = resolve('packaging/completions')
 const BASH = join(FOLDER, 'hostcertd.bash')
 const FISH = join(FOLDER, 'hostcertd.fish')
 
+/** For all lines of one shell: little less than a test may take. */
+const PATIENCE_MILLISECONDS = 170_000
+
 const COMMANDS = flatten(hostcertdShape())
 
 function verbsOf(command: CommandShape): string[] {
@@ -45,7 +48,7 @@ const OTHERS = [
 async function expectCompleted(shell: string, setup: string): Promise<void> {
   const all = [...UNFINISHED, ...OTHERS]
   const typed = all.map((line) => line.typed)
-  const got = await typeInto(shell, setup, typed)
+  const got = await typeInto(shell, setup, typed, PATIENCE_MILLISECONDS)
   expect(got.map((args) => args.map((arg) => arg.replace(/^(--[\w-]+)=$/, '$1')))).toEqual(
     all.map(({ args }) => args),
   )
@@ -63,7 +66,10 @@ test.each([
 /** What is offered for each of these lines, without the descriptions. */
 async function offeredByFish(lines: readonly string[]): Promise<string[][]> {
   const script = 'source $argv[1]; for line in $argv[2..]; echo NEXT; complete -C$line; end'
-  const printed = await linesFrom(['fish', '--no-config', '-c', script, FISH, ...lines])
+  const printed = await linesFrom(
+    ['fish', '--no-config', '-c', script, FISH, ...lines],
+    PATIENCE_MILLISECONDS,
+  )
   const answers: string[][] = []
   for (const line of printed) {
     if (line === 'NEXT') answers.push([])

@@ -110,7 +110,7 @@ describe("the root helper, with hostcertd's user against it", needsRoot, () => {
   test('a FIFO that takes the place of the file after the first look: dd does not wait', async () => {
     await using host = await makeHelperHost()
     await host.stage(ED25519)
-    // The first look is made to lie, for the race cannot be won at will.
+    // The first look is made to lie, for the race cannot be won at will. A dd that waited would be killed: see below.
     const script = await readFile('systemd/reload-helper', 'utf8')
     const blind = script.replace('[ -f "$1" ] && [ ! -L "$1" ] || return 1', ':')
     expect(blind).not.toBe(script)
@@ -123,10 +123,8 @@ describe("the root helper, with hostcertd's user against it", needsRoot, () => {
     ] as const) {
       await rm(path, { recursive: true })
       await run('sh', ['-c', `${make} "$1"`, 'sh', path])
-      const start = performance.now()
       const { stdout } = await host.ask('install\n', { shell: ['sh', '/etc/ssh/blind'] })
       expect(stdout).toContain(`${ED25519}-cert.pub ${why}`)
-      expect(performance.now() - start).toBeLessThan(4000)
       expect(await host.installed()).toEqual({})
     }
   })
