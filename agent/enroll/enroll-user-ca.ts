@@ -19,6 +19,8 @@ export interface UserCaPlan {
   /** Of the CAs that are to be in place. */
   readonly lines: readonly string[]
   readonly changes: readonly FileChange[]
+  /** For people. */
+  readonly notes: readonly string[]
 }
 
 /** @throws AgentError with the issuer's failure; the signal's reason */
@@ -74,7 +76,14 @@ export function planUserCa(
   ]
   if (changes.length > 0)
     changes.push(...changeTo(USER_CA_STATUS_FILE, userCaStatusText({ ...status, cas: cas.map(documentOf) })))
-  return { lines: cas.map((ca) => publicKeyText(ca.key)), changes }
+  const ended = isSameHost
+    ? []
+    : known.filter((one) => !cas.some(({ key: kept }) => kept.blob.equals(one.key.blob)))
+  const notes = ended.map(
+    ({ key: { fingerprint } }) =>
+      `logins by certificates of the user CA ${fingerprint} end: it is not known to be this host's`,
+  )
+  return { lines: cas.map((ca) => publicKeyText(ca.key)), changes, notes }
 }
 
 type UserCaPath = keyof typeof USER_CA_STEPS
@@ -85,7 +94,7 @@ const USER_CA_STEPS = {
   [USER_CA_STATUS_FILE]: 'note it for the metrics',
 } as const
 
-/** The timer writes the CAs and the status, too, and they go whole. The drop-in never changes unless somebody edits it. */
+/** The timer writes the CAs and the status, too, and both are removed whole. The drop-in never changes unless somebody edits it. */
 function asUserCaChange(change: FileChange): FileChange {
   return change.path === USER_CA_DROP_IN ? change : { ...change, isOwn: true }
 }
@@ -94,18 +103,18 @@ function asUserCaChange(change: FileChange): FileChange {
  * The changes by which hostcertd came to trust a user CA without the journal: `ca refresh` by `user_ca.install` set by
  * hand, or an `enroll` whose journal is lost. A file that is not hostcertd's is not touched.
  *
- * @returns `left`: files of which it could not be found out
+ * @returns `left`: files that could not be read
  */
 export async function userCaOutside(
   runs: readonly JournalRun[],
-): Promise<{ readonly changes: readonly Change[]; readonly left: readonly Left[] }> {
+): Promise<{ readonly changes: readonly FileChange[]; readonly left: readonly Left[] }> {
   const left: Left[] = []
-  /** As it was before the first change that the journal knows. */
+  /** As it was before the first change that the journal knows; without one, as it is. */
   const oldest = async (path: UserCaPath): Promise<FileState | null> => {
     const known = runs
       .flatMap(({ changes }) => changes)
-      .find((change) => change.kind === 'file' && change.path === path)
-    if (known?.kind === 'file') return known.before
+      .find((change): change is FileChange => change.kind === 'file' && change.path === path)
+    if (known !== undefined) return known.before
     try {
       return await readState(path)
     } catch (error) {
@@ -134,12 +143,12 @@ export async function userCaOutside(
   const cas = await oldest(USER_CA_FILE)
   const areOurs = cas !== null && isUserCaText(cas.content.toString('utf8'))
   if (left.length > 0 || (dropIn === null && !areOurs)) return { changes: [], left }
-  const changes: readonly Change[] = [
+  const changes = [
     ...adopted(USER_CA_FILE, areOurs ? cas : null),
     ...adopted(USER_CA_DROP_IN, dropIn),
     ...adopted(USER_CA_STATUS_FILE, await oldest(USER_CA_STATUS_FILE)),
   ]
-  return { changes: [{ kind: 'sshd', step: 'reload sshd' }, ...changes], left }
+  return { changes, left }
 }
 
 /** Of a host that is not registered yet. */

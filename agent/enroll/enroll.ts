@@ -161,7 +161,7 @@ async function planAfter(
   const hostId = found.kind === 'found' ? found.id : NO_HOST
   const { text, config } = await configuredFor(hostId, hostname)
   const planFor = (facts: HostFacts): Planned => {
-    // The CA of another host, or of one that nobody knows any more, lets other users in.
+    // The CA of another host, or of an unknown one, lets other users in.
     const isSameHost = idBefore?.toLowerCase() === hostId.toLowerCase()
     const userCa =
       userCaKey &&

@@ -212,9 +212,14 @@ export function createPerformer(performers: Performers, operations: FileOperatio
       if (typeof reloaded === 'string') throw new Error(reloaded)
       return reloaded
     },
-    // What a timer started may wait for the journal, and would go on once all is undone.
-    stop: async (unit) =>
-      call(['stop', unit, ...(isTimer(unit) ? [unit.replace('.timer', '.service')] : [])]),
+    async stop(unit) {
+      if (!isTimer(unit)) return call(['stop', unit])
+      // What it started may wait for the journal, and would go on once all is undone.
+      const started = unit.replace('.timer', '.service')
+      await call(['stop', unit, started])
+      // Cut off is not failed.
+      await call(['reset-failed', started]).catch(() => {})
+    },
     async stateOf(unit) {
       const { status, stdout = '' } = await systemctl(['show', '--property=ActiveState,UnitFileState', unit])
       return status === 0 ? unitStateIn(stdout) : null

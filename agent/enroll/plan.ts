@@ -69,6 +69,7 @@ export function planChanges(wanted: Wanted, facts: HostFacts): Planned {
   return {
     notes: [
       ...sshd.notes,
+      ...(userCa?.notes ?? []),
       ...(machine.copied === null ? [] : [`${machine.copied}; enroll accepts it as it is`]),
       ...otherPins(wanted),
       ...notesOfTimer(facts),

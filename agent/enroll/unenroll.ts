@@ -6,6 +6,7 @@ import { settingIn } from './configuration.ts'
 import type { Deletion } from './delete-host.ts'
 import { isOfUserCa, userCaOutside } from './enroll-user-ca.ts'
 import { type Left, placeOf } from './perform.ts'
+import { isOfSshd } from './read-host.ts'
 import { forgetHost, forgetUnanswered, unansweredText } from './registering.ts'
 import { reloadByHand, UNDONE_CONFIGURATION } from './reload.ts'
 import { agrees, isReadOnly, type Mode, type Step, stepsOf } from './show.ts'
@@ -42,14 +43,15 @@ export async function unenroll(
     change.kind === 'registration' || (keepsUserCa && isOfUserCa(change))
   const toUndo = (): Change[] =>
     journal.runs.flatMap((run) => run.changes).filter((change) => !isKept(change))
-  const outside = keepsUserCa ? NONE_OUTSIDE : await userCaOutside(journal.runs)
-  const changes = [...outside.changes, ...toUndo()].toReversed()
+  const outside = keepsUserCa ? { changes: [], left: [] } : await userCaOutside(journal.runs)
+  const adopted = [...missingReload([...outside.changes, ...toUndo()]), ...outside.changes]
+  const changes = [...adopted, ...toUndo()].toReversed()
+  printLeft(outside.left, person)
   const steps = stepsOf(changes.map(reversed))
   const deletes = await willDelete(deletion, mode, signal)
   if (deletes !== null) steps.push(stepOfDeletion(deletes))
   const result = { changed: steps.length > 0, steps, left: outside.left }
   if (steps.length === 0) {
-    printLeft(outside.left, person)
     if (!isReadOnly(mode)) await reportUnanswered({ journal, person })
     return { ...result, isDone: true }
   }
@@ -63,21 +65,21 @@ export async function unenroll(
       return { ...result, isDone: false }
   }
   signal.throwIfAborted()
-  if (outside.changes.length > 0) await journal.adopt(outside.changes, [dirname(USER_CA_FILE)])
+  if (adopted.length > 0) await journal.adopt(adopted, [dirname(USER_CA_FILE)])
   const { left: notUndone, isReloadedByHand } = await journal.undoAll(isKept)
   const left = [...outside.left, ...notUndone]
-  printLeft(left, person)
+  printLeft(notUndone, person)
   if (isReloadedByHand) person.print(reloadByHand(UNDONE_CONFIGURATION))
   if (changes.some(isOfLogins)) await reportSetting(person)
   await reportUnanswered({ journal, person })
   const rest = toUndo()
-  const isFailed = !rest.every((change) => isReloadedByHand && placeOf(change) === USER_CA_FILE)
-  if (isFailed)
+  const isStuck = !rest.every((change) => isReloadedByHand && placeOf(change) === USER_CA_FILE)
+  if (isStuck)
     person.print('the journal keeps what failed: remove its cause, then run `hostcertd unenroll` again')
   else if (rest.length > 0) person.print('once sshd is reloaded, run `hostcertd unenroll` again')
   if (deletes === null) return { ...result, left, isDone: true }
 
-  if (isFailed) {
+  if (isStuck || outside.left.length > 0) {
     person.print(`the host ${deletes.hostId} is not deleted: first the rest has to be taken back`)
     return { ...result, left, isDone: true }
   }
@@ -90,7 +92,13 @@ function isOfLogins(change: Change): boolean {
   return change.kind === 'file' && change.path === USER_CA_DROP_IN
 }
 
-const NONE_OUTSIDE = { changes: [], left: [] }
+/** What `--keep-user-ca` left is undone by a later call, whose journal has the reload no more: it was undone with the rest. */
+function missingReload(changes: readonly Change[]): readonly Change[] {
+  const isThere = changes.some(({ kind }) => kind === 'sshd')
+  // The file of the CAs goes after the reload; alone, it waited for one.
+  const isNeeded = changes.some((change) => isOfSshd(change) && placeOf(change) !== USER_CA_FILE)
+  return isNeeded && !isThere ? [{ kind: 'sshd', step: 'reload sshd' }] : []
+}
 
 function printLeft(left: readonly Left[], person: EnrollTools['person']): void {
   for (const { path, why } of left) person.print(`not taken back: ${path}: ${why}`)
@@ -101,9 +109,9 @@ async function reportSetting(person: EnrollTools['person']): Promise<void> {
   const { files } = await readConfigFiles(CONFIG_FILE)
   const setting = settingIn(files, ['user_ca', 'install'])
   if (setting?.value !== true) return
-  person.print(
-    `note: user_ca.install is still true in ${setting.file}: as long as hostcertd-ca.timer is enabled, it puts the user CA back`,
-  )
+  const isConfigured = files.some(({ file }) => file === CONFIG_FILE)
+  const next = isConfigured ? 'hostcertd-ca.timer, if it is enabled,' : 'the next enroll'
+  person.print(`note: user_ca.install is still true in ${setting.file}: ${next} puts the user CA back`)
 }
 
 const LOGINS_END =

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import type { FileChange } from '../../agent/enroll/change.ts'
+import type { Change, FileChange } from '../../agent/enroll/change.ts'
 import { textOfRuns } from '../../agent/enroll/journal-format.ts'
 import { userCaDropIn } from '../../agent/enroll/user-ca-files.ts'
 import { USER_CA_PLACES } from '../../agent/enroll/user-ca-in-place.ts'
@@ -25,7 +25,7 @@ function changed(path: string, before: State, after: State): FileChange {
 /** The three files of the user CAs on a machine whose sshd nobody reloads; null: it is not there. */
 async function withUserCa(
   files: { readonly keys: string | null; readonly dropIn: string | null },
-  journal: readonly FileChange[] = [],
+  journal: readonly Change[] = [],
 ) {
   const machine = await makeMachine()
   await writeFile(machine.path('etc/hostcertd/conf.d/reload.yaml'), 'sshd: {reload: never}\n')
@@ -87,12 +87,16 @@ describe('unenroll takes back a user CA that its journal does not know', () => {
     expect(host.there()).toEqual([])
   })
 
-  test('the timer that puts it back is named', canRun, async () => {
+  test.each([
+    { main: 'user_ca: {}\n', who: 'hostcertd-ca.timer, if it is enabled,' },
+    { main: null, who: 'the next enroll' },
+  ])('what puts it back is named: $who', canRun, async ({ main, who }) => {
     await using host = await withUserCa({ keys: keysOf('one'), dropIn: DROP_IN })
     await writeFile(host.machine.path('etc/hostcertd/conf.d/user-ca.yaml'), 'user_ca: {install: true}\n')
+    if (main !== null) await writeFile(host.machine.path('etc/hostcertd/hostcertd.yaml'), main)
     const { stderr } = await host.unenroll('--yes')
     expect(stderr).toContain(
-      'note: user_ca.install is still true in /etc/hostcertd/conf.d/user-ca.yaml: as long as hostcertd-ca.timer is enabled, it puts the user CA back\n',
+      `note: user_ca.install is still true in /etc/hostcertd/conf.d/user-ca.yaml: ${who} puts the user CA back\n`,
     )
   })
 
@@ -128,4 +132,27 @@ describe('unenroll takes back a user CA that its journal does not know', () => {
     expect(await host.unenroll('--check')).toEqual({ status: 1, stderr: says(`not taken back: ${dropIn}: `) })
     expect(host.there()).toEqual([PATHS.keys, PATHS.status])
   })
+})
+
+test('what --keep-user-ca left is taken back by a later call, which reloads sshd', canRun, async () => {
+  const { file, dropIn } = USER_CA_PLACES
+  const main = 'etc/ssh/sshd_config'
+  const [old, now] = ['TrustedUserCAKeys /old\n', '# none\n']
+  await using host = await withUserCa({ keys: keysOf('one'), dropIn: DROP_IN }, [
+    { kind: 'sshd', step: 'reload sshd' },
+    changed(file, null, stateOf(keysOf('one'))),
+    changed(dropIn, null, stateOf(DROP_IN)),
+    changed(`/${main}`, stateOf(old), stateOf(now)),
+  ])
+  await writeFile(host.machine.path(main), now)
+  expect(await host.unenroll('--yes', '--keep-user-ca')).toMatchObject({ status: 0 })
+  expect(await host.unenroll('--check', '--keep-user-ca')).toMatchObject({ status: 0 })
+  expect(await readFile(host.machine.path(main), 'utf8')).toBe(now)
+  // The keys stay until the running sshd no longer names them, and the old line is in force.
+  expect(await host.unenroll('--yes')).toEqual({ status: 1, stderr: says('reload sshd by hand') })
+  expect(await readFile(host.machine.path(main), 'utf8')).toBe(old)
+  expect(host.there()).toEqual([PATHS.keys, PATHS.status])
+  expect(await host.unenroll('--yes')).toMatchObject({ status: 0 })
+  expect(host.there()).toEqual([PATHS.status])
+  expect(await host.unenroll('--check')).toMatchObject({ status: 0 })
 })

@@ -197,6 +197,10 @@ describe('enroll --user-ca', () => {
   test('of a host that nothing names: a user CA that is in place is not known to be its own, and goes', async () => {
     const looked = await host.look({ files: { [KEYS]: `${other}\n` }, options: ANY, userCa: ca })
     expect(looked.error).toBeNull()
+    const [ended] = parseCaKeys(other)
+    expect(looked.told).toContain(
+      `note: logins by certificates of the user CA ${ended!.fingerprint} end: it is not known to be this host's`,
+    )
     expect(looked.files[KEYS]?.content).toBe(userCaTextOf(ca))
   })
 
@@ -302,6 +306,7 @@ const file = (path: string, before: string | null, after: string | null): FileCh
 
 describe('unenroll', () => {
   const CHANGES: readonly Change[] = [
+    { kind: 'sshd', step: 'reload sshd' },
     file(CONFIG, null, 'user_ca: {}\n'),
     file(KEYS, null, 'key\n'),
     file(DROP_IN, null, 'line\n'),
@@ -355,7 +360,7 @@ describe('unenroll', () => {
   test('--keep-user-ca: what logins depend on stays, and there is nothing more to ask', async () => {
     const { asked, told, undone } = await run('ask', [true], true)
     expect({ asked, told }).toEqual({ asked: ['Take all of this back?'], told: [] })
-    expect(undone).toEqual([CHANGES[0], CHANGES[5]])
+    expect(undone).toEqual([CHANGES[0], CHANGES[1], CHANGES[6]])
   })
 
   test('a file that is hostcertd’s own goes whole, whatever the timer wrote since', () => {
