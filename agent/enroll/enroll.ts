@@ -19,6 +19,7 @@ import { CHANGED_MEANWHILE, isOfSshd, readHost, requireAccepted, type ThisHost }
 import { forgetUnanswered, recordRegistrations, unansweredText } from './registering.ts'
 import { reloadByHand } from './reload.ts'
 import { agrees, isReadOnly, type Step, stepsOf } from './show.ts'
+import { USER_CA_FILE } from './sshd-logins.ts'
 import { isUnfinished, makeOrUndo, UNDO_STEP, undoEarlier } from './undoing.ts'
 import { requireKeygenAccepts } from './user-ca-files.ts'
 import { type EnrollOptions, type EnrollTools, NO_HOST } from './wanted.ts'
@@ -166,10 +167,21 @@ async function planAfter(
     const userCa =
       userCaKey &&
       planUserCa(userCaKey, config, isSameHost, { now: wanted.now, skewSeconds: clockSkewSeconds }, facts)
-    return planChanges({ ...wanted, text, hostId, cas, userCa }, facts)
+    const planned = planChanges({ ...wanted, text, hostId, cas, userCa }, facts)
+    return userCa === null && !isSameHost && trustsUserCas(facts)
+      ? { ...planned, notes: [...planned.notes, OTHERS_USER_CAS] }
+      : planned
   }
   return { config, planFor }
 }
+
+function trustsUserCas({ sshd }: HostFacts): boolean {
+  return sshd.sshd.written.some(
+    ({ keyword, value }) => keyword === 'trustedusercakeys' && value === USER_CA_FILE,
+  )
+}
+
+const OTHERS_USER_CAS = `sshd keeps trusting the user CAs in ${USER_CA_FILE}, which are not known to be this host's; --user-ca replaces them`
 
 /** What is done, or would be; `isDone` is known later. Pure. */
 function resultOf(

@@ -4,6 +4,8 @@ import { parseCaKeys } from '../../agent/cert/public-key.ts'
 import type { Change, FileChange } from '../../agent/enroll/change.ts'
 import { undoingOf } from '../../agent/enroll/files.ts'
 import { unenroll } from '../../agent/enroll/unenroll.ts'
+import { userCaDropIn } from '../../agent/enroll/user-ca-files.ts'
+import { USER_CA_PLACES } from '../../agent/enroll/user-ca-in-place.ts'
 import { userCaText } from '../../agent/enroll/user-ca.ts'
 import type { EnrollTools } from '../../agent/enroll/wanted.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
@@ -202,6 +204,19 @@ describe('enroll --user-ca', () => {
       `note: logins by certificates of the user CA ${ended!.fingerprint} end: it is not known to be this host's`,
     )
     expect(looked.files[KEYS]?.content).toBe(userCaTextOf(ca))
+  })
+
+  test.each([
+    { name: 'nothing names the host', config: '', isNoted: true },
+    { name: 'it was another host', config: `issuer:\n  ssh_host_id: ${NAMES.otherId}\n`, isNoted: true },
+    { name: 'it was this host', config: `issuer:\n  ssh_host_id: ${NAMES.hostId}\n`, isNoted: false },
+  ])('a user CA in place that nobody asked for stays; $name: noted $isNoted', async ({ config, isNoted }) => {
+    const inPlace = { [KEYS]: `${other}\n`, [DROP_IN]: userCaDropIn(USER_CA_PLACES) }
+    const files = { [SSHD]: BEFORE, ...inPlace, ...(config === '' ? {} : { [CONFIG]: config }) }
+    const { error, files: after, told } = await host.look({ files })
+    expect({ error, keys: after[KEYS] }).toEqual({ error: null, keys: undefined })
+    const noted = told.filter((line) => line.startsWith(`note: sshd keeps trusting the user CAs in ${KEYS}`))
+    expect(noted).toHaveLength(isNoted ? 1 : 0)
   })
 
   test('of a host that becomes another host: its user CA takes the place of the one before, asked for or not', async () => {
