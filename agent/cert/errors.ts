@@ -252,9 +252,9 @@ export const CLOCKS_DIFFER: Explanation = {
 export const UPPER_CASE: Explanation = {
   title: 'Host name with upper-case letters',
   cause:
-    'A name or alias of this host is registered at the issuer with upper-case letters, or the program of `issuer.command` has such a name signed',
+    'A name or alias of this host is registered at the issuer with upper-case letters, or the program of `issuer.command` requests such a name',
   remedy:
-    'Change it to lower case at the issuer, or in what that program has signed, and in `verify.principals` if it is there; if you registered the host anew, run `hostcertd enroll --host-id ID`. Then run `systemctl reload hostcertd`, and `hostcertd renew --force`',
+    'Change it to lower case at the issuer, or in that program, and in `verify.principals` if it is there; if you registered the host anew, run `hostcertd enroll --host-id ID`. Then run `systemctl reload hostcertd`, and `hostcertd renew --force`',
 }
 
 /** A failure as a value: what happened and the words for a person. Lower case, no full stop. */

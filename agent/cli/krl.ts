@@ -65,7 +65,7 @@ async function write(path: string, list: Buffer): Promise<void> {
     await replaceFile(path, list, FILE_MODE)
   } catch (error) {
     const isDenied = systemCodeOf(error) === 'EACCES'
-    const advice = isDenied ? `; as root, write it by ${AS_ROOT}` : ''
+    const advice = isDenied ? `; as root, write it with ${AS_ROOT}` : ''
     throw new VerbError(`cannot write ${path}: ${reasonOf(error)}${advice}`)
   }
 }

@@ -1,19 +1,24 @@
-import { AgentError, messageOf } from '../cert/errors.ts'
+import { AgentError } from '../cert/errors.ts'
 import { type PublicKey, publicKeyText } from '../cert/public-key.ts'
+import { reasonOf } from '../cert/text.ts'
 import { formatTime, type UnixSeconds } from '../cert/time.ts'
 import type { Config } from '../config/config.ts'
+import { readDirectives } from '../host/sshd-directives.ts'
 import { USER_CA_STATUS_FILE, userCaStatusIn, userCaStatusText } from '../host/user-ca-status.ts'
 import type { ExchangeClient } from '../issuer/exchange-client.ts'
 import type { Change, FileChange, FileState } from './change.ts'
 import type { HostFacts } from './facts.ts'
+import { readFileState } from './files.ts'
 import type { JournalRun } from './journal.ts'
 import type { Patience } from './patience.ts'
 import type { Left } from './perform.ts'
 import { fileChange, PUBLIC } from './plan-files.ts'
+import { describe } from './sshd-lines.ts'
 import { USER_CA_DROP_IN, USER_CA_FILE } from './sshd-logins.ts'
 import { documentOf, userCaDropIn } from './user-ca-files.ts'
-import { knownIn, readState, USER_CA_PLACES } from './user-ca-in-place.ts'
+import { knownIn, USER_CA_PLACES } from './user-ca-in-place.ts'
 import { comparedTime, decideUserCas, isUserCaText, userCaText } from './user-ca.ts'
+import { SSHD_CONFIG } from './wanted.ts'
 
 export interface UserCaPlan {
   /** Of the CAs that are to be in place. */
@@ -99,26 +104,33 @@ function asUserCaChange(change: FileChange): FileChange {
   return change.path === USER_CA_DROP_IN ? change : { ...change, isOwn: true }
 }
 
+interface UserCaOutside {
+  readonly changes: readonly FileChange[]
+  /** Files that could not be read. */
+  readonly left: readonly Left[]
+  /** For people. */
+  readonly notes: readonly string[]
+}
+
 /**
  * The changes by which hostcertd came to trust a user CA without the journal: `ca refresh` by `user_ca.install` set by
- * hand, or an `enroll` whose journal is lost. A file that is not hostcertd's is not touched.
- *
- * @returns `left`: files that could not be read
+ * hand, or an `enroll` whose journal is lost. A file that is not hostcertd's is not touched, nor are CAs that a line of
+ * somebody else names.
  */
-export async function userCaOutside(
-  runs: readonly JournalRun[],
-): Promise<{ readonly changes: readonly FileChange[]; readonly left: readonly Left[] }> {
+export async function userCaOutside(runs: readonly JournalRun[]): Promise<UserCaOutside> {
   const left: Left[] = []
-  /** As it was before the first change that the journal knows; without one, as it is. */
-  const oldest = async (path: UserCaPath): Promise<FileState | null> => {
-    const known = runs
+  const known = (path: UserCaPath): FileChange | undefined =>
+    runs
       .flatMap(({ changes }) => changes)
       .find((change): change is FileChange => change.kind === 'file' && change.path === path)
-    if (known !== undefined) return known.before
+  /** As it was before the first change that the journal knows; without one, as it is. */
+  const oldest = async (path: UserCaPath): Promise<FileState | null> => {
+    const first = known(path)
+    if (first !== undefined) return first.before
     try {
-      return await readState(path)
+      return await readFileState(path)
     } catch (error) {
-      left.push({ path, why: messageOf(error) })
+      left.push({ path, why: reasonOf(error) })
       return null
     }
   }
@@ -138,17 +150,27 @@ export async function userCaOutside(
 
   const dropIn = await oldest(USER_CA_DROP_IN)
   const isOurs = dropIn?.content.equals(Buffer.from(userCaDropIn(USER_CA_PLACES))) === true
-  // A drop-in of somebody else may name the CAs.
-  if (left.length > 0 || (dropIn !== null && !isOurs)) return { changes: [], left }
+  const written = isOurs ? [] : await readDirectives(SSHD_CONFIG)
+  const lines = written.filter(
+    ({ keyword, value, file }) =>
+      keyword === 'trustedusercakeys' &&
+      value === USER_CA_FILE &&
+      !(file === USER_CA_DROP_IN && known(file) !== undefined),
+  )
+  const notes = lines.map(
+    (line) =>
+      `${describe(line)} was not written by hostcertd and stays: sshd trusts the user CAs in that file`,
+  )
+  if (left.length > 0 || lines.length > 0 || (dropIn !== null && !isOurs)) return { changes: [], left, notes }
   const cas = await oldest(USER_CA_FILE)
   const areOurs = cas !== null && isUserCaText(cas.content.toString('utf8'))
-  if (left.length > 0 || (dropIn === null && !areOurs)) return { changes: [], left }
+  if (left.length > 0 || (dropIn === null && !areOurs)) return { changes: [], left, notes }
   const changes = [
     ...adopted(USER_CA_FILE, areOurs ? cas : null),
     ...adopted(USER_CA_DROP_IN, dropIn),
     ...adopted(USER_CA_STATUS_FILE, await oldest(USER_CA_STATUS_FILE)),
   ]
-  return { changes, left }
+  return { changes, left, notes }
 }
 
 /** Of a host that is not registered yet. */

@@ -168,17 +168,16 @@ async function planAfter(
       userCaKey &&
       planUserCa(userCaKey, config, isSameHost, { now: wanted.now, skewSeconds: clockSkewSeconds }, facts)
     const planned = planChanges({ ...wanted, text, hostId, cas, userCa }, facts)
-    return userCa === null && !isSameHost && trustsUserCas(facts)
+    return userCa === null && !config.userCa.install && !isSameHost && trustsUserCas(facts)
       ? { ...planned, notes: [...planned.notes, OTHERS_USER_CAS] }
       : planned
   }
   return { config, planFor }
 }
 
-function trustsUserCas({ sshd }: HostFacts): boolean {
-  return sshd.sshd.written.some(
-    ({ keyword, value }) => keyword === 'trustedusercakeys' && value === USER_CA_FILE,
-  )
+/** Whether a line names the file of the user CAs, and it has some, or they are not known. */
+function trustsUserCas({ sshd: { userCas } }: HostFacts): boolean {
+  return userCas.get(USER_CA_FILE)?.length !== 0 && userCas.has(USER_CA_FILE)
 }
 
 const OTHERS_USER_CAS = `sshd keeps trusting the user CAs in ${USER_CA_FILE}, which are not known to be this host's; --user-ca replaces them`

@@ -1,5 +1,6 @@
 import { dirname } from 'node:path'
 import { AgentError, messageOf } from '../cert/errors.ts'
+import { loadConfig } from '../config/load.ts'
 import { readConfigFiles } from '../config/read-files.ts'
 import type { Change } from './change.ts'
 import { settingIn } from './configuration.ts'
@@ -43,10 +44,11 @@ export async function unenroll(
     change.kind === 'registration' || (keepsUserCa && isOfUserCa(change))
   const toUndo = (): Change[] =>
     journal.runs.flatMap((run) => run.changes).filter((change) => !isKept(change))
-  const outside = keepsUserCa ? { changes: [], left: [] } : await userCaOutside(journal.runs)
+  const outside = keepsUserCa ? { changes: [], left: [], notes: [] } : await userCaOutside(journal.runs)
   const adopted = [...missingReload([...outside.changes, ...toUndo()]), ...outside.changes]
   const changes = [...adopted, ...toUndo()].toReversed()
   printLeft(outside.left, person)
+  for (const note of outside.notes) person.print(`note: ${note}`)
   const steps = stepsOf(changes.map(reversed))
   const deletes = await willDelete(deletion, mode, signal)
   if (deletes !== null) steps.push(stepOfDeletion(deletes))
@@ -92,10 +94,10 @@ function isOfLogins(change: Change): boolean {
   return change.kind === 'file' && change.path === USER_CA_DROP_IN
 }
 
-/** What `--keep-user-ca` left is undone by a later call, whose journal has the reload no more: it was undone with the rest. */
+/** What `--keep-user-ca` kept is undone by a later call, but its reload left the journal with the rest. */
 function missingReload(changes: readonly Change[]): readonly Change[] {
   const isThere = changes.some(({ kind }) => kind === 'sshd')
-  // The file of the CAs goes after the reload; alone, it waited for one.
+  // Alone, the file of the CAs needs none: sshd reads it at each login.
   const isNeeded = changes.some((change) => isOfSshd(change) && placeOf(change) !== USER_CA_FILE)
   return isNeeded && !isThere ? [{ kind: 'sshd', step: 'reload sshd' }] : []
 }
@@ -104,13 +106,13 @@ function printLeft(left: readonly Left[], person: EnrollTools['person']): void {
   for (const { path, why } of left) person.print(`not taken back: ${path}: ${why}`)
 }
 
-/** Where somebody else than enroll has set it, the timer may be theirs, too. */
+/** Whoever set it by hand may have enabled the timer as well. */
 async function reportSetting(person: EnrollTools['person']): Promise<void> {
   const { files } = await readConfigFiles(CONFIG_FILE)
   const setting = settingIn(files, ['user_ca', 'install'])
   if (setting?.value !== true) return
-  const isConfigured = files.some(({ file }) => file === CONFIG_FILE)
-  const next = isConfigured ? 'hostcertd-ca.timer, if it is enabled,' : 'the next enroll'
+  const { kind } = await loadConfig({ path: CONFIG_FILE, environment: {}, checkPinnedCas: false })
+  const next = kind !== 'not-enrolled' ? 'hostcertd-ca.timer, if it is enabled,' : 'the next enroll'
   person.print(`note: user_ca.install is still true in ${setting.file}: ${next} puts the user CA back`)
 }
 

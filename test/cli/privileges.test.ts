@@ -116,7 +116,7 @@ describe('run as root', needsRoot, () => {
     expect(stdout).toContain('EACCES')
   })
 
-  test('krl: what the owner cannot write, root can, and never leaves an empty list', async () => {
+  test('krl: what the owner cannot write, root can, and how is said', async () => {
     const { host } = await hostOfAnother()
     await using _host = host
     const folder = join(host.folder, 'of-root')
@@ -126,7 +126,7 @@ describe('run as root', needsRoot, () => {
     expect({ status, stderr }).toEqual({
       status: 1,
       stderr: expect.stringMatching(
-        /^cannot write .*revoked-hosts: .*\(EACCES\); as root, write it by `hostcertd krl - >FILE\.new && chmod 644 FILE\.new && mv FILE\.new FILE`\n$/,
+        /^cannot write .*revoked-hosts: .*\(EACCES\); as root, write it with `hostcertd krl - >FILE\.new && chmod 644 FILE\.new && mv FILE\.new FILE`\n$/,
       ) as string,
     })
     expect(await readdir(folder)).toEqual([])

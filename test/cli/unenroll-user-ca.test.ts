@@ -82,17 +82,34 @@ describe('unenroll takes back a user CA that its journal does not know', () => {
 
   test('keys without a drop-in, of a refresh that was cut off', canRun, async () => {
     await using host = await withUserCa({ keys: keysOf('one'), dropIn: null })
-    await host.unenroll('--yes')
-    await host.unenroll('--yes')
+    expect(await host.unenroll('--yes')).toMatchObject({ status: 0 })
     expect(host.there()).toEqual([])
+    expect(await host.unenroll('--check')).toMatchObject({ status: 0 })
+  })
+
+  test('keys that a line of somebody else names stay, and the line is named', canRun, async () => {
+    await using host = await withUserCa({ keys: keysOf('one'), dropIn: null })
+    await writeFile(host.machine.path('etc/ssh/sshd_config'), `Match User x\nTrustedUserCAKeys ${file}\n`)
+    const { status, stderr } = await host.unenroll('--yes')
+    expect({ status, stderr }).toEqual({
+      status: 0,
+      stderr: expect.stringMatching(
+        /^note: .*sshd_config.* was not written by hostcertd and stays: /,
+      ) as string,
+    })
+    expect(host.there()).toEqual([PATHS.keys, PATHS.status])
   })
 
   test.each([
-    { main: 'user_ca: {}\n', who: 'hostcertd-ca.timer, if it is enabled,' },
-    { main: null, who: 'the next enroll' },
-  ])('what puts it back is named: $who', canRun, async ({ main, who }) => {
+    { main: 'user_ca: {}\n', other: '', who: 'hostcertd-ca.timer, if it is enabled,' },
+    { main: null, other: 'issuer: {ssh_host_id: x}\n', who: 'hostcertd-ca.timer, if it is enabled,' },
+    { main: null, other: '', who: 'the next enroll' },
+  ])('what puts it back is named: $who', canRun, async ({ main, other, who }) => {
     await using host = await withUserCa({ keys: keysOf('one'), dropIn: DROP_IN })
-    await writeFile(host.machine.path('etc/hostcertd/conf.d/user-ca.yaml'), 'user_ca: {install: true}\n')
+    await writeFile(
+      host.machine.path('etc/hostcertd/conf.d/user-ca.yaml'),
+      `user_ca: {install: true}\n${other}`,
+    )
     if (main !== null) await writeFile(host.machine.path('etc/hostcertd/hostcertd.yaml'), main)
     const { stderr } = await host.unenroll('--yes')
     expect(stderr).toContain(

@@ -215,8 +215,15 @@ describe('enroll --user-ca', () => {
     const files = { [SSHD]: BEFORE, ...inPlace, ...(config === '' ? {} : { [CONFIG]: config }) }
     const { error, files: after, told } = await host.look({ files })
     expect({ error, keys: after[KEYS] }).toEqual({ error: null, keys: undefined })
-    const noted = told.filter((line) => line.startsWith(`note: sshd keeps trusting the user CAs in ${KEYS}`))
-    expect(noted).toHaveLength(isNoted ? 1 : 0)
+    const noted = (lines: readonly string[]) =>
+      lines.filter((line) => line.startsWith(`note: sshd keeps trusting the user CAs in ${KEYS}`))
+    expect(noted(told)).toHaveLength(isNoted ? 1 : 0)
+    // Of a host that is not registered yet no user CA is known, but it is asked for.
+    const options = { ...ANY, hostId: null, project: NAMES.project, register: { ttl: null, alias: null } }
+    expect(noted((await host.look({ files, options })).told)).toEqual([])
+    // Without a key nobody is trusted.
+    const none = await host.look({ files: { ...files, [KEYS]: userCaText([]) } })
+    expect(noted(none.told)).toEqual([])
   })
 
   test('of a host that becomes another host: its user CA takes the place of the one before, asked for or not', async () => {

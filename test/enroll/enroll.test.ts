@@ -464,7 +464,7 @@ test('enroll that fails after writing the configuration reloads sshd when it is 
     failsBefore,
     expect.stringMatching(/^undone: what was changed \(.*reload sshd.*\)$/),
   ])
-  // What the timer started waits for the journal, and would put a user CA in place when this has ended.
+  // What the timer started waits for the journal, and with user_ca.install set by hand it would go on when this has ended.
   expect(calls).toContain('stop hostcertd-ca.timer hostcertd-ca.service')
   expect(calls.filter((call) => !/^(stop|reset-failed) /.test(call))).toEqual([
     'disable --now hostcertd.service',

@@ -132,7 +132,7 @@ function enrolled(status: StatusDocument, now: UnixSeconds): Verdict {
   }
   if (readiness?.reason === 'evidence-old') {
     const detail =
-      'The certificates on disk are good, and were served when sshd was last asked, 30 minutes ago or longer'
+      'The certificates on disk are good, and were served when sshd was last checked, 30 minutes ago or longer'
     return { tone: 'warn', title: 'sshd could not be checked', detail }
   }
   if (readiness?.reason === 'machine-copied') {

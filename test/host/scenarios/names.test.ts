@@ -176,8 +176,14 @@ async function dns(host: EnrolledHost, lines: (own: string) => readonly string[]
 /** Runs a name server in the host until the test has ended; it has its socket when this returns. */
 async function service({ container }: EnrolledHost, line: string): Promise<AsyncDisposable> {
   await container.sh(`systemd-run --quiet --collect --unit=test-dns ${line}`)
-  await eventually('the name server listens', SERVER_MILLISECONDS, async () =>
-    (await container.sh('cat /proc/net/udp')).includes(' 0100007F:0035 '),
-  )
-  return { [Symbol.asyncDispose]: async () => void (await container.run(['systemctl', 'stop', 'test-dns'])) }
+  const stop = async () => void (await container.try(['systemctl', 'stop', 'test-dns']))
+  try {
+    await eventually('the name server listens', SERVER_MILLISECONDS, async () =>
+      (await container.sh('cat /proc/net/udp')).includes(' 0100007F:0035 '),
+    )
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { [Symbol.asyncDispose]: stop }
 }
