@@ -45,8 +45,9 @@ export async function unenroll(
   const toUndo = (): Change[] =>
     journal.runs.flatMap((run) => run.changes).filter((change) => !isKept(change))
   const outside = keepsUserCa ? { changes: [], left: [], notes: [] } : await userCaOutside(journal.runs)
-  const adopted = [...missingReload([...outside.changes, ...toUndo()]), ...outside.changes]
-  const changes = [...adopted, ...toUndo()].toReversed()
+  const undone = [...outside.changes, ...toUndo()]
+  const reload = missingReload(undone)
+  const changes = [...reload, ...undone].toReversed()
   printLeft(outside.left, person)
   for (const note of outside.notes) person.print(`note: ${note}`)
   const steps = stepsOf(changes.map(reversed))
@@ -67,6 +68,7 @@ export async function unenroll(
       return { ...result, isDone: false }
   }
   signal.throwIfAborted()
+  const adopted = [...reload, ...outside.changes]
   if (adopted.length > 0) await journal.adopt(adopted, [dirname(USER_CA_FILE)])
   const { left: notUndone, isReloadedByHand } = await journal.undoAll(isKept)
   const left = [...outside.left, ...notUndone]

@@ -8,7 +8,7 @@ import { type LocalIssuer, startLocalIssuer } from '../support/local-issuer.ts'
 import { isRoot, runsIf } from '../support/skip.ts'
 import { generateKey } from '../support/ssh-keygen.ts'
 import { makeTemporaryFolder } from '../support/temporary-folder.ts'
-import { LIVE, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
+import { LIVE, startFakeDaemon, statusAnswer, validCertificate } from './fake-daemon.ts'
 import { environmentWith, exitOf, PROGRAM } from './hostcertd.ts'
 
 export const HOSTNAME = 'web1.example.com'
@@ -91,28 +91,9 @@ export async function makeMachine(
 }
 
 function served() {
-  const now = new Date(Date.now() + 1_000).toISOString()
-  return statusAnswer([
-    {
-      host_key: 'ssh_host_ed25519_key',
-      key_type: 'ssh-ed25519',
-      certificate: '/c',
-      state: 'valid',
-      reason: null,
-      serial: '7',
-      key_id: null,
-      principals: [HOSTNAME],
-      ca_fingerprint: null,
-      valid_after: null,
-      valid_before: null,
-      renewal_due: null,
-      served: { serial: '7', matches: true, valid_before: null, checked_at: now, unknown: null },
-      last_attempt: null,
-      last_success: null,
-      failures: 0,
-      last_error: null,
-    },
-  ])
+  const checked_at = new Date(Date.now() + 1_000).toISOString()
+  const presented = { serial: '7', matches: true, valid_before: null, checked_at, unknown: null }
+  return statusAnswer([{ ...validCertificate('ssh_host_ed25519_key', presented), principals: [HOSTNAME] }])
 }
 
 export async function endOf(program: ChildProcess): Promise<{ status: number | null; stderr: string }> {

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { CertificateStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
+import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import { type BareHost, makeBareHost } from './bare-host.ts'
 
 export interface FakeAnswer {
@@ -73,4 +73,27 @@ export function statusAnswer(
     ...changes,
   }
   return { body: JSON.stringify(document) }
+}
+
+/** Of a valid certificate of an Ed25519 key, for {@link statusAnswer}. */
+export function validCertificate(host_key: string, served: ServedStatus): CertificateStatus {
+  return {
+    host_key,
+    key_type: 'ssh-ed25519',
+    certificate: '/c',
+    state: 'valid',
+    reason: null,
+    serial: '7',
+    key_id: null,
+    principals: [],
+    ca_fingerprint: null,
+    valid_after: null,
+    valid_before: null,
+    renewal_due: null,
+    served,
+    last_attempt: null,
+    last_success: null,
+    failures: 0,
+    last_error: null,
+  }
 }

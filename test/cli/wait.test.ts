@@ -6,7 +6,14 @@ import type { Config } from '../../agent/config/config.ts'
 import type { CertificateStatus, ServedStatus, StatusDocument } from '../../agent/renewal/status-document.ts'
 import { freePort } from '../support/private-sshd/process.ts'
 import { ED25519, makeBareHost } from './bare-host.ts'
-import { type FakeAnswer, LIVE, makeHostWithDaemon, startFakeDaemon, statusAnswer } from './fake-daemon.ts'
+import {
+  type FakeAnswer,
+  LIVE,
+  makeHostWithDaemon,
+  startFakeDaemon,
+  statusAnswer,
+  validCertificate,
+} from './fake-daemon.ts'
 
 const MISSING = /^not all certificates are served after 0s: ssh_host_ed25519_key is absent\n$/
 
@@ -90,28 +97,6 @@ const UNSEEN: ServedStatus = {
 /** Of a daemon without a configuration. */
 const NOT_ENROLLED = statusAnswer([], {}, { enrolled: false, machine: { copied: null } })
 
-function valid(host_key: string, served: ServedStatus): CertificateStatus {
-  return {
-    host_key,
-    key_type: 'ssh-ed25519',
-    certificate: '/c',
-    state: 'valid',
-    reason: null,
-    serial: '7',
-    key_id: null,
-    principals: [],
-    ca_fingerprint: null,
-    valid_after: null,
-    valid_before: null,
-    renewal_due: null,
-    served,
-    last_attempt: null,
-    last_success: null,
-    failures: 0,
-    last_error: null,
-  }
-}
-
 test.concurrent.each<{
   name: string
   keys: readonly CertificateStatus[]
@@ -119,44 +104,44 @@ test.concurrent.each<{
   /** Null: served. */
   missing: string | null
 }>([
-  { name: 'all are served', keys: [valid('a', SERVED)], missing: null },
+  { name: 'all are served', keys: [validCertificate('a', SERVED)], missing: null },
   {
     name: 'all were served a moment ago, and there was no answer since',
-    keys: [valid('a', { ...SERVED, unknown: 'reset' })],
+    keys: [validCertificate('a', { ...SERVED, unknown: 'reset' })],
     sshd: { state: 'unknown', since: '2026-11-23T13:00:00Z' },
     missing: null,
   },
   {
     name: 'an ignored one needs no evidence',
-    keys: [valid('a', SERVED), { ...valid('b', UNSEEN), state: 'ignored' }],
+    keys: [validCertificate('a', SERVED), { ...validCertificate('b', UNSEEN), state: 'ignored' }],
     missing: null,
   },
   {
     name: 'one was never seen',
-    keys: [valid('a', SERVED), valid('b', UNSEEN)],
+    keys: [validCertificate('a', SERVED), validCertificate('b', UNSEEN)],
     missing: 'sshd was not seen to present them recently: no common MAC',
   },
   {
     name: 'one was served long ago',
-    keys: [valid('a', SERVED), valid('b', OLD)],
+    keys: [validCertificate('a', SERVED), validCertificate('b', OLD)],
     missing: 'sshd was not seen to present them recently',
   },
   {
     name: 'sshd is down',
-    keys: [valid('a', SERVED)],
+    keys: [validCertificate('a', SERVED)],
     sshd: { state: 'down', since: '2026-11-23T13:00:00Z' },
     missing: 'sshd has been down since 2026-11-23T13:00:00Z',
   },
   {
     name: 'one is ignored, and there is no other',
-    keys: [{ ...valid('a', SERVED), state: 'ignored' }],
+    keys: [{ ...validCertificate('a', SERVED), state: 'ignored' }],
     missing: 'no host key can be issued a certificate',
   },
   {
     name: 'one is not there',
     keys: [
-      { ...valid('a', UNSEEN), state: 'absent' },
-      { ...valid('b', SERVED), state: 'due', reason: 'window-open' },
+      { ...validCertificate('a', UNSEEN), state: 'absent' },
+      { ...validCertificate('b', SERVED), state: 'due', reason: 'window-open' },
     ],
     missing: 'a is absent',
   },
@@ -170,9 +155,9 @@ test.concurrent.each<{
 })
 
 test.concurrent('by what the daemon says: 0 at once, or 1 with what is missing', async () => {
-  await using good = await makeHostWithDaemon(statusAnswer([valid('a', SERVED)]))
+  await using good = await makeHostWithDaemon(statusAnswer([validCertificate('a', SERVED)]))
   expect(await good.verb(['wait', '--timeout', '60s'])).toEqual({ status: 0, stdout: '', stderr: '' })
-  await using bad = await makeHostWithDaemon(statusAnswer([valid('a', UNSEEN)]))
+  await using bad = await makeHostWithDaemon(statusAnswer([validCertificate('a', UNSEEN)]))
   expect(await bad.verb(['wait', '--timeout', '4s'])).toEqual({
     status: 1,
     stdout: '',
@@ -191,7 +176,7 @@ const LAST_ERROR = {
 
 test.concurrent('by what the daemon says: the last errors, each once', async () => {
   const failed = (name: string, last_error: CertificateStatus['last_error']): CertificateStatus => ({
-    ...valid(name, UNSEEN),
+    ...validCertificate(name, UNSEEN),
     state: 'absent',
     last_error,
   })
@@ -255,20 +240,20 @@ test.concurrent.each([
     missing: 'the certificate of a does not name web1',
   },
 ])('enroll waits: $name', async ({ change, missing }) => {
-  const document = statusAnswer([{ ...valid('a', SERVED), ...change }])
+  const document = statusAnswer([{ ...validCertificate('a', SERVED), ...change }])
   expect(await missingBy(document)).toBe(missing)
 })
 
 test.concurrent('enroll waits: without a port of the daemon', async () => {
-  const { body } = statusAnswer([{ ...valid('a', SERVED), principals: ['web1'] }])
+  const { body } = statusAnswer([{ ...validCertificate('a', SERVED), principals: ['web1'] }])
   expect(await waitOfEnroll({ kind: 'none' }, JSON.parse(body))).toBeNull()
 })
 
 describe('enroll waits, when its time is over', () => {
   const until = new Date(Date.now() + 60_000).toISOString()
-  const ABSENT = { ...valid('a', UNSEEN), state: 'absent', principals: ['web1'] } as const
+  const ABSENT = { ...validCertificate('a', UNSEEN), state: 'absent', principals: ['web1'] } as const
   const absent = (waits: StatusDocument['waits'] = []): string => statusAnswer([ABSENT], {}, { waits }).body
-  const served = statusAnswer([{ ...valid('a', SERVED), principals: ['web1'] }]).body
+  const served = statusAnswer([{ ...validCertificate('a', SERVED), principals: ['web1'] }]).body
 
   /** @param bodies of `/status`, the last again and again. @returns what is missing, and how often it was asked for */
   async function waitFor(bodies: readonly string[], onAsked = (): void => {}) {
